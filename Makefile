@@ -1,0 +1,59 @@
+# A bare machine needs Python >= 3.11 with venv, make and a package index; the rest is made here.
+#
+#   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
+#   make demo DEMO_EXIT=1 the same, ends after success
+#   make test             every test, the ones with a real Airflow included; ARGS are pytest's
+#   make kills            processes of a real Airflow killed, frozen and restarted; needs PostgreSQL
+#   make lint             ruff, mypy, import-linter
+#   make bench            benchmarks
+#   make constraints      renew constraints.txt
+
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PIP    := 26.3
+# The first Python that is new enough; PYTHON=… chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+READY  := $(VENV)/.ready
+RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+ARGS   ?=
+
+.PHONY: demo test kills lint bench constraints clean FORCE
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
+
+test: $(READY)
+	$(PY) -m pytest $(ARGS)
+
+kills: $(READY)
+	$(PY) -m pytest -m kills tests/stack $(ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	@for bench in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$bench"; $(PY) $$bench || exit 1; done
+
+# A virtual environment that no longer runs, or is too old, is made anew; one that is merely behind is brought up to date.
+$(READY): pyproject.toml constraints.txt $(shell $(RUNS) || echo FORCE)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Install it, or name it: make PYTHON=…"; exit 1; }
+	@$(RUNS) || { echo "making $(VENV) (about a minute)"; $(PYTHON) -m venv --clear $(VENV); }
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip==$(PIP)'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --compile -c constraints.txt -e . --group test --group lint
+	@touch $@
+
+# uv resolves for all supported Pythons at once; Airflow brings it.
+constraints: $(READY)
+	@head -2 constraints.txt > $(VENV)/constraints.txt
+	@echo '-e .[parquet,pandas,s3]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
+		--group test --group lint --no-emit-package airflow-batch-provider \
+		--no-annotate --no-header --no-emit-index-url --quiet >> $(VENV)/constraints.txt
+	@cp $(VENV)/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
