@@ -1,0 +1,330 @@
+"""A client for batches of one model, for stages of one's own and for the hook: submit, look, get results, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+from upath import UPath
+
+from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
+from airflow_batch_provider.ledger.bought import AskedRow, Purchase, Purchases
+from airflow_batch_provider.ledger.land import absence, checked
+from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
+from airflow_batch_provider.ledger.records import Part, PlannedRow, Ticket, encoded, load
+from airflow_batch_provider.ledger.spending import Record, Spending, Stats
+from airflow_batch_provider.ledger.submit import Order, submit_once
+from airflow_batch_provider.models import BatchRow, BatchWord, Kind, Reply, Spec, Usage, Value, json_schema
+from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.providers import split_model
+from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.storage import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic import BaseModel
+
+    from airflow_batch_provider.hub import Hub
+    from airflow_batch_provider.ledger.registry import Registry
+    from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.storage import StageStorage
+
+log = logging.getLogger(__name__)
+
+# What all three providers take as a key (Anthropic's rule is the narrowest: [a-zA-Z0-9_-]{1,64}), less our own prefix.
+_LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,49}")
+_OUR_PREFIX = re.compile(r"\A[0-9a-f]{12}-c-")
+_DEAD: frozenset[BatchWord] = frozenset({"failed", "expired", "cancelled"})
+
+
+class BatchHandle(Value):
+    """What a submit returns.
+
+    Attributes:
+        id: the first batch; the one that a stage suspends with.
+        batch_ids: every batch that the requests were cut into.
+    """
+
+    id: str
+    status: BatchWord
+    provider: str
+    batch_ids: tuple[str, ...]
+
+
+class BatchClient:
+    """Batches of one model over one connection.
+
+    Args:
+        hub: the open connections of this process.
+        conn_id: Airflow connection that pays.
+        model: `claude-…`, or with its provider: `openai:gpt-…`.
+        storage: a stage's storage, in which every submit is claimed before it is paid, so that the same requests are
+            bought once whatever happens; None submits without that protection.
+        label: whose the batches are, for the provider's console.
+        kind: text or vectors; by default vectors when the model's name says `embedding`.
+        registry: what this deployment has at the providers, so that a lost batch is told from a neighbour's.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        conn_id: str,
+        model: str,
+        *,
+        storage: StageStorage | None = None,
+        label: str = "",
+        clock: Clock | None = None,
+        kind: Kind | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.model = model
+        self.kind: Kind = kind or ("embed" if "embedding" in model else "generate")
+        self._hub = hub
+        self._conn_id = conn_id
+        self._storage = storage
+        self._label = label
+        self._clock = clock or Clock()
+        self._registry = registry
+        self._spending = Spending(storage.directory if storage else None)
+
+    async def submit(
+        self,
+        requests: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        system: str | None = None,
+        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        max_tokens: int = 1024,
+        request_params: dict[str, Any] | None = None,
+    ) -> BatchHandle:
+        """Buy the answers to these requests, cut into as many batches as the provider's limits ask for.
+
+        Args:
+            requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
+            batch_size: most requests in one batch; the provider's limit by default.
+            max_tokens: tokens of one answer.
+
+        Raises:
+            UsageError: no requests, a wrong one, a `custom_id` other than 1 to 49 of `[a-zA-Z0-9_-]`, or a wrong size.
+            Unresolved: an earlier submit of the same requests may or may not have happened.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch_size={batch_size!r} leaves no room for a request. Give 1 or more, or None.")
+        provider = await self._provider()
+        spec = Spec(
+            kind=self.kind,
+            model=split_model(self.model)[1],
+            system=system,
+            max_tokens=max_tokens,
+            output_schema=json_schema(output_type),
+            request_params=request_params or {},
+        )
+        provider.check_spec(spec)
+        if spec.output_schema:
+            AnswerSchema(spec.output_schema)
+        rows = list(plan_rows(requests, provider, spec))
+        for row in rows:
+            _check_id(row.custom_id)
+        limits = provider.limits(spec)
+        cut = PartLimits(min(batch_size or limits.requests, limits.requests), limits.bytes)
+        with self._submission(provider, spec, rows, cut) as (root, name, parts):
+            tickets = [await self._buy(_Sending(provider, spec, root, name), part) for part in parts]
+        ids = tuple(ticket.batch_id for ticket in tickets)
+        return BatchHandle(id=ids[0], status="pending", provider=provider.name, batch_ids=ids)
+
+    async def get_status(self, batch_id: str) -> BatchStatus:
+        """A look at one batch.
+
+        Raises:
+            NotFound, Unavailable, Denied: as the provider answers.
+        """
+        return await self._hub.status(self._conn_id, batch_id)
+
+    async def get_results(
+        self,
+        batch_id: str,
+        metadata: dict[str, Any] | None = None,
+        *,
+        output_type: type[BaseModel] | dict[str, Any] | None = None,
+    ) -> list[BatchRow]:
+        """Every result of an ended batch, as a list in memory: for big batches use the operators.
+
+        Args:
+            metadata: of the suspended state; `custom_ids` there names the rows of a batch that this stage's storage
+                does not know. The rows come in the order asked, one for each request, where either knows them.
+            output_type: answers that do not fit become `invalid`; by default what `submit` was told.
+
+        Raises:
+            NotFound, Unavailable, Denied: as the provider answers.
+            Unresolved: the batch is not the one that was claimed (only Anthropic, after a lost answer to the create).
+        """
+        provider = await self._provider()
+        purchase = await self._purchase(batch_id)
+        replies: dict[str, Reply] = {}
+        async for reply in provider.results(batch_id, self.kind):
+            key = _custom_id(reply.key, purchase)
+            if key not in replies or replies[key].status != "succeeded" or reply.status == "succeeded":
+                replies[key] = reply
+        schema = json_schema(output_type)
+        custom_ids = (metadata or {}).get("custom_ids") or list(replies)
+        asked = [AskedRow(custom_id, encoded(schema)) for custom_id in custom_ids]
+        if purchase and self._storage:
+            _check_ours(batch_id, purchase, replies.values())
+            asked = await asyncio.to_thread(Purchases(self._storage.directory).asked, purchase, schema)
+        absent = None
+        if not replies.keys() >= {row.custom_id for row in asked}:
+            absent = absence(await self.get_status(batch_id))
+        return await asyncio.to_thread(_rows, batch_id, asked, replies, absent)
+
+    async def cancel(self, batch_id: str) -> None:
+        """Ask the provider to stop a batch; one that is over is no error."""
+        await (await self._provider()).cancel(batch_id)
+
+    async def is_recorded(self, batch_id: str) -> bool:
+        """True when the cost of this batch has been counted."""
+        return await asyncio.to_thread(self._spending.get, batch_id) is not None
+
+    async def record_results(self, batch_id: str, rows: list[BatchRow]) -> Record:
+        """Count what a batch cost, once: a second call returns the first record."""
+        usage = sum((row.usage for row in rows), Usage())
+        provider = (await self._provider()).name
+        model = split_model(self.model)[1]
+        record = Record(batch_id=batch_id, model=model, calls=len(rows), usage=usage, cost=cost(provider, model, usage))
+        return await asyncio.to_thread(self._spending.count, record)
+
+    async def get_stats(self) -> Stats:
+        """Sums over every recorded batch of this task."""
+        return await asyncio.to_thread(self._spending.stats)
+
+    async def _provider(self) -> BatchProvider:
+        provider = await self._hub.provider(self._conn_id)
+        named = split_model(self.model)[0]
+        if named not in (None, provider.name):
+            raise UsageError(
+                f"Model {self.model!r} belongs to {named}, but connection {self._conn_id!r} is of {provider.name}. "
+                "Change one of the two."
+            )
+        return provider
+
+    @contextmanager
+    def _submission(
+        self, provider: BatchProvider, spec: Spec, rows: list[PlannedRow], cut: PartLimits
+    ) -> Iterator[tuple[Directory, str, list[Part]]]:
+        """Root and name of this submission's directory, with its request files written."""
+        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
+            root = self._storage.directory if self._storage else Directory(UPath(scratch))
+            fingerprint = Fingerprint(f"{provider.name}\n{self._conn_id}", spec)
+            for row in rows:
+                fingerprint.add(msgspec.json.encode(row))
+            name = f"submissions/{fingerprint}-{cut.requests}"
+            yield root, name, list(Cutter(root.sub(name), provider, spec, cut).write(rows))
+
+    async def _buy(self, sending: _Sending, part: Part) -> Ticket:
+        await self._forget_useless(sending, part)
+        order = Order(
+            directory=sending.directory,
+            name=part.name,
+            tag=f"{uuid4().hex[:12]}-c",
+            label=self._label,
+            spec=sending.spec,
+            requests=part.requests,
+            lines=partial(sending.lines, part),
+            owned=sending.purchases,
+            registry=self._registry,
+        )
+        ticket = await submit_once(order, sending.provider, self._clock)
+        requests = f"{sending.name}/{part.requests_name}"
+        purchase = Purchase(tag=ticket.tag, requests=requests, output_schema=sending.spec.output_schema)
+        sending.purchases.note(ticket.batch_id, purchase)
+        return ticket
+
+    async def _forget_useless(self, sending: _Sending, part: Part) -> None:
+        """Remove the ticket of a batch that died, to buy it anew, or of one that is not surely ours, to look again."""
+        directory = sending.directory
+        ticket = load(directory, f"{part.name}.ticket.json", Ticket)
+        if ticket is None:
+            return
+        if ticket.tentative:
+            sending.purchases.forget(ticket.batch_id)
+            directory.delete(f"{part.name}.ticket.json")
+            return
+        try:
+            status = await sending.provider.status(ticket.batch_id)
+        except NotFound:
+            return  # not visible yet; whoever waits for it finds out when it never becomes so
+        if status.status in _DEAD:
+            log.info("Batch %s is %s: the same requests are bought anew.", ticket.batch_id, status.status)
+            directory.delete(f"{part.name}.claim.json")
+            directory.delete(f"{part.name}.ticket.json")
+
+    async def _purchase(self, batch_id: str) -> Purchase | None:
+        if self._storage is None:
+            return None
+        return await asyncio.to_thread(Purchases(self._storage.directory).get, batch_id)
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """One submission: where its files are, and how its rows are written on the wire."""
+
+    provider: BatchProvider
+    spec: Spec
+    root: Directory
+    name: str
+
+    @property
+    def directory(self) -> Directory:
+        return self.root.sub(self.name)
+
+    @property
+    def purchases(self) -> Purchases:
+        return Purchases(self.root)
+
+    def lines(self, part: Part, tag: str) -> Iterator[tuple[str, bytes]]:
+        decoder = msgspec.json.Decoder(PlannedRow)
+        for line in self.directory.lines(part.requests_name):
+            row = decoder.decode(line)
+            key = f"{tag}-{row.custom_id}"
+            yield key, self.provider.line(key, bytes(row.body), self.spec)
+
+
+def _check_id(custom_id: str) -> None:
+    if not _LEGAL_ID.fullmatch(custom_id):
+        raise UsageError(
+            f"custom_id {custom_id!r} is not 1 to 49 of letters, digits, '_' and '-', which all providers take. "
+            "Rename it, or use BatchGenerateOperator, which takes any."
+        )
+
+
+def _custom_id(key: str, purchase: Purchase | None) -> str:
+    return key.removeprefix(f"{purchase.tag}-") if purchase else _OUR_PREFIX.sub("", key)
+
+
+def _check_ours(batch_id: str, purchase: Purchase, replies: Iterable[Reply]) -> None:
+    """Refuse results of which no key is ours: a batch that was adopted by its time and size was somebody else's."""
+    keys = [reply.key for reply in replies]
+    if keys and not any(key.startswith(purchase.tag) for key in keys):
+        raise Unresolved(
+            f"Batch {batch_id!r} was taken for {purchase.tag!r} by its time and size, but its answers are to other "
+            "requests. Clear the task: the right one is then looked for again."
+        )
+
+
+def _rows(batch_id: str, asked: Iterable[AskedRow], replies: dict[str, Reply], absent: Reply | None) -> list[BatchRow]:
+    rows = []
+    for index, row in enumerate(asked):
+        reply = checked(replies.get(row.custom_id) or absent or replies[row.custom_id], row.schema)
+        fields = {name: getattr(reply, name) for name in Reply.model_fields if name != "key"}
+        rows.append(BatchRow(custom_id=row.custom_id, index=index, batch_id=batch_id, **fields))
+    return rows

@@ -1,0 +1,94 @@
+"""What can go wrong, named by what the reader can do about it.
+
+BatchError
+├── UsageError      change the DAG, the connection or the input; trying again cannot help
+├── Rejected        the provider refused; nothing was billed; trying again cannot help
+│   └── Denied      the key is wrong or lacks a right (401, 403)
+├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
+├── Unavailable     wait; a passing fault of the network or the provider
+├── NotFound        the provider does not know the id: not visible yet, removed, or another account's
+├── Unresolved      a person must look whether a batch was bought; nothing more is paid until then
+├── Overdue         the deadline passed; says what was salvaged
+└── RowsFailed      too many rows have no answer; the good ones are kept
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.models import ErrorDigest
+
+
+class BatchError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class UsageError(BatchError):
+    """The DAG, the connection or the input must change; raised before anything is paid."""
+
+
+class Rejected(BatchError):
+    """The provider refused the call for good; nothing was billed.
+
+    Args:
+        message: the fact with its values, then the remedy.
+        code: the provider's own word for the refusal, e.g. `invalid_request_error`.
+        http_status: status of the reply, if there was one.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.http_status = http_status
+
+
+class Denied(Rejected):
+    """The key is missing, wrong or lacks a right (401, 403)."""
+
+
+class Paused(BatchError):
+    """Credit or quota is used up (402, `insufficient_quota`, spend limits); nothing is lost, nothing more is bought."""
+
+
+class Unavailable(BatchError):
+    """A passing fault: network, time-out, 408, 409, 429, 5xx.
+
+    Args:
+        message: the fact with its values.
+        retry_after: seconds the provider asked to wait, None if it did not say.
+        ambiguous: True when the call may have taken effect although no answer arrived (cut connections, time-outs,
+            5xx, 408, 409 after sending); False when the provider surely did nothing (connection refused, 429).
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, ambiguous: bool = True) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.ambiguous = ambiguous
+
+
+class NotFound(BatchError):
+    """The provider does not know this id (404)."""
+
+
+class Unresolved(BatchError):
+    """A submit may or may not have happened and only a person can tell; says where to look and how to go on."""
+
+
+class Overdue(BatchError):
+    """The deadline passed; the message says what was salvaged."""
+
+
+class RowsFailed(BatchError):
+    """Too many rows have no answer; those that have one are kept.
+
+    Args:
+        message: the fact with its counts.
+        digest: the top reasons with counts and sample keys.
+        retryable: True when asking again can help, False when the provider refused every open row for good.
+    """
+
+    def __init__(self, message: str, *, digest: ErrorDigest, retryable: bool) -> None:
+        super().__init__(message)
+        self.digest = digest
+        self.retryable = retryable

@@ -1,0 +1,273 @@
+"""The values that everything else passes around: small, frozen, in our own words.
+
+Provider words are translated into these at the edge of `providers/<name>.py`; Airflow's at the edge of `hooks/` and
+`operators/`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+Kind = Literal["generate", "embed"]
+BatchWord = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
+RowWord = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
+
+ENDED: frozenset[BatchWord] = frozenset({"completed", "failed", "expired", "cancelled"})
+ROW_WORDS: tuple[RowWord, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
+
+
+class Value(BaseModel):
+    """A frozen value that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Account(Value):
+    """Who is asked and who pays: one Airflow connection, in the providers' terms.
+
+    Attributes:
+        provider: a name in `providers.PROVIDERS`.
+        api_key: never shown in repr, logs or state.
+        base_url: None means the provider's own address.
+        options: further settings of the connection, by provider (see `docs` of each provider module).
+    """
+
+    provider: str
+    api_key: SecretStr
+    base_url: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class BatchRequest(Value):
+    """One row that is asked.
+
+    Attributes:
+        custom_id: the user's key, unique within the task; None lets the task number the rows (`request-0` …).
+        prompt: the text to ask or to embed; exactly one of `prompt` and `messages` is given.
+        messages: the provider's own list of messages (Anthropic, OpenAI) or contents (Gemini), passed through as is.
+        system: overrides the task's system text.
+        output_type: overrides the task's; a pydantic model class or a JSON schema, kept as JSON schema.
+        max_tokens: overrides the task's; tokens of the answer.
+        request_params: further fields of the provider's request body; they win over the task's.
+    """
+
+    custom_id: str | None = Field(default=None, min_length=1, max_length=512)
+    prompt: str | None = Field(default=None, min_length=1)
+    messages: list[dict[str, Any]] | None = Field(default=None, min_length=1)
+    system: str | None = None
+    output_type: dict[str, Any] | None = None
+    max_tokens: int | None = Field(default=None, gt=0)
+    request_params: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("output_type", mode="before")
+    @classmethod
+    def _model_to_schema(cls, value: Any) -> Any:
+        return json_schema(value)
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of 'prompt' and 'messages'")
+        return self
+
+
+def json_schema(output_type: type[BaseModel] | dict[str, Any] | None) -> dict[str, Any] | None:
+    """The JSON schema of a pydantic model class; a schema or None passes through."""
+    if isinstance(output_type, type) and issubclass(output_type, BaseModel):
+        return output_type.model_json_schema()
+    return output_type
+
+
+class Spec(Value):
+    """How every row of a task is asked, unless the row says otherwise.
+
+    Attributes:
+        kind: text (`generate`) or vectors (`embed`).
+        model: the provider's name of the model, without any `provider:` prefix.
+        max_tokens: tokens of one answer.
+        output_schema: JSON schema that each answer must fit; None for plain text.
+        request_params: further fields of the provider's request body, in the provider's own words.
+    """
+
+    kind: Kind = "generate"
+    model: str = Field(min_length=1)
+    system: str | None = None
+    max_tokens: int = Field(default=1024, gt=0)
+    output_schema: dict[str, Any] | None = None
+    request_params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Usage(Value):
+    """Tokens, counted alike for all providers.
+
+    Attributes:
+        input_tokens: all input, cached reads and cache writes included.
+        cached_tokens: the part of the input that was read from a cache.
+        cache_write_tokens: the part of the input that was written to a cache.
+        output_tokens: all output, reasoning included.
+        reasoning_tokens: the part of the output that was reasoning.
+    """
+
+    input_tokens: int = Field(default=0, ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+    cache_write_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum, field by field."""
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+class RowError(Value):
+    """Why a row has no good answer.
+
+    Attributes:
+        code: the provider's own word, or ours (`invalid_output`, `truncated`, `missing`).
+        message: one sentence; may quote the provider, so it is data, never markup.
+        retryable: True when the next wave may ask again.
+    """
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Reply(Value):
+    """What a provider said about one row, in our words.
+
+    Attributes:
+        key: the key under which the row was sent.
+        status: `succeeded`, `failed`, `expired` or `cancelled`.
+        output: str of a text, list[float] of an embedding, or
+            `{"tool_calls": [{"id", "name", "arguments"}], "text": str | None}` when the model called tools.
+        finish_reason: `stop`, `max_tokens`, `refusal`, `tool_use`, or the provider's own word.
+    """
+
+    key: str
+    status: RowWord
+    output: Any = None
+    error: RowError | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    finish_reason: str | None = None
+
+
+class BatchRow(Value):
+    """One line of the results: what became of one request."""
+
+    custom_id: str
+    index: int = Field(ge=0)
+    status: RowWord
+    output: Any = None
+    error: RowError | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    finish_reason: str | None = None
+    wave: int = 0
+    batch_id: str | None = None
+
+
+class RequestCounts(Value):
+    """How many requests of a batch are over, where the provider tells while it runs; unit: requests."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+
+class BatchStatus(Value):
+    """A look at one batch at its provider.
+
+    Attributes:
+        status: in our words.
+        counts: None where the provider tells nothing yet.
+        tag: our own name for the batch there, None where the provider keeps none (Anthropic).
+        error: why the batch as a whole failed.
+        retryable: True when the batch failed for a passing reason (e.g. `token_limit_exceeded`) and nothing of it ran.
+        provider_word: the provider's own status word, for logs.
+    """
+
+    batch_id: str
+    status: BatchWord
+    counts: RequestCounts | None = None
+    tag: str | None = None
+    created_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    error: str | None = None
+    retryable: bool = False
+    provider_word: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing of this batch will run any more."""
+        return self.status in ENDED
+
+
+class ErrorReason(Value):
+    """One reason why rows have no answer."""
+
+    code: str
+    message: str
+    count: int
+    sample: tuple[str, ...]
+
+
+class ErrorDigest(Value):
+    """The top reasons why rows have no good answer, most frequent first."""
+
+    reasons: tuple[ErrorReason, ...] = ()
+
+    def __str__(self) -> str:
+        """One line per reason: count, code, message, sample of the users' keys."""
+        return "\n".join(
+            f"{r.count} x {r.code}: {r.message} (e.g. {', '.join(repr(key) for key in r.sample)})" for r in self.reasons
+        )
+
+
+class Cost(Value):
+    """Money, in US dollars.
+
+    Attributes:
+        usd: what the batch costs; None when the model has no known price.
+        saved_usd: what the same tokens would have cost more without batching; None when unknown.
+        estimated: True when a batch discount of one half was assumed because no batch price is published.
+    """
+
+    usd: float | None = None
+    saved_usd: float | None = None
+    estimated: bool = False
+
+
+class Manifest(Value):
+    """The small result of a task that goes to XCom: where the rows are, counts, tokens, cost.
+
+    Attributes:
+        results: URI of the rows, readable with `BatchResults(manifest)`.
+        format: `jsonl` or `parquet`.
+        counts: row status → number of rows; the numbers sum to `requests`.
+        waves: number of rounds that were asked.
+        batches: ids at the provider, oldest first.
+        dry_run: True when nothing was bought: usage and cost are the estimate, every row counts as missing.
+    """
+
+    schema_version: Literal[1] = 1
+    stage: str
+    provider: str
+    model: str
+    results: str
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    requests: int
+    counts: dict[RowWord, int]
+    usage: Usage = Usage()
+    cost: Cost = Cost()
+    waves: int = 1
+    batches: tuple[str, ...] = ()
+    errors: ErrorDigest = ErrorDigest()
+    submitted_at: datetime | None = None
+    completed_at: datetime | None = None
+    dry_run: bool = False

@@ -1,0 +1,63 @@
+"""From the text of an answer to a value that fits its JSON schema, or to the reason why it does not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_batch_provider.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+# Models wrap JSON in a Markdown fence when nothing stops them.
+_FENCED = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why an answer does not fit; one sentence that can be shown to a person and to the model."""
+
+    problem: str
+
+
+class AnswerSchema:
+    """A JSON schema, ready to check answers.
+
+    Raises:
+        UsageError: it is no JSON schema (draft 2020-12).
+    """
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            where = "/".join(map(str, error.absolute_path)) or "the top"
+            raise UsageError(f"output_type is no JSON schema: {error.message} at {where}. Mend it there.") from None
+        self._validator: Validator = Draft202012Validator(schema)
+
+    def read(self, text: str) -> Any | Misfit:
+        """The parsed answer, or why it does not fit."""
+        fenced = _FENCED.match(text)
+        try:
+            value = msgspec.json.decode(fenced[1] if fenced else text)
+        except msgspec.DecodeError as error:
+            return Misfit(f"the answer is not JSON: {error}")
+        worst = next(iter(sorted(self._validator.iter_errors(value), key=lambda e: len(e.absolute_path))), None)
+        if worst is None:
+            return value
+        where = "/".join(map(str, worst.absolute_path)) or "the top"
+        return Misfit(f"at {where}: {worst.message[:300]}")
+
+
+@lru_cache(maxsize=256)
+def answer_schema(schema: bytes) -> AnswerSchema:
+    """The schema that this JSON text is; made once for the many rows that share it."""
+    parsed: dict[str, Any] = msgspec.json.decode(schema)
+    return AnswerSchema(parsed)

@@ -1,0 +1,242 @@
+"""Stage storage: one task instance's directory on any filesystem; the files that are there are the state.
+
+Nothing half-written is ever visible under its final name: bytes are gathered in a local file and published whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import uuid4
+
+import msgspec
+from pydantic import BaseModel
+
+from airflow_batch_provider.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from upath import UPath
+    from upath.extensions import ProxyUPath
+
+_ARTIFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_BLOCK = 1 << 20
+
+# Filesystems on which an object appears whole when its upload completes; on others a rename makes it so.
+_WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
+# s3fs (2026.9) sends ten parts of 50 MB at a time by default, all of them in memory.
+_SMALL_PARTS = {"chunksize": 8 << 20, "max_concurrency": 2}
+
+
+class Directory:
+    """Blocking reads and atomic writes below one root.
+
+    Args:
+        root: any fsspec path (`UPath`, Airflow's `ObjectStoragePath`); made when first written to.
+    """
+
+    def __init__(self, root: UPath | ProxyUPath) -> None:
+        self.root = root
+        self._fs = root.fs
+        protocol = self._fs.protocol
+        names = {protocol} if isinstance(protocol, str) else set(protocol)
+        self._whole = bool(names & _WHOLE_OBJECTS)
+        self._local = bool(names & {"file", "local"})
+        self._put_options = _SMALL_PARTS if names & {"s3", "s3a"} else {}
+
+    def __str__(self) -> str:
+        """The address of the root, for messages."""
+        return str(self.root)
+
+    def uri(self, name: str) -> str:
+        """Where a file is, for people and for the manifest."""
+        return str(self.root / name)
+
+    def sub(self, name: str) -> Directory:
+        """A directory below this one."""
+        return Directory(self.root / name)
+
+    def _path(self, name: str) -> str:
+        return str((self.root / name).path)
+
+    def exists(self, name: str) -> bool:
+        """True when the file or directory is there."""
+        return bool(self._fs.exists(self._path(name)))
+
+    def names(self, name: str = "") -> list[str]:
+        """Names directly below a directory, sorted; empty when there is none."""
+        path = self._path(name) if name else str(self.root.path)
+        self._fs.invalidate_cache()  # another worker may have written since
+        try:
+            entries = self._fs.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(
+            entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.rstrip("/") != path.rstrip("/")
+        )
+
+    def read(self, name: str) -> bytes | None:
+        """The whole of a small file, None when there is none."""
+        try:
+            return bytes(self._fs.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def modified(self, name: str) -> datetime:
+        """When a file was last written, aware; by the clock of the filesystem."""
+        moment: datetime = self._fs.modified(self._path(name))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a small file in place, whole."""
+        with self.writer(name) as file:
+            file.write(data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a small file in place only if there is none; False when somebody was first."""
+        self._make_parent(name)
+        try:
+            if self._local:
+                _create_locally(Path(self._path(name)), data)
+            else:
+                self._fs.pipe_file(self._path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove a file or a directory with all below it; what is not there is no error."""
+        try:
+            self._fs.rm(self._path(name), recursive=True)
+        except FileNotFoundError:
+            return
+
+    def move(self, name: str, to: str) -> None:
+        """Move a file or directory within this one; on an object store object by object."""
+        source, target = self._path(name), self._path(to)
+        if not self._whole:
+            self._make_parent(to)
+            self._fs.mv(source, target)
+            return
+        for path in self._fs.find(source):
+            self._fs.cp_file(path, target + path.removeprefix(source))
+        self._fs.rm(source, recursive=True)
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write to, published whole at the end of the block and not at all when the block raises."""
+        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
+            local = Path(scratch, "file")
+            with local.open("wb", buffering=_BLOCK) as file:
+                yield file
+            self.publish(local, name)
+
+    def publish(self, local: Path, name: str) -> None:
+        """Copy a local file to its final name, atomically; replaces what was there."""
+        self._make_parent(name)
+        path = self._path(name)
+        if self._whole:
+            self._fs.put_file(str(local), path, **self._put_options)
+            return
+        draft = f"{path}.draft-{uuid4().hex}"
+        self._fs.put_file(str(local), draft)
+        self._fs.mv(draft, path)
+
+    @contextmanager
+    def reader(self, name: str) -> Iterator[BinaryIO]:
+        """A file to read, in blocks."""
+        with self._fs.open(self._path(name), "rb", block_size=_BLOCK) as file:
+            yield file
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a JSONL file without their newlines; nothing else that some call a line end splits them."""
+        rest = b""
+        with self.reader(name) as file:
+            while block := file.read(_BLOCK):
+                *lines, rest = (rest + block).split(b"\n")
+                yield from lines
+        if rest:
+            yield rest
+
+    def fetch(self, name: str, local: Path) -> None:
+        """Copy a file here to a local one."""
+        with self.reader(name) as source, local.open("wb") as target:
+            shutil.copyfileobj(source, target, _BLOCK)
+
+    def _make_parent(self, name: str) -> None:
+        self._fs.makedirs(self._path(name).rsplit("/", 1)[0], exist_ok=True)
+
+
+def _create_locally(path: Path, data: bytes) -> None:
+    """Make a file, whole, or raise `FileExistsError`.
+
+    fsspec's local `mode="create"` looks first and writes then (2026.9, `spec.py`), so that two workers are both first.
+    """
+    draft = path.with_name(f"{path.name}.draft-{uuid4().hex}")
+    draft.write_bytes(data)
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+class StageStorage:
+    """Artifacts of a stage: `save`, `load`, `exists`, `delete`, awaitable, never blocking the event loop.
+
+    Values are anything JSON or pydantic; keys are `[A-Za-z0-9._-]`, at most 128 characters.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+
+    async def save(self, key: str, value: Any) -> str:
+        """Keep a value under a key, replacing what was there; returns where it is.
+
+        Raises:
+            UsageError: the value is not JSON.
+        """
+        name = self.get_stage_key(key)
+        await asyncio.to_thread(self.directory.write, name, _to_json(key, value))
+        return self.directory.uri(name)
+
+    async def load(self, key: str) -> Any:
+        """The value under a key, None when there is none."""
+        data = await asyncio.to_thread(self.directory.read, self.get_stage_key(key))
+        return None if data is None else msgspec.json.decode(data)
+
+    async def exists(self, key: str) -> bool:
+        """True when something is kept under the key."""
+        return await asyncio.to_thread(self.directory.exists, self.get_stage_key(key))
+
+    async def delete(self, key: str) -> None:
+        """Forget a key; one that is not there is no error."""
+        await asyncio.to_thread(self.directory.delete, self.get_stage_key(key))
+
+    def get_stage_key(self, key: str) -> str:
+        """The file, relative to the task instance's directory, that keeps this key."""
+        if not _ARTIFACT.fullmatch(key):
+            raise UsageError(f"Storage key {key!r} is not usable. Use letters, digits, '.', '_' and '-'.")
+        return f"artifacts/{key}.json"
+
+
+def _to_json(key: str, value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value, enc_hook=_dump_model)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"The value for storage key {key!r} is not JSON: {error}. Save dicts, lists or models."
+        ) from error
+
+
+def _dump_model(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
