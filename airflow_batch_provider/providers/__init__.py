@@ -1,0 +1,91 @@
+"""The providers by name; each is imported, with its SDK, when it is first used."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from airflow_batch_provider.models import Account
+    from airflow_batch_provider.providers.base import BatchProvider
+
+PROVIDERS = {
+    "anthropic": "airflow_batch_provider.providers.anthropic:AnthropicProvider",
+    "openai": "airflow_batch_provider.providers.openai:OpenAIProvider",
+    "google": "airflow_batch_provider.providers.google:GoogleProvider",
+}
+
+# Beginnings of model names by which a provider is known when nothing else names it.
+MODEL_PREFIXES = {
+    "claude-": "anthropic",
+    "gpt-": "openai",
+    "chatgpt-": "openai",
+    "o1": "openai",
+    "o3": "openai",
+    "o4": "openai",
+    "text-embedding-3": "openai",
+    "text-embedding-ada": "openai",
+    "gemini-": "google",
+    "gemma-": "google",
+    "text-embedding-00": "google",
+}
+
+
+def provider_class(name: str) -> type[BatchProvider]:
+    """The class that talks to this provider.
+
+    Raises:
+        UsageError: no provider of this name.
+    """
+    if name not in PROVIDERS:
+        raise UsageError(f"There is no batch provider {name!r}. Choose one of: {', '.join(PROVIDERS)}.")
+    module, _, attribute = PROVIDERS[name].partition(":")
+    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+
+
+def connect(account: Account) -> BatchProvider:
+    """An open client of the account's provider; build it inside the event loop that uses it, close it with `aclose`."""
+    return provider_class(account.provider)(account)
+
+
+@asynccontextmanager
+async def connected(accounts: Iterable[Account]) -> AsyncIterator[list[BatchProvider]]:
+    """Open clients of these accounts, closed after the block."""
+    opened: list[BatchProvider] = []
+    try:
+        for account in accounts:
+            opened.append(connect(account))  # noqa: PERF401 — those before one that cannot be opened are closed too
+        yield opened
+    finally:
+        for provider in opened:
+            await provider.aclose()
+
+
+def split_model(model: str) -> tuple[str | None, str]:
+    """`openai:gpt-5` → ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None."""
+    prefix, colon, rest = model.partition(":")
+    if colon and prefix in PROVIDERS:
+        return prefix, rest
+    guess = next((provider for start, provider in MODEL_PREFIXES.items() if model.startswith(start)), None)
+    return guess, model
+
+
+def account_ref(conn_id: str, model: str) -> str:
+    """How a hub is asked for a connection: its id, after the model's provider and an `@` where the name tells one.
+
+    The provider travels along because some connections name none (`generic`, `pydanticai`), and so that a model on the
+    wrong connection is refused before anything is paid. No Airflow connection id holds an `@`.
+    """
+    provider = split_model(model)[0]
+    return conn_id if provider is None or "@" in conn_id else f"{provider}@{conn_id}"
+
+
+def split_account_ref(ref: str) -> tuple[str | None, str]:
+    """(`provider` or None, `conn_id`) of what `account_ref` made."""
+    provider, _, conn_id = ref.rpartition("@")
+    return provider or None, conn_id
