@@ -1,0 +1,26 @@
+"""The record of what was asked, claimed, submitted, landed and paid."""
+
+from __future__ import annotations
+
+from airflow_batch_provider.ledger.finish import Outcome, Standard, Target, finish, judge, seal, sealed
+from airflow_batch_provider.ledger.ledger import Ledger, Waiting
+from airflow_batch_provider.ledger.records import Plan, Wave
+from airflow_batch_provider.ledger.registry import Registry
+from airflow_batch_provider.ledger.work import Policy, Work
+
+__all__ = [
+    "Ledger",
+    "Outcome",
+    "Plan",
+    "Policy",
+    "Registry",
+    "Standard",
+    "Target",
+    "Waiting",
+    "Wave",
+    "Work",
+    "finish",
+    "judge",
+    "seal",
+    "sealed",
+]

@@ -1,0 +1,140 @@
+"""Everything that one Airflow keeps below one storage root: the stage storages of its tasks, and the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import unquote
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load
+from airflow_batch_provider.ledger.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.storage import Directory
+
+# Beside the DAGs' folders; no DAG id may hold an equals sign.
+REGISTRY = "=registry"
+
+_CLAIM, _TICKET, _ROWS = ".claim.json", ".ticket.json", ".rows.jsonl"
+_FOLDERS = ("waves", "submissions")
+
+
+class TaskIds(NamedTuple):
+    """Airflow's names of one task instance; `map_index` is -1 where the task is not mapped."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+
+TaskWord = Literal["waiting", "over", "gone", "unknown"]
+"""What Airflow thinks of a task instance: it will look at its batches again, it ended, there is none (any more), or
+Airflow does not say."""
+
+AskAirflow = Callable[[TaskIds], TaskWord]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The files of one batch in its task's stage storage.
+
+    Attributes:
+        root: stage storage of the task.
+        name: what the names of the batch's files begin with.
+    """
+
+    root: Directory
+    directory: Directory
+    name: str
+
+    @property
+    def claim_name(self) -> str:
+        """File of the claim."""
+        return self.name + _CLAIM
+
+    @property
+    def ticket_name(self) -> str:
+        """File of the ticket."""
+        return self.name + _TICKET
+
+    @cached_property
+    def claim(self) -> ClaimRecord | None:
+        """The claim, None when it was withdrawn."""
+        return load(self.directory, self.claim_name, ClaimRecord)
+
+    @cached_property
+    def ticket(self) -> Ticket | None:
+        """The ticket, None when nobody wrote one."""
+        return load(self.directory, self.ticket_name, Ticket)
+
+    @cached_property
+    def landed(self) -> bool:
+        """True when the rows are here."""
+        return self.directory.exists(self.name + _ROWS)
+
+    def keep(self, ticket: Ticket) -> bool:
+        """Write the ticket; False when there is one already."""
+        return self.directory.create(self.ticket_name, ticket.model_dump_json().encode())
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One storage root.
+
+    Attributes:
+        storage: what `storage_path` names.
+    """
+
+    storage: Directory
+
+    @cached_property
+    def registry(self) -> Registry:
+        """What its tasks have at the providers."""
+        return Registry(self.storage.sub(REGISTRY))
+
+    def slot(self, entry: Entry) -> Slot:
+        """Where the files of a registered batch are.
+
+        Raises:
+            UsageError: the entry names no place below this root.
+        """
+        *_, folder, number, file = ["", "", "", *entry.claim.split("/")]
+        if folder not in _FOLDERS or not file.endswith(_CLAIM):
+            raise UsageError(
+                f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is no claim."
+            )
+        root = self.storage.sub("/".join(segments(entry)))
+        return Slot(root, root.sub(f"{folder}/{number}"), file.removesuffix(_CLAIM))
+
+
+def segments(entry: Entry) -> list[str]:
+    """The folders, below the storage root, of the task that claimed a batch: percent-encoded ids.
+
+    Raises:
+        UsageError: the claim's address and the label do not name the same task.
+    """
+    above = entry.claim.split("/")[:-3]
+    for count in (3, 4):
+        found = above[-count:]
+        if "/".join(map(unquote, found)) == entry.label and not {"", ".", ".."} & {*found}:
+            return found
+    raise UsageError(f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}.")
+
+
+def task_of(entry: Entry) -> TaskIds:
+    """The task instance that claimed a batch.
+
+    Raises:
+        UsageError: as `segments`.
+    """
+    return task_in(segments(entry))
+
+
+def task_in(folders: list[str]) -> TaskIds:
+    """The task instance whose stage storage these folders are."""
+    dag_id, run_id, task_id, *mapped = map(unquote, folders)
+    return TaskIds(dag_id, run_id, task_id, int(mapped[0]) if mapped else -1)

@@ -1,0 +1,201 @@
+"""From a provider's results, in any order, to one row per request in the order asked; idempotent."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from airflow_batch_provider.exceptions import NotFound, Unresolved
+from airflow_batch_provider.ledger.records import PlannedRow, encoded
+from airflow_batch_provider.models import BatchRow, Reply, RowError
+from airflow_batch_provider.schemas import Misfit, answer_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_batch_provider.ledger.records import Part, Ticket
+    from airflow_batch_provider.models import BatchStatus, Spec
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.storage import Directory
+
+log = logging.getLogger(__name__)
+
+_NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class Landing:
+    """One ended batch and where its rows go.
+
+    Attributes:
+        directory: the wave's; gets `NNNNN.rows.jsonl`.
+        retry_truncated: an answer that was cut off at its `max_tokens` counts as failed and may be asked again.
+    """
+
+    directory: Directory
+    wave: int
+    part: Part
+    ticket: Ticket
+    spec: Spec
+    retry_truncated: bool = False
+
+
+class ForeignBatch(Exception):
+    """The results carry none of our keys: a tentatively adopted batch was somebody else's."""
+
+
+async def land(landing: Landing, provider: BatchProvider, status: BatchStatus) -> Counter[str]:
+    """Write one row per request of the batch; returns row status → number of rows.
+
+    Good answers win over others for the same key, later ones over earlier ones; duplicates and keys that were never
+    asked are counted and logged. A request without any result becomes a row that says why.
+
+    Raises:
+        ForeignBatch: the ticket is tentative and no key of the results is ours.
+        Unavailable: the results broke off; nothing was written, landing starts again.
+        Unresolved: the provider has removed the results.
+    """
+    with tempfile.TemporaryFile(prefix="batch-") as spool:
+        replies = _Replies(landing, spool)
+        try:
+            async for reply in provider.results(landing.ticket.batch_id, landing.spec.kind):
+                replies.add(reply)
+        except NotFound as error:
+            raise Unresolved(
+                f"The results of batch {landing.ticket.batch_id!r} are gone from {provider.name}: {error} They were "
+                f"paid and cannot be landed. To buy these rows again delete "
+                f"{landing.directory.uri(landing.part.name)}.ticket.json and .claim.json."
+            ) from error
+        replies.check_ours()
+        return _write_rows(landing, replies, status)
+
+
+class _Replies:
+    """Replies by request, on disk; in memory only their offsets: 16 bytes per request of the batch."""
+
+    def __init__(self, landing: Landing, spool: BinaryIO) -> None:
+        self._landing = landing
+        self._spool = spool
+        self._prefix = f"{landing.ticket.tag}-"
+        decoder = msgspec.json.Decoder(_Index)
+        lines = landing.directory.lines(landing.part.requests_name)
+        self._indices = array("q", (decoder.decode(line).index for line in lines))
+        self._offsets = array("q", [_NOWHERE]) * len(self._indices)
+        self._good = bytearray(len(self._indices))
+        self.duplicates = 0
+        self.strangers = 0
+
+    def add(self, reply: Reply) -> None:
+        """Keep a reply unless a better one is known."""
+        place = self._place(reply.key)
+        if place is None:
+            self.strangers += 1
+            return
+        if self._offsets[place] != _NOWHERE:
+            self.duplicates += 1
+            if self._good[place] and reply.status != "succeeded":
+                return
+        self._offsets[place] = self._spool.seek(0, 2)
+        self._good[place] = reply.status == "succeeded"
+        self._spool.write(reply.model_dump_json().encode() + b"\n")
+
+    def _place(self, key: str) -> int | None:
+        digits = key.removeprefix(self._prefix)
+        if digits == key or not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+            return None
+        place = bisect_left(self._indices, int(digits))
+        return place if place < len(self._indices) and self._indices[place] == int(digits) else None
+
+    def check_ours(self) -> None:
+        """Refuse a tentatively adopted batch of which no key is ours; tell of duplicates and strangers."""
+        ours = any(offset != _NOWHERE for offset in self._offsets)
+        if self._landing.ticket.tentative and self.strangers and not ours:
+            raise ForeignBatch(self._landing.ticket.batch_id)
+        if self.duplicates or self.strangers:
+            log.warning(
+                "Batch %s sent %d answers twice and %d that were never asked; they are passed over.",
+                self._landing.ticket.batch_id,
+                self.duplicates,
+                self.strangers,
+            )
+
+    def at(self, place: int) -> Reply | None:
+        """The reply to the request at this place, None if there is none."""
+        if self._offsets[place] == _NOWHERE:
+            return None
+        self._spool.seek(self._offsets[place])
+        return Reply.model_validate_json(self._spool.readline())
+
+
+class _Index(msgspec.Struct):
+    index: int
+
+
+def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    absent = absence(status)
+    default = encoded(landing.spec.output_schema)
+    with landing.directory.writer(f"{landing.part.name}.rows.jsonl") as file:
+        for place, planned in enumerate(_planned(landing)):
+            reply = checked(replies.at(place) or absent, planned.schema or default)
+            row = _row(landing, planned, _whole(reply) if landing.retry_truncated else reply)
+            counts[row.status] += 1
+            file.write(row.model_dump_json().encode() + b"\n")
+    return counts
+
+
+def _planned(landing: Landing) -> Iterator[PlannedRow]:
+    decoder = msgspec.json.Decoder(PlannedRow)
+    for line in landing.directory.lines(landing.part.requests_name):
+        yield decoder.decode(line)
+
+
+def _row(landing: Landing, planned: PlannedRow, reply: Reply) -> BatchRow:
+    return BatchRow(
+        custom_id=planned.custom_id,
+        index=planned.index,
+        wave=landing.wave,
+        batch_id=landing.ticket.batch_id,
+        **{name: getattr(reply, name) for name in Reply.model_fields if name != "key"},
+    )
+
+
+def absence(status: BatchStatus) -> Reply:
+    """What a request without any result became, by how its batch ended."""
+    batch = f"batch {status.batch_id}"
+    if status.status == "failed":
+        reason = status.error or "the provider gave no reason"
+        error = RowError(code="batch_failed", message=f"{batch} failed: {reason}", retryable=status.retryable)
+        return Reply(key="", status="failed", error=error)
+    if status.status in ("expired", "cancelled"):
+        error = RowError(code=f"batch_{status.status}", message=f"{batch} ended before this row ran", retryable=True)
+        return Reply(key="", status=status.status, error=error)
+    error = RowError(code="missing", message=f"{batch} ended without a result for this row", retryable=True)
+    return Reply(key="", status="missing", error=error)
+
+
+def _whole(reply: Reply) -> Reply:
+    """The reply, `failed` with the text so far when it was cut off."""
+    if reply.status != "succeeded" or reply.finish_reason != "max_tokens":
+        return reply
+    error = RowError(code="truncated", message="the answer was cut off at its max_tokens", retryable=True)
+    return reply.model_copy(update={"status": "failed", "error": error})
+
+
+def checked(reply: Reply, schema: msgspec.Raw) -> Reply:
+    """The reply with its answer parsed, or `invalid` with the raw text and the reason when it does not fit."""
+    if reply.status != "succeeded" or not schema or not isinstance(reply.output, str):
+        return reply
+    match answer_schema(bytes(schema)).read(reply.output):
+        case Misfit(problem=problem):
+            error = RowError(code="invalid_output", message=problem, retryable=True)
+            return reply.model_copy(update={"status": "invalid", "error": error})
+        case value:
+            return reply.model_copy(update={"output": value})

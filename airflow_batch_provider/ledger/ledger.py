@@ -1,0 +1,135 @@
+"""The ledger of one task instance: plan, claim, submit, wait, land, next wave; may be killed anywhere and run again.
+
+Every method starts from the files and leaves them so that the next call, in whatever process, goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.ledger.planner import Planner
+from airflow_batch_provider.ledger.rounds import Round, started_at
+from airflow_batch_provider.ledger.waves import read_waves, tickets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime, timedelta
+
+    from airflow_batch_provider.ledger.records import Plan, Ticket, Wave
+    from airflow_batch_provider.ledger.work import Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing to do before the provider has done something.
+
+    Attributes:
+        batch_ids: batches at the provider that have not ended, oldest first.
+        queued: parts that wait for a place.
+        started_at: when the deadline began to count.
+        seen_at: when this was found.
+        resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
+    """
+
+    batch_ids: tuple[str, ...]
+    queued: int
+    started_at: datetime
+    seen_at: datetime
+    resume_at: datetime | None = None
+
+
+class Ledger:
+    """One task instance's ledger."""
+
+    def __init__(self, work: Work) -> None:
+        self.root = work.root
+        self._work = work
+        self._planner = Planner(work)
+
+    def plan(self) -> Plan | None:
+        """What this ledger asks, None before it is planned."""
+        return self._planner.plan()
+
+    def open_plan(self, requests: Callable[[], Iterable[Any]], check: Callable[[Plan, Wave], None]) -> Plan:
+        """The plan of these requests; see `Planner.open_plan`."""
+        return self._planner.open_plan(requests, check)
+
+    def waves(self) -> list[Wave]:
+        """The waves that are sealed, in order."""
+        return read_waves(self.root)
+
+    async def advance(self) -> Waiting | None:
+        """Land what ended, submit what has a place, open the next wave; None when there is nothing left to ask.
+
+        Raises:
+            Unresolved: a batch may or may not have been bought.
+            Rejected, Paused: the provider refuses; what was bought stays in the ledger.
+        """
+        plan, waves = self.plan(), self.waves()
+        if plan is None or not waves:
+            raise UsageError(f"{self.root} has no plan. Clear the task to start it again.")
+        while True:
+            standing = await Round(self._work, plan, waves).drive()
+            if not standing.is_done:
+                return Waiting(
+                    batch_ids=tuple(ticket.batch_id for _, ticket in standing.in_flight),
+                    queued=len(standing.queued) + len(standing.resting),
+                    started_at=started_at(self._work),
+                    seen_at=self._work.clock.now(),
+                    resume_at=standing.resume_at,
+                )
+            wave = self._planner.open_wave(plan, waves)
+            if wave is None:
+                self.stop_clock()
+                return None
+            waves.append(wave)
+
+    def tickets(self, *, unlanded: bool = False) -> list[Ticket]:
+        """Every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
+        return tickets(self.root, self.waves(), unlanded=unlanded)
+
+    async def cancel(self) -> int:
+        """Ask the provider to stop every batch that has not landed; returns how many."""
+        unlanded = self.tickets(unlanded=True)
+        for ticket in unlanded:
+            log.info("Cancelling batch %s.", ticket.batch_id)
+            await self._work.provider.cancel(ticket.batch_id)
+        return len(unlanded)
+
+    async def settle(self, patience: timedelta) -> bool:
+        """Wait until every batch has ended and land it; False when the patience ran out first."""
+        plan, waves, clock = self.plan(), self.waves(), self._work.clock
+        give_up = clock.now() + patience
+        while plan and waves:
+            last = Round(self._work, plan, waves)
+            try:
+                await last.land_ended()
+            except Unavailable as error:
+                log.warning("%s does not answer now: %s", self._work.provider.name, error)
+            if not last.standing().in_flight:
+                break
+            if clock.now() >= give_up:
+                return False
+            await clock.sleep(min(10.0, patience.total_seconds()))
+        return True
+
+    async def clean_up(self) -> None:
+        """Delete what the provider keeps of the landed batches; a failure to is logged, never raised."""
+        # A successor of this worker may wait for some of them.
+        unlanded = {ticket.batch_id for ticket in self.tickets(unlanded=True)}
+        for ticket in self.tickets():
+            if ticket.batch_id in unlanded:
+                continue
+            try:
+                await self._work.provider.clean_up(ticket.batch_id)
+            except Exception as error:  # noqa: BLE001 — the answers are safe; left-over files only cost storage
+                log.warning("Could not clean up batch %s at %s: %s", ticket.batch_id, self._work.provider.name, error)
+
+    def stop_clock(self) -> None:
+        """The next attempt gets its own deadline."""
+        self.root.delete("clock.json")

@@ -1,0 +1,110 @@
+"""Old stage storage: which task instances' directories nobody needs any more, and their removal."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime
+
+from airflow_batch_provider.ledger.deployment import segments, task_in
+from airflow_batch_provider.models import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from airflow_batch_provider.ledger.deployment import AskAirflow, Deployment
+
+log = logging.getLogger(__name__)
+
+# The files by which a directory is known for a task instance's, the last one written first.
+_MARKS = ("manifest.json", "output.json", "suspended.json", "plan.json", "config.json")
+
+
+class Old(Value):
+    """A directory that may go.
+
+    Attributes:
+        state: `finished`: it has plan and manifest. `unfinished`: a task that never came to its end, or a stage of one's
+            own, of which only its author knows when it is done.
+        touched_at: when its last mark was written.
+    """
+
+    folders: tuple[str, ...]
+    uri: str
+    state: Literal["finished", "unfinished"]
+    touched_at: AwareDatetime
+
+
+class Pruner:
+    """Looks through one deployment.
+
+    Args:
+        ask: what Airflow thinks of a task instance; nothing of one that waits is ever deleted.
+    """
+
+    def __init__(self, deployment: Deployment, ask: AskAirflow) -> None:
+        self._deployment = deployment
+        self._storage = deployment.storage
+        self._ask = ask
+
+    def old(self, before: datetime, *, unfinished: bool = False) -> Iterator[Old]:
+        """Directories last touched before then that hold no open batch and that no task waits for.
+
+        Args:
+            unfinished: also those without plan and manifest.
+        """
+        busy = self._open()
+        for folders in self._stages():
+            found = self._state(folders)
+            wanted = found is not None and (unfinished or found.state == "finished")
+            if found and wanted and found.touched_at < before and folders not in busy and self._is_over(folders):
+                yield found
+
+    def delete(self, old: Old) -> bool:
+        """Delete a directory, and those above it that are then empty; False when its task took it up again."""
+        if old.folders in self._open() or not self._is_over(old.folders):
+            return False
+        for depth in range(len(old.folders), 0, -1):
+            name = "/".join(old.folders[:depth])
+            if depth < len(old.folders) and self._storage.names(name):
+                break
+            self._storage.delete(name)
+        log.info("Deleted %s, %s since %s.", old.uri, old.state, old.touched_at)
+        return True
+
+    def _stages(self) -> Iterator[tuple[str, ...]]:
+        """The folders of every task instance's directory: `dag/run/task`, and below it one per map index."""
+        for dag in self._storage.names():
+            if dag.startswith("="):
+                continue
+            for run in self._storage.names(dag):
+                for task in self._storage.names(f"{dag}/{run}"):
+                    yield dag, run, task
+                    mapped = [name for name in self._storage.names(f"{dag}/{run}/{task}") if name.isdecimal()]
+                    yield from ((dag, run, task, index) for index in mapped)
+
+    def _state(self, folders: tuple[str, ...]) -> Old | None:
+        name = "/".join(folders)
+        names = set(self._storage.names(name))
+        mark = next((mark for mark in _MARKS if mark in names), None)
+        if mark is None or any(map(str.isdecimal, names)):  # one that became mapped holds others of its kind
+            return None
+        return Old(
+            folders=folders,
+            uri=self._storage.uri(name),
+            state="finished" if {"plan.json", "manifest.json"} <= names else "unfinished",
+            touched_at=self._storage.modified(f"{name}/{mark}"),
+        )
+
+    def _is_over(self, folders: tuple[str, ...]) -> bool:
+        return self._ask(task_in(list(folders))) in ("over", "gone")
+
+    def _open(self) -> set[tuple[str, ...]]:
+        """The folders of tasks with an open batch.
+
+        Raises:
+            BatchError: an entry cannot be read, so that it is unknown whose batch is open.
+        """
+        return {tuple(segments(entry)) for entry in self._deployment.registry.entries()}

@@ -1,0 +1,195 @@
+"""The files of the ledger, as values; which of them exist is the state of the task.
+
+```
+plan.json                     what is asked and how, and the parts of wave 0; made last, by one worker only
+clock.json                    when the deadline began to count; absent while nothing is waited for
+waves/1/wave.json             the parts of a later wave; made after its request files, by one worker only
+waves/0/00000-DRAFT.requests.jsonl  one planned row a line
+waves/0/00000.claim.json      about to submit under this tag
+waves/0/00000.ticket.json     the provider has it
+waves/0/00000.void-1.json     a batch of this part failed as a whole, before anything ran
+waves/0/00000.rows.jsonl      landed: one row per request
+results.jsonl | .parquet      one row per request, in the order asked
+manifest.json                 done
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from pydantic import AwareDatetime, ValidationError
+
+from airflow_batch_provider.exceptions import Unresolved
+from airflow_batch_provider.models import Spec, Value
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.storage import Directory
+
+ValueT = TypeVar("ValueT", bound=Value)
+
+REQUESTS = ".requests.jsonl"
+"""What the names of request files end with."""
+
+
+class Part(Value):
+    """One request file, which becomes one batch.
+
+    Attributes:
+        bytes: size of the wire lines.
+        tokens: estimate of the input.
+        draft: tells its request file from one that another worker wrote at the same time.
+    """
+
+    number: int
+    requests: int
+    bytes: int
+    tokens: int
+    draft: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the names of this part's files begin with."""
+        return f"{self.number:05d}"
+
+    @property
+    def requests_name(self) -> str:
+        """The request file."""
+        return f"{self.name}{self.draft and '-'}{self.draft}{REQUESTS}"
+
+
+class Wave(Value):
+    """One round of batches.
+
+    Attributes:
+        attempt: try of the task that opened it, from 1.
+    """
+
+    number: int
+    attempt: int
+    opened_at: AwareDatetime
+    parts: tuple[Part, ...]
+
+    @property
+    def requests(self) -> int:
+        """Rows asked in this wave."""
+        return sum(part.requests for part in self.parts)
+
+
+class Plan(Value):
+    """What is asked and how.
+
+    Attributes:
+        nonce: 12 hex digits that begin every tag of this plan.
+        fingerprint: of the spec and of every row; another one means other requests.
+        requests: number of rows.
+        first: wave 0, which is sealed with the plan.
+    """
+
+    nonce: str
+    fingerprint: str
+    provider: str
+    spec: Spec
+    requests: int
+    created_at: AwareDatetime
+    first: Wave
+
+    def tag(self, wave: int, part: int, voids: int = 0) -> str:
+        """Our name for one batch at the provider, unique for ever; at most 40 characters of `[a-z0-9-]`.
+
+        Args:
+            voids: batches of this part that failed as a whole before.
+        """
+        return f"{self.nonce}-{wave}-{part:05d}" + (f"-{voids}" if voids else "")
+
+
+class ClaimRecord(Value):
+    """About to submit under this tag.
+
+    Attributes:
+        owner: the worker that may submit; another one takes the claim over by writing its own name.
+    """
+
+    tag: str
+    requests: int
+    claimed_at: AwareDatetime
+    attempt: int
+    owner: str
+
+
+class Ticket(Value):
+    """The provider has the batch.
+
+    Attributes:
+        tentative: True when the batch was found by time and size only; the keys of its results must confirm it.
+    """
+
+    batch_id: str
+    tag: str
+    requests: int
+    submitted_at: AwareDatetime
+    tentative: bool = False
+
+
+class Void(Value):
+    """A batch that failed as a whole for a passing reason before any of it ran, so its part is submitted again.
+
+    Attributes:
+        again_at: when.
+    """
+
+    batch_id: str
+    reason: str
+    again_at: AwareDatetime
+
+
+class ClockRecord(Value):
+    """The deadline counts from here."""
+
+    started_at: AwareDatetime
+
+
+# msgspec reads no `Raw | None` (0.20), so a row without a schema of its own holds empty bytes, which are not written.
+NO_SCHEMA = msgspec.Raw()
+
+
+def encoded(schema: dict[str, Any] | None) -> msgspec.Raw:
+    """A schema as the files keep it."""
+    return msgspec.Raw(msgspec.json.encode(schema)) if schema else NO_SCHEMA
+
+
+class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a request file: the row's place, the user's key and the provider's request body.
+
+    Attributes:
+        schema: the row's own JSON schema; empty takes the plan's.
+    """
+
+    index: int
+    custom_id: str
+    body: msgspec.Raw
+    schema: msgspec.Raw = NO_SCHEMA
+
+
+def load(directory: Directory, name: str, of: type[ValueT]) -> ValueT | None:
+    """A record, None when its file is not there.
+
+    Raises:
+        Unresolved: the file is there and cannot be read; what was bought is then unknown.
+    """
+    data = directory.read(name)
+    if data is None:
+        return None
+    try:
+        return of.model_validate_json(data)
+    except ValidationError as error:
+        raise Unresolved(
+            f"{directory.uri(name)} is damaged ({error.error_count()} problems), so it is unknown what was bought. "
+            "Restore the file, or look at the provider's console before deleting the directory to start over."
+        ) from error
+
+
+def save(directory: Directory, name: str, record: Value) -> None:
+    """Put a record in place, whole."""
+    directory.write(name, record.model_dump_json().encode())

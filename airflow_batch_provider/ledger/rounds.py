@@ -1,0 +1,221 @@
+"""One wave on its way: land what has ended, submit what has a place; where its parts stand is read from their files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
+from airflow_batch_provider.ledger.records import ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
+from airflow_batch_provider.ledger.submit import GRACE, Order, submit_once
+from airflow_batch_provider.ledger.waves import planned_rows, tickets, wave_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from airflow_batch_provider.ledger.work import Work
+    from airflow_batch_provider.models import BatchStatus
+
+log = logging.getLogger(__name__)
+
+# Seconds until the next try after a passing fault, when the provider does not say.
+COME_BACK = 60.0
+# How long the part of a batch that failed as a whole rests: twice as long each time.
+REST = timedelta(minutes=1)
+LONGEST_REST = timedelta(hours=1)
+# A batch that the provider does not know this long after its create is not late but gone.
+LATE = 10 * GRACE
+
+
+@dataclass
+class Standing:
+    """Where the parts of a wave stand; those that have landed are not in it.
+
+    Attributes:
+        queued: parts that wait for a place at the provider.
+        resting: parts whose batch failed as a whole and which are not due yet.
+        resume_at: when to come back although no batch ended.
+    """
+
+    in_flight: list[tuple[Part, Ticket]] = field(default_factory=list)
+    queued: list[Part] = field(default_factory=list)
+    resting: list[Void] = field(default_factory=list)
+    resume_at: datetime | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """True when every part has landed."""
+        return not (self.in_flight or self.queued or self.resting)
+
+    @property
+    def tokens(self) -> int:
+        """Estimated input tokens at the provider."""
+        return sum(part.tokens for part, _ in self.in_flight)
+
+
+class Round:
+    """The batches of one wave.
+
+    Args:
+        waves: all waves up to this one, which is the last.
+    """
+
+    def __init__(self, work: Work, plan: Plan, waves: list[Wave]) -> None:
+        self._work = work
+        self._plan = plan
+        self._waves = waves
+        self._wave = waves[-1]
+        self._directory = wave_directory(work.root, self._wave.number)
+
+    async def drive(self) -> Standing:
+        """Land and submit as far as the provider lets us; a passing fault ends it and says when to come back."""
+        try:
+            await self.land_ended()
+            await self._submit_queued()
+        except Unavailable as error:
+            standing = self.standing()
+            standing.resume_at = self._work.clock.now() + timedelta(seconds=error.retry_after or COME_BACK)
+            name = self._work.provider.name
+            log.warning("%s does not answer now: %s Coming back at %s.", name, error, standing.resume_at)
+            return standing
+        return self.standing()
+
+    def standing(self) -> Standing:
+        """Where the parts stand, by their files."""
+        names = set(self._directory.names())
+        standing = Standing()
+        for part in self._wave.parts:
+            if f"{part.name}.rows.jsonl" in names:
+                continue
+            ticket = self._ticket(part) if f"{part.name}.ticket.json" in names else None
+            void = self._last_void(part, names)
+            if ticket is not None:
+                standing.in_flight.append((part, ticket))
+            elif void is not None and void.again_at > self._work.clock.now():
+                standing.resting.append(void)
+            else:
+                standing.queued.append(part)
+        standing.resume_at = min((void.again_at for void in standing.resting), default=None)
+        return standing
+
+    def _ticket(self, part: Part) -> Ticket | None:
+        return load(self._directory, f"{part.name}.ticket.json", Ticket)
+
+    def _last_void(self, part: Part, names: Iterable[str]) -> Void | None:
+        number = _voids(part, names)
+        return load(self._directory, f"{part.name}.void-{number}.json", Void) if number else None
+
+    # to the provider
+
+    async def _submit_queued(self) -> None:
+        """Buy the parts that have no ticket, in order, while there is a place for them."""
+        work, standing = self._work, self.standing()
+        limit = work.policy.in_flight or work.provider.limits(work.spec).in_flight
+        budget = work.policy.enqueued_tokens
+        for part in standing.queued:
+            over = budget is not None and standing.in_flight and standing.tokens + part.tokens > budget
+            if len(standing.in_flight) >= limit or over:
+                return
+            started_at(work)
+            ticket = await submit_once(self._order(part), work.provider, work.clock)
+            standing.in_flight.append((part, ticket))
+
+    def _order(self, part: Part) -> Order:
+        work, plan, wave = self._work, self._plan, self._wave
+
+        def lines(tag: str) -> Iterator[tuple[str, bytes]]:
+            only = wave.model_copy(update={"parts": (part,)})
+            for row in planned_rows(work.root, only):
+                key = f"{tag}-{row.index}"
+                yield key, work.provider.line(key, bytes(row.body), plan.spec)
+
+        return Order(
+            directory=self._directory,
+            name=part.name,
+            tag=plan.tag(wave.number, part.number, _voids(part, self._directory.names())),
+            label=work.label,
+            spec=plan.spec,
+            requests=part.requests,
+            lines=lines,
+            attempt=work.attempt,
+            owned=frozenset(ticket.batch_id for ticket in tickets(work.root, self._waves)),
+            registry=work.registry,
+        )
+
+    # from the provider
+
+    async def land_ended(self) -> None:
+        """Land every batch that has ended; put the part of one that failed as a whole back into the queue."""
+        in_flight = self.standing().in_flight
+        if not in_flight:
+            return
+        statuses = await self._work.provider.statuses([ticket.batch_id for _, ticket in in_flight])
+        for part, ticket in in_flight:
+            status = statuses.get(ticket.batch_id)
+            if status is None:
+                self._check_visible(ticket)
+            elif status.status == "failed" and status.retryable:
+                self._void(part, ticket, status)
+            elif status.ended:
+                await self._land(part, ticket, status)
+
+    def _check_visible(self, ticket: Ticket) -> None:
+        """A batch that is not there just after its create is not visible yet; later it is gone."""
+        if self._work.clock.now() - ticket.submitted_at > LATE:
+            raise Unresolved(
+                f"{self._work.provider.name} does not know batch {ticket.batch_id!r}, bought "
+                f"{ticket.submitted_at:%F %T}. Check that the connection has the same account as then; to buy its rows "
+                f"again delete the .ticket.json and .claim.json of {ticket.tag!r} in {self._work.root}."
+            )
+
+    async def _land(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
+        """Land one ended batch; one that turns out to be somebody else's is looked for again."""
+        work = self._work
+        landing = Landing(
+            self._directory, self._wave.number, part, ticket, self._plan.spec, work.policy.retry_truncated
+        )
+        try:
+            counts = await land(landing, work.provider, status)
+        except ForeignBatch:
+            log.warning("Batch %s is not ours after all: looking for %s again.", ticket.batch_id, ticket.tag)
+            self._directory.delete(f"{part.name}.ticket.json")  # the claim stays: ours may have become visible since
+            self._leave(ticket)
+            return
+        self._leave(ticket)
+        said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
+        log.info("Landed batch %s (%s): %s.", ticket.batch_id, status.status, said)
+
+    def _void(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
+        """Put the part of a batch that failed as a whole, unbilled, back into the queue, after a rest that grows."""
+        current = self._ticket(part)
+        if current is None or current.batch_id != ticket.batch_id:
+            return  # another worker did it already, and may have bought the part since
+        number = _voids(part, self._directory.names()) + 1
+        again_at = self._work.clock.now() + min(REST * 2 ** (number - 1), LONGEST_REST)
+        log.warning("Batch %s failed: %s It is submitted again at %s.", ticket.batch_id, status.error, again_at)
+        void = Void(batch_id=ticket.batch_id, reason=status.error or "", again_at=again_at)
+        save(self._directory, f"{part.name}.void-{number}.json", void)
+        self._directory.delete(f"{part.name}.claim.json")
+        self._directory.delete(f"{part.name}.ticket.json")
+        self._leave(ticket)
+
+    def _leave(self, ticket: Ticket) -> None:
+        if self._work.registry is not None:
+            self._work.registry.leave(ticket.tag)
+
+
+def _voids(part: Part, names: Iterable[str]) -> int:
+    """How many batches of this part failed as a whole."""
+    return sum(name.startswith(f"{part.name}.void-") for name in names)
+
+
+def started_at(work: Work) -> datetime:
+    """When the deadline began to count: at the first submit since the last deadline."""
+    record = load(work.root, "clock.json", ClockRecord)
+    if record is None:
+        record = ClockRecord(started_at=work.clock.now())
+        save(work.root, "clock.json", record)
+    return record.started_at
