@@ -1,0 +1,299 @@
+"""What the two built-in stages share: a ledger that is driven until every row has its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import NotFound, Overdue, UsageError
+from airflow_batch_provider.ledger import Ledger, Policy, Standard, Target, Waiting, Work, finish, judge, seal, sealed
+from airflow_batch_provider.models import Manifest, Usage
+from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.storage import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_batch_provider.ledger import Plan, Wave
+    from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
+
+# OpenAI documents up to 10 minutes in `cancelling` (batch guide, 2026-08); the others are quicker.
+SETTLE = timedelta(minutes=15)
+
+
+class _DryRun(Exception):
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__("dry run")
+        self.manifest = manifest
+
+
+class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
+    """Asks every row, waits, asks again what has no good answer, and returns the manifest."""
+
+    config_schema = BatchConfig
+    output_schema = Manifest
+
+    async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
+        """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
+        provider = await ctx.hub.provider(ctx.config.conn_id)
+        ledger = _ledger(ctx, provider)
+        if ctx.resume_state is None:
+            try:
+                self._open(ctx, ledger, provider)
+            except _DryRun as dry:
+                return dry.manifest
+            if done := _finished(ledger, ctx.config):
+                await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
+                return done
+        waiting = await ledger.advance()
+        if waiting is not None:
+            return _suspended(waiting, ctx.config)
+        return await self._finish(ctx, ledger)
+
+    async def check_completion(
+        self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
+    ) -> CompletionCheck[Manifest]:
+        """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
+        batch_ids: list[str] = state.metadata["batch_ids"]
+        statuses = await _look(batch_ids, state, ctx)
+        ended = sum(status.ended for status in statuses) + (len(batch_ids) - len(statuses))
+        await _show(statuses, state, ctx)
+        resume_at = state.metadata.get("resume_at")
+        due = resume_at is not None and ctx.now() >= datetime.fromisoformat(resume_at)
+        if due or ended == len(batch_ids) > 0 or (ended and state.metadata["queued"]):
+            return CompletionCheck.ready()
+        return CompletionCheck.not_ready()
+
+    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
+        """Ask the provider to stop every batch that is waited for; what finished can be landed later."""
+        provider = await ctx.hub.provider(ctx.config.conn_id)
+        for batch_id in state.metadata["batch_ids"]:
+            await provider.cancel(batch_id)
+
+    async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
+        """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
+        provider = await ctx.hub.provider(ctx.config.conn_id)
+        ledger = _ledger(ctx, provider)
+        ledger.stop_clock()
+        if ctx.config.on_timeout == "leave":
+            raise Overdue(f"{_deadline(ctx)} Its batches go on running; the next attempt lands them.")
+        await ledger.cancel()
+        settled = await ledger.settle(SETTLE)
+        outcome = finish(ledger, self.id, _target(ctx), ctx.now())
+        manifest = outcome.manifest
+        if ctx.config.on_timeout == "salvage":
+            judge(outcome, _standard(ctx.config))
+            seal(ledger, manifest)
+            return manifest
+        unsettled = "" if settled else f" The provider did not settle within {SETTLE}; the next attempt lands the rest."
+        raise Overdue(
+            f"{_deadline(ctx)} {manifest.counts['succeeded']} of {manifest.requests} rows have an answer, in "
+            f"{manifest.results}; a retry buys only the rest.{unsettled}"
+        )
+
+    def check_request_kind(self, provider: BatchProvider, config: BatchConfig) -> None:
+        """Refuse a connection of another provider than the model names, and a spec the provider cannot take."""
+        if config.provider not in (None, provider.name):
+            raise UsageError(
+                f"Model {config.model!r} belongs to {config.provider}, but connection {config.conn_id!r} is of "
+                f"{provider.name}. Change model or conn_id."
+            )
+        provider.check_spec(config.spec)
+        if config.output_type is not None:
+            AnswerSchema(config.output_type)
+
+    def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> None:
+        self.check_request_kind(provider, ctx.config)
+        _check_writable(ledger.root)
+        target = _target(ctx)
+        _check_writable(target.directory)
+
+        def check(plan: Plan, wave: Wave) -> None:
+            tokens = Usage(
+                input_tokens=sum(part.tokens for part in wave.parts),
+                output_tokens=plan.requests * plan.spec.max_tokens if plan.spec.kind == "generate" else 0,
+            )
+            _check_budget(self.id, plan, tokens, ctx.config)
+
+        ledger.open_plan(lambda: _requests(ctx), check)
+
+    async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger) -> Manifest:
+        outcome = finish(ledger, self.id, _target(ctx), ctx.now())
+        manifest = outcome.manifest
+        if manifest.errors.reasons:
+            await ctx.log("WARN", f"Rows without an answer, by reason:\n{manifest.errors}")
+        judge(outcome, _standard(ctx.config))
+        seal(ledger, manifest)
+        if ctx.config.clean_up:
+            await ledger.clean_up()
+        said = ", ".join(f"{number} {word}" for word, number in manifest.counts.items() if number)
+        await ctx.log("INFO", f"Done: {said}. Results: {manifest.results}")
+        return manifest
+
+
+def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
+    config = ctx.config
+    policy = Policy(config.retry_rows, config.max_in_flight, config.max_enqueued_tokens, config.retry_truncated)
+    return Ledger(
+        Work(
+            root=ctx.storage.directory,
+            provider=provider,
+            spec=config.spec,
+            policy=policy,
+            clock=ctx.clock,
+            label=str(ctx.key),
+            attempt=ctx.key.try_number,
+            registry=ctx.registry,
+        )
+    )
+
+
+def _standard(config: BatchConfig) -> Standard:
+    return Standard(config.min_success_ratio, config.on_partial)
+
+
+def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
+    source = ctx.config.source
+    if source is not None:
+        return requests_of(ctx.open_path(source.uri), source.prompt, source.key)
+    if isinstance(ctx.input, str | bytes | dict) or not hasattr(ctx.input, "__iter__"):
+        raise UsageError(
+            f"requests is {type(ctx.input).__name__}, not a list. Give a list of str, dict or BatchRequest."
+        )
+    rows: Iterable[Any] = ctx.input
+    return rows
+
+
+def _target(ctx: StageContext[BatchConfig]) -> Target:
+    """The stage's own storage, or the user's file, or a file named after the task in the user's directory."""
+    config = ctx.config
+    if config.result_path is None:
+        return Target(ctx.storage.directory, f"results.{config.result_format}")
+    path = ctx.open_path(config.result_path)
+    if PurePosixPath(config.result_path).suffix in (".jsonl", ".parquet"):
+        return Target(Directory(path.parent), path.name)
+    stem = ctx.key.task_id + (f"-{ctx.key.map_index}" if ctx.key.map_index >= 0 else "")
+    return Target(Directory(path), f"{stem}.{config.result_format}")
+
+
+def _check_writable(directory: Directory) -> None:
+    try:
+        directory.write(".writable", b"")
+        directory.delete(".writable")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
+
+
+def _check_budget(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> None:
+    limit = config.max_cost_usd
+    if limit is None and not config.dry_run:
+        return
+    price = cost(plan.provider, plan.spec.model, tokens)
+    if config.dry_run:
+        raise _DryRun(_estimate(stage, plan, tokens, config))
+    if price.usd is None:
+        raise UsageError(
+            f"Model {plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Drop it."
+        )
+    if price.usd > limit:  # type: ignore[operator]  # one of the two was set, and it is not dry_run
+        raise UsageError(
+            f"{plan.requests} requests may cost up to ${price.usd:.4f} ({tokens.input_tokens} tokens in, at most "
+            f"{tokens.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
+        )
+
+
+def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Manifest:
+    return Manifest(
+        stage=stage,
+        provider=plan.provider,
+        model=plan.spec.model,
+        results="",
+        format=config.result_format,
+        requests=plan.requests,
+        counts={"missing": plan.requests},
+        usage=tokens,
+        cost=cost(plan.provider, plan.spec.model, tokens),
+        waves=0,
+        dry_run=True,
+    )
+
+
+def _finished(ledger: Ledger, config: BatchConfig) -> Manifest | None:
+    """The manifest of an earlier attempt that was good enough and whose results are still there."""
+    manifest = sealed(ledger)
+    return manifest if manifest and _standard(config).is_met(manifest) else None
+
+
+def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:
+    resume_at = waiting.resume_at.isoformat() if waiting.resume_at else None
+    state = SuspendedState(
+        batch_id=waiting.batch_ids[0] if waiting.batch_ids else "none-yet",
+        submitted_at=waiting.started_at,
+        metadata={"batch_ids": list(waiting.batch_ids), "queued": waiting.queued, "resume_at": resume_at},
+    )
+    return Suspended(state=state, poll=_poll(waiting, config))
+
+
+def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:
+    """The user's, but back at `resume_at` when that is sooner than the first look."""
+    if waiting.resume_at is None:
+        return config.poll
+    soon = max(timedelta(0), waiting.resume_at - waiting.seen_at)
+    return config.poll.model_copy(update={"first_poll": min(soon, config.poll.first_poll or config.poll.interval)})
+
+
+async def _look(
+    batch_ids: list[str], state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
+) -> list[BatchStatus]:
+    """The status of every batch that the provider shows; one that it does not show yet counts as running for a while."""
+    looks = await asyncio.gather(
+        *(ctx.hub.status(ctx.config.conn_id, batch_id) for batch_id in batch_ids), return_exceptions=True
+    )
+    young = ctx.now() - state.submitted_at < timedelta(minutes=10)
+    statuses: list[BatchStatus] = []
+    for look in looks:
+        if isinstance(look, NotFound):
+            if young:
+                raise look
+        elif isinstance(look, BaseException):
+            raise look
+        else:
+            statuses.append(look)
+    return statuses
+
+
+async def _show(statuses: list[BatchStatus], state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
+    """Publish a record for the UI and a sentence for the log."""
+    counts = [status.counts for status in statuses if status.counts]
+    total, succeeded, failed = (
+        sum(getattr(count, name) for count in counts) for name in ("total", "succeeded", "failed")
+    )
+    words = Counter(status.status for status in statuses)
+    queued = state.metadata["queued"]
+    said = [f"{number} {word}" for word, number in sorted(words.items())] + ([f"{queued} queued"] if queued else [])
+    await ctx.publish(
+        {
+            "message": f"batches: {', '.join(said) or 'none'}; requests: {succeeded + failed} of {total} done, {failed} failed",
+            "batches": dict(words),
+            "total": total,
+            "succeeded": succeeded,
+            "failed": failed,
+            "queued_batches": queued,
+            "submitted_at": state.submitted_at.isoformat(),
+        }
+    )
+
+
+def _deadline(ctx: StageContext[BatchConfig]) -> str:
+    assert ctx.resume_state is not None  # only a suspended stage can be overdue
+    elapsed = (ctx.now() - ctx.resume_state.submitted_at).total_seconds()
+    return f"Batch timeout after {elapsed:.0f} s (max_wait={ctx.config.poll.max_wait})."

@@ -1,0 +1,101 @@
+"""The configuration of the two built-in stages: everything but the rows themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from airflow_batch_provider.models import Kind, Spec, Value, json_schema
+from airflow_batch_provider.providers import split_model
+from airflow_batch_provider.stages.base import PRESETS, PollConfig
+
+
+class Source(Value):
+    """Rows of a file, one request each.
+
+    Attributes:
+        uri: `.jsonl`, `.csv` or `.parquet`, anywhere fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
+        prompt: template such as `Classify: {text}`, filled from the row's columns; None takes each row as a request
+            (`prompt` or `messages`, and the other fields of `BatchRequest`).
+        key: column that holds the `custom_id`; None numbers the rows.
+    """
+
+    uri: str = Field(min_length=1)
+    prompt: str | None = None
+    key: str | None = None
+
+
+class BatchConfig(Value):
+    """What the built-in stages are told.
+
+    Attributes:
+        model: `claude-…`, or with its provider: `openai:gpt-…`.
+        conn_id: Airflow connection that pays.
+        source: rows of a file; None takes the rows from the stage's input.
+        output_type: pydantic model class or JSON schema; kept as JSON schema.
+        max_tokens: tokens of one answer.
+        request_params: further fields of the provider's request body.
+        result_path: directory for the results; the stage's own storage by default.
+        retry_rows: rounds after the first in one attempt of the task, for rows without a good answer.
+        min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
+        retry_truncated: rounds also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        on_partial: `fail` wants a good answer for every row; `succeed` is content with `min_success_ratio`.
+        max_cost_usd: refuse, before anything is paid, when the estimate of the first round is above; US dollars.
+        max_in_flight: most batches at the provider at once; the provider's own limit by default.
+        max_enqueued_tokens: most estimated input tokens at the provider at once.
+        on_timeout: after the deadline the batches are cancelled and finished rows kept, then `fail` raises `Overdue`
+            and the next attempt buys the rest, `salvage` succeeds above `min_success_ratio`; `leave` raises and lets
+            the batches run for the next attempt to land.
+        dry_run: estimate and validate only; nothing is bought.
+        clean_up: remove the files at the provider once their rows have landed.
+    """
+
+    kind: Kind = "generate"
+    model: str = Field(min_length=1)
+    conn_id: str = Field(min_length=1)
+    source: Source | None = None
+    system: str | None = None
+    output_type: dict[str, Any] | None = None
+    max_tokens: int = Field(default=1024, gt=0)
+    request_params: dict[str, Any] = Field(default_factory=dict)
+    result_path: str | None = None
+    result_format: Literal["jsonl", "parquet"] = "jsonl"
+    poll: PollConfig = PRESETS["long"]
+    retry_rows: int = Field(default=2, ge=0, le=100)
+    min_success_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
+    on_partial: Literal["succeed", "fail"] = "succeed"
+    retry_truncated: bool = False
+    max_cost_usd: float | None = Field(default=None, gt=0)
+    max_in_flight: int | None = Field(default=None, gt=0, le=100)
+    max_enqueued_tokens: int | None = Field(default=None, gt=0)
+    on_timeout: Literal["fail", "salvage", "leave"] = "fail"
+    dry_run: bool = False
+    clean_up: bool = True
+
+    @field_validator("output_type", mode="before")
+    @classmethod
+    def _model_to_schema(cls, value: Any) -> Any:
+        return json_schema(value)
+
+    @field_validator("poll", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return PollConfig.of(value) if isinstance(value, str) else value
+
+    @property
+    def provider(self) -> str | None:
+        """The provider that the model's name points to, None when it tells nothing."""
+        return split_model(self.model)[0]
+
+    @property
+    def spec(self) -> Spec:
+        """How every row is asked."""
+        return Spec(
+            kind=self.kind,
+            model=split_model(self.model)[1],
+            system=self.system,
+            max_tokens=self.max_tokens,
+            output_schema=self.output_type,
+            request_params=self.request_params,
+        )

@@ -1,0 +1,162 @@
+"""What a stage is given to work with, in the worker and in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal
+
+from typing_extensions import TypeVar
+from upath import UPath
+
+from airflow_batch_provider.client import BatchClient
+from airflow_batch_provider.clock import Clock, utc_now
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.providers import account_ref
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from upath.extensions import ProxyUPath
+
+    from airflow_batch_provider.hub import Hub
+    from airflow_batch_provider.ledger import Registry
+    from airflow_batch_provider.stages.base import PollConfig, SuspendedState
+    from airflow_batch_provider.storage import StageStorage
+
+ConfigT = TypeVar("ConfigT", default=Any)
+Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
+_LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+
+
+@dataclass(frozen=True)
+class TaskKey:
+    """Whose storage and batches these are: one task instance, over all its tries."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 1
+
+    def __str__(self) -> str:
+        """`dag/run/task` or `dag/run/task/map_index`, as people and storage paths write it."""
+        parts = [self.dag_id, self.run_id, self.task_id] + ([str(self.map_index)] if self.map_index >= 0 else [])
+        return "/".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckCompletionContext(Generic[ConfigT]):
+    """What both sides of a stage have: `check_completion` and `cancel` get exactly this.
+
+    Attributes:
+        stage_id: the stage's `id`.
+        key: the task instance.
+        config: parsed by the stage's `config_schema`.
+        storage: the task instance's artifacts.
+        hub: the open connections of this process.
+        default_conn_id: connection that `batch` uses when none is named.
+        poll: of the suspension; None before the first.
+        logger: where `log` writes.
+        publish: shows a small progress record to people (XCom); errors in it are the caller's to swallow.
+        now: the wall clock.
+        sleep: waits seconds; for the worker's short waits.
+        registry: what this deployment has at the providers; None in the triggerer, which never submits, and in scripts.
+    """
+
+    stage_id: str
+    key: TaskKey
+    config: ConfigT
+    storage: StageStorage
+    hub: Hub
+    default_conn_id: str | None = None
+    poll: PollConfig | None = None
+    logger: logging.Logger
+    publish: Callable[[dict[str, Any]], Awaitable[None]]
+    now: Callable[[], datetime] = utc_now
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    registry: Registry | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """`now` and `sleep` together."""
+        return Clock(self.now, self.sleep)
+
+    @property
+    def run_id(self) -> str:
+        """Airflow's id of the DAG run."""
+        return self.key.run_id
+
+    @property
+    def stage_record_id(self) -> str:
+        """Names this task instance in logs: `dag/run/task[/map_index]`."""
+        return str(self.key)
+
+    async def log(self, level: Level, message: str, **metadata: Any) -> None:
+        """A line in the task's log; metadata follows the message as `key=value`."""
+        text = " ".join([message, *(f"{name}={value!r}" for name, value in metadata.items())])
+        self.logger.log(_LEVELS[level], "%s", text)
+
+    on_log = log
+
+    def batch(self, model: str, conn_id: str | None = None) -> BatchClient:
+        """A client for one model; every submit of a stage is claimed in its storage first and so is bought once.
+
+        Args:
+            model: `claude-…`, or `openai:gpt-…` to name the provider.
+            conn_id: Airflow connection; the operator's `conn_id` by default.
+        """
+        chosen = conn_id or self.default_conn_id
+        if chosen is None:
+            raise UsageError(f"No connection for model {model!r}. Give conn_id to ctx.batch or to the operator.")
+        chosen = account_ref(chosen, model)
+        return BatchClient(
+            self.hub,
+            chosen,
+            model,
+            storage=self.storage,
+            label=str(self.key),
+            clock=self.clock,
+            registry=self.registry,
+        )
+
+    async def progress(self, percent: float, message: str, **details: Any) -> None:
+        """Show people how far the stage is: 0 to 100, a sentence, and small details."""
+        await self.publish({"progress": percent, "message": message, **details})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext(CheckCompletionContext[ConfigT]):
+    """What `execute` gets in the worker.
+
+    Attributes:
+        input: what the operator was given, parsed by the stage's `input_schema`.
+        resume_state: set when the stage was suspended before.
+        pull: output of an upstream task, None when it has none.
+        upstream: ids of the upstream tasks, for messages.
+        open_path: opens a user's URI; the Airflow edge gives `ObjectStoragePath`, which knows connections.
+    """
+
+    input: Any = None
+    resume_state: SuspendedState | None = None
+    pull: Callable[[str], Any] = lambda _task_id: None
+    upstream: tuple[str, ...] = ()
+    open_path: Callable[[str], UPath | ProxyUPath] = UPath
+
+    def require(self, task_id: str) -> Any:
+        """The output of an upstream task.
+
+        Raises:
+            UsageError: it has none.
+        """
+        output = self.pull(task_id)
+        if output is None:
+            available = ", ".join(self.upstream) or "none"
+            raise UsageError(f"Missing required stage output: {task_id!r}. Available stages: {available}.")
+        return output
+
+    def optional(self, task_id: str) -> Any:
+        """The output of an upstream task, or None."""
+        return self.pull(task_id)

@@ -1,0 +1,82 @@
+"""The stage behind `BatchSensor`: waits for a batch that was submitted elsewhere, and never touches it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from airflow_batch_provider.exceptions import Overdue
+from airflow_batch_provider.models import BatchStatus, Value
+from airflow_batch_provider.stages.base import (
+    PRESETS,
+    AsyncBatchStage,
+    CompletionCheck,
+    PollConfig,
+    Suspended,
+    SuspendedState,
+)
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
+
+
+class WaitConfig(Value):
+    """Which batch is waited for.
+
+    Attributes:
+        batch_id: the provider's id.
+        conn_id: Airflow connection, after the provider and an `@` where the sensor was told the provider or a model.
+    """
+
+    batch_id: str = Field(min_length=1, max_length=256)
+    conn_id: str = Field(min_length=1)
+    poll: PollConfig = PRESETS["long"]
+
+
+class WaitForBatch(AsyncBatchStage[WaitConfig, dict[str, Any]]):
+    """Suspends at once, and ends with the batch's status; `cancel` does nothing, for the batch is somebody else's."""
+
+    id = "wait-for-batch"
+    name = "Wait for a batch"
+    config_schema: ClassVar[type[BaseModel] | None] = WaitConfig
+
+    async def execute(self, ctx: StageContext[WaitConfig]) -> Suspended:
+        """Start to wait; the deadline counts from here."""
+        state = SuspendedState(batch_id=ctx.config.batch_id, submitted_at=ctx.now())
+        return Suspended(state=state, poll=ctx.config.poll)
+
+    async def check_completion(
+        self, state: SuspendedState, ctx: CheckCompletionContext[WaitConfig]
+    ) -> CompletionCheck[dict[str, Any]]:
+        """A look at the batch."""
+        seen = await ctx.hub.status(ctx.config.conn_id, state.batch_id)
+        if problem := failure(seen):
+            return CompletionCheck.failed(problem)
+        if seen.ended:
+            return CompletionCheck.ready(seen.model_dump(mode="json"))
+        await ctx.publish(progress(seen))
+        return CompletionCheck.not_ready()
+
+    async def overdue(self, ctx: StageContext[WaitConfig]) -> dict[str, Any]:
+        """Waiting ends; the batch goes on."""
+        wait = ctx.config.poll.max_wait if ctx.poll is None else ctx.poll.max_wait
+        raise Overdue(
+            f"Batch {ctx.config.batch_id!r} was not done after {wait}, and was left running. Raise the max_wait of poll."
+        )
+
+
+def failure(seen: BatchStatus) -> str | None:
+    """Why a batch that ended is of no use to those who wait for it, None when it is or has not ended."""
+    if not seen.ended or seen.status == "completed":
+        return None
+    reason = f": {seen.error}" if seen.error else ""
+    return f"Batch {seen.batch_id!r} {seen.status}{reason}. See it at the provider, and submit what is missing anew."
+
+
+def progress(seen: BatchStatus) -> dict[str, Any]:
+    """The small record that people see while they wait."""
+    record: dict[str, Any] = {"status": seen.status, "batch_id": seen.batch_id}
+    if seen.counts is not None:
+        record |= seen.counts.model_dump()
+    return record
