@@ -1,0 +1,151 @@
+"""The commands and their arguments, once, for Airflow's command line and for argparse; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import CLICommand
+
+_COMMANDS = "airflow_batch_provider.cli.commands"
+GROUP = "batches"
+HELP = "Batches at LLM providers: what is open, what nobody waits for, what a person must decide"
+CODES = "Exit code: 0 all is well, 1 a person must look, 2 the command cannot be carried out as given."
+
+
+class Argument(NamedTuple):
+    """One argument, as argparse takes it."""
+
+    flags: tuple[str, ...]
+    options: dict[str, Any]
+
+
+class Command(NamedTuple):
+    """One command; `name` is also the name of its function in `commands`."""
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...]
+    description: str = ""
+
+
+def number_above_zero(text: str) -> float:
+    """A number as argparse reads it."""
+    if not (number := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
+    return number
+
+
+def _option(*flags: str, **options: Any) -> Argument:
+    return Argument(flags, options)
+
+
+_STORAGE = _option(
+    "--storage-path", metavar="URI", help="Root of stage storage; the configured storage_path by default"
+)
+_CONNECTIONS = _option(
+    "--conn-id",
+    action="append",
+    metavar="CONN_ID",
+    help="Airflow connection to look through, may be given again; by default all that this package can use",
+)
+_OUTPUT = _option("-o", "--output", choices=("table", "json"), default="table", help="table (default) or json")
+_APPLY = _option("--apply", action="store_true", help="Act; without it nothing is changed")
+_TAG = _option("tag", help="Our name of the batch, as the task's message or 'batches list' shows it")
+
+COMMANDS = (
+    Command("list", "List the batches that are claimed or running, with what Airflow says of their tasks", (_STORAGE, _OUTPUT)),
+    Command(
+        "reconcile",
+        "Find batches that nobody waits for; with --apply, cancel or forget them and adopt lost ones",
+        (
+            _STORAGE,
+            _CONNECTIONS,
+            _OUTPUT,
+            _APPLY,
+            _option("--cancel-strays", action="store_true", help="Also cancel batches with tags like ours that are not known here"),
+            _option(
+                "--grace",
+                type=float,
+                default=0.0,
+                metavar="MINUTES",
+                help="Cancel only what earlier runs with --apply saw without a waiting task so long ago; default 0",
+            ),
+        ),
+        "A batch is cancelled when its task instance ended or was deleted; never while a task still waits for it.",
+    ),
+    Command(
+        "adopt",
+        "Say that a batch at the provider is the claimed one",
+        (_TAG, _option("batch_id", help="The batch's id at the provider"), _STORAGE, _CONNECTIONS),
+        "For a task that ended as 'Unresolved'. Clear the task afterwards: it goes on with that batch and pays nothing more.",
+    ),
+    Command(
+        "absent",
+        "Say that no batch at the provider is the claimed one",
+        (_TAG, _STORAGE, _CONNECTIONS),
+        "For a task that ended as 'Unresolved'. Clear the task afterwards: it buys the batch.",
+    ),
+    Command(
+        "prune",
+        "List old stage storage; with --apply, delete it with the results in it",
+        (
+            _option("--older-than", type=number_above_zero, required=True, metavar="DAYS", help="Days since the task was finished"),
+            _option(
+                "--unfinished",
+                action="store_true",
+                help="Also storage of tasks that never finished, and of stages of one's own",
+            ),
+            _APPLY,
+            _STORAGE,
+            _OUTPUT,
+        ),
+        "Storage with an open batch, or of a task that is not over, is never deleted.",
+    ),
+)  # fmt: skip
+
+
+def run(arguments: argparse.Namespace, name: str) -> None:
+    """Carry a command out; exits with its code."""
+    code: int = getattr(import_module(_COMMANDS), f"{name}_batches")(arguments)
+    raise SystemExit(code)
+
+
+def get_batches_commands() -> list[CLICommand]:
+    """The group as Airflow 3.2 and later takes it from a provider."""
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand  # noqa: PLC0415 — only Airflow's CLI asks
+
+    made = [
+        ActionCommand(
+            name=command.name,
+            help=command.help,
+            func=_function(command.name),
+            args=[Arg(flags=argument.flags, **argument.options) for argument in command.arguments],
+            description=f"{command.help}. {command.description}".strip(),
+            epilog=CODES,
+        )
+        for command in COMMANDS
+    ]
+    return [GroupCommand(name=GROUP, help=HELP, subcommands=made)]
+
+
+def _function(name: str) -> Any:
+    def command(arguments: argparse.Namespace) -> None:
+        run(arguments, name)
+
+    return command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The same commands without Airflow's command line."""
+    made = argparse.ArgumentParser(prog="python -m airflow_batch_provider")
+    group = made.add_subparsers(metavar=GROUP, required=True).add_parser(GROUP, help=HELP, description=HELP)
+    actions = group.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        text = f"{command.help}. {command.description}".strip()
+        one = actions.add_parser(command.name, help=command.help, description=text, epilog=CODES)
+        for argument in command.arguments:
+            one.add_argument(*argument.flags, **argument.options)
+    return made

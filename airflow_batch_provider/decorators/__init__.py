@@ -1,0 +1,3 @@
+"""`@task.batch_generate` and `@task.batch_embed`."""
+
+from __future__ import annotations

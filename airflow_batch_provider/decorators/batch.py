@@ -1,0 +1,66 @@
+"""Task decorators: a function that returns or yields the requests becomes a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.definitions.context import context_merge
+
+from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator
+from airflow_batch_provider.operators.given import Given
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow.sdk import Context
+
+_OPERATORS_FIELDS = ("model", "conn_id", "result_path", "storage_path")
+
+
+class _Asks(DecoratedOperator):
+    """Calls the function on the worker, once for each try; what it yields is streamed, never templated."""
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *_OPERATORS_FIELDS)
+
+    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
+        super().__init__(
+            python_callable=python_callable, requests=f"what {python_callable.__name__}() yields", **kwargs
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Ask what the function returns or yields; ends with the manifest, or by deferring the task."""
+        context_merge(context, self.op_kwargs)
+        kwargs = self.determine_kwargs(context)
+        self.requests = Given(self.python_callable(*self.op_args, **kwargs))
+        return self._ask(context)  # type: ignore[attr-defined]  # of the batch operator that this is mixed into
+
+
+class _GenerateDecorated(_Asks, BatchGenerateOperator):
+    custom_operator_name = "@task.batch_generate"
+
+
+class _EmbedDecorated(_Asks, BatchEmbedOperator):
+    custom_operator_name = "@task.batch_embed"
+
+
+def batch_generate_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """`@task.batch_generate(model=…)`: arguments of `BatchGenerateOperator`, requests from the function.
+
+    Args:
+        python_callable: returns or yields str, dict or `BatchRequest`; may be a generator, which is streamed.
+        **kwargs: what `BatchGenerateOperator` takes, but `requests` and `source`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_GenerateDecorated, **kwargs
+    )
+
+
+def batch_embed_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """`@task.batch_embed(model=…)`: arguments of `BatchEmbedOperator`, requests from the function.
+
+    Args:
+        python_callable: returns or yields texts; may be a generator, which is streamed.
+        **kwargs: what `BatchEmbedOperator` takes, but `requests` and `source`.
+    """
+    return task_decorator_factory(python_callable=python_callable, decorated_operator_class=_EmbedDecorated, **kwargs)

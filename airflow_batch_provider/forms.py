@@ -1,0 +1,77 @@
+"""The connection forms, told once: declared for Airflow 3.2 and later, and as form widgets for 3.1."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Field(TypedDict):
+    """One field of `extra`: its label, and the JSON schema that the form checks it by."""
+
+    label: str
+    description: str
+    schema: dict[str, Any]
+
+
+_TIMEOUT: Field = {
+    "label": "Timeout (seconds)",
+    "description": "Seconds without a byte after which a call is given up; 120 by default.",
+    "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
+}
+_OPENAI: dict[str, Field] = {
+    "api": {
+        "label": "API for text",
+        "description": "The endpoint that text requests are sent to in batches.",
+        "schema": {"type": ["string", "null"], "enum": ["chat", "responses"]},
+    },
+    "organization": {
+        "label": "Organization",
+        "description": "Sent as OpenAI-Organization.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "project": {
+        "label": "Project",
+        "description": "Sent as OpenAI-Project.",
+        "schema": {"type": ["string", "null"]},
+    },
+}
+
+FIELDS: dict[str, dict[str, Field]] = {
+    "anthropic_batch": {"timeout": _TIMEOUT},
+    "openai_batch": {**_OPENAI, "timeout": _TIMEOUT},
+    "gemini_batch": {"timeout": _TIMEOUT},
+}
+
+_ADDRESSES = {
+    "anthropic_batch": "https://api.anthropic.com",
+    "openai_batch": "https://api.openai.com/v1",
+    "gemini_batch": "https://generativelanguage.googleapis.com",
+}
+
+
+def field_behaviour(conn_type: str) -> dict[str, Any]:
+    """Which of Airflow's own fields the form shows, in the spelling of provider info."""
+    return {
+        "hidden-fields": ["schema", "login", "port"],
+        "relabeling": {"password": "API key", "host": "Base URL"},
+        "placeholders": {"host": _ADDRESSES[conn_type], "password": ""},
+    }
+
+
+def legacy_behaviour(conn_type: str) -> dict[str, Any]:
+    """The same in the spelling that hooks use."""
+    return {key.replace("-", "_"): value for key, value in field_behaviour(conn_type).items()}
+
+
+def widgets(conn_type: str) -> dict[str, Any]:
+    """The fields of `extra` as WTForms fields; WTForms is only there where a form is shown."""
+    from wtforms import FloatField, StringField  # type: ignore[import-untyped]  # noqa: PLC0415
+    from wtforms.validators import Optional  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    kinds = {"number": FloatField, "string": StringField}
+    return {
+        name: kinds[field["schema"]["type"][0]](
+            label=field["label"], description=field["description"], validators=[Optional()]
+        )
+        for name, field in FIELDS[conn_type].items()
+    }

@@ -1,0 +1,82 @@
+"""What Airflow learns about this package when it starts; imported by every Airflow process, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_batch_provider.forms import FIELDS, field_behaviour
+
+_NAME = "LLM batches"
+_HOOKS = {
+    "anthropic_batch": ("AnthropicBatchHook", "Anthropic (batch)"),
+    "openai_batch": ("OpenAIBatchHook", "OpenAI (batch)"),
+    "gemini_batch": ("GeminiBatchHook", "Google Gemini (batch)"),
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's record, as `provider_info.schema.json` of Airflow 3 wants it."""
+    return {
+        "package-name": "airflow-batch-provider",
+        "name": "Airflow Batch Provider",
+        "description": "Ask a language model millions of things, in batch: half price, no worker held, paid once.",
+        "integrations": [
+            {
+                "integration-name": _NAME,
+                "external-doc-url": "https://platform.claude.com/docs/en/build-with-claude/batch-processing",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": _modules("hooks.batch"),
+        "operators": _modules("operators.stage", "operators.batch", "operators.reconcile"),
+        "sensors": _modules("sensors.batch"),
+        "triggers": _modules("triggers.stage"),
+        "connection-types": [_connection_type(conn_type) for conn_type in _HOOKS],
+        "task-decorators": [
+            {"name": f"batch_{kind}", "class-name": f"airflow_batch_provider.decorators.batch.batch_{kind}_task"}
+            for kind in ("generate", "embed")
+        ],
+        "cli": ["airflow_batch_provider.cli.definition.get_batches_commands"],
+        "config": {"batch_provider": {"description": _SECTION, "options": _OPTIONS}},
+    }
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": _NAME, "python-modules": [f"airflow_batch_provider.{name}" for name in names]}]
+
+
+def _connection_type(conn_type: str) -> dict[str, Any]:
+    hook, label = _HOOKS[conn_type]
+    return {
+        "connection-type": conn_type,
+        "hook-class-name": f"airflow_batch_provider.hooks.batch.{hook}",
+        "hook-name": label,
+        "ui-field-behaviour": field_behaviour(conn_type),
+        "conn-fields": FIELDS[conn_type],
+    }
+
+
+_SECTION = "How batches of language-model requests are kept and watched."
+_OPTIONS = {
+    "storage_path": {
+        "description": (
+            "Where tasks keep what they asked, bought and got back; any URI that ObjectStoragePath takes, e.g. "
+            "s3://aws_default@bucket/batches. Workers and triggerers must both reach it. Empty: the folder "
+            "batch_provider below AIRFLOW_HOME."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "s3://aws_default@my-bucket/batches",
+        "default": "",
+    },
+    "poll": {
+        "description": (
+            "How often tasks look at their batches, and how long, unless they say so themselves: quick (15 s, 10 min), "
+            "medium (1 min, 1 h) or long (5 min, 24 h)."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "medium",
+        "default": "long",
+    },
+}

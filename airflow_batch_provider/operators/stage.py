@@ -1,0 +1,76 @@
+"""The one stage operator: runs any async batch stage as an Airflow task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_batch_provider.operators.given import Given, is_late
+from airflow_batch_provider.operators.importable import stage_path
+from airflow_batch_provider.operators.legs import StageLegs
+from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.triggers.suspension import load_stage, parse, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+    from pydantic import BaseModel
+
+    from airflow_batch_provider.stages import AsyncBatchStage
+
+
+class AsyncBatchStageOperator(StageLegs, BaseOperator):
+    """Runs an `AsyncBatchStage`: the worker is free while the stage is suspended.
+
+    Args:
+        stage: the stage class, or its path `module.Class`; workers and triggerers import it.
+        config: what the stage's `config_schema` takes; templated.
+        input: what the stage finds in `ctx.input`; not templated, but XComArgs in it resolve.
+        conn_id: Airflow connection that `ctx.batch` uses when none is named; templated.
+        poll: a preset's name or a `PollConfig`; the stage's own suspension says it by default.
+        deferrable: False waits on the worker.
+        storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
+
+    Raises:
+        UsageError: while the DAG is parsed, for a stage that the triggerer cannot import and a config that does not fit.
+    """
+
+    template_fields: Sequence[str] = ("config", "conn_id", "storage_path", "input")
+    ui_color = "#e8f0e4"
+
+    def __init__(
+        self,
+        *,
+        stage: type[AsyncBatchStage[Any, Any]] | str,
+        config: dict[str, Any] | BaseModel | None = None,
+        input: Any = None,  # noqa: A002 — the word of the stage contract
+        conn_id: str | None = None,
+        poll: PollConfig | str | None = None,
+        deferrable: bool = True,
+        storage_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stage = stage_path(stage)
+        self.config = {} if config is None else to_json(config)
+        self.input = Given(input)
+        self.conn_id = conn_id
+        self.poll = None if poll is None else PollConfig.of(poll)
+        self.deferrable = deferrable
+        self.storage_path = storage_path
+        self.input.connect(self)
+        self._check_config()
+
+    def execute(self, context: Context) -> Any:
+        """Start the stage; ends with its output, or by deferring the task."""
+        return self._begin(context, self.config, self.input.value(context))
+
+    def _given_again(self, context: Any) -> Any:
+        return self.input.value(context)
+
+    def _check_config(self) -> None:
+        if not is_late(self.config):
+            schema = load_stage(self.stage).config_schema
+            parse(schema, self.config, f"The config of task {self.task_id!r}")
