@@ -1,0 +1,71 @@
+"""`python -m airflow_batch_provider.emulator`: serve the three batch APIs in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import airflow_batch_provider.emulator as package
+from airflow_batch_provider.emulator.server import HOST, PORT, EmulatorServer
+from airflow_batch_provider.emulator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m airflow_batch_provider.emulator",
+        description=package.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--host", default=HOST, help="address to bind (default: %(default)s, this machine only)")
+    made.add_argument("--port", type=int, default=PORT, help="port, 0 takes a free one (default: %(default)s)")
+    made.add_argument("--by", choices=("time", "looks"), help="what a batch progresses by (default: time)")
+    made.add_argument("--pending", type=float, metavar="N", help="seconds or looks until it runs (default: 1)")
+    made.add_argument("--running", type=float, metavar="N", help="seconds or looks it runs (default: 4)")
+    made.add_argument("--faults", type=Path, metavar="FILE", help="JSON list of faults, as POST /emulator/faults takes")
+    made.add_argument(
+        "--rules", type=Path, metavar="FILE", help="JSON list of outcome rules, as POST /emulator/rules takes"
+    )
+    made.add_argument(
+        "--settings", type=Path, metavar="FILE", help="JSON of settings, as POST /emulator/settings takes"
+    )
+    return made
+
+
+def build(arguments: argparse.Namespace) -> EmulatorServer:
+    """The server that the command line asks for; raises `ValueError` for a file that orders what there is not."""
+    settings = Settings()
+    if arguments.settings:
+        settings = settings.changed(json.loads(arguments.settings.read_text()))
+    pace = {name: value for name in ("by", "pending", "running") if (value := getattr(arguments, name)) is not None}
+    server = EmulatorServer(settings.changed({"progress": pace}), host=arguments.host, port=arguments.port)
+    for order in json.loads(arguments.faults.read_text()) if arguments.faults else ():
+        server.faults.add(**order)
+    for order in json.loads(arguments.rules.read_text()) if arguments.rules else ():
+        server.emulator.rule(**order)
+    return server
+
+
+def connections(url: str) -> list[str]:
+    """Environment variables for Airflow, one connection a provider."""
+    hosts = {"anthropic": url, "openai": f"{url}/v1", "gemini": url}
+    return [
+        f"AIRFLOW_CONN_{name.upper()}_DEFAULT='{json.dumps({'conn_type': f'{name}_batch', 'password': 'any', 'host': host})}'"
+        for name, host in hosts.items()
+    ]
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Serve until interrupted."""
+    server = build(parser().parse_args(given))
+    print(f"Batch emulator at {server.url} (stop with Ctrl-C)\n\n" + "\n".join(connections(server.url)), flush=True)
+    server.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The routes of Anthropic's Message Batches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.emulator.anthropic.rows import ERRORS, Json, MessageCodec
+from airflow_batch_provider.emulator.blobs import NotJson, Slice, TooLarge, elements, spool
+from airflow_batch_provider.emulator.clock import rfc3339
+from airflow_batch_provider.emulator.core import Emulator, row
+from airflow_batch_provider.emulator.jobs import Job, Row
+from airflow_batch_provider.emulator.wire import Call, Problem, Refused, Reply, bearer, page_after, route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+_CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_BY_STATUS = {status: (kind, message) for status, kind, message in reversed(ERRORS.values())}
+_BY_STATUS |= {409: ("conflict_error", "Conflict"), 413: ("request_too_large", "Request exceeds the maximum size")}
+
+
+class AnthropicApi:
+    """Message batches and, for connection tests, the list of models."""
+
+    name = "anthropic"
+    status = ("processing_status",)
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._codec = MessageCodec(emulator)
+        root = "/v1/messages/batches"
+        self.routes = (
+            route("anthropic.create", "POST", root, self.create),
+            route("anthropic.list", "GET", root, self.listed),
+            route("anthropic.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
+            route("anthropic.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
+            route("anthropic.delete", "DELETE", f"{root}/{{id}}", self.delete),
+            route("anthropic.results", "GET", f"{root}/{{id}}/results", self.results),
+            route("anthropic.models", "GET", "/v1/models", self.models),
+        )
+
+    def key(self, request: Request) -> str:
+        """SDKs up to 2.11 send x-api-key, later ones a bearer token."""
+        return request.headers.get("x-api-key") or bearer(request)
+
+    def headers(self) -> dict[str, str]:
+        """Anthropic numbers its requests."""
+        return {"request-id": self._emulator.id("req_")}
+
+    def problem(self, problem: Problem) -> Reply:
+        """`{"type": "error", "error": {...}, "request_id": …}`; a code with `_error` is the type, others go to details."""
+        kind, message = _BY_STATUS.get(problem.status, ("api_error", "Internal server error"))
+        details = problem.details
+        if problem.code and problem.code.endswith(("_error", "_too_large")):
+            kind = problem.code
+        elif problem.code:
+            details = {**(details or {}), "error_code": problem.code}
+        error: Json = {"type": kind, "message": problem.message or message}
+        if details is not None:
+            error["details"] = details
+        request_id = self._emulator.id("req_")
+        return Reply(
+            problem.status, {"type": "error", "error": error, "request_id": request_id}, {"request-id": request_id}
+        )
+
+    def _refuse(self, status: int, message: str) -> Refused:
+        return Refused(self.problem(Problem(status, message=message)))
+
+    async def create(self, call: Call) -> Reply:
+        """POST /v1/messages/batches."""
+        if not call.request.headers.get("anthropic-version"):
+            raise self._refuse(400, "anthropic-version: header is required")
+        body = self._emulator.blobs.new()
+        try:
+            await spool(call.request.stream(), body, self._emulator.settings.limits.anthropic_bytes)
+        except TooLarge:
+            raise self._refuse(413, "Request exceeds the maximum size") from None
+        now = self._emulator.clock.now()
+        job = Job(
+            id=self._emulator.id("msgbatch_01"),
+            provider=self.name,
+            codec=self._codec,
+            path=self._emulator.blobs.new(),
+            created=now,
+            window=self._emulator.settings.anthropic_window,
+        )
+        job.rows = await asyncio.to_thread(self._rows, body, job)
+        body.unlink()
+        self._emulator.jobs.add(job)
+        return Reply(body=self._render(job, call), job=job)
+
+    def _rows(self, body: Path, job: Job) -> list[Row]:
+        rows: list[Row] = []
+        seen: set[str] = set()
+        offset = 0
+        try:
+            with job.path.open("wb") as file:
+                for index, (request, text) in enumerate(elements(body, "requests")):
+                    key = self._key(index, request, seen)
+                    length = file.write(text.encode("utf-8", "surrogatepass") + b"\n")
+                    rows.append(row(self._codec, index, key, Slice(offset, length), request["params"]))
+                    offset += length
+        except NotJson as error:
+            raise self._refuse(400, f"The request body is not valid JSON: {error}") from None
+        if not rows:
+            raise self._refuse(400, "requests: List should have at least 1 item after validation, not 0")
+        job.model = str(json.loads(rows[0].place.read(job.path))["params"].get("model", ""))
+        return rows
+
+    def _key(self, index: int, request: object, seen: set[str]) -> str:
+        most = self._emulator.settings.limits.anthropic_requests
+        if index >= most:
+            raise self._refuse(400, f"requests: List should have at most {most} items after validation")
+        if not isinstance(request, dict) or not isinstance(request.get("params"), dict):
+            raise self._refuse(400, f"requests.{index}.params: Field required")
+        key = request.get("custom_id")
+        if not isinstance(key, str):
+            raise self._refuse(400, f"requests.{index}.custom_id: Field required")
+        if not _CUSTOM_ID.fullmatch(key):
+            raise self._refuse(
+                400, f"requests.{index}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
+            )
+        if key in seen:
+            raise self._refuse(400, f"requests: custom_id values must be unique; {key!r} appears more than once")
+        seen.add(key)
+        return key
+
+    def _found(self, call: Call) -> Job:
+        job = self._emulator.jobs.all.get(call.params["id"])
+        veil = job.orders.hidden if job else None
+        if job is None or job.provider != self.name or (veil and veil.covers(self._emulator.clock.now())):
+            raise self._refuse(404, f"Message batch not found: {call.params['id']}")
+        return job
+
+    async def retrieve(self, call: Call) -> Reply:
+        """GET /v1/messages/batches/{id}."""
+        job = self._found(call)
+        await asyncio.to_thread(self._emulator.jobs.look, job)
+        return Reply(body=self._render(job, call))
+
+    async def listed(self, call: Call) -> Reply:
+        """GET /v1/messages/batches, newest first."""
+        try:
+            limit = call.number(20, 1000, "limit")
+        except ValueError as error:
+            raise self._refuse(400, str(error)) from None
+        now = self._emulator.clock.now()
+        jobs = [
+            job for job in self._emulator.jobs.of(self.name) if not ((veil := job.orders.unlisted) and veil.covers(now))
+        ]
+        if before := call.query("before_id"):
+            earlier = [job.id for job in jobs].index(before) if any(job.id == before for job in jobs) else 0
+            page, more = jobs[max(0, earlier - limit) : earlier], earlier > limit
+        else:
+            after = call.query("after_id")
+            page, more = page_after(jobs, limit, (lambda job: job.id == after) if after else None)
+        for job in page:
+            await asyncio.to_thread(self._emulator.jobs.look, job)
+        data = [self._render(job, call) for job in page]
+        ends = {"first_id": page[0].id, "last_id": page[-1].id} if page else {"first_id": None, "last_id": None}
+        return Reply(body={"data": data, "has_more": more, **ends})
+
+    async def cancel(self, call: Call) -> Reply:
+        """POST …/cancel; a batch that has ended answers as it is."""
+        job = self._found(call)
+        await asyncio.to_thread(self._emulator.jobs.cancel, job)
+        return Reply(body=self._render(job, call))
+
+    async def delete(self, call: Call) -> Reply:
+        """DELETE, only when it has ended."""
+        job = await asyncio.to_thread(self._emulator.jobs.advance, self._found(call))
+        if not job.ended:
+            raise self._refuse(400, f"Message batch {job.id} is still in progress. Cancel it before you delete it.")
+        del self._emulator.jobs.all[job.id]
+        return Reply(body={"id": job.id, "type": "message_batch_deleted"})
+
+    async def results(self, call: Call) -> Reply:
+        """GET …/results: JSON lines in an order of their own."""
+        job = self._found(call)
+        await asyncio.to_thread(self._emulator.jobs.advance, job)
+        if not job.ended or self._archived(job):
+            raise self._refuse(404, f"Message batch {job.id} has no available results.")
+        return Reply(path=job.extra["results"], headers={"content-type": "application/x-jsonl"})
+
+    async def models(self, _call: Call) -> Reply:
+        """GET /v1/models."""
+        model = {
+            "type": "model", "id": "claude-emulated-1", "display_name": "Emulated", "lifecycle": "active",
+            "created_at": "2026-01-01T00:00:00Z",
+        }  # fmt: skip
+        return Reply(body={"data": [model], "has_more": False, "first_id": model["id"], "last_id": model["id"]})
+
+    def _archived(self, job: Job) -> bool:
+        return self._emulator.clock.now() >= job.created + self._emulator.settings.anthropic_retention
+
+    def _render(self, job: Job, call: Call) -> Json:
+        archived = job.created + self._emulator.settings.anthropic_retention if self._archived(job) else None
+        return {
+            "id": job.id,
+            "type": "message_batch",
+            "processing_status": _status(job),
+            "request_counts": _counts(job),
+            "created_at": rfc3339(job.created),
+            "expires_at": rfc3339(job.created + job.window),
+            "ended_at": rfc3339(job.stamps[job.phase]) if job.ended else None,
+            "cancel_initiated_at": rfc3339(job.stamps.get("cancelling")),
+            "archived_at": rfc3339(archived),
+            "results_url": f"{call.base}/v1/messages/batches/{job.id}/results"
+            if job.ended and archived is None
+            else None,
+        }
+
+
+def _status(job: Job) -> str:
+    if job.ended:
+        return "ended"
+    return "canceling" if job.phase == "cancelling" else "in_progress"
+
+
+def _counts(job: Job) -> Json:
+    """All in `processing` until the batch has ended: so it is documented, and so it is."""
+    if not job.ended:
+        return {"processing": len(job.rows), "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+    counts = job.counts
+    return {
+        "processing": 0,
+        "succeeded": counts["succeeded"],
+        "errored": counts["failed"],
+        "canceled": counts["cancelled"],
+        "expired": counts["expired"],
+    }

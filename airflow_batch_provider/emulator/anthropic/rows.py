@@ -1,0 +1,160 @@
+"""Requests and result lines of Anthropic batches."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of
+from airflow_batch_provider.emulator.core import Emulator, write_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_batch_provider.emulator.jobs import Job, Row
+
+Json = dict[str, Any]
+
+ERRORS: dict[str, tuple[int, str, str]] = {
+    "overloaded": (529, "overloaded_error", "Overloaded"),
+    "rate_limit": (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
+    "api": (500, "api_error", "Internal server error"),
+    "server": (500, "api_error", "Internal server error"),
+    "timeout": (504, "timeout_error", "The request timed out."),
+    "unavailable": (503, "overloaded_error", "Service unavailable"),
+    "invalid_request": (400, "invalid_request_error", "The emulator was told to refuse this request."),
+    "authentication": (401, "authentication_error", "invalid x-api-key"),
+    "billing": (402, "billing_error", "Your credit balance is too low to access the Anthropic API."),
+    "permission": (403, "permission_error", "Your API key does not have permission to use the specified resource."),
+    "not_found": (404, "not_found_error", "model: not found"),
+    "too_large": (413, "request_too_large", "Request exceeds the maximum size"),
+}
+"""Word of a marker → HTTP status, error.type and message; the words with `_error` mean the same."""
+
+
+class MessageCodec:
+    """Reads message params, writes result lines."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    @careful
+    def ask(self, request: Json) -> Ask:
+        """What the params of one request ask; raises `Unacceptable` for what the service finds wrong later."""
+        _check(request)
+        *earlier, last = request["messages"]
+        tool, schema = _tool(request)
+        return Ask(
+            model=request["model"],
+            prompt=text_of(last),
+            context="\n".join(filter(None, (text_of(request.get("system")), *map(text_of, earlier)))),
+            schema=schema or _format(request),
+            tool=tool,
+            max_tokens=request["max_tokens"],
+        )
+
+    def land(self, job: Job) -> None:
+        """Write the one file that holds all results."""
+        job.extra["results"] = path = self._emulator.blobs.new()
+        write_lines(path, self._lines(job))
+
+    def _lines(self, job: Job) -> Iterator[bytes]:
+        with job.path.open("rb") as source:
+            for row in self._emulator.shuffled(job):
+                if row.outcome is None or row.outcome.kind == "missing":
+                    continue
+                source.seek(row.place.offset)
+                request = json.loads(source.read(row.place.length))["params"]
+                line = {"custom_id": row.key, "result": self._result(job, row, request)}
+                raw = dump(line).encode("utf-8", "surrogatepass")
+                yield from [raw] * row.outcome.copies
+                if row.outcome.stranger:
+                    yield dump({**line, "custom_id": f"stranger-{row.index}"}).encode("utf-8", "surrogatepass")
+
+    def _result(self, job: Job, row: Row, request: Json) -> Json:
+        outcome = row.outcome
+        match outcome.kind if outcome else "expired":
+            case "expired":
+                return {"type": "expired"}
+            case "cancelled":
+                return {"type": "canceled"}
+        try:
+            ask = self.ask(request)
+        except Unacceptable as refusal:
+            return self._error("invalid_request_error", refusal.message)
+        assert outcome is not None
+        if outcome.kind == "error":
+            word = outcome.error.removesuffix("_error")
+            _, kind, message = ERRORS.get(word, (400, "invalid_request_error", f"No error {outcome.error!r}."))
+            return self._error(kind, message)
+        said = answer(ask, outcome)
+        job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
+        return {"type": "succeeded", "message": _message(f"msg_{job.id[-12:]}{row.index:06d}", ask, said)}
+
+    def _error(self, kind: str, message: str) -> Json:
+        error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": self._emulator.id("req_")}
+        return {"type": "errored", "error": error}
+
+
+def _check(request: Json) -> None:
+    for name in ("model", "max_tokens", "messages"):
+        if name not in request:
+            raise Unacceptable(f"{name}: Field required", name)
+    if not isinstance(request["messages"], list) or not request["messages"]:
+        raise Unacceptable("messages: at least one message is required", "messages")
+    if not isinstance(request["max_tokens"], int) or request["max_tokens"] < 1:
+        raise Unacceptable("max_tokens: must be greater than or equal to 1 in a batch", "max_tokens")
+    if request.get("stream"):
+        raise Unacceptable("stream: Streaming is not supported in the Message Batches API.", "stream")
+    if request.get("speed") == "fast":
+        raise Unacceptable("speed: fast mode is not supported in the Message Batches API.", "speed")
+
+
+def _tool(request: Json) -> tuple[str | None, Json | None]:
+    choice = request.get("tool_choice") or {}
+    tools = [tool for tool in request.get("tools") or [] if isinstance(tool, dict)]
+    if choice.get("type") == "any" and tools:
+        return tools[0].get("name"), tools[0].get("input_schema")
+    if choice.get("type") != "tool":
+        return None, None
+    for tool in tools:
+        if tool.get("name") == choice.get("name"):
+            return tool["name"], tool.get("input_schema")
+    raise Unacceptable(f"tool_choice: no tool named {choice.get('name')!r}", "tool_choice")
+
+
+def _format(request: Json) -> Json | None:
+    wanted = (request.get("output_config") or {}).get("format") or {}
+    return wanted.get("schema") if wanted.get("type") == "json_schema" else None
+
+
+_STOPS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "tool": "tool_use"}
+
+
+def _message(message_id: str, ask: Ask, said: Answer) -> Json:
+    content: list[Json] = [{"type": "text", "text": said.text, "citations": None}] if said.text else []
+    if said.finish == "tool":
+        content = [
+            {"type": "tool_use", "id": f"toolu_{message_id[4:]}", "name": ask.tool or "emulated", "input": said.call}
+        ]
+    if said.finish == "refusal":
+        content = []
+    return {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": ask.model,
+        "content": content,
+        "stop_reason": _STOPS[said.finish],
+        "stop_sequence": None,
+        "stop_details": None,
+        "usage": {
+            "input_tokens": said.read - said.cached,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": said.cached,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": said.written,
+            "output_tokens_details": {"thinking_tokens": said.reasoning},
+            "service_tier": "batch",
+        },
+    }

@@ -1,0 +1,121 @@
+"""The emulator without HTTP: everything its routes and its tests share."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.emulator.answers import Ask, Unacceptable
+from airflow_batch_provider.emulator.blobs import Blobs, Slice
+from airflow_batch_provider.emulator.clock import Clock
+from airflow_batch_provider.emulator.faults import Faults
+from airflow_batch_provider.emulator.jobs import Codec, Job, Jobs, Row
+from airflow_batch_provider.emulator.outcomes import Rule, directives
+from airflow_batch_provider.emulator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class File:
+    """A file that was uploaded or generated."""
+
+    id: str
+    provider: str
+    name: str
+    path: Path
+    size: int
+    created: float
+    expires: float | None = None
+    purpose: str = ""
+    """OpenAI's purpose, or Google's MIME type."""
+    generated: bool = False
+    sha256: str = ""
+    """Hexadecimal, for Google only."""
+
+
+class Emulator:
+    """The three services in one object: clock, settings, faults, rules, jobs and files.
+
+    `settings` may be replaced at any time; a job's phases follow the new pace at the next look.
+    """
+
+    def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self.settings = settings or Settings()
+        self.faults = Faults()
+        self.rules: list[Rule] = []
+        self.blobs = Blobs()
+        self.jobs = Jobs(self.clock, lambda: self.settings, self.rules)
+        self.files: dict[str, File] = {}
+        self.calls: Counter[str] = Counter()
+        """How often each route was called."""
+        # A ticket of an earlier run must never match a job of this one.
+        self._salt = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def id(self, prefix: str) -> str:
+        """A new id such as `batch_…`."""
+        return f"{prefix}{self._salt}{next(self._numbers):06x}"
+
+    def shuffled(self, job: Job) -> list[Row]:
+        """The rows in the order of the result file: another one than asked, the same every time."""
+        rows = list(job.rows)
+        if self.settings.shuffle:
+            random.Random(f"{self.settings.seed}:{len(rows)}").shuffle(rows)  # noqa: S311
+        return rows
+
+    def rule(self, do: str, **order: Any) -> Rule:
+        """Order an outcome for rows of choice: `rule("error=overloaded", keys="a-*", times=1)`."""
+        rule = Rule.read({"do": do, **order})
+        self.rules.append(rule)
+        return rule
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Replace some settings, nested by name; raises `ValueError` for an unknown one."""
+        self.settings = self.settings.changed(changes)
+
+    def reset(self) -> None:
+        """Forget jobs, files, faults, rules and books; the clock and the settings stay."""
+        self.jobs.all.clear()
+        self.jobs.ever.clear()
+        self.jobs.asked.clear()
+        self.jobs.bought.clear()
+        self.files.clear()
+        self.calls.clear()
+        self.rules.clear()
+        self.faults.clear()
+
+    def close(self) -> None:
+        """Remove the files from disk."""
+        self.blobs.close()
+
+
+def row(codec: Codec, index: int, key: str, place: Slice, request: Any) -> Row:
+    """The row of a request, read once: what it asks decides its digest, tokens and markers."""
+    try:
+        ask = codec.ask(request if isinstance(request, dict) else {})
+    except Unacceptable:
+        return Row(index, key, place, digest=b"", tokens=1, refused=True)
+    return Row(index, key, place, digest=ask.digest, tokens=ask.tokens, directives=_orders(ask))
+
+
+def _orders(ask: Ask) -> tuple[Any, ...]:
+    return tuple(order for text in (ask.context, ask.prompt, *ask.inputs) for order in directives(text))
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """Write lines, each with its newline; returns the number of bytes."""
+    size = 0
+    with path.open("wb") as file:
+        for line in lines:
+            size += file.write(line) + file.write(b"\n")
+    return size

@@ -1,0 +1,174 @@
+"""Gemini's files: resumable upload, metadata, download."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.emulator.blobs import TooLarge, spool
+from airflow_batch_provider.emulator.clock import rfc3339
+from airflow_batch_provider.emulator.core import Emulator, File
+from airflow_batch_provider.emulator.google.problems import pick, refuse
+from airflow_batch_provider.emulator.settings import DAY
+from airflow_batch_provider.emulator.wire import Call, Reply, Route, page_after, route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Json = dict[str, Any]
+_NAME = re.compile(r"files/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+
+
+@dataclass(slots=True)
+class _Upload:
+    id: str
+    name: str
+    label: str
+    mime: str
+    path: Path
+    size: int | None
+    received: int = 0
+
+
+class Files:
+    """The routes of files; `{v}` is v1 or v1beta."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._uploads: dict[str, _Upload] = {}
+        self.routes: tuple[Route, ...] = (
+            route("google.upload.chunk", "POST", "/upload/{v}/files", self.chunk, keyless=True, needs="upload_id"),
+            route("google.upload.start", "POST", "/upload/{v}/files", self.start),
+            route("google.download", "GET", "/{v}/files/{id}:download", self.download),
+            route("google.download", "GET", "/download/{v}/files/{id}:download", self.download),
+            route("google.files.get", "GET", "/{v}/files/{id}", self.get),
+            route("google.files.delete", "DELETE", "/{v}/files/{id}", self.delete),
+            route("google.files.list", "GET", "/{v}/files", self.listed),
+        )
+
+    async def start(self, call: Call) -> Reply:
+        """POST /upload/{v}/files with `start`: answers where the bytes shall go."""
+        headers = call.request.headers
+        given = pick(await call.json(), "file") or {}
+        name = str(pick(given, "name") or self._emulator.id("files/"))
+        if not _NAME.fullmatch(name):
+            raise refuse(
+                400,
+                f"* CreateFileRequest.file.name: {name!r} must be lowercase letters, digits and dashes, at most 40.",
+            )
+        if name in {file.id for file in self._all()}:
+            raise refuse(409, f"Requested entity already exists: {name}")
+        size = headers.get("x-goog-upload-header-content-length")
+        if size and int(size) > self._emulator.settings.limits.google_file_bytes:
+            raise refuse(400, f"File size {size} is larger than the allowed size.")
+        upload = _Upload(
+            id=self._emulator.id("u"), name=name, label=str(pick(given, "displayName") or ""), path=self._emulator.blobs.new(),
+            mime=headers.get("x-goog-upload-header-content-type") or pick(given, "mimeType") or "application/octet-stream",
+            size=int(size) if size else None,
+        )  # fmt: skip
+        self._uploads[upload.id] = upload
+        url = f"{call.base}/upload/{call.params['v']}/files?upload_id={upload.id}&upload_protocol=resumable"
+        return Reply(headers={"x-goog-upload-url": url, "x-goog-upload-status": "active"})
+
+    async def chunk(self, call: Call) -> Reply:
+        """POST to that place, with `upload`, and `finalize` at the end."""
+        upload = self._uploads.get(call.query("upload_id") or "")
+        if upload is None:
+            raise refuse(404, "Upload not found.")
+        commands = {word.strip() for word in call.request.headers.get("x-goog-upload-command", "").split(",")}
+        if "query" in commands:
+            received = {"x-goog-upload-size-received": str(upload.received), "x-goog-upload-status": "active"}
+            return Reply(headers=received)
+        await self._receive(upload, call)
+        if "finalize" not in commands:
+            return Reply(headers={"x-goog-upload-status": "active"})
+        if upload.size is not None and upload.received != upload.size:
+            raise refuse(400, f"{upload.size} bytes were announced, {upload.received} arrived.")
+        del self._uploads[upload.id]
+        return Reply(
+            body={"file": self._rendered(await self._added(upload), call)}, headers={"x-goog-upload-status": "final"}
+        )
+
+    async def _receive(self, upload: _Upload, call: Call) -> None:
+        offset = int(call.request.headers.get("x-goog-upload-offset") or 0)
+        if offset > upload.received:
+            raise refuse(400, f"The offset is {offset}, but {upload.received} bytes have arrived.")
+        with upload.path.open("ab") as file:
+            file.truncate(offset)
+        limit = self._emulator.settings.limits.google_file_bytes - offset
+        try:
+            upload.received = offset + await spool(call.request.stream(), upload.path, limit)
+        except TooLarge:
+            raise refuse(400, "The file is larger than the allowed size.") from None
+
+    async def _added(self, upload: _Upload) -> File:
+        now = self._emulator.clock.now()
+        file = File(
+            id=upload.name, provider="google", name=upload.label, path=upload.path, size=upload.received, created=now,
+            expires=now + 2 * DAY, purpose=upload.mime, sha256=await asyncio.to_thread(sha256, upload.path),
+        )  # fmt: skip
+        self._emulator.files[file.id] = file
+        return file
+
+    def _all(self) -> list[File]:
+        now = self._emulator.clock.now()
+        files = [file for file in reversed([*self._emulator.files.values()]) if file.provider == "google"]
+        return [file for file in files if file.expires is None or now < file.expires]
+
+    def found(self, name: str) -> File:
+        """The file of that name, or a 404."""
+        for file in self._all():
+            if file.id == name:
+                return file
+        raise refuse(404, f"The file {name} does not exist, or you have no permission to access it.")
+
+    async def get(self, call: Call) -> Reply:
+        """GET /{v}/files/{id}."""
+        return Reply(body=self._rendered(self.found(f"files/{call.params['id']}"), call))
+
+    async def delete(self, call: Call) -> Reply:
+        """DELETE /{v}/files/{id}."""
+        del self._emulator.files[self.found(f"files/{call.params['id']}").id]
+        return Reply(body={})
+
+    async def listed(self, call: Call) -> Reply:
+        """GET /{v}/files."""
+        limit, token = call.number(10, 100, "pageSize", "page_size"), call.query("pageToken", "page_token")
+        page, more = page_after(self._all(), limit, (lambda file: file.id == token) if token else None)
+        body: Json = {"files": [self._rendered(file, call) for file in page]} if page else {}
+        return Reply(body={**body, "nextPageToken": page[-1].id} if more else body)
+
+    async def download(self, call: Call) -> Reply:
+        """GET …:download?alt=media, the raw bytes."""
+        file = self.found(f"files/{call.params['id']}")
+        return Reply(path=file.path, headers={"content-type": file.purpose, "content-length": str(file.size)})
+
+    def _rendered(self, file: File, call: Call) -> Json:
+        uri = f"{call.base}/{call.params['v']}/{file.id}"
+        body: Json = {
+            "name": file.id,
+            "mimeType": file.purpose,
+            "sizeBytes": str(file.size),
+            "createTime": rfc3339(file.created),
+            "updateTime": rfc3339(file.created),
+            "expirationTime": rfc3339(file.expires),
+            "sha256Hash": base64.b64encode(file.sha256.encode()).decode(),
+            "uri": uri,
+            "state": "ACTIVE",
+            "source": "GENERATED" if file.generated else "UPLOADED",
+        }
+        if file.name:
+            body["displayName"] = file.name
+        if file.generated:
+            body["downloadUri"] = f"{uri}:download?alt=media"
+        return body
+
+
+def sha256(path: Path) -> str:
+    """The hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

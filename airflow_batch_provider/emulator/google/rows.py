@@ -1,0 +1,209 @@
+"""Requests and responses of Gemini batches, for content and for embeddings."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, text_of, vector
+from airflow_batch_provider.emulator.answers import dump as compact
+from airflow_batch_provider.emulator.blobs import slices
+from airflow_batch_provider.emulator.core import Emulator, File, row, write_lines
+from airflow_batch_provider.emulator.google.files import sha256
+from airflow_batch_provider.emulator.google.problems import pick
+from airflow_batch_provider.emulator.settings import DAY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_batch_provider.emulator.jobs import Job, Row
+
+Json = dict[str, Any]
+
+ERRORS: dict[str, tuple[int, str]] = {
+    "overloaded": (14, "The model is overloaded. Please try again later."),
+    "unavailable": (14, "The service is currently unavailable."),
+    "rate_limit": (8, "Resource has been exhausted (e.g. check quota)."),
+    "quota": (8, "You exceeded your current quota, please check your plan and billing details."),
+    "server": (13, "An internal error has occurred. Please retry."),
+    "api": (13, "An internal error has occurred. Please retry."),
+    "timeout": (4, "Deadline expired before operation could complete."),
+    "invalid_request": (3, "Request contains an invalid argument."),
+    "too_large": (3, "The input token count exceeds the maximum number of tokens allowed."),
+    "authentication": (16, "Request had invalid authentication credentials."),
+    "billing": (9, "Billing is not active on this project."),
+    "permission": (7, "The caller does not have permission"),
+    "not_found": (5, "Requested entity was not found."),
+}
+"""Word of a marker → google.rpc code and message."""
+
+_RESULTS_KEPT = 42 * DAY
+
+
+class GenerateCodec:
+    """GenerateContentRequest in, GenerateContentResponse out."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    @careful
+    def ask(self, request: Json) -> Ask:
+        """What a request asks; raises `Unacceptable`."""
+        contents = pick(request, "contents")
+        contents = contents if isinstance(contents, list) else [contents] if contents else []
+        if not contents:
+            raise Unacceptable("* GenerateContentRequest.contents: contents is not specified", "contents")
+        *earlier, last = contents
+        config = pick(request, "generationConfig") or {}
+        tool, parameters = _tool(request)
+        system = text_of(pick(request, "systemInstruction"))
+        return Ask(
+            model=str(pick(request, "model") or ""),
+            prompt=text_of(last),
+            context="\n".join(filter(None, (system, *map(text_of, earlier)))),
+            schema=parameters or pick(config, "responseJsonSchema") or pick(config, "responseSchema"),
+            tool=tool,
+            max_tokens=pick(config, "maxOutputTokens"),
+        )
+
+    def response(self, job: Job, item: Row, ask: Ask) -> Json:
+        """The response to a row that was answered."""
+        assert item.outcome is not None
+        said = answer(ask, item.outcome)
+        job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
+        body: Json = {
+            "usageMetadata": _usage(said),
+            "modelVersion": job.model.removeprefix("models/"),
+            "responseId": f"{job.id[-12:]}{item.index:06d}",
+        }
+        if said.finish == "refusal":
+            return {"promptFeedback": {"blockReason": "SAFETY"}, **body}
+        part = (
+            {"functionCall": {"name": ask.tool or "emulated", "args": said.call}}
+            if said.finish == "tool"
+            else {"text": said.text}
+        )
+        content: Json = {"role": "model", "parts": [part]} if said.finish == "tool" or said.text else {"role": "model"}
+        finish = "MAX_TOKENS" if said.finish == "length" else "STOP"
+        return {"candidates": [{"content": content, "finishReason": finish, "index": 0}], **body}
+
+    def scan(self, path: Path) -> Iterator[Row]:
+        """The rows of an input file; raises `ValueError` that names the line that is none."""
+        for index, (number, place, line) in enumerate(slices(path)):
+            try:
+                request = json.loads(line)
+            except ValueError:
+                request = None
+            if not isinstance(request, dict) or not isinstance(request.get("request"), dict):
+                raise ValueError(f"Line {number} of the input file is not a JSON object with a 'request'.")  # noqa: TRY004 - a bad value from outside
+            yield row(self, index, _key(request, index), place, request["request"])
+
+    def land(self, job: Job) -> None:
+        """Write the responses in the order of the requests; a job without output leaves none."""
+        partial = self._emulator.settings.google_cancel_output == "partial"
+        if job.phase in ("failed", "expired") or (job.phase == "cancelled" and not partial):
+            return
+        path = self._emulator.blobs.new()
+        size = write_lines(path, self._lines(job))
+        if job.extra["inline"]:
+            job.extra["responses"] = path
+            return
+        now = self._emulator.clock.now()
+        file = File(
+            id=f"files/batch-{job.id.removeprefix('batches/')}", provider="google", name="", path=path, size=size, created=now,
+            expires=job.created + _RESULTS_KEPT, purpose="application/jsonl", generated=True, sha256=sha256(path),
+        )  # fmt: skip
+        self._emulator.files[file.id] = file
+        job.extra["responses_file"] = file.id
+
+    def _lines(self, job: Job) -> Iterator[bytes]:
+        with job.path.open("rb") as source:
+            for item in job.rows:
+                if item.outcome is None or item.outcome.kind == "missing":
+                    continue
+                line = self._line(job, item, source)
+                raw = compact(line).encode("utf-8", "surrogatepass")
+                yield from [raw] * item.outcome.copies
+                if item.outcome.stranger:
+                    stranger = {"key": f"stranger-{item.index}", "metadata": {"key": f"stranger-{item.index}"}}
+                    kept = {name: stranger.get(name, value) for name, value in line.items()}
+                    yield compact(kept).encode("utf-8", "surrogatepass")
+
+    def _line(self, job: Job, item: Row, source: BinaryIO) -> Json:
+        source.seek(item.place.offset)
+        given = json.loads(source.read(item.place.length))
+        names = ("metadata",) if job.extra["inline"] else ("key",)
+        return {**{name: given[name] for name in names if name in given}, **self._result(job, item, given["request"])}
+
+    def _result(self, job: Job, item: Row, request: Json) -> Json:
+        assert item.outcome is not None
+        match item.outcome.kind:
+            case "expired":
+                return {"error": {"code": 4, "message": ERRORS["timeout"][1]}}
+            case "cancelled":
+                return {"error": {"code": 1, "message": "The request was cancelled."}}
+        try:
+            ask = self.ask(request)
+        except Unacceptable as refusal:
+            return {"error": {"code": 3, "message": refusal.message}}
+        if item.outcome.kind == "error":
+            word = item.outcome.error.removesuffix("_error")
+            code, message = ERRORS.get(word, (3, f"No error {item.outcome.error!r}."))
+            return {"error": {"code": code, "message": message}}
+        return {"response": self.response(job, item, ask)}
+
+
+class EmbedCodec(GenerateCodec):
+    """EmbedContentRequest in, EmbedContentResponse out."""
+
+    @careful
+    def ask(self, request: Json) -> Ask:
+        """What a request asks; raises `Unacceptable`."""
+        if not (text := text_of(pick(request, "content"))):
+            raise Unacceptable("* EmbedContentRequest.content: content is empty", "content")
+        size = pick(request, "outputDimensionality") or pick(
+            pick(request, "embedContentConfig"), "outputDimensionality"
+        )
+        return Ask(model="", prompt="", inputs=(text,), dimensions=size)
+
+    def response(self, job: Job, item: Row, ask: Ask) -> Json:
+        """One vector and its tokens."""
+        job.usage.update(input=ask.tokens)
+        values = vector(ask.inputs[0], ask.dimensions or self._emulator.settings.dimensions)
+        if item.outcome is not None and item.outcome.kind == "empty":
+            values = []
+        return {"tokenCount": str(ask.tokens), "embedding": {"values": values}}
+
+
+def _key(request: Json, index: int) -> str:
+    key = request.get("key", pick(request.get("metadata"), "key"))
+    return str(index) if key is None else str(key)
+
+
+def _usage(said: Answer) -> Json:
+    """Google counts thoughts beside the candidates, not inside."""
+    usage: Json = {
+        "promptTokenCount": said.read,
+        "candidatesTokenCount": said.written - said.reasoning,
+        "totalTokenCount": said.read + said.written,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": said.read}],
+    }
+    if said.cached:
+        usage["cachedContentTokenCount"] = said.cached
+    if said.reasoning:
+        usage["thoughtsTokenCount"] = said.reasoning
+    return usage
+
+
+def _tool(request: Json) -> tuple[str | None, Json | None]:
+    """Name and parameters of the function that mode ANY demands."""
+    choice = pick(pick(request, "toolConfig"), "functionCallingConfig") or {}
+    if pick(choice, "mode") != "ANY":
+        return None, None
+    allowed = pick(choice, "allowedFunctionNames") or []
+    for tool in pick(request, "tools") or []:
+        for function in pick(tool, "functionDeclarations") or []:
+            if not allowed or function.get("name") in allowed:
+                return function["name"], pick(function, "parametersJsonSchema") or pick(function, "parameters")
+    return None, None

@@ -1,0 +1,254 @@
+"""OpenAI's Files and Uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import FormData, UploadFile
+
+from airflow_batch_provider.emulator.clock import unix
+from airflow_batch_provider.emulator.core import Emulator, File
+from airflow_batch_provider.emulator.openai.problems import missing, refuse
+from airflow_batch_provider.emulator.settings import DAY
+from airflow_batch_provider.emulator.wire import Call, Reply, Route, page_after, route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Json = dict[str, Any]
+_PART_BYTES = 64 * 1024 * 1024
+_UPLOAD_BYTES = 8 * 1024**3
+
+
+def rendered(file: File) -> Json:
+    """A FileObject."""
+    body: Json = {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.size,
+        "created_at": unix(file.created),
+        "filename": file.name,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+    return body if file.expires is None else {**body, "expires_at": unix(file.expires)}
+
+
+class Files:
+    """The /v1/files routes."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self.routes: tuple[Route, ...] = (
+            route("openai.files.create", "POST", "/v1/files", self.create),
+            route("openai.files.list", "GET", "/v1/files", self.listed),
+            route("openai.files.retrieve", "GET", "/v1/files/{id}", self.retrieve),
+            route("openai.files.delete", "DELETE", "/v1/files/{id}", self.delete),
+            route("openai.files.content", "GET", "/v1/files/{id}/content", self.content),
+        )
+
+    async def create(self, call: Call) -> Reply:
+        """POST /v1/files, multipart."""
+        async with call.request.form(max_files=1) as form:
+            upload = form.get("file")
+            if not isinstance(upload, UploadFile):
+                raise missing("file")
+            purpose = str(form.get("purpose") or "")
+            if not purpose:
+                raise missing("purpose")
+            name = upload.filename or "upload"
+            self._check(purpose, name, upload.size or 0)
+            path = self._emulator.blobs.new()
+            with path.open("wb") as target:
+                await asyncio.to_thread(shutil.copyfileobj, upload.file, target, 1 << 20)
+        return Reply(body=rendered(self.add(path, name, purpose, _lifetime(form, purpose))))
+
+    def _check(self, purpose: str, name: str, size: int) -> None:
+        if purpose == "batch" and not name.endswith(".jsonl"):
+            raise refuse(400, "Invalid file format for Batch API. Must be .jsonl", param="file")
+        if size > self._emulator.settings.limits.openai_file_bytes:
+            raise refuse(413, "Maximum content size limit exceeded.")
+
+    def add(self, path: Path, name: str, purpose: str, lifetime: float | None) -> File:
+        """Take a file in."""
+        now = self._emulator.clock.now()
+        file = File(
+            id=self._emulator.id("file-"), provider="openai", name=name, path=path, size=path.stat().st_size, created=now,
+            expires=now + lifetime if lifetime else None, purpose=purpose,
+        )  # fmt: skip
+        self._emulator.files[file.id] = file
+        return file
+
+    def all(self) -> list[File]:
+        """The files that have not expired, oldest first."""
+        now = self._emulator.clock.now()
+        files = [file for file in self._emulator.files.values() if file.provider == "openai"]
+        return [file for file in files if file.expires is None or now < file.expires]
+
+    def found(self, file_id: str) -> File:
+        """The file of that id, or a 404."""
+        for file in self.all():
+            if file.id == file_id:
+                return file
+        raise refuse(404, f"No such File object: {file_id}", param="id")
+
+    async def listed(self, call: Call) -> Reply:
+        """GET /v1/files, newest first unless `order=asc`."""
+        limit = call.number(10_000, 10_000, "limit")
+        purpose, after = call.query("purpose"), call.query("after")
+        files = [file for file in self.all() if purpose in (None, file.purpose)]
+        if call.query("order") != "asc":
+            files.reverse()
+        page, more = page_after(files, limit, (lambda file: file.id == after) if after else None)
+        ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
+        return Reply(body={"object": "list", "data": [rendered(file) for file in page], "has_more": more, **ends})
+
+    async def retrieve(self, call: Call) -> Reply:
+        """GET /v1/files/{id}."""
+        return Reply(body=rendered(self.found(call.params["id"])))
+
+    async def delete(self, call: Call) -> Reply:
+        """DELETE /v1/files/{id}; a batch that reads it goes on."""
+        file = self.found(call.params["id"])
+        del self._emulator.files[file.id]
+        return Reply(body={"id": file.id, "object": "file", "deleted": True})
+
+    async def content(self, call: Call) -> Reply:
+        """GET /v1/files/{id}/content, the raw bytes."""
+        file = self.found(call.params["id"])
+        headers = {"content-type": "application/octet-stream", "content-length": str(file.size)}
+        return Reply(path=file.path, headers=headers)
+
+
+def _lifetime(form: FormData, purpose: str) -> float | None:
+    text = form.get("expires_after[seconds]")
+    if text is None:
+        return 30 * DAY if purpose == "batch" else None
+    return lifetime(int(str(text)))
+
+
+def lifetime(seconds: int) -> float:
+    """A number of seconds a file may live; refuses what OpenAI refuses."""
+    if not 3600 <= seconds <= 2_592_000:
+        raise refuse(
+            400, f"expires_after.seconds must be between 3600 and 2592000, not {seconds}.", param="expires_after"
+        )
+    return float(seconds)
+
+
+@dataclass(slots=True)
+class _Upload:
+    id: str
+    size: int
+    name: str
+    purpose: str
+    created: float
+    lifetime: float | None
+    status: str = "pending"
+    parts: dict[str, Path] = field(default_factory=dict)
+    file: File | None = None
+
+
+class Uploads:
+    """The /v1/uploads routes: a file in parts."""
+
+    def __init__(self, emulator: Emulator, files: Files) -> None:
+        self._emulator = emulator
+        self._files = files
+        self._all: dict[str, _Upload] = {}
+        root = "/v1/uploads"
+        self.routes: tuple[Route, ...] = (
+            route("openai.uploads.create", "POST", root, self.create),
+            route("openai.uploads.parts", "POST", f"{root}/{{id}}/parts", self.part),
+            route("openai.uploads.complete", "POST", f"{root}/{{id}}/complete", self.complete),
+            route("openai.uploads.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
+        )
+
+    async def create(self, call: Call) -> Reply:
+        """POST /v1/uploads."""
+        body = await call.json()
+        for name in ("bytes", "filename", "mime_type", "purpose"):
+            if name not in body:
+                raise missing(name)
+        if int(body["bytes"]) > _UPLOAD_BYTES:
+            raise refuse(400, f"bytes must be at most {_UPLOAD_BYTES}.", param="bytes")
+        keep = (body.get("expires_after") or {}).get("seconds")
+        upload = _Upload(
+            id=self._emulator.id("upload_"), size=int(body["bytes"]), name=str(body["filename"]), purpose=str(body["purpose"]),
+            created=self._emulator.clock.now(), lifetime=lifetime(int(keep)) if keep else None,
+        )  # fmt: skip
+        self._all[upload.id] = upload
+        return Reply(body=_upload(upload))
+
+    def _open(self, call: Call) -> _Upload:
+        upload = self._all.get(call.params["id"])
+        if upload is None:
+            raise refuse(404, f"No such Upload object: {call.params['id']}", param="id")
+        if upload.status == "pending" and self._emulator.clock.now() >= upload.created + 3600:
+            upload.status = "expired"
+        if upload.status != "pending":
+            raise refuse(400, f"Upload {upload.id} is {upload.status}.", param="id")
+        return upload
+
+    async def part(self, call: Call) -> Reply:
+        """POST /v1/uploads/{id}/parts, multipart."""
+        upload = self._open(call)
+        async with call.request.form(max_files=1) as form:
+            data = form.get("data")
+            if not isinstance(data, UploadFile):
+                raise missing("data")
+            if (data.size or 0) > _PART_BYTES:
+                raise refuse(413, f"A part must be at most {_PART_BYTES} bytes.")
+            part_id = self._emulator.id("part_")
+            upload.parts[part_id] = path = self._emulator.blobs.new()
+            with path.open("wb") as target:
+                await asyncio.to_thread(shutil.copyfileobj, data.file, target, 1 << 20)
+        created = unix(self._emulator.clock.now())
+        return Reply(body={"id": part_id, "object": "upload.part", "created_at": created, "upload_id": upload.id})
+
+    async def complete(self, call: Call) -> Reply:
+        """POST /v1/uploads/{id}/complete: the parts, in the order given, become a file."""
+        upload = self._open(call)
+        wanted = (await call.json()).get("part_ids") or []
+        if not wanted or any(part not in upload.parts for part in wanted):
+            raise refuse(400, "part_ids must name the parts of this upload.", param="part_ids")
+        path = self._emulator.blobs.new()
+        await asyncio.to_thread(_join, [upload.parts[part] for part in wanted], path)
+        if path.stat().st_size != upload.size:
+            raise refuse(
+                400, f"The parts have {path.stat().st_size} bytes, {upload.size} were announced.", param="part_ids"
+            )
+        upload.file = self._files.add(path, upload.name, upload.purpose, upload.lifetime)
+        upload.status = "completed"
+        return Reply(body=_upload(upload))
+
+    async def cancel(self, call: Call) -> Reply:
+        """POST /v1/uploads/{id}/cancel."""
+        upload = self._open(call)
+        upload.status = "cancelled"
+        return Reply(body=_upload(upload))
+
+
+def _join(parts: list[Path], target: Path) -> None:
+    with target.open("wb") as file:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _upload(upload: _Upload) -> Json:
+    return {
+        "id": upload.id,
+        "object": "upload",
+        "bytes": upload.size,
+        "created_at": unix(upload.created),
+        "expires_at": unix(upload.created + 3600),
+        "filename": upload.name,
+        "purpose": upload.purpose,
+        "status": upload.status,
+        "file": rendered(upload.file) if upload.file else None,
+    }

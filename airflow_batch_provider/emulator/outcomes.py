@@ -1,0 +1,167 @@
+"""What becomes of a row: ordered by a marker in its prompt or by a rule, else a plain answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Kind = Literal[
+    "answer",
+    "error",
+    "refusal",
+    "truncated",
+    "bad_json",
+    "bad_schema",
+    "empty",
+    "tool_use",
+    "missing",
+    "expired",
+    "cancelled",
+]
+KINDS = ("refusal", "truncated", "bad_json", "bad_schema", "empty", "tool_use", "missing", "expired", "cancelled")
+NUMBERS = ("cached", "reasoning", "pad", "copies")
+SWITCHES = ("separators", "stranger")
+_MARKER = re.compile(r"\[\[emulate:([^\]]*)\]\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The fate of one row, with the oddities of its answer."""
+
+    kind: Kind = "answer"
+    error: str = ""
+    """Which error, when kind is `error`: `overloaded`, `rate_limit`, `invalid_request` …"""
+    cached: int = 0
+    reasoning: int = 0
+    pad: int = 0
+    """So many characters are added to the answer."""
+    copies: int = 1
+    """How often the result line appears."""
+    separators: bool = False
+    stranger: bool = False
+    """Whether a result line with a key nobody asked for comes along."""
+
+    @property
+    def billed(self) -> bool:
+        """Whether the model ran, so that the row costs money; a lost result was paid too."""
+        return self.kind not in ("error", "expired", "cancelled")
+
+
+PLAIN = Outcome()
+EXPIRED = Outcome(kind="expired")
+CANCELLED = Outcome(kind="cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """Changes to an outcome, for the first `times` askings of the same prompt or for all."""
+
+    changes: tuple[tuple[str, Any], ...]
+    times: int | None = None
+
+    def apply(self, outcome: Outcome, asked: int) -> Outcome:
+        """The outcome after this directive, for a prompt asked `asked` times before."""
+        if self.times is not None and asked >= self.times:
+            return outcome
+        return dataclasses.replace(outcome, **dict(self.changes))
+
+
+def directives(text: str) -> tuple[Directive, ...]:
+    """The markers in a prompt; a marker nobody understands fails its row with a message that quotes it."""
+    if "[[emulate:" not in text:
+        return ()
+    return tuple(_lenient(marker) for marker in _MARKER.findall(text))
+
+
+def _lenient(marker: str) -> Directive:
+    try:
+        return directive(marker)
+    except ValueError:
+        return Directive((("kind", "error"), ("error", marker)))
+
+
+def directive(words: str) -> Directive:
+    """Read `error=overloaded,times=1`, `refusal`, `cached=10` …; raises `ValueError` for an unknown word."""
+    changes: dict[str, Any] = {}
+    times = None
+    for word in filter(None, (part.strip() for part in words.split(","))):
+        name, _, value = word.partition("=")
+        if name == "times":
+            times = int(value)
+        else:
+            changes |= _change(name, value)
+    return Directive(tuple(changes.items()), times)
+
+
+def _change(name: str, value: str) -> dict[str, Any]:
+    if name == "error":
+        return {"kind": "error", "error": value or "api"}
+    if name in KINDS:
+        return {"kind": name}
+    if name in SWITCHES:
+        return {name: True}
+    if name in NUMBERS:
+        return {name: int(value)}
+    if name == "duplicate":
+        return {"copies": 2}
+    known = ("error=…", *KINDS, *SWITCHES, *(f"{number}=…" for number in NUMBERS), "duplicate", "times=…")
+    raise ValueError(f"No outcome {name!r}. Choose among: {', '.join(known)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A directive for rows of choice: by key, by position, or a share of all."""
+
+    do: Directive
+    provider: str = "*"
+    keys: str = "*"
+    """A shell pattern over the rows' keys."""
+    indexes: tuple[int, ...] | None = None
+    ratio: float = 1.0
+
+    @classmethod
+    def read(cls, order: Mapping[str, Any]) -> Rule:
+        """From the control route's JSON; raises `ValueError` for what it cannot mean."""
+        known = {"do", "times", "provider", "keys", "indexes", "ratio"}
+        if unknown := sorted(set(order) - known):
+            raise ValueError(f"No field {unknown[0]!r} in a rule. Choose among: {', '.join(sorted(known))}.")
+        do = directive(str(order.get("do", "")))
+        if (times := order.get("times")) is not None:
+            do = dataclasses.replace(do, times=int(times))
+        indexes = order.get("indexes")
+        return cls(
+            do=do,
+            provider=str(order.get("provider", "*")),
+            keys=str(order.get("keys", "*")),
+            indexes=None if indexes is None else tuple(map(int, indexes)),
+            ratio=float(order.get("ratio", 1.0)),
+        )
+
+    def hits(self, provider: str, key: str, index: int, seed: int) -> bool:
+        """Whether this rule speaks of that row; a ratio hits the same rows every time."""
+        return (
+            fnmatch.fnmatchcase(provider, self.provider)
+            and fnmatch.fnmatchcase(key, self.keys)
+            and (self.indexes is None or index in self.indexes)
+            and (self.ratio >= 1.0 or _share(key, index, seed) < self.ratio)
+        )
+
+
+def _share(key: str, index: int, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{index}:{key}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
+
+
+def decide(orders: Sequence[Directive], asked: int, separators: bool) -> Outcome:
+    """The outcome of a row, later directives over earlier ones."""
+    outcome = dataclasses.replace(PLAIN, separators=True) if separators else PLAIN
+    for order in orders:
+        outcome = order.apply(outcome, asked)
+    return outcome

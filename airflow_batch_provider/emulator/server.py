@@ -1,0 +1,162 @@
+"""The emulator behind a real port, in a thread or in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from airflow_batch_provider.emulator.app import create_app
+from airflow_batch_provider.emulator.books import books
+from airflow_batch_provider.emulator.core import Emulator
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Scope
+
+    from airflow_batch_provider.emulator.clock import Clock
+    from airflow_batch_provider.emulator.faults import Faults
+    from airflow_batch_provider.emulator.settings import Settings
+
+HOST = "127.0.0.1"
+PORT = 8765
+
+
+class Connections:
+    """The open connections by the caller's address, so that a fault can close one."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, int], tuple[asyncio.Transport, asyncio.Event]] = {}
+
+    def protocol(self) -> type[asyncio.Protocol]:
+        """Uvicorn's HTTP protocol, which tells us about its connections."""
+        opened = self._open
+
+        class Known(H11Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+                super().connection_made(transport)
+                opened[_peer(transport)] = transport, asyncio.Event()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                _, gone = opened.pop(_peer(self.transport))
+                gone.set()
+
+        return Known
+
+    async def cut(self, scope: Scope) -> None:
+        """Close the connection of a request once what was written has left."""
+        host, port = scope["client"]
+        if (found := self._open.get((host, port))) is None:
+            return
+        transport, gone = found
+        transport.close()
+        # uvicorn answers 500 for an application that does not, unless it knows that the connection is gone.
+        await gone.wait()
+
+
+def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
+    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+    return host, port
+
+
+class EmulatorServer:
+    """The emulator on a port of its own; use it as a context manager.
+
+    `port` 0 takes a free one. `url` is the base for Anthropic and Gemini, `openai_url` for OpenAI. The emulator itself
+    is at `emulator`; its clock, faults and books are here for short.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, clock: Clock | None = None, *, host: str = HOST, port: int = 0
+    ) -> None:
+        self.emulator = Emulator(settings, clock)
+        self._connections = Connections()
+        self._socket = socket.create_server((host, port), backlog=512)
+        self._address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._server = uvicorn.Server(self._config())
+        self._thread: threading.Thread | None = None
+
+    def _config(self) -> uvicorn.Config:
+        app = cast("ASGIApp", create_app(self.emulator, self._connections.cut))
+        return uvicorn.Config(
+            app, http=self._connections.protocol(), log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
+            timeout_graceful_shutdown=1, timeout_keep_alive=75, loop="asyncio",
+        )  # fmt: skip
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._address[1]
+
+    @property
+    def url(self) -> str:
+        """Base URL for the Anthropic and the Gemini SDK."""
+        return f"http://{self._address[0]}:{self.port}"
+
+    @property
+    def anthropic_url(self) -> str:
+        """`base_url` of an Anthropic client."""
+        return self.url
+
+    @property
+    def openai_url(self) -> str:
+        """`base_url` of an OpenAI client."""
+        return f"{self.url}/v1"
+
+    @property
+    def google_url(self) -> str:
+        """`http_options.base_url` of a google-genai client."""
+        return self.url
+
+    @property
+    def clock(self) -> Clock:
+        """The emulator's clock."""
+        return self.emulator.clock
+
+    @property
+    def faults(self) -> Faults:
+        """The fault plan."""
+        return self.emulator.faults
+
+    def books(self) -> dict[str, Any]:
+        """What was bought, as `/emulator/books` says it."""
+        return books(self.emulator)
+
+    def start(self) -> Self:
+        """Serve from a thread; returns when the port answers."""
+        self._thread = threading.Thread(target=self._run, name="batch-emulator", daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            self._thread.join(0.002)
+            if not self._thread.is_alive():
+                raise RuntimeError("The emulator's server thread ended before it served; see its traceback above.")
+        return self
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve(sockets=[self._socket]))
+
+    def run(self) -> None:
+        """Serve in the foreground until interrupted."""
+        try:
+            self._run()
+        finally:
+            self.emulator.close()
+
+    def stop(self) -> None:
+        """Close the port and remove the files."""
+        if self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+            self._thread = None
+        self._socket.close()
+        self.emulator.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
