@@ -1,0 +1,61 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Airflow reads its home when it is first imported, which is before any fixture runs.
+HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ |= {
+    "AIRFLOW_HOME": str(HOME),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+}
+sys.path.insert(0, str(Path(__file__).parent))  # `fakes` is for every folder of tests
+
+from fakes import FakeClock, FakeProvider, Job  # noqa: E402
+
+PROVIDER_VARIABLES = ("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_home():
+    """The home goes with the tests."""
+    yield
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_provider_environment(monkeypatch):
+    """The SDKs read keys and addresses from the environment; a developer's must not reach the tests."""
+    for name in list(os.environ):
+        if name.startswith(PROVIDER_VARIABLES):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def provider(clock):
+    return FakeProvider(clock)
+
+
+@pytest.fixture
+def job(tmp_path, provider, clock):
+    """Makes a job on the fake provider: `job(["a", "b"], retry_rows=1)`."""
+
+    def make(requests=("a", "b", "c"), **config):
+        return Job(tmp_path / "storage", provider, clock, list(requests), **config)
+
+    return make

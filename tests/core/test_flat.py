@@ -1,0 +1,94 @@
+"""Memory is flat in the number of rows: how many rows are alive at once does not depend on how many there are."""
+
+from __future__ import annotations
+
+import io
+import os
+from weakref import WeakSet
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from airflow_batch_provider.ledger.parquet import write_parquet
+from airflow_batch_provider.models import BatchRow, Spec
+from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.storage import Directory
+
+
+class Census:
+    """Makes rows and counts how many of them are alive at most."""
+
+    def __init__(self):
+        self.alive = WeakSet()
+        self.most = 0
+
+    def rows(self, count):
+        for index in range(count):
+            row = BatchRow(custom_id=f"row-{index}", index=index, status="succeeded", output="answer")
+            self.alive.add(row)
+            self.most = max(self.most, len(self.alive))
+            yield row
+
+
+def test_parquet_holds_few_rows_as_python_objects():
+    """A row group is gathered in Arrow's form, not as ten thousand dicts (which took 100 MB)."""
+    census = Census()
+
+    write_parquet(io.BytesIO(), census.rows(12_000), Spec(model="m"))
+
+    assert census.most <= 1_000
+
+
+class CountedFile(io.FileIO):
+    """A file that counts the bytes which are read of it."""
+
+    taken = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+
+class CountedPath:
+    """A path, as `requests_of` opens it, that keeps the file it opened."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.fs = self
+
+    def __str__(self):
+        return self.path
+
+    def open(self, path, _mode):
+        self.file = CountedFile(path)
+        return self.file
+
+
+def test_a_parquet_source_is_read_as_its_rows_are_taken(tmp_path):
+    """Even when it is one row group, as pyarrow writes up to a million rows: read ahead, it would all be in memory."""
+    texts = [os.urandom(1_000).hex() for _ in range(10_000)]
+    path = CountedPath(tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"text": texts}), path.path, compression=None)
+    size = (tmp_path / "rows.parquet").stat().st_size
+
+    requests = requests_of(path, "{text}")
+
+    assert next(requests).prompt == texts[0]
+    assert path.file.taken < size / 3
+    assert sum(1 for _ in requests) == 9_999
+    assert path.file.taken >= size * 0.9
+
+
+def test_a_large_file_goes_to_an_object_store_in_small_parts(s3_url):
+    """s3fs reads a part whole before it sends it, and by default ten of 50 MB at once."""
+    directory = Directory(UPath("s3://batches/large", key="k", secret="s", endpoint_url=s3_url))
+
+    with directory.writer("file") as file:
+        for _ in range(40):
+            file.write(bytes(1 << 20))
+
+    stored = directory.root.fs.info("batches/large/file")
+    assert stored["size"] == 40 << 20
+    assert stored["ETag"].endswith('-5"')  # S3 says how many parts made the object

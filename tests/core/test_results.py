@@ -1,0 +1,123 @@
+"""Results as files and as typed rows."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import failing
+from pydantic import BaseModel
+
+from airflow_batch_provider import results as results_module
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import Reply
+from airflow_batch_provider.results import BatchResults
+
+SCHEMA_ANSWERS = {
+    "a": '{"label": "good", "score": 1, "tags": ["x"]}',
+    "b": "no json",
+    "c": '{"label": "bad", "score": 2}',
+}
+
+
+class Review(BaseModel):
+    label: str
+    score: int
+    tags: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def plain_paths(monkeypatch):
+    """Without Airflow's connections: the core is tested without Airflow."""
+    from upath import UPath
+
+    monkeypatch.setattr(results_module, "open_path", UPath)
+
+
+def answers(provider, table):
+    provider.answer = lambda body, _n: Reply(key="", status="succeeded", output=table[body["prompt"]])
+
+
+@pytest.mark.parametrize("result_format", ["jsonl", "parquet"])
+async def test_rows_come_back_typed_and_in_order(job, provider, result_format):
+    """As the pydantic model that was asked for; a bad row keeps its text."""
+    answers(provider, SCHEMA_ANSWERS)
+    manifest = await job(output_type=Review, result_format=result_format).run()
+
+    rows = list(BatchResults(manifest.model_dump(mode="json"), Review))
+
+    assert rows[0].output == Review(label="good", score=1, tags=["x"])
+    assert (rows[1].status, rows[1].output) == ("invalid", "no json")
+    assert [row.index for row in rows] == [0, 1, 2]
+    assert [review.score for review in BatchResults(manifest, Review).outputs()] == [1, 2]
+    assert len(BatchResults(manifest)) == 3
+
+
+async def test_parquet_columns_have_the_types_of_the_schema(job, provider):
+    """A struct with the model's fields, so that SQL engines read answers without parsing."""
+    answers(provider, SCHEMA_ANSWERS)
+    manifest = await job(output_type=Review, result_format="parquet").run()
+
+    table = BatchResults(manifest).to_arrow()
+
+    assert str(table.schema.field("output").type) == "struct<label: string, score: int64, tags: list<element: string>>"
+    assert table["output_text"].to_pylist() == [None, "no json", None]
+    assert BatchResults(manifest).to_pandas()["custom_id"].tolist() == ["request-0", "request-1", "request-2"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "object", "properties": {"x": {"anyOf": [{"type": "string"}, {"type": "integer"}]}}},
+        {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"next": {"$ref": "#/$defs/n"}}}}},
+    ],
+)
+async def test_a_schema_without_an_arrow_type_becomes_json_text(job, provider, schema):
+    """Open dicts, unions and schemas that refer to themselves."""
+    answers(provider, {"a": "{}"})
+    manifest = await job(["a"], output_type=schema, result_format="parquet").run()
+
+    assert BatchResults(manifest).to_arrow()["output"].to_pylist() == ["{}"]
+
+
+async def test_text_and_errors_in_parquet(job, provider):
+    """Plain answers are strings; a failed row has its reason."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, _n: failing(retryable=False) if body["prompt"] == "b" else ok
+    manifest = await job(result_format="parquet").run()
+
+    rows = list(BatchResults(manifest))
+
+    assert [row.output for row in rows] == ["fine", None, "fine"]
+    assert rows[1].error.code == "overloaded"
+
+
+async def test_vectors_in_parquet(job, provider):
+    """As lists of 32-bit floats."""
+    from airflow_batch_provider.stages.embed import EmbedStage
+
+    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output=[0.5, 0.25])
+    task = job(kind="embed", result_format="parquet")
+    task.stage = EmbedStage()
+
+    manifest = await task.run()
+
+    assert str(BatchResults(manifest).to_arrow().schema.field("output").type) == "list<element: float>"
+    assert next(BatchResults(manifest).outputs()) == [0.5, 0.25]
+
+
+async def test_results_go_where_the_user_wants_them(job, tmp_path):
+    """A file by its name, or one named after the task in a folder."""
+    as_file = await job(result_path=str(tmp_path / "out" / "answers.parquet")).run()
+    in_folder = await job(["x"], result_path=str(tmp_path / "folder")).run()
+
+    assert as_file.format == "parquet"
+    assert (tmp_path / "out" / "answers.parquet").exists()
+    assert in_folder.results.endswith("folder/task.jsonl")
+
+
+async def test_a_dry_run_has_no_results(job):
+    """The message says how to get some."""
+    manifest = await job(dry_run=True).run()
+
+    with pytest.raises(UsageError, match="dry_run=False"):
+        BatchResults(manifest)

@@ -1,0 +1,145 @@
+"""Stage storage: whole files or none, on a disk and on an object store."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import Job, failing
+
+from airflow_batch_provider.exceptions import RowsFailed, UsageError
+from airflow_batch_provider.models import Usage
+from airflow_batch_provider.storage import Directory, StageStorage
+
+
+def write_half(directory, data):
+    with directory.writer("rows.jsonl") as file:
+        file.write(data)
+        raise RuntimeError
+
+
+def test_what_is_written_is_read(directory):
+    """Small files, in folders that nobody made."""
+    directory.write("a/b/c.json", b"{}")
+
+    assert directory.read("a/b/c.json") == b"{}"
+    assert directory.names("a/b") == ["c.json"]
+    assert directory.exists("a/b/c.json")
+
+
+def test_what_is_not_there_is_none(directory):
+    """Absence is no error: it is a state."""
+    assert directory.read("nothing") is None
+    assert directory.names("nowhere") == []
+    directory.delete("nothing")
+
+
+def test_a_writer_that_fails_leaves_nothing(directory):
+    """Half a file is never taken for a whole one."""
+    with pytest.raises(RuntimeError):
+        write_half(directory, b"half")
+
+    assert directory.names() == []
+
+
+def test_a_writer_that_fails_leaves_the_old_file(directory):
+    """Replacing is all or nothing."""
+    directory.write("rows.jsonl", b"old")
+
+    with pytest.raises(RuntimeError):
+        write_half(directory, b"new")
+
+    assert directory.read("rows.jsonl") == b"old"
+    assert directory.names() == ["rows.jsonl"]
+
+
+def test_only_the_first_may_create(directory):
+    """Two workers cannot both claim."""
+    assert directory.create("claim", b"first")
+    assert not directory.create("claim", b"second")
+    assert directory.read("claim") == b"first"
+
+
+def test_names_are_fresh(root):
+    """What another worker wrote is seen, whatever a filesystem caches."""
+    mine, other = Directory(root), Directory(root)
+    mine.write("d/a", b"")
+    assert mine.names("d") == ["a"]
+
+    other.write("d/b", b"")
+
+    assert mine.names("d") == ["a", "b"]
+
+
+def test_a_directory_moves_with_all_below_it(directory):
+    """Setting a finished plan aside keeps its files."""
+    directory.write("waves/0/a", b"1")
+
+    directory.move("waves", "superseded/x/waves")
+
+    assert directory.read("superseded/x/waves/0/a") == b"1"
+    assert not directory.exists("waves/0/a")
+
+
+def test_lines_end_at_newlines_only(directory):
+    """Answers may hold every other character that some call a line end."""
+    lines = ["a\u2028b".encode(), "c\u0085d\r".encode(), b"x" * 3_000_000, b"last"]
+    directory.write("rows.jsonl", b"\n".join(lines))
+
+    assert list(directory.lines("rows.jsonl")) == lines
+
+
+async def test_artifacts_are_saved_and_loaded(directory):
+    """Anything JSON, and pydantic models."""
+    storage = StageStorage(directory)
+
+    await storage.save("batch-result", {"items": [1, "é", None], "usage": Usage(input_tokens=3)})
+
+    assert (await storage.load("batch-result"))["usage"]["input_tokens"] == 3
+    assert await storage.exists("batch-result")
+    await storage.delete("batch-result")
+    assert await storage.load("batch-result") is None
+
+
+@pytest.mark.parametrize("key", ["", "../plan", "a/b", ".hidden", "x" * 200])
+async def test_a_storage_key_never_becomes_a_path(directory, key):
+    """Keys may come from data."""
+    with pytest.raises(UsageError, match="not usable"):
+        await StageStorage(directory).save(key, 1)
+
+
+async def test_what_is_not_json_is_refused(directory):
+    """The message names the key."""
+    with pytest.raises(UsageError, match="'x' is not JSON"):
+        await StageStorage(directory).save("x", object())
+
+
+async def test_a_whole_job_runs_on_any_storage(root, provider, clock):
+    """Plan, two waves, results and manifest; the next attempt finds them."""
+    provider.max_requests = 2
+    ok = provider.answer
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else ok(body, n)
+    task = Job(root, provider, clock, ["a", "b", "c"], retry_rows=1)
+
+    manifest = await task.run()
+
+    assert [row["output"] for row in _rows(root)] == ["echo: a", "echo: b", "echo: c"]
+    assert manifest.results == str(root / "results.jsonl")
+    assert await task.retry() == manifest
+
+
+async def test_a_job_that_failed_on_any_storage_buys_only_the_rest(root, provider, clock):
+    """The ledger is read back from where it is kept."""
+    ok = provider.answer
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else ok(body, n)
+    task = Job(root, provider, clock, ["a", "b"], min_success_ratio=1.0)
+
+    with pytest.raises(RowsFailed):
+        await task.run()
+    await task.retry()
+
+    assert provider.bought == {"a": 1, "b": 2}
+
+
+def _rows(root):
+    import json
+
+    return [json.loads(line) for line in Directory(root).lines("results.jsonl")]

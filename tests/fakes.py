@@ -1,0 +1,317 @@
+"""Stand-ins for what costs money or time: a provider that keeps books, a clock that moves only when someone sleeps."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import SecretStr
+from upath import UPath
+
+from airflow_batch_provider.exceptions import NotFound, UsageError
+from airflow_batch_provider.hub import Hub
+from airflow_batch_provider.models import Account, BatchStatus, Reply, RowError, Usage
+from airflow_batch_provider.providers.base import BatchProvider, Found, Limits
+from airflow_batch_provider.stages import (
+    CheckCompletionContext,
+    PollConfig,
+    StageContext,
+    Suspended,
+    TaskKey,
+)
+from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.stages.generate import GenerateStage
+from airflow_batch_provider.storage import Directory, StageStorage
+
+START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    """Moves when someone sleeps, and by hand."""
+
+    def __init__(self):
+        self.time = START
+
+    def now(self):
+        return self.time
+
+    async def sleep(self, seconds):
+        self.advance(seconds)
+
+    def advance(self, seconds):
+        self.time += timedelta(seconds=seconds)
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+class Bomb:
+    """Kills the process at the nth dangerous moment; counts the moments when it is not armed."""
+
+    def __init__(self, at=None):
+        self.at = at
+        self.moment = 0
+        self.where = ""
+
+    def tick(self, where):
+        if self.moment == self.at:
+            self.where = where
+            self.moment += 1
+            raise Killed(where)
+        self.moment += 1
+
+
+@dataclass
+class FakeBatch:
+    tag: str
+    keys: list[str]
+    bodies: list[dict]
+    created_at: datetime
+    status: str = "processing"
+    looks: int = 0
+    error: str | None = None
+    retryable: bool = False
+
+
+@dataclass
+class FakeProvider(BatchProvider):
+    """A provider in memory, with books of what was bought.
+
+    answer: body, number of the asking (1, 2, …) → a Reply without key, or None for no result line.
+    """
+
+    clock: FakeClock
+    bomb: Bomb = field(default_factory=Bomb)
+    answer: object = None
+    max_requests: int = 100
+    max_bytes: int = 1_000_000
+    looks_until_done: int = 1
+    batches: dict[str, FakeBatch] = field(default_factory=dict)
+    submit_faults: list = field(default_factory=list)
+    status_faults: list = field(default_factory=list)
+    result_faults: list = field(default_factory=list)
+    cleaned: list[str] = field(default_factory=list)
+    in_flight_limit: int = 100
+    while_preparing: list = field(default_factory=list)
+    while_creating: list = field(default_factory=list)
+
+    name = "openai"
+    kinds = frozenset({"generate", "embed"})
+
+    def __post_init__(self):
+        super().__init__(Account(provider="openai", api_key=SecretStr("k")))
+        self.bought = Counter()
+        self.answer = self.answer or (
+            lambda body, _n: Reply(key="", status="succeeded", output=f"echo: {body['prompt']}")
+        )
+
+    def limits(self, spec):
+        return Limits(requests=self.max_requests, bytes=self.max_bytes, in_flight=self.in_flight_limit)
+
+    def check_spec(self, spec):
+        if spec.model == "unknown":
+            raise UsageError("no such model")
+
+    def encode(self, request, spec):
+        return {"prompt": request.prompt, "model": spec.model}
+
+    def line(self, key, body, spec):
+        return json.dumps({"key": key, "body": json.loads(body)}).encode()
+
+    def reask(self, body, answer, problem):
+        return {**body, "answer": answer, "problem": problem}
+
+    def lengthen(self, body, factor):
+        return {**body, "room": factor}
+
+    def decode(self, line, kind):
+        raise NotImplementedError
+
+    async def check(self):
+        return "reached"
+
+    async def submit(self, parcel):
+        self.bomb.tick("submit: before the provider has it")
+        if self.while_preparing:
+            await self.while_preparing.pop(0)()
+        parcel.fence()
+        if self.while_creating:
+            await self.while_creating.pop(0)()
+        if self.submit_faults:
+            fault = self.submit_faults.pop(0)
+            if isinstance(fault, tuple):  # (error, "after"): the provider has it, the answer is lost
+                self._commit(parcel)
+                raise fault[0]
+            if fault is not None:
+                raise fault
+        batch_id = self._commit(parcel)
+        self.bomb.tick("submit: the provider has it, we do not know")
+        return batch_id
+
+    def _commit(self, parcel):
+        lines = [json.loads(line) for line in Path(parcel.path).read_bytes().splitlines()]
+        batch_id = f"batch-{len(self.batches)}"
+        bodies = [line["body"] for line in lines]
+        self.batches[batch_id] = FakeBatch(parcel.tag, [line["key"] for line in lines], bodies, self.clock.now())
+        for body in bodies:
+            self.bought[body["prompt"]] += 1
+        return batch_id
+
+    async def find(self, claim):
+        self.bomb.tick("find")
+        return [Found(batch_id, certain=True) for batch_id, batch in self.batches.items() if batch.tag == claim.tag]
+
+    async def tagged(self, since):
+        for batch_id, batch in self.batches.items():
+            if batch.created_at >= since:
+                yield BatchStatus(batch_id=batch_id, status=batch.status, tag=batch.tag, created_at=batch.created_at)
+
+    async def status(self, batch_id):
+        self.bomb.tick("status")
+        if self.status_faults and (fault := self.status_faults.pop(0)):
+            raise fault
+        if batch_id not in self.batches:
+            raise NotFound(batch_id)
+        batch = self.batches[batch_id]
+        batch.looks += 1
+        if batch.status == "processing" and batch.looks > self.looks_until_done:
+            batch.status = "completed"
+        return BatchStatus(
+            batch_id=batch_id,
+            status=batch.status,
+            tag=batch.tag,
+            created_at=batch.created_at,
+            error=batch.error,
+            retryable=batch.retryable,
+        )
+
+    async def statuses(self, batch_ids):
+        found = {}
+        for batch_id in batch_ids:
+            try:
+                found[batch_id] = await self.status(batch_id)
+            except NotFound:
+                continue
+        return found
+
+    async def results(self, batch_id, kind):
+        self.bomb.tick("results")
+        batch = self.batches[batch_id]
+        for key, body in reversed(list(zip(batch.keys, batch.bodies, strict=True))):
+            if self.result_faults and (fault := self.result_faults.pop(0)):
+                raise fault
+            reply = self.answer(body, self.bought[body["prompt"]])
+            if batch.status in ("expired", "cancelled") or reply is None:
+                continue
+            yield reply.model_copy(update={"key": key, "usage": Usage(input_tokens=10, output_tokens=5)})
+
+    async def cancel(self, batch_id):
+        self.bomb.tick("cancel")
+        if self.batches[batch_id].status == "processing":
+            self.batches[batch_id].status = "cancelled"
+
+    async def clean_up(self, batch_id):
+        self.bomb.tick("clean up")
+        self.cleaned.append(batch_id)
+
+    async def aclose(self):
+        pass
+
+
+class FakeHub(Hub):
+    """A hub with one provider that is open already."""
+
+    def __init__(self, provider, clock):
+        async def nobody(conn_id):
+            raise AssertionError(conn_id)
+
+        super().__init__(nobody, sleep=clock.sleep)
+        self._only = provider
+
+    async def provider(self, conn_id):
+        return self._only
+
+
+def failing(code="overloaded", *, retryable=True):
+    """A reply that says no."""
+    return Reply(key="", status="failed", error=RowError(code=code, message=f"it is {code}", retryable=retryable))
+
+
+class Job:
+    """One task instance, driven as Airflow would: execute, wait, check, resume; every leg with fresh objects."""
+
+    def __init__(self, root, provider, clock, requests=(), *, stage=None, hub=None, registry=None, **config):
+        self.root = UPath(root)
+        self.provider = provider
+        self.clock = clock
+        self.requests = requests
+        self.stage = stage or GenerateStage()
+        self.hub = hub or FakeHub(provider, clock)
+        self.registry = registry
+        poll = PollConfig(interval=timedelta(minutes=1), max_wait=timedelta(hours=10))
+        self.config = BatchConfig(**{"model": "openai:m", "conn_id": "c", "poll": poll, "retry_rows": 0} | config)
+        self.attempt = 1
+        self.shown = []
+
+    @property
+    def directory(self):
+        return Directory(self.root)
+
+    def context(self, of=StageContext, **more):
+        async def publish(record):
+            self.shown.append(record)
+
+        return of(
+            stage_id=self.stage.id,
+            key=TaskKey("dag", "run", "task", try_number=self.attempt),
+            config=self.config,
+            storage=StageStorage(Directory(self.root)),
+            hub=self.hub,
+            logger=logging.getLogger("task"),
+            publish=publish,
+            now=self.clock.now,
+            sleep=self.clock.sleep,
+            registry=self.registry,
+            **more,
+        )
+
+    async def start(self):
+        return await self.stage.execute(self.context(input=self.requests))
+
+    async def resume(self, suspended):
+        return await self.stage.execute(self.context(input=self.requests, resume_state=suspended.state))
+
+    async def check(self, suspended):
+        return await self.stage.check_completion(suspended.state, self.context(CheckCompletionContext))
+
+    async def overdue(self, suspended):
+        return await self.stage.overdue(self.context(resume_state=suspended.state))
+
+    async def run(self):
+        """One attempt from start to end."""
+        result = await self.start()
+        while isinstance(result, Suspended):
+            await self.wait(result)
+            result = await self.resume(result)
+        return result
+
+    async def wait(self, suspended):
+        for _ in range(1000):
+            if (await self.check(suspended)).is_ready:
+                return
+            self.clock.advance(60)
+        raise AssertionError("never ready")
+
+    async def retry(self):
+        """The next attempt."""
+        self.attempt += 1
+        return await self.run()
+
+    def rows(self, manifest):
+        directory = Directory(UPath(manifest.results).parent)
+        return [json.loads(line) for line in directory.lines(UPath(manifest.results).name)]

@@ -1,0 +1,430 @@
+"""Anthropic: bodies and lines as documented, and what only this provider does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from typing import get_args
+
+import httpx2
+import msgspec
+import pytest
+from pydantic import SecretStr
+
+from airflow_batch_provider.exceptions import NotFound, Paused, Rejected, Unavailable, UsageError
+from airflow_batch_provider.models import Account, BatchRequest, Spec, Usage
+from airflow_batch_provider.providers import anthropic_messages as messages
+from airflow_batch_provider.providers.anthropic import STATES, AnthropicProvider
+
+KEY = "sk-ant-0123456789"
+SPEC = Spec(model="claude-x", max_tokens=100)
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+OPEN = {"type": "object", "additionalProperties": {"type": "integer"}}
+
+
+def provider(handler, **fields) -> AnthropicProvider:
+    """The adapter over a function that answers."""
+    account = Account(**{"provider": "anthropic", "api_key": SecretStr(KEY), **fields})
+    return AnthropicProvider(account, httpx2.MockTransport(handler))
+
+
+def encode(spec: Spec = SPEC, **fields) -> dict:
+    return messages.encode(BatchRequest(**{"prompt": "hi", **fields}), spec)
+
+
+# bodies
+
+
+def test_a_prompt_is_a_message_of_the_user():
+    """The smallest body."""
+    user = [{"role": "user", "content": "hi"}]
+    assert encode() == {"model": "claude-x", "max_tokens": 100, "messages": user}
+
+
+def test_the_row_wins_over_the_task():
+    """In every field that both have."""
+    spec = Spec(model="claude-x", system="task", request_params={"temperature": 1, "top_k": 3})
+    body = encode(spec, system="row", max_tokens=7, request_params={"temperature": 0})
+    assert (body["system"], body["max_tokens"], body["temperature"], body["top_k"]) == ("row", 7, 0, 3)
+
+
+def test_messages_pass_through():
+    """They are the provider's own."""
+    given = [{"role": "user", "content": [{"type": "image"}]}]
+    assert messages.encode(BatchRequest(messages=given), SPEC)["messages"] == given
+
+
+def test_a_schema_and_an_effort_share_their_place():
+    """`output_config` holds both."""
+    spec = Spec(model="claude-x", output_schema=SCHEMA, request_params={"output_config": {"effort": "low"}})
+    config = encode(spec)["output_config"]
+    assert config["effort"] == "low"
+    assert config["format"]["type"] == "json_schema"
+    assert config["format"]["schema"]["additionalProperties"] is False
+
+
+def test_a_schema_with_open_dictionaries_is_asked_by_a_tool():
+    """The structured output of Anthropic would silently empty them."""
+    body = encode(Spec(model="claude-x", output_schema=OPEN))
+    assert "output_config" not in body
+    assert body["tools"][0]["input_schema"] == OPEN
+    assert body["tool_choice"] == {"type": "tool", "name": body["tools"][0]["name"]}
+    with pytest.raises(UsageError, match="thinking"):
+        encode(Spec(model="claude-x", output_schema=OPEN, request_params={"thinking": {"type": "enabled"}}))
+
+
+@pytest.mark.parametrize("params", [{"stream": True}, {"speed": "fast"}, {"max_tokens": 0}])
+def test_what_a_batch_refuses_is_refused_before(params):
+    """Anthropic would say so per row and a day later."""
+    with pytest.raises(UsageError, match="request_params"):
+        encode(request_params=params)
+
+
+def test_a_line_is_an_element_of_requests():
+    """The body is put in as it is."""
+    line = messages.line('k"1', b'{"model":"x"}')
+    assert json.loads(line) == {"custom_id": 'k"1', "params": {"model": "x"}}
+
+
+@pytest.mark.parametrize(("answer", "length"), [("wrong", 3), ("", 2)])
+def test_asking_again_leaves_out_an_empty_answer(answer, length):
+    """Anthropic takes no empty message."""
+    again = messages.reask(encode(), answer, "try again")
+    assert [m["role"] for m in again["messages"]][-1] == "user"
+    assert len(again["messages"]) == length
+
+
+# lines
+
+
+def line(result: dict, key: str = "k-1") -> bytes:
+    return json.dumps({"custom_id": key, "result": result}).encode()
+
+
+def message(**fields) -> bytes:
+    base = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-x-1",
+        "content": [{"type": "text", "text": "hello"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+    }
+    return line({"type": "succeeded", "message": {**base, **fields}})
+
+
+def errored(kind: str) -> bytes:
+    error = {"type": "error", "error": {"type": kind, "message": "because"}, "request_id": "req_1"}
+    return line({"type": "errored", "error": error})
+
+
+def test_a_text_is_an_output():
+    """With its tokens, its model and its end."""
+    reply = messages.decode(message())
+    assert (reply.key, reply.status, reply.output) == ("k-1", "succeeded", "hello")
+    assert (reply.finish_reason, reply.model) == ("stop", "claude-x-1")
+    assert reply.usage == Usage(input_tokens=10, output_tokens=5)
+
+
+def test_thinking_is_no_part_of_the_text():
+    """Nor are the blocks of server tools."""
+    content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert messages.decode(message(content=content)).output == "ab"
+
+
+def test_cache_reads_and_writes_are_input():
+    """Anthropic counts them beside it."""
+    told = {
+        "input_tokens": 10,
+        "cache_read_input_tokens": 100,
+        "cache_creation_input_tokens": 1000,
+        "output_tokens": 7,
+        "output_tokens_details": {"thinking_tokens": 4},
+    }
+    usage = messages.decode(message(usage=told)).usage
+    assert usage == Usage(
+        input_tokens=1110, cached_tokens=100, cache_write_tokens=1000, output_tokens=7, reasoning_tokens=4
+    )
+
+
+def test_an_answer_given_by_our_tool_is_a_text():
+    """The reader asked for JSON and gets it, whichever way it came."""
+    content = [{"type": "tool_use", "id": "t", "name": messages.ANSWER_TOOL, "input": {"a": 1}}]
+    reply = messages.decode(message(content=content, stop_reason="tool_use"))
+    assert (json.loads(reply.output), reply.finish_reason) == ({"a": 1}, "stop")
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "finish"),
+    [
+        ("end_turn", "succeeded", "stop"),
+        ("stop_sequence", "succeeded", "stop"),
+        ("max_tokens", "succeeded", "max_tokens"),
+        ("model_context_window_exceeded", "succeeded", "max_tokens"),
+        ("refusal", "failed", "refusal"),
+        ("pause_turn", "failed", "pause_turn"),
+        ("something_new", "succeeded", "something_new"),
+        (None, "succeeded", None),
+    ],
+)
+def test_how_a_message_ended_decides_what_it_is(word, status, finish):
+    """A refusal is for good, a pause is not, and both were paid."""
+    reply = messages.decode(message(stop_reason=word))
+    assert (reply.status, reply.finish_reason) == (status, finish)
+    assert reply.usage.output_tokens == 5
+    if status == "failed":
+        assert reply.error.retryable is (word == "pause_turn")
+
+
+@pytest.mark.parametrize(
+    ("kind", "retryable"),
+    [
+        ("overloaded_error", True),
+        ("api_error", True),
+        ("rate_limit_error", True),
+        ("timeout_error", True),
+        ("billing_error", True),
+        ("brand_new_error", True),
+        ("invalid_request_error", False),
+        ("not_found_error", False),
+        ("permission_error", False),
+    ],
+)
+def test_an_errored_row_tells_its_reason(kind, retryable):
+    """The reason stands in two envelopes."""
+    error = messages.decode(errored(kind)).error
+    assert (error.code, error.message, error.retryable) == (kind, "because", retryable)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        message(content=None),
+        message(content="text"),
+        message(content=[None, 3, {"type": "text", "text": None}]),
+        message(usage="many"),
+        message(usage={"input_tokens": -1, "output_tokens": "x"}),
+        message(stop_reason=7),
+        line({"type": "succeeded", "message": None}),
+        line({"type": "errored", "error": "boom"}),
+        line({"type": "something_new"}),
+        line({"type": None}),
+    ],
+)
+def test_a_line_of_any_shape_still_says_something(raw):
+    """A row with a key is never lost, and nothing but `Rejected` is raised."""
+    assert messages.decode(raw).key == "k-1"
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"custom_id":1,"result":{}}', b'{"custom_id":"k"}', b"not json"])
+def test_a_line_without_key_and_result_is_rejected(raw):
+    """Its content stays out of the message."""
+    with pytest.raises(Rejected, match="bytes"):
+        messages.decode(raw)
+
+
+# vocabulary
+
+
+def test_every_word_of_the_sdk_has_a_meaning():
+    """What a later SDK adds shows here before it shows in production."""
+    from anthropic.types import StopReason
+    from anthropic.types.messages import MessageBatch
+    from anthropic.types.messages.message_batch_result import MessageBatchResult
+    from anthropic.types.shared.error_type import ErrorType
+
+    assert set(get_args(MessageBatch.model_fields["processing_status"].annotation)) == STATES.keys()
+    assert set(get_args(StopReason)) == messages.FINISH.keys()
+    assert set(get_args(ErrorType)) == messages.RETRYABLE.keys()
+    results = {get_args(one.model_fields["type"].annotation)[0] for one in get_args(get_args(MessageBatchResult)[0])}
+    assert results == {"succeeded", "errored", "canceled", "expired"}
+
+
+# batches
+
+
+def batch(**fields) -> dict:
+    counts = {"processing": 0, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+    return {
+        "id": "msgbatch_1",
+        "type": "message_batch",
+        "processing_status": "ended",
+        "created_at": "2026-11-20T18:37:24.100435Z",
+        "expires_at": "2026-11-21T18:37:24.100435Z",
+        "ended_at": None,
+        "cancel_initiated_at": None,
+        "archived_at": None,
+        "results_url": None,
+        **fields,
+        "request_counts": {**counts, **fields.get("request_counts", {})},
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"processing_status": "in_progress", "request_counts": {"processing": 3}}, "processing"),
+        ({"processing_status": "canceling", "request_counts": {"processing": 3}}, "processing"),
+        ({"request_counts": {"succeeded": 2, "errored": 1}}, "completed"),
+        ({"request_counts": {"errored": 3}}, "completed"),
+        ({"request_counts": {"succeeded": 1, "expired": 2}}, "completed"),
+        ({"request_counts": {"expired": 3}}, "expired"),
+        ({"cancel_initiated_at": "2026-11-20T19:00:00Z", "request_counts": {"canceled": 3}}, "cancelled"),
+    ],
+)
+async def test_an_ended_batch_is_told_apart_by_its_rows(fields, status):
+    """`ended` alone says nothing about success."""
+    told = await provider(lambda _: httpx2.Response(200, json=batch(**fields))).status("msgbatch_1")
+    assert told.status == status
+    assert told.counts.total == 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx2.Response(200, html="<html>login</html>"),
+        httpx2.Response(200, content=b"{", headers={"content-type": "application/json"}),
+        httpx2.Response(200, json=[1]),
+        httpx2.Response(200, json=None),
+    ],
+)
+async def test_the_page_of_a_proxy_is_no_status(reply):
+    """It is a passing fault, and of a create an ambiguous one."""
+    with pytest.raises(Unavailable) as caught:
+        await provider(lambda _: reply).status("msgbatch_1")
+    assert caught.value.ambiguous
+
+
+async def test_a_status_of_any_shape_is_read():
+    """Missing and mistyped fields count as not told."""
+    odd = {"id": "msgbatch_1", "created_at": "yesterday", "request_counts": None, "processing_status": 7}
+    told = await provider(lambda _: httpx2.Response(200, json=odd)).status("msgbatch_1")
+    assert (told.status, told.created_at, told.counts.total) == ("processing", None, 0)
+
+
+async def test_results_are_asked_of_our_own_host():
+    """The key goes to nobody whom `results_url` names."""
+    hosts = []
+
+    def answer(request):
+        hosts.append(request.url.host)
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, content=message() + b"\n")
+        return httpx2.Response(200, json=batch(results_url="https://evil.example/steal"))
+
+    adapter = provider(answer, base_url="https://own.example")
+    assert [reply.output async for reply in adapter.results("msgbatch_1", "generate")] == ["hello"]
+    assert set(hosts) == {"own.example"}
+
+
+async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
+    """Whose it was can no longer be read, so neither yes nor no is certain."""
+    from datetime import UTC, datetime
+
+    from airflow_batch_provider.providers.base import Claim
+
+    def answer(request):
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(404, json={"type": "error", "error": {"type": "not_found_error", "message": "gone"}})
+        one = batch(results_url="https://x", request_counts={"succeeded": 2})
+        many = {"data": [one], "has_more": False, "first_id": None, "last_id": None}
+        return httpx2.Response(200, json=many if request.url.path.endswith("batches") else one)
+
+    claim = Claim("t-1", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, "k-")
+    assert [found.certain for found in await provider(answer).find(claim)] == [False]
+
+
+async def test_archived_results_say_when_they_went():
+    """Anthropic keeps them 29 days."""
+    archived = batch(archived_at="2026-12-20T00:00:00Z")
+    with pytest.raises(NotFound, match="29 days"):
+        _ = [r async for r in provider(lambda _: httpx2.Response(200, json=archived)).results("msgbatch_1", "generate")]
+
+
+async def test_a_line_that_cannot_be_read_is_passed_over(caplog):
+    """The warning tells its length and nothing of its content."""
+
+    def answer(request):
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, content=b"secret answer, no json\n" + message() + b"\n")
+        return httpx2.Response(200, json=batch(results_url="https://x"))
+
+    with caplog.at_level(logging.WARNING):
+        replies = [reply async for reply in provider(answer).results("msgbatch_1", "generate")]
+    assert len(replies) == 1
+    assert "22 bytes" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("enforced_spend_limit_reached", Paused),
+        ("contract_spend_limit_reached", Paused),
+        ("ramp_limit_exceeded", Unavailable),
+        (None, Unavailable),
+    ],
+)
+async def test_money_pauses_and_pace_waits(code, kind):
+    """Both are a 429."""
+    error = {"type": "rate_limit_error", "message": "slow", **({"details": {"error_code": code}} if code else {})}
+    reply = httpx2.Response(429, json={"type": "error", "error": error}, headers={"retry-after": "4"})
+    with pytest.raises(kind):
+        await provider(lambda _: reply).status("msgbatch_1")
+
+
+async def test_the_environment_of_the_sdk_has_no_say(monkeypatch):
+    """Keys and addresses come from the connection alone."""
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://evil.example")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-env")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-env")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Injected: 1\nAuthorization: Bearer env")
+    monkeypatch.setenv("ANTHROPIC_PROFILE", "somebody")
+    seen = []
+
+    def answer(request):
+        seen.append(request)
+        return httpx2.Response(200, json={"data": [], "has_more": False, "first_id": None, "last_id": None})
+
+    await provider(answer).check()
+    (request,) = seen
+    assert request.url.host == "api.anthropic.com"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert "x-injected" not in request.headers
+
+
+async def test_an_echoed_key_is_not_repeated():
+    """Some proxies quote what they refuse."""
+    error = {"type": "error", "error": {"type": "authentication_error", "message": f"bad key {KEY}"}}
+    with pytest.raises(Rejected) as caught:
+        await provider(lambda _: httpx2.Response(401, json=error)).check()
+    assert KEY not in str(caught.value)
+    assert KEY not in repr(caught.value)
+
+
+def test_the_sdk_is_imported_when_it_is_used():
+    """And Anthropic's only by Anthropic's file."""
+    code = (
+        "import sys, airflow_batch_provider.providers, airflow_batch_provider.providers.wire,"
+        " airflow_batch_provider.providers.anthropic_messages, airflow_batch_provider.providers.openai_bodies;"
+        "sys.exit(bool({'anthropic', 'openai', 'google.genai', 'airflow'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_lines_with_any_text_stay_one_element_each(server, tmp_path):
+    """Newlines in prompts are escaped in JSON, so joining by commas is safe whatever the text."""
+    from provider_bench import BACKENDS, Bench
+
+    backend = BACKENDS["anthropic"]
+    adapter = AnthropicProvider(backend.account(server.url))
+    bench = Bench(backend, adapter, server.emulator, tmp_path, server.url)
+    prompts = ["a\nb", "c\r\n", "\u2028", '"],[{"', "\\n", "é" * 700_000]
+    batch_id = await adapter.submit(bench.parcel(*prompts))
+    job = server.emulator.jobs.all[batch_id]
+    sent = [msgspec.json.decode(text) for text in job.path.read_bytes().splitlines()]
+    assert [one["params"]["messages"][0]["content"] for one in sent] == prompts
+    await adapter.aclose()

@@ -1,0 +1,256 @@
+"""Rows 44 to 55: the client that a stage submits with, and what it says about results and cost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from driving import MODELS, PATHS
+from pydantic import BaseModel
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import Account, BatchRequest, BatchRow, Spec, Usage
+from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.providers import account_ref, provider_class, split_model
+from airflow_batch_provider.schemas import AnswerSchema, Misfit
+
+
+class Verdict(BaseModel):
+    label: str
+    score: int
+
+
+class Colour(BaseModel):
+    red: int
+
+
+def bodies(driver) -> list[dict]:
+    """The request bodies that were sent, as the ledger keeps them."""
+    files = sorted(driver.root.rglob("*.requests.jsonl"))
+    return [json.loads(line)["body"] for file in files for line in file.read_bytes().splitlines()]
+
+
+async def test_row_44_a_batch_carries_the_topic_of_its_task(driver):
+    """`createAIHelper(topic, logger)`: the topic is the task itself, its children are its tasks and map indexes."""
+    ctx = driver.context(type("Stage", (), {"id": "s"}))
+    await ctx.batch("openai:gpt-4o").submit(["one"])
+    assert driver.jobs[0]["metadata"]["label"] == "dag/run/task"
+
+
+def test_row_45_the_provider_is_known_by_the_model():
+    """`ai.batch<T>(model, provider?)`: the provider is detected when it is not named."""
+    assert split_model("claude-sonnet-4-20250514") == ("anthropic", "claude-sonnet-4-20250514")
+    assert split_model("gemini-2.5-flash")[0] == "google"
+    assert split_model("gpt-4o")[0] == "openai"
+    assert split_model("text-embedding-004")[0] == "google"
+    assert split_model("openai:my-own") == ("openai", "my-own")
+    assert account_ref("any", "my-own") == "any"
+
+
+async def test_row_45_a_model_on_the_wrong_connection_is_refused_before_it_is_paid(driver):
+    """Two providers at odds are an error of the DAG."""
+    with pytest.raises(UsageError, match="belongs to anthropic"):
+        await driver.client("claude-sonnet-4-20250514", conn_id="openai@default").submit(["one"])
+    assert driver.jobs == []
+
+
+async def test_row_46_submit_returns_a_handle(driver, provider_name):
+    """`batch.submit(requests)` takes `{id, prompt, schema?}` rows and gives `{id, status, provider}`."""
+    handle = await driver.client(MODELS[provider_name]).submit([{"custom_id": "a", "prompt": "one"}, "two"])
+    assert handle.id == driver.jobs[0]["id"]
+    assert (handle.status, handle.provider, handle.batch_ids) == ("pending", provider_name, (handle.id,))
+
+
+async def test_row_47_each_request_has_its_own_schema_and_its_answer_is_checked(driver, provider_name):
+    """`schema` per request gives structured output: sent natively, and read back without being named again."""
+    client = driver.client(MODELS[provider_name])
+    requests = [
+        {"custom_id": "judge", "prompt": "one", "output_type": Verdict},
+        {"custom_id": "paint", "prompt": "two", "output_type": Colour},
+        {"custom_id": "wrong", "prompt": "three [[emulate:bad_schema]]", "output_type": Colour},
+        {"custom_id": "plain", "prompt": "four"},
+    ]
+    handle = await client.submit(requests)
+    await driver.ended(client, handle.id)
+    rows = {row.custom_id: row for row in await client.get_results(handle.id)}
+    assert Verdict.model_validate(rows["judge"].output)
+    assert Colour.model_validate(rows["paint"].output)
+    assert rows["plain"].output == "echo: four"
+    assert (rows["wrong"].status, rows["wrong"].error.code) == ("invalid", "invalid_output")
+
+
+async def test_row_47_one_schema_for_all_requests_is_remembered_too(driver):
+    """What `submit` was told need not be told again in another process."""
+    handle = await driver.client("gpt-4o").submit(["one"], output_type=Verdict)
+    later = driver.client("gpt-4o")
+    await driver.ended(later, handle.id)
+    (row,) = await later.get_results(handle.id)
+    assert Verdict.model_validate(row.output)
+
+
+async def test_row_48_a_status_is_one_of_our_words(driver, provider_name):
+    """`batch.getStatus(id)`: pending, processing, completed, failed."""
+    client = driver.client(MODELS[provider_name])
+    handle = await client.submit(["one"])
+    words = [(await client.get_status(handle.id)).status for _ in range(3)]
+    assert words[-1] == "completed"
+    assert set(words[:2]) <= {"pending", "processing"}
+
+
+async def test_row_49_custom_ids_of_the_metadata_name_order_and_missing_rows(driver):
+    """`batch.getResults(id, metadata)`: the ids tell the rows of a batch that this storage does not know."""
+    other = driver.client("claude-sonnet-4-20250514", stored=False)
+    handle = await other.submit([{"custom_id": key, "prompt": key} for key in ("a", "b", "c")])
+    await driver.ended(other, handle.id)
+    rows = await other.get_results(handle.id, {"custom_ids": ["c", "lost", "a"]})
+    assert [(row.custom_id, row.index, row.status) for row in rows] == [
+        ("c", 0, "succeeded"),
+        ("lost", 1, "missing"),
+        ("a", 2, "succeeded"),
+    ]
+
+
+async def test_row_49_every_request_of_the_stage_has_its_row_in_the_order_asked(driver, provider_name):
+    """The storage knows what was asked: nothing is missing without a row, and strangers are passed over."""
+    client = driver.client(MODELS[provider_name])
+    prompts = {
+        "a": "one",
+        "b": "two [[emulate:missing]]",
+        "c": "three [[emulate:stranger]]",
+        "d": "4 [[emulate:duplicate]]",
+    }
+    handle = await client.submit([{"custom_id": key, "prompt": prompt} for key, prompt in prompts.items()])
+    await driver.ended(client, handle.id)
+    rows = await client.get_results(handle.id)
+    assert [(row.custom_id, row.index) for row in rows] == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
+    assert [row.status for row in rows] == ["succeeded", "missing", "succeeded", "succeeded"]
+
+
+async def test_row_50_a_result_row_has_answer_tokens_status_and_error(driver, provider_name):
+    """`id, result, inputTokens, outputTokens, status, error`."""
+    client = driver.client(MODELS[provider_name])
+    handle = await client.submit(["one", "two [[emulate:error=invalid_request]]"])
+    await driver.ended(client, handle.id)
+    good, bad = await client.get_results(handle.id)
+    assert (good.custom_id, good.output, good.status, good.error) == ("request-0", "echo: one", "succeeded", None)
+    assert good.usage.input_tokens > 0
+    assert good.usage.output_tokens > 0
+    assert (bad.custom_id, bad.output, bad.status) == ("request-1", None, "failed")
+    assert bad.error.message
+
+
+async def test_row_51_the_cost_of_a_batch_is_recorded_once(driver):
+    """`isRecorded / recordResults`: idempotent, with model, tokens and discounted cost, also in a later process."""
+    client = driver.client("openai:gpt-4o")
+    rows = [BatchRow(custom_id=key, index=0, status="succeeded", usage=Usage(input_tokens=1000)) for key in "ab"]
+    assert not await client.is_recorded("batch_1")
+    record = await client.record_results("batch_1", rows)
+    assert (record.batch_id, record.model, record.calls, record.usage.input_tokens) == ("batch_1", "gpt-4o", 2, 2000)
+    assert record.cost == cost("openai", "gpt-4o", Usage(input_tokens=2000))
+    later = driver.client("openai:gpt-4o")
+    assert await later.is_recorded("batch_1")
+    assert await later.record_results("batch_1", rows[:1]) == record
+    assert (await later.get_stats()).total_calls == 2
+
+
+async def test_row_52_stats_sum_over_the_recorded_batches(driver):
+    """`getStats()`: calls, tokens, cost, and the same per model."""
+    usage = Usage(input_tokens=1_000_000, output_tokens=10)
+    row = BatchRow(custom_id="a", index=0, status="succeeded", usage=usage)
+    await driver.client("openai:gpt-4o").record_results("batch_1", [row])
+    await driver.client("openai:gpt-4o-mini").record_results("../batch_2", [row, row])
+    stats = await driver.client("openai:gpt-4o").get_stats()
+    assert (stats.total_calls, stats.usage.input_tokens) == (3, 3_000_000)
+    assert {name: part.total_calls for name, part in stats.per_model.items()} == {"gpt-4o": 1, "gpt-4o-mini": 2}
+    assert stats.total_cost == pytest.approx(sum(part.total_cost for part in stats.per_model.values()))
+    assert stats.total_cost > 0
+
+
+def test_row_53_the_models_of_the_guide_are_priced_at_half():
+    """`claude-sonnet-4-20250514`, `gemini-2.5-flash`, `gpt-4o`: 50 %; one without a published price says so."""
+    tokens = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+    for model in ("claude-sonnet-4-20250514", "gemini-2.5-flash", "gpt-4o"):
+        price = cost(split_model(model)[0], model, tokens)
+        assert price.usd == pytest.approx(price.saved_usd)
+    assert cost("openai", "gpt-4o", tokens).usd == pytest.approx(6.25)
+    assert cost("google", "text-embedding-004", tokens).usd is None
+
+
+async def test_row_54_requests_without_id_are_numbered_and_answers_have_1024_tokens(driver, provider_name):
+    """Defaults: max_tokens 1024, custom_id `request-{i}`."""
+    client = driver.client(MODELS[provider_name])
+    handle = await client.submit(["one", "two"])
+    await driver.ended(client, handle.id)
+    assert [row.custom_id for row in await client.get_results(handle.id)] == ["request-0", "request-1"]
+    assert Spec(model="m").max_tokens == 1024
+    assert all("1024" in json.dumps(body) for body in bodies(driver))
+
+
+async def test_row_54_an_empty_batch_is_refused(driver, provider_name):
+    """Empty batch: `Cannot submit empty batch`."""
+    with pytest.raises(UsageError, match="Cannot submit empty batch"):
+        await driver.client(MODELS[provider_name]).submit([])
+    assert driver.jobs == []
+
+
+def test_row_54_keys_come_from_connections(monkeypatch):
+    """The guide's environment variables are Airflow connections: a key in the environment is never taken by accident."""
+    from airflow.sdk import Connection
+
+    from airflow_batch_provider.hooks.accounts import account
+
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-the-environment")
+    with pytest.raises(UsageError, match="no API key"):
+        account(Connection(conn_id="c", conn_type="anthropic_batch"))
+    found = account(Connection(conn_id="c", conn_type="anthropic_batch", password="sk-of-the-connection"))
+    assert found.api_key.get_secret_value() == "sk-of-the-connection"
+    assert "sk-of" not in repr(found)
+
+
+TOOLS = {
+    "anthropic": {
+        "tools": [{"name": "look", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "tool", "name": "look"},
+    },
+    "openai": {
+        "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
+        "tool_choice": {"type": "function", "function": {"name": "look"}},
+    },
+    "google": {
+        "tools": [{"functionDeclarations": [{"name": "look", "parameters": {"type": "OBJECT"}}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
+    },
+}
+
+
+async def test_row_55_tools_and_tool_choice_pass_through_per_request(driver, provider_name):
+    """Low level: tools + toolChoice of one request reach the provider as given, and a call comes back as output."""
+    client = driver.client(MODELS[provider_name])
+    request = {"prompt": "one [[emulate:tool_use]]", "request_params": TOOLS[provider_name]}
+    handle = await client.submit([request, "two"])
+    with_tools, without = bodies(driver)
+    assert {name: with_tools[name] for name in TOOLS[provider_name]} == TOOLS[provider_name]
+    assert not set(TOOLS[provider_name]) & set(without)
+    await driver.ended(client, handle.id)
+    called, plain = await client.get_results(handle.id)
+    assert called.output["tool_calls"][0]["name"] == "look"
+    assert plain.output == "echo: two"
+
+
+def test_row_55_json_in_a_fence_is_read():
+    """Low level: fenced-JSON stripping."""
+    schema = AnswerSchema(Colour.model_json_schema())
+    for text in ('{"red": 1}', '```json\n{"red": 1}\n```', '  ```\n{"red": 1}\n```  \n'):
+        assert schema.read(text) == {"red": 1}
+    assert isinstance(schema.read('Here it is: {"red": 1}'), Misfit)
+    assert isinstance(schema.read('```json\n{"red": "much"}\n```'), Misfit)
+
+
+@pytest.mark.parametrize("provider", list(PATHS))
+def test_row_55_a_requests_own_parameters_win(provider):
+    """Parameters of one request replace those of all."""
+    adapter = provider_class(provider)(Account(provider=provider, api_key="k"))
+    spec = Spec(model="gemini-m", request_params={"temperature": 0, "top_p": 0.5})
+    body = adapter.encode(BatchRequest(prompt="one", request_params={"temperature": 1}), spec)
+    settings = body.get("generationConfig", body)
+    assert (settings["temperature"], settings.get("top_p", settings.get("topP"))) == (1, 0.5)

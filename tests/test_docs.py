@@ -1,0 +1,78 @@
+"""What the pages say is there: tests they name, files they link, code they show."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def functions(path):
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_a_page_names_exists(page):
+    """A promise on a page points at the test that holds it."""
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text(encoding="utf-8"))
+
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).exists() or (name and name not in functions(ROOT / file))
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    """Relative links only; the network is not asked."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_first_dag_of_the_readme_is_a_dag():
+    """What a newcomer copies works."""
+    names = {}
+    exec(compile(blocks()[0], "README.md", "exec"), names)
+
+    assert names["reviews"]().task_ids == ["classify"]
+
+
+def test_every_python_block_of_the_readme_is_python():
+    """Also the ones that only show a signature."""
+    for block in blocks():
+        ast.parse(block)
+
+
+def test_the_readme_names_every_argument_of_the_operator():
+    """The list of arguments is complete and has no invented ones."""
+    from airflow_batch_provider.operators import BatchGenerateOperator
+
+    block = next(block for block in blocks() if block.startswith("BatchGenerateOperator("))
+    call = ast.parse(block).body[0].value
+    shown = {keyword.arg for keyword in call.keywords} - {"task_id"}
+    known = {
+        name
+        for owner in BatchGenerateOperator.__mro__[:2]
+        for name, parameter in inspect.signature(owner.__init__).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    } - {"asked"}
+
+    assert known - {"conn_id", "storage_path"} == shown
