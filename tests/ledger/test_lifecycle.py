@@ -1,0 +1,592 @@
+"""The ledger from plan to manifest, and what it does when rows, batches or the world fail."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fakes import failing
+
+from airflow_batch_provider.exceptions import (
+    Denied,
+    NotFound,
+    Overdue,
+    Paused,
+    Rejected,
+    RowsFailed,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+from airflow_batch_provider.models import Reply
+from airflow_batch_provider.stages import Suspended
+
+
+async def test_every_request_has_one_row_in_the_order_asked(job):
+    """Providers answer in any order; the results stand in ours, with the users' keys."""
+    task = job([f"q{n}" for n in range(7)])
+
+    manifest = await task.run()
+
+    assert [row["output"] for row in task.rows(manifest)] == [f"echo: q{n}" for n in range(7)]
+    assert [row["custom_id"] for row in task.rows(manifest)] == [f"request-{n}" for n in range(7)]
+    assert manifest.counts["succeeded"] == manifest.requests == 7
+
+
+async def test_requests_are_cut_into_as_many_batches_as_the_limit_asks_for(job, provider):
+    """Seven rows at two a batch are four batches."""
+    provider.max_requests = 2
+
+    manifest = await job([f"q{n}" for n in range(7)]).run()
+
+    assert [len(batch.keys) for batch in provider.batches.values()] == [2, 2, 2, 1]
+    assert len(manifest.batches) == 4
+
+
+async def test_requests_are_cut_by_bytes(job, provider):
+    """A batch never grows over the provider's size."""
+    provider.max_bytes = 400
+
+    await job(["x" * 100 for _ in range(6)]).run()
+
+    assert len(provider.batches) > 1
+    assert provider.bought["x" * 100] == 6
+
+
+async def test_no_more_batches_are_at_the_provider_than_allowed(job, provider):
+    """A place is filled when a batch has ended, and the worker is woken for it."""
+    provider.max_requests = 1
+    task = job(["a", "b", "c"], max_in_flight=2)
+
+    suspended = await task.start()
+
+    assert len(provider.batches) == 2
+    assert suspended.state.metadata["queued"] == 1
+    provider.batches["batch-0"].status = "completed"
+    assert (await task.check(suspended)).is_ready
+    assert isinstance(await task.resume(suspended), Suspended)
+    assert len(provider.batches) == 3
+
+
+async def test_no_more_tokens_are_at_the_provider_than_allowed(job, provider):
+    """Parts are cut to the token budget and wait for it."""
+    task = job(["x" * 400, "y" * 400, "z" * 400], max_enqueued_tokens=150)
+
+    await task.start()
+
+    assert len(provider.batches) == 1
+    assert (await task.run()).counts["succeeded"] == 3
+    assert set(provider.bought.values()) == {1}
+
+
+async def test_a_row_that_failed_for_a_passing_reason_is_asked_again_alone(job, provider):
+    """The next wave asks it; rows with an answer are not bought twice."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n < 3 else ok
+    task = job(retry_rows=2)
+
+    manifest = await task.run()
+
+    assert provider.bought == {"a": 1, "b": 3, "c": 1}
+    assert manifest.waves == 3
+    assert [row["wave"] for row in task.rows(manifest)] == [0, 2, 0]
+
+
+async def test_a_row_refused_for_good_is_not_asked_again(job, provider):
+    """Paying again would buy the same refusal."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, _n: failing("invalid", retryable=False) if body["prompt"] == "b" else ok
+
+    manifest = await job(retry_rows=5).run()
+
+    assert provider.bought["b"] == 1
+    assert manifest.counts["failed"] == 1
+    assert manifest.errors.reasons[0].sample == ("request-1",)
+
+
+async def test_a_row_without_a_result_is_missing_and_asked_again(job, provider):
+    """A batch may end without a line for some key."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: None if body["prompt"] == "b" and n == 1 else ok
+
+    manifest = await job(retry_rows=1).run()
+
+    assert manifest.counts["succeeded"] == 3
+    assert provider.bought["b"] == 2
+
+
+async def test_an_answer_that_does_not_fit_is_shown_to_the_model_and_asked_again(job, provider):
+    """The re-ask carries the bad answer and what is wrong with it."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    answers = {1: '{"n": "one"}', 2: '```json\n{"n": 1}\n```'}
+    provider.answer = lambda _body, n: Reply(key="", status="succeeded", output=answers[n])
+    task = job(["a"], output_type=schema, retry_rows=1)
+
+    manifest = await task.run()
+
+    again = provider.batches["batch-1"].bodies[0]
+    assert again["answer"] == '{"n": "one"}'
+    assert "integer" in again["problem"]
+    assert task.rows(manifest)[0]["output"] == {"n": 1}
+
+
+async def test_an_answer_that_never_fits_keeps_its_raw_text(job, provider):
+    """Nothing that was paid is thrown away."""
+    provider.answer = lambda body, _n: Reply(
+        key="", status="succeeded", output="no json" if body["prompt"] == "a" else "{}"
+    )
+    task = job(output_type={"type": "object"})
+
+    manifest = await task.run()
+
+    row = task.rows(manifest)[0]
+    assert (row["status"], row["output"], row["error"]["code"]) == ("invalid", "no json", "invalid_output")
+
+
+async def test_all_rows_failed_is_a_failure_with_a_digest(job, provider):
+    """The seed's message, the top reasons with counts and sample keys."""
+    provider.answer = lambda _body, _n: failing("invalid", retryable=False)
+
+    with pytest.raises(RowsFailed, match="All batch requests failed") as caught:
+        await job().run()
+
+    assert not caught.value.retryable
+    assert caught.value.digest.reasons[0].count == 3
+    assert "3 x invalid" in str(caught.value)
+
+
+async def test_too_few_good_rows_fail_and_the_next_attempt_buys_only_the_rest(job, provider):
+    """Good answers survive the attempt that failed."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n < 2 else ok
+    task = job(min_success_ratio=0.9)
+
+    with pytest.raises(RowsFailed, match="Only 2 of 3") as caught:
+        await task.run()
+    manifest = await task.retry()
+
+    assert caught.value.retryable
+    assert manifest.counts["succeeded"] == 3
+    assert provider.bought == {"a": 1, "b": 2, "c": 1}
+
+
+async def test_clearing_a_task_that_succeeded_buys_nothing(job, provider):
+    """The same requests have their answers already."""
+    task = job()
+
+    first = await task.run()
+    second = await task.retry()
+
+    assert second == first
+    assert len(provider.batches) == 1
+
+
+async def test_a_retry_re_attaches_to_the_running_batch(job, provider):
+    """A worker that died after the submit costs nothing."""
+    task = job()
+
+    await task.start()
+    await task.retry()
+
+    assert len(provider.batches) == 1
+
+
+async def test_other_requests_of_a_finished_task_are_asked_and_the_old_answers_kept(job, provider):
+    """Clearing after a change of the DAG asks the new rows."""
+    task = job(["a"])
+    await task.run()
+    task.requests = ["b"]
+
+    manifest = await task.retry()
+
+    assert task.rows(manifest)[0]["output"] == "echo: b"
+    (kept,) = task.directory.names("superseded")
+    assert "results.jsonl" in task.directory.names(f"superseded/{kept}")
+
+
+async def test_other_requests_are_refused_while_a_batch_is_open(job, provider):
+    """Neither stale answers nor a second bill."""
+    task = job(["a"])
+    await task.start()
+    task.requests = ["b"]
+
+    with pytest.raises(UsageError, match="still open"):
+        await task.retry()
+
+    assert len(provider.batches) == 1
+
+
+async def test_no_answer_to_a_submit_that_happened_buys_nothing_more(job, provider):
+    """The connection broke after the provider had it: it is found by its tag."""
+    provider.submit_faults = [(Unavailable("cut"), "after")]
+
+    manifest = await job().run()
+
+    assert len(provider.batches) == 1
+    assert manifest.counts["succeeded"] == 3
+
+
+async def test_no_answer_to_a_submit_that_did_not_happen_submits_after_the_grace_time(job, provider, clock):
+    """Absence counts only once the batch would have become visible."""
+    provider.submit_faults = [Unavailable("cut")]
+    before = clock.now()
+
+    await job().start()
+
+    assert len(provider.batches) == 1
+    assert (clock.now() - before).total_seconds() >= 60
+
+
+async def test_a_provider_that_takes_no_batch_now_is_waited_for_without_a_worker(job, provider):
+    """A long 429 suspends the task, which comes back by itself."""
+    provider.submit_faults = [Unavailable("429", retry_after=600, ambiguous=False)]
+    task = job()
+
+    suspended = await task.start()
+
+    assert isinstance(suspended, Suspended)
+    assert suspended.state.metadata["batch_ids"] == []
+    assert not (await task.check(suspended)).is_ready
+    await task.wait(suspended)
+    assert (await task.run()).counts["succeeded"] == 3
+    assert len(provider.batches) == 1
+
+
+@pytest.mark.parametrize("error", [Rejected("bad"), Denied("no key"), Paused("no credit")])
+async def test_a_refused_submit_withdraws_its_claim(job, provider, error):
+    """Nothing was billed, so the next attempt may simply submit."""
+    provider.submit_faults = [error]
+    task = job()
+
+    with pytest.raises(type(error)):
+        await task.start()
+
+    assert not [name for name in task.directory.names("waves/0") if "claim" in name]
+    assert (await task.retry()).counts["succeeded"] == 3
+
+
+async def test_results_that_break_off_are_landed_later_and_whole(job, provider):
+    """Landing starts again; nothing half-written is taken for rows."""
+    provider.result_faults = [None, Unavailable("cut in the middle")]
+    task = job()
+
+    manifest = await task.run()
+
+    assert manifest.counts["succeeded"] == 3
+    assert len(provider.batches) == 1
+
+
+async def test_a_look_that_fails_for_a_passing_reason_does_not_fail_the_task(job, provider):
+    """The worker comes back instead."""
+    task = job()
+    suspended = await task.start()
+    await task.wait(suspended)
+    provider.status_faults = [Unavailable("503")]
+
+    result = await task.resume(suspended)
+
+    assert isinstance(result, Suspended)
+    assert result.poll.first_poll.total_seconds() == 60
+
+
+@pytest.mark.parametrize("word", ["expired", "cancelled"])
+async def test_an_expired_or_cancelled_batch_is_asked_again(job, provider, word):
+    """Its rows have no answer for a reason that passes."""
+    task = job(retry_rows=1)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = word
+
+    await task.wait(suspended)
+    result = await task.resume(suspended)
+    await task.wait(result)
+    manifest = await task.resume(result)
+
+    assert manifest.counts["succeeded"] == 3
+    assert manifest.waves == 2
+
+
+async def test_the_deadline_cancels_lands_and_leaves_the_rest_to_the_next_attempt(job, provider):
+    """What finished is kept; a retry buys only the rest."""
+    provider.max_requests = 1
+    task = job(["a", "b"])
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+
+    with pytest.raises(Overdue, match="1 of 2 rows have an answer"):
+        await task.overdue(suspended)
+    manifest = await task.retry()
+
+    assert manifest.counts["succeeded"] == 2
+    assert provider.bought == {"a": 1, "b": 2}
+
+
+async def test_the_deadline_may_salvage(job, provider):
+    """`on_timeout="salvage"` succeeds with what finished, above the ratio."""
+    provider.max_requests = 1
+    task = job(["a", "b"], on_timeout="salvage", min_success_ratio=0.5)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+
+    manifest = await task.overdue(suspended)
+
+    assert manifest.counts == {**manifest.counts, "succeeded": 1, "cancelled": 1}
+
+
+async def test_the_deadline_may_leave_the_batches_running(job, provider):
+    """`on_timeout="leave"` cancels nothing; the next attempt lands them, with a deadline of its own."""
+    task = job(on_timeout="leave")
+    suspended = await task.start()
+    task.clock.advance(36_000)
+
+    with pytest.raises(Overdue, match="go on running"):
+        await task.overdue(suspended)
+    again = await task.start()
+
+    assert provider.batches["batch-0"].status == "processing"
+    assert again.state.submitted_at > suspended.state.submitted_at
+
+
+async def test_the_deadline_counts_from_the_first_submit_through_all_waves(job, provider):
+    """A second wave does not start the clock anew."""
+    provider.answer = lambda _body, n: failing() if n == 1 else Reply(key="", status="succeeded", output="x")
+    task = job(retry_rows=1)
+    first = await task.start()
+    await task.wait(first)
+
+    second = await task.resume(first)
+
+    assert isinstance(second, Suspended)
+    assert second.state.submitted_at == first.state.submitted_at
+
+
+async def test_a_batch_that_is_not_visible_yet_is_not_gone(job, provider):
+    """A 404 just after the create is waited out; much later it is a question for a person."""
+    task = job()
+    suspended = await task.start()
+    hidden = provider.batches.pop("batch-0")
+    assert isinstance(await task.resume(suspended), Suspended)
+    task.clock.advance(3600)
+
+    with pytest.raises(Unresolved, match="does not know batch"):
+        await task.resume(suspended)
+
+    provider.batches["batch-0"] = hidden
+    assert (await task.retry()).counts["succeeded"] == 3
+    assert len(provider.batches) == 1
+
+
+async def test_files_at_the_provider_are_removed_after_landing(job, provider):
+    """Every batch of a task that is done is cleaned up."""
+    provider.max_requests = 2
+
+    await job().run()
+
+    assert provider.cleaned == ["batch-0", "batch-1"]
+
+
+async def test_a_budget_is_checked_before_anything_is_paid(job, provider):
+    """The estimate is an upper bound: all input and the longest possible output."""
+    with pytest.raises(UsageError, match="max_cost_usd=1e-06"):
+        await job(model="openai:gpt-5-mini", max_cost_usd=0.000001).run()
+
+    assert not provider.batches
+
+
+async def test_a_dry_run_buys_nothing_and_says_what_it_would_cost(job, provider):
+    """Estimate in the manifest; a real run afterwards starts afresh."""
+    task = job(model="openai:gpt-5-mini", dry_run=True)
+
+    manifest = await task.run()
+
+    assert manifest.dry_run
+    assert manifest.cost.usd > 0
+    assert not provider.batches
+    assert "plan.json" not in task.directory.names()
+
+
+async def test_duplicates_and_strangers_in_the_results_change_nothing(job, provider):
+    """The last good answer wins; keys that were never asked are passed over."""
+    original = provider.results
+
+    async def noisy(batch_id, kind):
+        async for reply in original(batch_id, kind):
+            yield reply
+            yield failing().model_copy(update={"key": reply.key})
+            yield reply.model_copy(update={"key": "somebody-else-1"})
+            yield reply.model_copy(update={"key": f"{reply.key}9999"})
+
+    provider.results = noisy
+    task = job()
+
+    manifest = await task.run()
+
+    assert [row["output"] for row in task.rows(manifest)] == ["echo: a", "echo: b", "echo: c"]
+
+
+async def test_tokens_of_every_wave_are_counted_once(job, provider):
+    """Usage is what was paid: each landed answer of each wave, also after a clear."""
+    provider.answer = lambda body, n: (
+        failing() if body["prompt"] == "b" and n == 1 else Reply(key="", status="succeeded", output="x")
+    )
+    task = job(retry_rows=1)
+
+    manifest = await task.run()
+    again = await task.retry()
+
+    assert manifest.usage.input_tokens == 40  # three rows and one again, ten tokens each
+    assert again.usage == manifest.usage
+
+
+async def test_results_that_are_gone_are_not_bought_again_silently(job, provider):
+    """They were paid; whether to pay again is a person's decision."""
+    provider.result_faults = [NotFound("the results were removed after 29 days")]
+    task = job()
+    suspended = await task.start()
+    await task.wait(suspended)
+
+    with pytest.raises(Unresolved, match=r"are gone from openai.*delete"):
+        await task.resume(suspended)
+
+    assert len(provider.batches) == 1
+
+
+async def test_a_damaged_ledger_stops_the_task(job, provider):
+    """A file that cannot be read may hide a purchase, so a person must look."""
+    task = job()
+    await task.start()
+    task.directory.write("waves/0/00000.ticket.json", b'{"batch_')
+
+    with pytest.raises(Unresolved, match="damaged"):
+        await task.retry()
+
+    assert len(provider.batches) == 1
+
+
+async def test_no_prompt_reaches_the_state_that_airflow_stores(job):
+    """The suspended state holds ids and times."""
+    suspended = await job(["a very secret prompt"]).start()
+
+    assert "secret" not in suspended.model_dump_json()
+    assert len(json.dumps(suspended.model_dump(mode="json"))) < 1000
+
+
+async def test_an_answer_that_was_cut_off_is_asked_again_with_more_room(job, provider):
+    """`retry_truncated` doubles the room each time."""
+    provider.answer = lambda _body, n: Reply(
+        key="", status="succeeded", output="long", finish_reason="max_tokens" if n < 4 else "stop"
+    )
+    task = job(["a"], retry_truncated=True, retry_rows=3)
+
+    manifest = await task.run()
+
+    assert [batch.bodies[0].get("room") for batch in provider.batches.values()] == [None, 2, 4, 8]
+    assert manifest.counts["succeeded"] == 1
+
+
+async def test_an_answer_that_was_cut_off_is_an_answer_by_default(job, provider):
+    """Its `finish_reason` tells."""
+    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="lo", finish_reason="max_tokens")
+    task = job(["a"], retry_rows=2)
+
+    manifest = await task.run()
+
+    assert task.rows(manifest)[0]["finish_reason"] == "max_tokens"
+    assert manifest.waves == 1
+
+
+async def test_on_partial_fail_wants_every_row(job, provider):
+    """Whatever the ratio says."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, _n: failing("invalid", retryable=False) if body["prompt"] == "b" else ok
+
+    with pytest.raises(RowsFailed, match="on_partial='fail'"):
+        await job(on_partial="fail").run()
+
+
+async def test_files_at_the_provider_stay_when_the_user_wants_them(job, provider):
+    """`clean_up=False`."""
+    await job(clean_up=False).run()
+
+    assert provider.cleaned == []
+
+
+async def test_a_batch_that_failed_unbilled_for_a_passing_reason_is_submitted_again(job, provider, clock):
+    """A full queue (`token_limit_exceeded`) costs no wave: the part rests, longer each time, and goes again."""
+    task = job()
+    suspended = await task.start()
+    for number, rest in enumerate([60, 120]):
+        batch = provider.batches[f"batch-{number}"]
+        batch.status, batch.error, batch.retryable = "failed", "token_limit_exceeded", True
+        before = clock.now()
+        suspended = await task.resume(suspended)
+        assert suspended.state.metadata["batch_ids"] == []
+        await task.wait(suspended)
+        assert (clock.now() - before).total_seconds() >= rest
+        suspended = await task.resume(suspended)
+
+    await task.wait(suspended)
+    manifest = await task.resume(suspended)
+
+    assert manifest.counts["succeeded"] == 3
+    assert manifest.waves == 1
+    assert len({batch.tag for batch in provider.batches.values()}) == 3
+
+
+async def test_a_zombie_that_was_overtaken_creates_nothing(job, provider, clock):
+    """Its successor took the claim over while it was preparing."""
+    zombie, successor = job(), job()
+
+    async def overtake():
+        clock.advance(120)
+        await successor.start()
+
+    provider.while_preparing = [overtake]
+    with pytest.raises(Unresolved, match="took over"):
+        await zombie.start()
+
+    assert len(provider.batches) == 1
+    assert (await successor.retry()).counts["succeeded"] == 3
+
+
+async def test_a_zombie_that_is_overtaken_while_it_creates_cancels_what_it_created(job, provider, clock):
+    """Two creates cannot be kept apart by any look; the one that lost its claim undoes its own."""
+    zombie, successor = job(), job()
+
+    async def overtake():
+        clock.advance(120)
+        await successor.start()
+
+    provider.while_creating = [overtake]
+    with pytest.raises(Unresolved, match="is cancelled"):
+        await zombie.start()
+
+    assert sorted(batch.status for batch in provider.batches.values()) == ["cancelled", "processing"]
+    assert (await successor.retry()).counts["succeeded"] == 3
+
+
+async def test_a_look_buys_nothing(job, provider):
+    """The trigger may look as often as it likes, and with places free: only the worker submits."""
+    provider.max_requests = 1
+    task = job(["a", "b"], max_in_flight=1)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+
+    for _ in range(5):
+        await task.check(suspended)
+
+    assert len(provider.batches) == 1
+
+
+async def test_the_claim_is_on_disk_before_the_provider_is_asked(job, provider):
+    """Whatever happens in the call, the next attempt knows that it was about to happen."""
+    task = job()
+    seen = []
+
+    async def look():
+        seen.extend(task.directory.names("waves/0"))
+
+    provider.while_preparing = [look]
+    await task.start()
+
+    assert "00000.claim.json" in seen
+    assert "00000.ticket.json" not in seen

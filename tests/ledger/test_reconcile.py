@@ -1,0 +1,375 @@
+"""Batches that nobody waits for are found, cancelled, adopted or forgotten; those that a task waits for are left alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+from upath import UPath
+from world import TASK, World
+
+from airflow_batch_provider.exceptions import Denied, Unavailable
+from airflow_batch_provider.hub import Hub
+from airflow_batch_provider.ledger.deployment import TaskIds
+from airflow_batch_provider.models import Account
+from airflow_batch_provider.providers import connect
+from airflow_batch_provider.stages import Suspended
+
+MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5-mini", "google": "gemini-2.5-flash"}
+
+
+@pytest.fixture
+def batch_emulator_settings(batch_emulator_settings):
+    from airflow_batch_provider.emulator.settings import Progress, Settings
+
+    return Settings(progress=Progress(by="time", pending=1, running=3600, finalizing=1, settle=2))
+
+
+@pytest.fixture(params=MODELS)
+async def wire(request, tmp_path, clock, batch_emulator):
+    """A world whose provider is the emulator, over HTTP and the real SDK."""
+    clock.advance(batch_emulator.clock.now() - clock.now().timestamp())
+    urls = {"anthropic": batch_emulator.anthropic_url, "google": batch_emulator.google_url}
+    account = Account(
+        provider=request.param,
+        api_key=SecretStr("k"),
+        base_url=urls.get(request.param, batch_emulator.openai_url),
+    )
+
+    async def open_account(_):
+        return account
+
+    hub, provider = Hub(open_account, sleep=clock.sleep), connect(account)
+    world = World(tmp_path / "batches", clock, provider, hub)
+    world.emulator = batch_emulator
+    world.job_options = {"model": MODELS[request.param], "conn_id": request.param}
+    yield world
+    await provider.aclose()
+    await hub.aclose()
+
+
+# over HTTP, for each provider
+
+
+@pytest.mark.parametrize("state", ["over", "gone"])
+async def test_a_batch_whose_task_ended_unseen_is_cancelled(wire, state):
+    """Nobody's triggerer was up; the provider stops, and the registry forgets the batch when it has ended."""
+    assert isinstance(await wire.job(**wire.job_options).start(), Suspended)
+    wire.states[TASK] = state
+
+    (finding,) = await wire.reconcile()
+
+    assert (finding.action, finding.done, finding.task) == ("cancel", True, state)
+    assert wire.phases == ["cancelling"]
+    assert len(wire.tags) == 1
+    (finding,) = await _when_settled(wire)
+    assert (finding.action, finding.done) == ("forget", True)
+    assert wire.tags == []
+
+
+async def _when_settled(world):
+    for _ in range(5):
+        found = await world.reconcile()
+        if found and found[0].action == "forget":
+            return found
+        world.emulator.clock.advance(10)
+    raise AssertionError("never settled")
+
+
+async def test_a_batch_that_a_task_waits_for_is_left_alone(wire):
+    """Deferred, queued, running, up for retry: whatever the state, the task looks again."""
+    suspended = await wire.job(**wire.job_options).start()
+    wire.states[TASK] = "waiting"
+
+    (finding,) = await wire.reconcile()
+
+    assert (finding.action, finding.batch_id) == ("keep", suspended.state.batch_id)
+    assert not (await wire.provider.status(finding.batch_id)).ended
+    assert len(wire.tags) == 1
+
+
+async def test_a_batch_without_ticket_is_found_at_the_provider(wire):
+    """Its answer was lost with the worker: by its tag where there is one, else a person is told the candidates."""
+    job = wire.job(**wire.job_options)
+    await job.start()
+    ticket = job.root / "waves" / "0" / "00000.ticket.json"
+    ticket.unlink()
+    wire.states[TASK] = "over"
+
+    (found,) = await wire.look(grace=timedelta(hours=1))
+    if not wire.provider.keeps_tags:
+        assert found.action == "report"
+        assert "airflow batches adopt" in found.why
+        return
+    assert found.action == "adopt"
+    await wire.reconcile(grace=timedelta(hours=1))
+
+    assert ticket.exists()
+    assert (await wire.reconcile(grace=timedelta(hours=1)))[0].action == "keep"
+
+
+async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
+    """A tag like ours without an entry may be another deployment's."""
+    await wire.job(**wire.job_options).start()
+    (tag,) = wire.tags
+    wire.deployment.registry.leave(tag)
+
+    told = await wire.reconcile()
+    if not wire.provider.keeps_tags:
+        assert told == []
+        return
+    assert [(one.action, one.tag, one.done) for one in told] == [("report", tag, False)]
+    assert not (await wire.provider.status(told[0].batch_id)).ended
+    (cancelled,) = await wire.reconcile(cancel_strays=True)
+    assert (cancelled.action, cancelled.done) == ("cancel", True)
+    assert wire.phases == ["cancelling"]
+
+
+# the rest, on a provider in memory
+
+
+async def test_looking_changes_nothing(world):
+    """Neither at the provider nor in storage."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    before = sorted(path.name for path in UPath(str(world.deployment.storage.root)).rglob("*"))
+
+    (finding,) = await world.look(grace=timedelta(hours=1))
+
+    assert finding.done is False
+    assert sorted(path.name for path in UPath(str(world.deployment.storage.root)).rglob("*")) == before
+    assert world.provider.batches["batch-0"].status == "processing"
+
+
+async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world):
+    """Time for a person to clear it; a task that waited again meanwhile begins anew."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    grace = timedelta(hours=1)
+    assert (await world.reconcile(grace=grace))[0].action == "keep"
+    world.clock.advance(3000)
+    world.states[TASK] = "waiting"
+    await world.reconcile(grace=grace)
+    world.states[TASK] = "over"
+    world.clock.advance(3000)
+    assert (await world.reconcile(grace=grace))[0].action == "keep"
+    world.clock.advance(3601)
+
+    (finding,) = await world.reconcile(grace=grace)
+
+    assert (finding.action, finding.done) == ("cancel", True)
+    assert world.provider.batches["batch-0"].status == "cancelled"
+
+
+async def test_a_task_that_is_cleared_between_look_and_act_keeps_its_batch(world):
+    """The state is asked once more right before the cancel."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    reconciler = world._reconciler({})
+    findings = await reconciler.look([world.provider])
+    world.states[TASK] = "waiting"
+
+    (finding,) = await reconciler.act(findings, [world.provider])
+
+    assert (finding.action, finding.done) == ("keep", False)
+    assert world.provider.batches["batch-0"].status == "processing"
+
+
+async def test_a_cleared_task_lands_what_was_cancelled_and_buys_only_the_rest(world):
+    """The reconciler's cancel costs time, never money."""
+    job = world.job(retry_rows=1)
+    await job.start()
+    world.states[TASK] = "over"
+    await world.reconcile()
+
+    world.provider.looks_until_done = 0
+    manifest = await job.retry()
+
+    assert manifest.counts["succeeded"] == 2
+    assert world.tags == []
+
+
+async def test_a_batch_that_was_left_on_purpose_runs_on(world):
+    """`on_timeout='leave'` says so; cancelled as a whole only when the run is deleted."""
+    job = world.job(on_timeout="leave")
+    (job.root).mkdir(parents=True)
+    (job.root / "config.json").write_text(job.config.model_dump_json())
+    suspended = await job.start()
+    with pytest.raises(Exception, match="go on running"):
+        await job.overdue(suspended)
+    world.states[TASK] = "over"
+    assert (await world.reconcile())[0].action == "keep"
+    world.states[TASK] = "gone"
+
+    assert (await world.reconcile())[0].action == "cancel"
+
+
+async def test_killed_between_landing_and_leaving_the_entry_is_forgotten(world):
+    """The rows are here: nothing is looked up."""
+    job = world.job()
+    await job.start()
+    (job.root / "waves" / "0" / "00000.rows.jsonl").write_text("")
+    world.states[TASK] = "waiting"
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.done) == ("forget", True)
+    assert world.tags == []
+
+
+async def test_a_claim_that_no_batch_belongs_to_is_forgotten_when_it_is_old(world):
+    """Killed before the provider had it; a young one may only not be visible yet."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches.clear()
+    ticket = world.job().root / "waves" / "0" / "00000.ticket.json"
+    ticket.unlink()
+    world.states[TASK] = "over"
+    assert (await world.reconcile())[0].action == "keep"
+    world.clock.advance(601)
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.tag, world.tags) == ("forget", tag, [])
+
+
+async def test_two_batches_under_one_tag_are_for_a_person(world):
+    """The message names both and the command."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches["batch-x"] = world.provider.batches["batch-0"]
+    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.states[TASK] = "over"
+
+    found = await world.look()
+
+    assert found[0].action == "report"
+    assert f"batch-0, batch-x. Look at the provider's console, then say which it is: airflow batches adopt {tag}" in (
+        found[0].why
+    )
+
+
+async def test_a_second_batch_under_a_tag_with_a_ticket_is_a_stray(world):
+    """The task waits for one of them; the other runs for nobody."""
+    await world.job().start()
+    world.provider.batches["batch-x"] = world.provider.batches["batch-0"]
+    world.states[TASK] = "waiting"
+
+    kept, stray = await world.look()
+
+    assert (kept.action, kept.batch_id) == ("keep", "batch-0")
+    assert (stray.action, stray.batch_id, stray.why) == ("report", "batch-x", "It is a second batch under this tag.")
+
+
+async def test_what_airflow_does_not_tell_is_reported(world):
+    """Never cancelled on a guess."""
+    await world.job().start()
+    world.states[TASK] = "unknown"
+
+    (finding,) = await world.reconcile()
+
+    assert finding.action == "report"
+    assert world.provider.batches["batch-0"].status == "processing"
+
+
+async def test_another_accounts_batches_are_reported_unless_their_task_waits(world):
+    """The key that bought them is needed to look at them."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    (finding,) = await world.look([])
+    assert (finding.action, finding.why.partition(":")[0]) == (
+        "report",
+        "None of the given connections reaches its account",
+    )
+    world.states[TASK] = "waiting"
+    assert (await world.look([]))[0].action == "keep"
+
+
+async def test_a_new_key_of_the_same_account_finds_its_batches_by_their_tags(world):
+    """Keys are rotated while batches run."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    world.provider.account = Account(provider="openai", api_key=SecretStr("rotated"))
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.done) == ("cancel", True)
+
+
+@pytest.mark.parametrize("error", [Denied("no"), Unavailable("later")])
+async def test_an_account_that_does_not_answer_hides_no_other_finding(world, error):
+    """What concerns it is reported; nothing of it is touched."""
+    await world.job().start()
+    world.states[TASK] = "over"
+
+    async def tagged(_since):
+        raise error
+        yield
+
+    world.provider.tagged = tagged
+    world.provider.status_faults = [error]
+
+    entry, account = await world.reconcile()
+
+    assert (entry.action, entry.label, entry.why) == ("report", "dag/run/task", str(error))
+    assert account.why == f"Its batches cannot be listed: {error}"
+
+
+async def test_a_damaged_entry_is_reported(world):
+    """The others are looked at all the same."""
+    await world.job().start()
+    (tag,) = world.tags
+    registry = UPath(str(world.deployment.storage.root)) / "=registry" / "open"
+    (registry / "000000000000-0-00000.json").write_text("{")
+    world.states[TASK] = "over"
+
+    damaged, good = await world.look()
+
+    assert (damaged.action, damaged.tag) == ("report", "000000000000-0-00000")
+    assert (good.action, good.tag) == ("cancel", tag)
+
+
+@pytest.mark.parametrize(
+    "claim", ["/etc/passwd", "x/../run/task/waves/0/00000.claim.json", "dag/run/task/y/0/0.claim.json"]
+)
+async def test_an_entry_that_points_elsewhere_is_refused(world, claim):
+    """Entries are files that others may write: they name no path of ours."""
+    await world.job().start()
+    (entry,) = world.deployment.registry.entries()
+    world.deployment.registry.enter(entry.model_copy(update={"claim": claim}))
+    world.states[TASK] = "over"
+
+    (finding, *_) = await world.reconcile()
+
+    assert finding.action == "report"
+    assert "The registry says that batch" in finding.why
+
+
+async def test_a_stages_own_batch_is_forgotten_when_it_ended_and_its_task_too(world):
+    """Its client has no landing that could leave the registry."""
+    job = world.job()
+    client = job.context().batch("openai:m", "c")
+    handle = await client.submit(["a"])
+    world.states[TASK] = "waiting"
+    assert (await world.reconcile())[0].action == "keep"
+    world.provider.batches[handle.id].status = "completed"
+    world.states[TASK] = "over"
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.done, world.tags) == ("forget", True, [])
+
+
+def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
+    """Ids are percent-encoded in paths; a map index is the fourth folder."""
+    from airflow_batch_provider.ledger.deployment import task_of
+    from airflow_batch_provider.ledger.registry import Entry
+
+    def entry(label, path):
+        claim = f"s3://conn@bucket/batches/{path}/waves/0/00000.claim.json"
+        given = {"tag": "t", "provider": "openai", "account": "a", "requests": 1, "claimed_at": "2026-11-23T00:00:00Z"}
+        return Entry(label=label, claim=claim, **given)
+
+    assert task_of(entry("d/r/t/5", "d/r/t/5")) == TaskIds("d", "r", "t", 5)
+    assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskIds("d", "a/b", "t", -1)

@@ -1,0 +1,150 @@
+"""What one deployment has at its providers: who has which batch, and whose turn it is to submit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from fakes import START
+from pydantic import SecretStr
+from upath import UPath
+
+from airflow_batch_provider.exceptions import Unavailable
+from airflow_batch_provider.ledger.registry import LEASE, Entry, Registry, account_digest
+from airflow_batch_provider.models import Account
+from airflow_batch_provider.storage import Directory
+
+PATIENCE = timedelta(seconds=60)
+ACCOUNT = Account(provider="anthropic", api_key=SecretStr("sk-very-secret"))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return Directory(UPath(tmp_path / "registry"))
+
+
+@pytest.fixture
+def registry(directory):
+    return Registry(directory)
+
+
+def entry(tag, batch_id=None):
+    return Entry(
+        tag=tag,
+        provider="anthropic",
+        account=account_digest(ACCOUNT),
+        label="dag/run/task",
+        claim="file:///claim",
+        requests=3,
+        claimed_at=START,
+        batch_id=batch_id,
+    )
+
+
+def test_a_batch_is_noted_until_it_has_landed(registry):
+    """Noting it again, with its id, replaces the first note."""
+    registry.enter(entry("b"))
+    registry.enter(entry("a"))
+    registry.enter(entry("b", "batch-1"))
+
+    assert list(registry.entries()) == [entry("a"), entry("b", "batch-1")]
+    assert registry.get("b") == entry("b", "batch-1")
+    registry.leave("b")
+    assert registry.get("b") is None
+    assert list(registry.entries()) == [entry("a")]
+
+
+def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_passed_over(registry, directory):
+    """Other workers land and claim meanwhile."""
+    for tag in "abc":
+        registry.enter(entry(tag))
+    directory.write("open/d.json.draft-1", b"half")
+
+    listed = registry.entries()
+    assert next(listed) == entry("a")
+    registry.leave("b")
+    assert list(listed) == [entry("c")]
+
+
+def test_a_batch_belongs_to_another_only_when_another_tag_has_it(registry):
+    """One's own entry is no reason to pass a batch over."""
+    registry.enter(entry("mine", "batch-1"))
+    registry.enter(entry("theirs", "batch-2"))
+    registry.enter(entry("nobody's"))
+
+    assert not registry.is_of_another("batch-1", "mine")
+    assert registry.is_of_another("batch-2", "mine")
+    assert not registry.is_of_another("batch-3", "mine")
+
+
+async def test_one_worker_at_a_time_has_the_turn(registry, clock):
+    """The next one waits, a second at a time, and gets it when it is given back."""
+    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+
+    async def sleep(seconds):
+        assert seconds == 1
+        clock.advance(seconds)
+        if (clock.time - START).total_seconds() == 5:
+            registry.end_turn(ACCOUNT, "one")
+
+    clock.sleep = sleep
+    await registry.take_turn(ACCOUNT, "two", clock, PATIENCE)
+
+    assert (clock.time - START).total_seconds() == 5
+
+
+async def test_a_worker_that_gets_no_turn_comes_back_later(registry, clock):
+    """It gives up its slot after its patience, having sent nothing."""
+    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+
+    with pytest.raises(Unavailable, match="are submitting") as caught:
+        await registry.take_turn(ACCOUNT, "two", clock, PATIENCE)
+
+    assert (clock.time - START) == PATIENCE
+    assert (caught.value.retry_after, caught.value.ambiguous) == (30, False)
+
+
+async def test_a_worker_that_has_the_turn_keeps_it(registry, clock):
+    """Its second submit does not wait for its first."""
+    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+
+    assert clock.time == START
+
+
+async def test_a_turn_of_a_dead_worker_is_taken_after_its_lease(registry, clock):
+    """Not sooner, however often the others ask; and what the dead one gives back later is not its any more."""
+    await registry.take_turn(ACCOUNT, "dead", clock, PATIENCE)
+
+    await registry.take_turn(ACCOUNT, "next", clock, LEASE * 2)
+
+    assert (clock.time - START) == LEASE + timedelta(seconds=1)
+    registry.end_turn(ACCOUNT, "dead")
+    with pytest.raises(Unavailable):
+        await registry.take_turn(ACCOUNT, "third", clock, PATIENCE)
+
+
+async def test_giving_back_a_turn_that_is_gone_is_no_error(registry):
+    """It may have been taken away and given back by another since."""
+    registry.end_turn(ACCOUNT, "one")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Account(provider="openai", api_key=SecretStr("sk-very-secret")),
+        Account(provider="anthropic", api_key=SecretStr("another")),
+        Account(provider="anthropic", api_key=SecretStr("sk-very-secret"), base_url="https://other.test"),
+    ],
+)
+async def test_accounts_have_turns_of_their_own(registry, clock, other):
+    """Submits to one account do not hold up those to another."""
+    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+    await registry.take_turn(other, "two", clock, PATIENCE)
+
+    assert clock.time == START
+
+
+def test_an_account_is_named_without_its_key():
+    """The same name in every process and release: workers of two releases must not submit at once."""
+    assert account_digest(ACCOUNT) == "9e22791ab54c60be"

@@ -1,0 +1,161 @@
+"""One wave on its way: when a part rests, when a batch is gone, and what is waited for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from fakes import START, FakeBatch
+from upath import UPath
+
+from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.ledger import Ledger, Policy, Registry, Work
+from airflow_batch_provider.ledger.records import Void, load
+from airflow_batch_provider.models import Spec
+from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.stages import Suspended
+from airflow_batch_provider.storage import Directory
+
+
+@pytest.fixture
+def ledger(tmp_path, provider, clock):
+    """Makes the ledger of a task with a registry, planned for three rows: `ledger(in_flight=1)`."""
+
+    def make(**policy):
+        work = Work(
+            root=Directory(UPath(tmp_path / "storage")),
+            provider=provider,
+            spec=Spec(model="m"),
+            policy=Policy(**{"retry_rows": 0} | policy),
+            clock=clock,
+            label="dag/run/task",
+            attempt=1,
+            registry=Registry(Directory(UPath(tmp_path / "registry"))),
+        )
+        planned = Ledger(work)
+        planned.open_plan(lambda: ["a", "b", "c"], lambda _plan, _wave: None)
+        return planned, work.registry
+
+    return make
+
+
+async def test_a_part_rests_twice_as_long_each_time_up_to_an_hour(ledger, provider, clock):
+    """A queue that is full for a day is not asked a thousand times."""
+    task, _ = ledger()
+    rests = []
+    for number in range(8):
+        assert (await task.advance()).batch_ids == (f"batch-{number}",)
+        batch = provider.batches[f"batch-{number}"]
+        batch.status, batch.error, batch.retryable = "failed", "token_limit_exceeded", True
+        waiting = await task.advance()
+        assert (waiting.batch_ids, waiting.queued) == ((), 1)
+        rests.append((waiting.resume_at - clock.now()).total_seconds())
+        clock.time = waiting.resume_at
+
+    assert rests == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    void = load(task.root, "waves/0/00000.void-1.json", Void)
+    assert void == Void(batch_id="batch-0", reason="token_limit_exceeded", again_at=START + timedelta(seconds=60))
+
+
+async def test_a_part_that_rests_is_not_submitted_too_early(ledger, provider, clock):
+    """Another part's batch may end meanwhile."""
+    provider.max_requests = 1
+    task, _ = ledger()
+    await task.advance()
+    batch = provider.batches["batch-1"]
+    batch.status, batch.error, batch.retryable = "failed", None, True
+
+    waiting = await task.advance()
+    clock.advance(59)
+    provider.batches["batch-0"].status = "completed"
+    await task.advance()
+
+    assert waiting.batch_ids == ("batch-0", "batch-2")
+    assert len(provider.batches) == 3
+    assert load(task.root, "waves/0/00001.void-1.json", Void).reason == ""
+
+
+async def test_a_batch_that_failed_for_good_is_landed(ledger, provider):
+    """Nothing would be gained by sending it again."""
+    task, _ = ledger()
+    await task.advance()
+    provider.batches["batch-0"].status = "failed"
+    provider.answer = lambda _body, _n: None
+
+    assert await task.advance() is None
+    assert len(provider.batches) == 1
+
+
+async def test_the_deployment_forgets_a_batch_that_has_landed_or_is_void(ledger, provider, clock):
+    """What stays is what somebody still waits for."""
+    provider.max_requests = 1
+    task, registry = ledger()
+    await task.advance()
+    assert [entry.batch_id for entry in registry.entries()] == ["batch-0", "batch-1", "batch-2"]
+    provider.batches["batch-0"].status = "completed"
+    provider.batches["batch-1"].status, provider.batches["batch-1"].retryable = "failed", True
+
+    await task.advance()
+
+    assert [entry.batch_id for entry in registry.entries()] == ["batch-2"]
+
+
+async def test_a_batch_that_was_adopted_by_mistake_is_looked_for_again(ledger, provider, clock):
+    """Its results carry none of our keys: ticket and note go, the claim stays, and the rows are bought once."""
+    task, registry = ledger()
+    provider.submit_faults = [Unavailable("cut")]
+    found = []
+
+    async def find(_claim):
+        return list(found)
+
+    provider.find = find
+    provider.batches["stranger"] = FakeBatch("x", ["x-0"], [{"prompt": "theirs"}], clock.now(), "completed")
+    found.append(Found("stranger", certain=False))
+    assert (await task.advance()).batch_ids == ("stranger",)
+    found.clear()
+
+    waiting = await task.advance()
+
+    assert waiting.batch_ids == ("batch-1",)
+    assert [entry.batch_id for entry in registry.entries()] == ["batch-1"]
+    assert provider.bought == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_a_batch_is_late_for_ten_minutes_and_then_gone(job, provider, clock):
+    """To the second; the message says what it was bought under, and when."""
+    task = job()
+    suspended = await task.start()
+    provider.batches.clear()
+    clock.advance(600)
+    assert isinstance(await task.resume(suspended), Suspended)
+    clock.advance(1)
+
+    with pytest.raises(Unresolved, match="openai does not know batch 'batch-0', bought 2026-11-23 08:00:00"):
+        await task.resume(suspended)
+
+
+async def test_the_token_budget_is_filled_to_the_last(job, provider):
+    """Two parts that fit together go together; the third waits until there is room for it."""
+    provider.max_requests = 1
+    size = (await job(["x" * 400], dry_run=True).run()).usage.input_tokens
+    task = job(["x" * 400] * 3, max_enqueued_tokens=2 * size)
+
+    suspended = await task.start()
+
+    assert suspended.state.metadata["queued"] == 1
+    assert suspended.state.metadata["batch_ids"] == ["batch-0", "batch-1"]
+
+
+async def test_a_fault_that_names_a_time_is_waited_out_as_long(ledger, provider, clock):
+    """And a minute when it names none."""
+    task, _ = ledger()
+    await task.advance()
+    provider.status_faults = [Unavailable("busy", retry_after=300)]
+    first = await task.advance()
+    provider.status_faults = [Unavailable("busy")]
+    second = await task.advance()
+
+    assert (first.resume_at - clock.now()).total_seconds() == 300
+    assert (second.resume_at - clock.now()).total_seconds() == 60
+    assert first.batch_ids == ("batch-0",)

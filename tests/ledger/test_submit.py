@@ -1,0 +1,439 @@
+"""One batch is bought once: what is sent, what is kept, and what is asked of the provider when an answer is lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fakes import START
+from upath import UPath
+
+from airflow_batch_provider.exceptions import Rejected, Unavailable, Unresolved
+from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
+from airflow_batch_provider.ledger.registry import Registry
+from airflow_batch_provider.ledger.submit import Order, submit_once
+from airflow_batch_provider.models import Spec
+from airflow_batch_provider.providers.base import Claim, Found
+from airflow_batch_provider.storage import Directory
+
+SPEC = Spec(kind="generate", model="m", max_tokens=10)
+
+
+def lines(tag):
+    for index in range(2):
+        key = f"{tag}-{index}"
+        yield key, json.dumps({"key": key, "body": {"prompt": f"q{index}"}}).encode()
+
+
+def with_its_bytes(parcel):
+    return parcel, Path(parcel.path).read_bytes()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return Directory(UPath(tmp_path / "wave"))
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(Directory(UPath(tmp_path / "registry")))
+
+
+@pytest.fixture
+def order(directory):
+    return Order(
+        directory=directory,
+        name="00000",
+        tag="tag-1",
+        label="dag/run/task",
+        spec=SPEC,
+        requests=2,
+        lines=lines,
+        attempt=3,
+    )
+
+
+@pytest.fixture
+def parcels(provider):
+    """What the provider was sent, each with its bytes."""
+    sent = []
+    original = provider.submit
+
+    async def submit(parcel):
+        sent.append(with_its_bytes(parcel))
+        return await original(parcel)
+
+    provider.submit = submit
+    return sent
+
+
+@pytest.fixture
+def untagged(provider):
+    """A provider that keeps no tags, as Anthropic; gives the list of what it finds and the list of what it was asked."""
+    found, asked = [], []
+
+    async def find(claim):
+        asked.append(claim)
+        return list(found)
+
+    provider.find = find
+    provider.keeps_tags = False
+    return found, asked
+
+
+def left_by_a_dead_worker(order, **more):
+    """A claim without ticket."""
+    claim = ClaimRecord(tag="tag-0", requests=2, claimed_at=START, attempt=1, owner="dead")
+    save(order.directory, order.claim_name, claim.model_copy(update=more))
+
+
+async def test_a_parcel_says_what_is_in_it(order, provider, clock, parcels):
+    """Every line with its newline, the first key, the size, and a label no longer than a provider keeps."""
+    await submit_once(replace(order, label="x" * 600), provider, clock)
+
+    ((parcel, data),) = parcels
+    assert data == b"".join(line + b"\n" for _, line in lines("tag-1"))
+    assert (parcel.first_key, parcel.requests, parcel.bytes) == ("tag-1-0", 2, len(data))
+    assert (parcel.tag, parcel.label, parcel.spec, parcel.resumed) == ("tag-1", "x" * 512, SPEC, False)
+
+
+async def test_the_claim_stands_before_the_create_and_the_ticket_after(order, provider, clock, directory):
+    """The time of the claim is the time of the purchase: nothing was bought before."""
+    seen = []
+
+    async def look():
+        seen.append((load(directory, order.claim_name, ClaimRecord), load(directory, order.ticket_name, Ticket)))
+        clock.advance(5)
+
+    provider.while_creating = [look]
+    ticket = await submit_once(order, provider, clock)
+
+    ((claim, no_ticket),) = seen
+    assert no_ticket is None
+    assert (claim.tag, claim.requests, claim.claimed_at, claim.attempt) == ("tag-1", 2, START, 3)
+    assert ticket == Ticket(batch_id="batch-0", tag="tag-1", requests=2, submitted_at=START)
+    assert load(directory, order.ticket_name, Ticket) == ticket
+
+
+async def test_a_batch_with_a_ticket_is_not_looked_for(order, provider, clock):
+    """The ticket is the answer."""
+    first = await submit_once(order, provider, clock)
+    provider.batches.clear()
+
+    assert await submit_once(order, provider, clock) == first
+
+
+async def test_a_claim_is_looked_for_by_all_that_is_known_of_it(order, provider, clock, untagged):
+    """Under the tag it was made under, at the time it was made."""
+    found, asked = untagged
+    found.append(Found("batch-7", certain=True))
+    left_by_a_dead_worker(order)
+    clock.advance(300)
+
+    ticket = await submit_once(order, provider, clock)
+
+    assert asked == [Claim(tag="tag-0", claimed_at=START, requests=2, key_prefix="tag-0-")]
+    assert ticket == Ticket(batch_id="batch-7", tag="tag-0", requests=2, submitted_at=START)
+    assert not provider.batches
+
+
+async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(order, provider, clock, parcels, directory):
+    """After looks for the whole grace time; the parcel says that parts of it may be there already."""
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(order, provider, clock)
+
+    ((parcel, data),) = parcels
+    assert (parcel.tag, parcel.resumed, parcel.first_key) == ("tag-0", True, "tag-0-0")
+    assert data == b"".join(line + b"\n" for _, line in lines("tag-0"))
+    assert ticket.tag == "tag-0"
+    assert (clock.time - START).total_seconds() == 60
+    assert load(directory, order.claim_name, ClaimRecord).attempt == 3
+
+
+async def test_a_batch_that_becomes_visible_within_the_grace_time_is_taken(order, provider, clock, untagged):
+    """Lists lag behind creates."""
+    found, _ = untagged
+    left_by_a_dead_worker(order)
+    looks = []
+
+    async def sleep(seconds):
+        looks.append(seconds)
+        clock.advance(seconds)
+        if len(looks) == 6:
+            found.append(Found("late", certain=True))
+
+    clock.sleep = sleep
+
+    assert (await submit_once(order, provider, clock)).batch_id == "late"
+    assert looks == [10] * 6
+
+
+async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(order, provider, clock, untagged, parcels):
+    """The last look comes right before the create."""
+    found, _ = untagged
+    left_by_a_dead_worker(order)
+
+    def slow(tag):
+        found.append(Found("just in time", certain=True))
+        yield from lines(tag)
+
+    assert (await submit_once(replace(order, lines=slow), provider, clock)).batch_id == "just in time"
+    assert not parcels
+
+
+async def test_a_batch_found_by_time_and_size_is_adopted_tentatively(order, provider, clock, untagged):
+    """Its results must confirm it."""
+    untagged[0].append(Found("perhaps", certain=False))
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(order, provider, clock)
+
+    assert (ticket.batch_id, ticket.tentative) == ("perhaps", True)
+
+
+async def test_a_batch_with_our_keys_wins_over_those_that_only_fit(order, provider, clock, untagged):
+    """Certainty ends the search."""
+    untagged[0].extend([Found("perhaps", certain=False), Found("surely", certain=True), Found("or", certain=False)])
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(order, provider, clock)
+
+    assert (ticket.batch_id, ticket.tentative) == ("surely", False)
+
+
+async def test_several_batches_that_fit_are_a_question_for_a_person(order, provider, clock, untagged, parcels):
+    """The message names them and both ways on; nothing is paid."""
+    untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
+    left_by_a_dead_worker(order)
+
+    with pytest.raises(Unresolved, match=r"'tag-0': one, two\..*adopt tag-0 BATCH_ID.*absent tag-0\."):
+        await submit_once(order, provider, clock)
+
+    assert not parcels
+
+
+async def test_a_batch_of_a_sibling_or_a_neighbour_is_passed_over(order, provider, clock, untagged, registry):
+    """Those with tickets in this task, and those other tasks of the deployment have noted."""
+    found, _ = untagged
+    neighbour = replace(order, directory=order.directory.sub("other"), tag="tag-9", registry=registry)
+    await submit_once(neighbour, provider, clock)
+    found.extend([Found("batch-0", certain=False), Found("sibling", certain=False), Found("mine", certain=False)])
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(replace(order, registry=registry, owned=frozenset({"sibling"})), provider, clock)
+
+    assert ticket.batch_id == "mine"
+
+
+async def test_a_submit_that_is_never_answered_gives_up_its_slot(order, provider, clock, parcels):
+    """Three sends, each looked for; the claim stays, for the last may have happened."""
+    provider.submit_faults = [Unavailable("cut")] * 5
+
+    with pytest.raises(Unavailable, match="answered none of 3 submits of batch 'tag-1'"):
+        await submit_once(order, provider, clock)
+
+    assert len(parcels) == 3
+    assert order.directory.exists(order.claim_name)
+
+
+async def test_a_look_that_fails_for_a_passing_reason_is_repeated(order, provider, clock):
+    """As long as the provider asks; five seconds when it does not say."""
+    left_by_a_dead_worker(order)
+    faults = [Unavailable("busy", retry_after=7), Unavailable("busy")]
+    original, waited = provider.find, []
+
+    async def find(claim):
+        if faults:
+            raise faults.pop(0)
+        waited.append((clock.time - START).total_seconds())
+        return await original(claim)
+
+    provider.find = find
+    await submit_once(order, provider, clock)
+
+    assert waited[0] == 12
+
+
+async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(order, provider, clock, parcels):
+    """After a minute of patience; nothing is sent on a guess."""
+    left_by_a_dead_worker(order)
+
+    async def find(_claim):
+        raise Unavailable("busy", retry_after=20)
+
+    provider.find = find
+    with pytest.raises(Unavailable, match="busy"):
+        await submit_once(order, provider, clock)
+
+    assert (clock.time - START).total_seconds() == 60
+    assert not parcels
+    assert load(order.directory, order.claim_name, ClaimRecord).owner == "dead"
+
+
+async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(order, provider, clock, parcels):
+    """Within the patience of a worker, to the second."""
+    provider.submit_faults = [
+        Unavailable("429", retry_after=55, ambiguous=False),
+        Unavailable("429", ambiguous=False),
+    ]
+
+    await submit_once(order, provider, clock)
+
+    assert len(parcels) == 3
+    assert (clock.time - START).total_seconds() == 60
+
+
+async def test_a_provider_that_is_busy_for_long_gets_its_claim_back(order, provider, clock):
+    """It surely bought nothing, so another attempt starts with a clean slate; no time is lost waiting."""
+    provider.submit_faults = [Unavailable("429", retry_after=61, ambiguous=False)]
+
+    with pytest.raises(Unavailable, match="429"):
+        await submit_once(order, provider, clock)
+
+    assert clock.time == START
+    assert not order.directory.exists(order.claim_name)
+
+
+async def test_a_claim_made_by_another_worker_just_now_is_left_alone(order, provider, clock, parcels):
+    """Two workers started at once: the second comes back later and finds the first one's batch."""
+
+    def meanwhile(tag):
+        left_by_a_dead_worker(order, tag=tag, owner="other")
+        yield from lines(tag)
+
+    with pytest.raises(Unavailable, match="'tag-1'") as caught:
+        await submit_once(replace(order, lines=meanwhile), provider, clock)
+
+    assert not caught.value.ambiguous
+    assert not parcels
+    assert load(order.directory, order.claim_name, ClaimRecord).owner == "other"
+
+
+async def test_a_refused_worker_leaves_the_claim_of_its_successor(order, provider, clock):
+    """Only one's own claim is withdrawn."""
+
+    async def overtake():
+        left_by_a_dead_worker(order, owner="successor")
+
+    provider.while_creating = [overtake]
+    provider.submit_faults = [Rejected("no")]
+    with pytest.raises(Rejected):
+        await submit_once(order, provider, clock)
+
+    assert load(order.directory, order.claim_name, ClaimRecord).owner == "successor"
+
+
+async def test_a_batch_that_a_successor_found_first_is_kept(order, provider, clock):
+    """Both mean the same batch, so it is not cancelled."""
+
+    async def overtake():
+        left_by_a_dead_worker(order, tag="tag-1", owner="successor")
+        ticket = Ticket(batch_id="batch-0", tag="tag-1", requests=2, submitted_at=START)
+        save(order.directory, order.ticket_name, ticket)
+
+    provider.while_creating = [overtake]
+
+    assert (await submit_once(order, provider, clock)).batch_id == "batch-0"
+    assert provider.batches["batch-0"].status == "processing"
+
+
+async def test_a_batch_is_cancelled_when_its_successor_has_another(order, provider, clock):
+    """The message says which, and that nothing is to be done."""
+
+    async def overtake():
+        left_by_a_dead_worker(order, tag="tag-1", owner="successor")
+        save(
+            order.directory,
+            order.ticket_name,
+            Ticket(batch_id="its own", tag="tag-1", requests=2, submitted_at=START),
+        )
+
+    provider.while_creating = [overtake]
+    with pytest.raises(Unresolved, match="'tag-1' over while this one created 'batch-0'"):
+        await submit_once(order, provider, clock)
+
+    assert provider.batches["batch-0"].status == "cancelled"
+    assert load(order.directory, order.ticket_name, Ticket).batch_id == "its own"
+
+
+async def test_the_deployment_knows_a_claim_before_the_create_and_its_batch_after(order, provider, clock, registry):
+    """So that a neighbour never takes it for its own."""
+    seen = []
+
+    async def look():
+        seen.extend(registry.entries())
+
+    provider.while_creating = [look]
+    await submit_once(replace(order, registry=registry), provider, clock)
+
+    (before,) = seen
+    (after,) = registry.entries()
+    assert (before.tag, before.batch_id, before.provider, before.label) == ("tag-1", None, "openai", "dag/run/task")
+    assert (before.requests, before.claimed_at) == (2, START)
+    assert before.claim == order.directory.uri("00000.claim.json")
+    assert after == before.model_copy(update={"batch_id": "batch-0"})
+
+
+async def test_a_refused_claim_leaves_the_deployment(order, provider, clock, registry):
+    """Nothing was bought, so nobody is to look for it."""
+    provider.submit_faults = [Rejected("no")]
+
+    with pytest.raises(Rejected):
+        await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert not list(registry.entries())
+
+
+async def test_workers_submit_in_turn_where_no_tags_are_kept(order, provider, clock, registry, untagged):
+    """The turn is held during the create and given back after it, whatever becomes of it."""
+    there = []
+
+    async def look():
+        there.extend(registry._directory.names("turns"))
+
+    provider.while_creating = [look, look]
+    provider.submit_faults = [None, Rejected("no")]
+    await submit_once(replace(order, registry=registry), provider, clock)
+    again = replace(order, registry=registry, name="00001", tag="tag-2")
+    with pytest.raises(Rejected):
+        await submit_once(again, provider, clock)
+
+    assert len(there) == 2
+    assert registry._directory.names("turns") == []
+
+
+async def test_workers_need_no_turn_where_tags_are_kept(order, provider, clock, registry):
+    """A lost batch is found by its tag, so nothing is gained by waiting."""
+    there = []
+
+    async def look():
+        there.extend(registry._directory.names("turns"))
+
+    provider.while_creating = [look]
+    await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert there == []
+
+
+async def test_a_worker_that_gets_no_turn_withdraws_its_claim(order, provider, clock, registry, untagged, parcels):
+    """It sent nothing, and comes back."""
+    await registry.take_turn(provider.account, "somebody", clock, timedelta(0))
+
+    with pytest.raises(Unavailable, match="are submitting"):
+        await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert (clock.time - START).total_seconds() == 60
+    assert not parcels
+    assert not order.directory.exists(order.claim_name)
+    assert not list(registry.entries())
+
+
+async def test_scratch_files_are_gone_after_the_submit(order, provider, clock, parcels):
+    """Prompts do not stay on the worker's disk."""
+    await submit_once(order, provider, clock)
+
+    assert not Path(parcels[0][0].path).parent.exists()

@@ -1,0 +1,126 @@
+"""A whole job on each provider with one fault at every call, write and await; the emulator's books tell what was bought.
+
+The job has five rows in three batches and a second wave for two of them, whose answers failed or did not fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+import pytest
+from fakes import Killed
+from money_bench import CREATE, DiesAt, Life, check_balance
+
+from airflow_batch_provider.exceptions import Unavailable
+
+# A worker that was killed closes nothing.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+UPLOADS = {"anthropic": "no file is uploaded", "openai": "openai.files.create", "google": "google.upload.chunk"}
+BATCHES = 4
+
+FAULTS = {
+    "cut before": {"kind": "cut", "when": "before"},
+    "cut after": {"kind": "cut", "when": "after"},
+    "time-out after": {"kind": "cut", "when": "after"},
+    "500 after": {"kind": "status", "status": 500, "when": "after"},
+    "409 after": {"kind": "status", "status": 409, "when": "after"},
+    "429 before": {"kind": "status", "status": 429, "when": "before", "retry_after": 7},
+    "429 for long": {"kind": "status", "status": 429, "when": "before", "retry_after": 900},
+    "503 before": {"kind": "status", "status": 503, "when": "before"},
+    "cut in the answer": {"kind": "cut_body", "bytes": 20},
+}
+# On other calls than creates these differ in nothing from their neighbours.
+FOR_CREATES = {"409 after", "time-out after", "429 for long"}
+
+
+async def calls_of_a_clean_run(world):
+    """Every call of the job, as (route, number of the call on that route)."""
+    clean = world()
+    manifest, _ = await clean.go_on()
+    check_balance(clean, manifest)
+    return [(route, nth) for route, times in clean.emulator.calls.items() for nth in range(times)]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, world, fault):
+    """Whether or not the provider did what was asked, the job ends whole, on the same batches."""
+    order = FAULTS[fault]
+    calls = [call for call in await calls_of_a_clean_run(world) if fault not in FOR_CREATES or call[0] == CREATE[name]]
+
+    for route, nth in calls:
+        here = world()
+        here.lost = httpx2.ReadTimeout if fault == "time-out after" else httpx2.RemoteProtocolError
+        struck = here.emulator.faults.add(route, after=nth, **order)
+
+        manifest, ends = await here.go_on()
+
+        where = f"{fault} at call {nth} of {route}: {ends}"
+        assert struck.taken == 1, where
+        assert manifest is not None, where
+        assert all(isinstance(end, Unavailable) for end in ends), where
+        check_balance(here, manifest)
+        refused = route == UPLOADS[name] and order.get("when") == "before"
+        # After a long wait the claim is made anew, and OpenAI's file is sent anew: its list is not searched for each.
+        repeated = refused or (fault == "429 for long" and name == "openai")
+        if route != "google.upload.chunk":  # Google's SDK sends a block again by itself
+            check_uploads(here, BATCHES + repeated, where)
+
+
+def check_uploads(here, expected, where):
+    if here.name != "anthropic":
+        assert here.emulator.calls[UPLOADS[here.name]] == expected, where
+
+
+async def moments_of_a_clean_run(world):
+    life = Life()
+    await world().go_on(life)
+    return life.moment
+
+
+async def test_a_worker_killed_at_any_write_or_call_is_succeeded_by_one_that_buys_only_the_rest(name, world):
+    """SIGKILL before and after every write to storage and every call: each row is bought once per wave."""
+    total = await moments_of_a_clean_run(world)
+    assert total > 120  # fewer would mean that the suite no longer sees the writes or the calls
+
+    for at in range(total):
+        here, life = world(), Life(at)
+
+        manifest, ends = await here.go_on(life)
+
+        where = f"killed at moment {at}: {life.where}; {ends}"
+        assert life.dead, where
+        assert isinstance(ends[0], Killed), where
+        assert manifest is not None, where
+        check_balance(here, manifest)
+        check_uploads(here, BATCHES, where)
+
+
+async def waits_of_a_clean_run(world):
+    here = world()
+    work = DiesAt(here.task(life := Life()).run(), None, life)
+    await asyncio.create_task(awaited(work))
+    return work.waits
+
+
+async def awaited(work):
+    return await work
+
+
+async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_the_rest(name, world):
+    """The same at every point where the worker waits for anything at all."""
+    total = await waits_of_a_clean_run(world)
+    assert total > 30
+
+    for at in range(total):
+        here, life = world(), Life()
+        with pytest.raises(Killed):
+            await asyncio.create_task(awaited(DiesAt(here.task(life).run(), at, life)))
+
+        manifest, ends = await here.go_on(attempt=2)
+
+        where = f"killed at wait {at}: {ends}"
+        assert manifest is not None, where
+        check_balance(here, manifest)
+        check_uploads(here, BATCHES, where)
