@@ -1,0 +1,107 @@
+"""Stages that do as they are told; a module of its own because the triggerer imports stages by their path."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from airflow_batch_provider.exceptions import Overdue
+from airflow_batch_provider.stages import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
+
+SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=5), first_poll=timedelta(0))
+
+
+class Told(BaseModel):
+    mode: Literal["at_once", "resume", "output", "twice", "fail", "overdue", "secretive"] = "resume"
+    size: int = 0
+    needs: str | None = None
+
+
+class Done(BaseModel):
+    said: str
+    legs: int = 0
+    heard: Any = None
+
+
+class Obedient(AsyncBatchStage[Told, Done]):
+    """Suspends and ends as its config says, without any provider."""
+
+    id = "obedient"
+    name = "Obedient"
+    config_schema = Told
+    output_schema = Done
+
+    async def execute(self, ctx):
+        legs = (await ctx.storage.load("legs") or 0) + 1
+        await ctx.storage.save("legs", legs)
+        heard = ctx.require(ctx.config.needs) if ctx.config.needs else ctx.input
+        wanted = {"at_once": 1, "twice": 3}.get(ctx.config.mode, 2)
+        if ctx.resume_state is None and wanted > 1:
+            legs = 1
+            await ctx.storage.save("legs", legs)
+        if legs < wanted or (ctx.resume_state is None and wanted > 1):
+            return _suspended(ctx, legs)
+        await ctx.progress(100, "done")
+        return Done(said="x" * ctx.config.size or "done", legs=legs, heard=heard)
+
+    async def check_completion(self, state, ctx):
+        match ctx.config.mode:
+            case "output":
+                return CompletionCheck.ready(Done(said="from the check"), metrics={"looks": 1.0})
+            case "fail":
+                return CompletionCheck.failed("All batch requests failed")
+            case "overdue":
+                return CompletionCheck.not_ready()
+        return CompletionCheck.ready()
+
+    async def cancel(self, state, ctx):
+        await ctx.storage.save("cancelled", state.batch_id)
+
+    async def overdue(self, ctx):
+        await self.cancel(ctx.resume_state, ctx)
+        raise Overdue("Nothing came in time.")
+
+
+def _suspended(ctx, leg: int) -> Suspended:
+    state = SuspendedState(batch_id=f"batch-{leg}", submitted_at=ctx.now(), metadata={"batch_ids": [f"batch-{leg}"]})
+    poll = SOON
+    if ctx.config.mode == "overdue":
+        poll = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(seconds=1), first_poll=timedelta(0))
+    return Suspended(state=state, poll=poll, metrics={"rows": 3.0})
+
+
+class Dependent(Obedient):
+    id = "dependent"
+    dependencies = ("extraction",)
+
+
+class Scripted(AsyncBatchStage):
+    """Each look takes the next line of the script: an exception to raise, or a check to return."""
+
+    id = "scripted"
+    name = "Scripted"
+    output_schema = Done
+
+    script: ClassVar[deque[Any]] = deque()
+    cancelled: ClassVar[list[str]] = []
+
+    async def check_completion(self, state, ctx):
+        line = self.script.popleft() if len(self.script) > 1 else self.script[0]
+        if isinstance(line, BaseException):
+            raise line
+        if isinstance(line, dict):
+            await ctx.publish(line)
+            return CompletionCheck.not_ready()
+        return line
+
+    async def cancel(self, state, ctx):
+        self.cancelled.append(state.batch_id)
+
+
+class Box:
+    class Inner(AsyncBatchStage):
+        id = "inner"
+        name = "Inner"

@@ -1,0 +1,323 @@
+"""The commands as a person calls them, and the operator in a DAG, over Airflow's database and three emulated providers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_batch_provider.cli.definition import COMMANDS, parser, run
+from airflow_batch_provider.demo.connections import to_emulator
+from airflow_batch_provider.emulator.server import EmulatorServer
+from airflow_batch_provider.emulator.settings import Progress, Settings
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.operators import BatchGenerateOperator, ReconcileOperator
+from airflow_batch_provider.stages import PollConfig
+
+MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-4o-mini", "gemini": "gemini-2.5-flash"}
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ \[\w+ *\]")
+SHORT = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(seconds=1), first_poll=timedelta(0))
+
+
+@pytest.fixture
+def emulator():
+    with EmulatorServer(Settings(progress=Progress(by="time", pending=0, running=3600, finalizing=0))) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _connections(monkeypatch, emulator):
+    for name, value in to_emulator(emulator).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def storage(tested, tmp_path):
+    return tmp_path / "batches"
+
+
+def phases(emulator):
+    return [job["phase"] for job in emulator.books()["jobs"]]
+
+
+def failed_dag(name, providers=MODELS):
+    """Tasks that fail while their batches run on."""
+    with DAG(name, schedule=None) as dag:
+        for provider in providers:
+            BatchGenerateOperator(
+                task_id=provider,
+                model=MODELS[provider],
+                conn_id=f"{provider}_default",
+                requests=["one", "two"],
+                poll=SHORT,
+                on_timeout="leave",
+                deferrable=False,
+            )
+    return dag
+
+
+def forget_the_purpose(storage):
+    """As if the tasks had been killed instead of told to leave their batches running."""
+    for config in storage.rglob("config.json"):
+        config.write_text(config.read_text().replace('"leave"', '"fail"'))
+
+
+@pytest.fixture
+def orphans(request, tested, storage):
+    """A batch at each provider whose task has failed; `=registry` has three entries. Returns the DAG's id."""
+    dag = failed_dag(f"orphans_{request.node.name.partition('[')[0]}")
+    run = tested(dag)
+    assert set(run.states().values()) == {"failed"}
+    forget_the_purpose(storage)
+    return dag.dag_id
+
+
+@pytest.fixture
+def batches(capsys):
+    """Runs `batches …` in this process; returns exit code, standard output and standard error."""
+
+    def call(*words):
+        capsys.readouterr()
+        arguments = parser().parse_args(["batches", *map(str, words)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Airflow's own machinery warns about itself
+            with pytest.raises(SystemExit) as ended:
+                run(arguments, arguments.command)
+        out, err = capsys.readouterr()
+        return ended.value.code, _without_airflows_log(out), err
+
+    return call
+
+
+def _without_airflows_log(text):
+    """Airflow logs to standard output where it was set up for tests; `airflow` itself logs to standard error."""
+    return "".join(line for line in text.splitlines(keepends=True) if not _LOG_LINE.match(line))
+
+
+def test_nothing_open_is_said_so(database, batches, storage):
+    """And is no error."""
+    assert batches("list")[:2] == (0, "No batch is open.\n")
+    assert batches("reconcile", "--apply")[:2] == (0, "No batch is open.\n")
+    assert batches("prune", "--older-than", 1)[:2] == (0, "No stage storage is that old.\n")
+
+
+def test_orphans_are_shown_then_cancelled(orphans, batches, emulator):
+    """Looking asks a person to act; acting leaves nothing to do."""
+    code, out, _ = batches("list")
+    assert code == 0
+    assert [line.split()[-1] for line in out.splitlines()] == ["TASK_IS", "over", "over", "over"]
+    code, out, _ = batches("reconcile")
+    assert code == 1
+    assert out.count("It runs, but its task is over.") == 3
+    assert out.endswith("3 to do. Nothing was changed: add --apply to act.\n")
+    assert phases(emulator) == ["running"] * 3
+
+    code, out, _ = batches("reconcile", "--apply", "-o", "json")
+
+    assert code == 0
+    told = {row["provider"]: (row["action"], row["task_is"]) for row in json.loads(out)}
+    assert told == dict.fromkeys(["anthropic", "openai", "google"], ("cancelled", "over"))
+    assert "running" not in phases(emulator)
+
+
+def test_a_deleted_runs_batches_are_cancelled_and_a_deleted_dags_are_reported(orphans, batches, emulator):
+    """A DAG that Airflow does not know may be another Airflow's."""
+    from airflow.api.common.delete_dag import delete_dag
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(DagRun).where(DagRun.dag_id == orphans))
+    rows = json.loads(batches("reconcile", "-o", "json")[1])
+    assert {(row["action"], row["task_is"]) for row in rows} == {("cancel", "gone")}
+    delete_dag(orphans)
+
+    code, out, _ = batches("reconcile", "--apply", "-o", "json")
+
+    assert code == 1
+    assert {row["action"] for row in json.loads(out)} == {"report"}
+    assert phases(emulator) == ["running"] * 3
+
+
+def test_a_waiting_tasks_batches_are_kept(orphans, batches, emulator):
+    """Whatever state it waits in, a cleared one that has none yet included."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    for state in ("deferred", "queued", "up_for_retry", None):
+        with create_session() as session:
+            session.execute(update(TaskInstance).where(TaskInstance.dag_id == orphans).values(state=state))
+
+        code, out, _ = batches("reconcile", "--apply", "-o", "json")
+
+        assert (code, {row["action"] for row in json.loads(out)}) == (0, {"keep"})
+    assert phases(emulator) == ["running"] * 3
+
+
+def test_only_named_connections_are_looked_through(orphans, batches, emulator):
+    """What lies elsewhere is reported."""
+    code, out, _ = batches("reconcile", "--apply", "--conn-id", "openai_default", "-o", "json")
+    told = {row["provider"]: row["action"] for row in json.loads(out)}
+    assert (code, told) == (1, {"anthropic": "report", "openai": "cancelled", "google": "report"})
+    assert batches("reconcile", "--conn-id", "nowhere")[0::2] == (
+        2,
+        "error: There is no Airflow connection 'nowhere'; `airflow connections list` shows all.\n",
+    )
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_a_lost_ticket_is_settled_by_hand(tested, storage, batches, emulator, provider):
+    """Adopt writes it again; absent withdraws a claim that the provider surely has not."""
+    tested(failed_dag(f"lost_{provider}", [provider]))
+    (ticket,) = storage.rglob("*.ticket.json")
+    batch_id, tag = (json.loads(ticket.read_text())[name] for name in ("batch_id", "tag"))
+    ticket.unlink()
+    assert batches("adopt", tag, "batches/b-0" if provider == "gemini" else "batch_0")[0] == 2
+    code, _, err = batches("absent", tag)
+    assert code == 2
+    assert "may not be visible yet" in err
+
+    code, out, _ = batches("adopt", tag, batch_id)
+
+    assert code == 0
+    assert f"Batch {batch_id} is {tag} of lost_{provider}/" in out
+    assert json.loads(ticket.read_text())["batch_id"] == batch_id
+    assert json.loads(ticket.read_text())["tentative"] == (provider == "anthropic")
+
+
+def test_an_absent_batch_is_withdrawn(tested, storage, batches, emulator):
+    """The claim is old, and the provider has nothing under its tag."""
+    tested(failed_dag("absent", ["openai"]))
+    for file in [*storage.rglob("*.ticket.json")]:
+        file.unlink()
+    (claim,) = storage.rglob("*.claim.json")
+    (entry,) = (storage / "=registry" / "open").iterdir()
+    tag = json.loads(claim.read_text())["tag"]
+    entry.write_text(
+        entry.read_text().replace(str(json.loads(entry.read_text())["claimed_at"]), "2026-01-01T00:00:00Z")
+    )
+    emulator.emulator.reset()
+
+    code, out, _ = batches("absent", tag)
+
+    assert (code, out.endswith("is withdrawn. Clear the task: it buys these 2 requests.\n")) == (0, True)
+    assert not claim.exists()
+    assert not entry.exists()
+
+
+def test_an_unknown_tag_says_where_to_look(database, storage, batches):
+    """Bad words end with 2 and one line."""
+    code, _, err = batches("adopt", "nope", "batch_1")
+    assert code == 2
+    assert err.startswith("error: No open batch below file://")
+    assert "airflow batches list" in err
+
+
+def test_old_storage_is_listed_and_deleted(tested, storage, batches):
+    """Not while a batch of it is open; results and all when it is finished."""
+    tested(failed_dag("pruned", ["openai"]))
+    assert batches("prune", "--older-than", 1e-9, "--unfinished")[1] == "No stage storage is that old.\n"
+    for entry in (storage / "=registry" / "open").iterdir():
+        entry.unlink()
+    assert batches("prune", "--older-than", 1e-9)[1] == "No stage storage is that old.\n"
+    code, out, _ = batches("prune", "--older-than", 1e-9, "--unfinished")
+    assert code == 0
+    assert "unfinished" in out
+    assert out.endswith("1 to do. Nothing was changed: add --apply to delete.\n")
+
+    code, out, _ = batches("prune", "--older-than", 1e-9, "--unfinished", "--apply", "-o", "json")
+
+    assert [row["action"] for row in json.loads(out)] == ["deleted"]
+    assert not (storage / "pruned").exists()
+
+
+@pytest.mark.parametrize("words", [["prune"], ["prune", "--older-than", "0"], ["adopt", "t"], ["what"], []])
+def test_wrong_words_end_with_two(words, capsys):
+    """As argparse says it."""
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["batches", *words])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("program", [["-m", "airflow"], ["-m", "airflow_batch_provider"]])
+def test_both_programs_have_the_commands(database, storage, program):
+    """Airflow takes them from the provider's record since 3.2; without it, they are a module."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def call(*words):
+        command = [sys.executable, *program, "batches", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+    listed = call("list")
+    assert (listed.returncode, listed.stdout) == (0, "No batch is open.\n"), listed.stderr
+    assert call("adopt", "nope", "batch_1").returncode == 2
+
+
+def test_airflow_gets_every_command():
+    """Under the same names and arguments."""
+    from airflow_batch_provider.cli.definition import get_batches_commands
+
+    (group,) = get_batches_commands()
+    assert group.name == "batches"
+    assert [command.name for command in group.subcommands] == [command.name for command in COMMANDS]
+
+
+# from a DAG
+
+
+def reconciled(name, **options):
+    with DAG(name, schedule=None) as dag:
+        connections = ["anthropic_default", "openai_default", "gemini_default"]
+        ReconcileOperator(task_id="reconcile", **{"conn_ids": connections, **options})
+    return dag
+
+
+def test_the_operator_cancels_after_the_grace(orphans, tested, emulator):
+    """It asks Airflow through the task, as a worker must; the counts are its output."""
+    nothing = dict.fromkeys(["keep", "adopt", "cancel", "forget", "report"], 0)
+    assert tested(reconciled("within_grace")).xcom("reconcile") == {**nothing, "keep": 3}
+    assert phases(emulator) == ["running"] * 3
+    look = tested(reconciled("only_look", apply=False, grace=timedelta(0)))
+    assert look.xcom("reconcile") == {**nothing, "cancel": 3}
+    assert "cancel (not done): batch " in look.log
+    assert phases(emulator) == ["running"] * 3
+
+    run = tested(reconciled("no_grace", grace=timedelta(0)))
+
+    assert run.xcom("reconcile") == {**nothing, "cancel": 3}
+    assert "running" not in phases(emulator)
+
+
+def test_the_operator_tells_deleted_runs_from_unknown_dags(orphans, tested, emulator):
+    """The first are cancelled, the second reported."""
+    from airflow.api.common.delete_dag import delete_dag
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(DagRun).where(DagRun.dag_id == orphans))
+    assert tested(reconciled("gone", apply=False, grace=timedelta(0))).xcom("reconcile")["cancel"] == 3
+    delete_dag(orphans)
+
+    run = tested(reconciled("unknown", grace=timedelta(0)))
+
+    assert run.xcom("reconcile")["report"] == 3
+    assert "another one that shares this storage may wait for it" in run.log
+    assert phases(emulator) == ["running"] * 3
+
+
+def test_the_operator_needs_connections():
+    """Said while the DAG is parsed."""
+    with pytest.raises(UsageError, match="has no conn_ids="):
+        reconciled("none", conn_ids=[])

@@ -1,0 +1,190 @@
+"""What no `dag.test()` shows: lost triggers, loops inside loops, and our errors in Airflow's words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from edge_stages import Obedient
+
+from airflow_batch_provider.exceptions import (
+    Denied,
+    NotFound,
+    Overdue,
+    Paused,
+    Rejected,
+    RowsFailed,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException, TaskDeferred
+from airflow_batch_provider.models import ErrorDigest
+from airflow_batch_provider.operators import AsyncBatchStageOperator
+from airflow_batch_provider.operators.errors import as_airflow_errors
+from airflow_batch_provider.operators.loop import run
+from airflow_batch_provider.operators.outputs import from_xcom, to_xcom
+from airflow_batch_provider.storage import Directory
+
+CRASHED = {"error": "Trigger failure", "traceback": ["Traceback", "ImportError: stage"]}
+TIMED_OUT = {"error": "Trigger timeout"}
+
+
+@pytest.fixture
+def context():
+    pushed = {}
+    ti = SimpleNamespace(
+        dag_id="dag",
+        run_id="run",
+        task_id="stage",
+        map_index=-1,
+        try_number=1,
+        pushed=pushed,
+        xcom_push=lambda key, value: pushed.update({key: value}),
+    )
+    return {"ti": ti}
+
+
+def suspended(tmp_path, context, mode: str) -> AsyncBatchStageOperator:
+    operator = AsyncBatchStageOperator(
+        task_id="stage", stage=Obedient, config={"mode": mode}, storage_path=tmp_path.as_uri()
+    )
+    with pytest.raises(TaskDeferred):
+        operator._begin(context, operator.config, None)
+    return operator
+
+
+@pytest.mark.parametrize("failure", [CRASHED, TIMED_OUT])
+def test_a_lost_trigger_of_a_finished_batch_costs_nothing(tmp_path, context, failure):
+    """One look by the worker, and the task goes on to its end."""
+    operator = suspended(tmp_path, context, "resume")
+    assert operator.resume_execution("__fail__", dict(failure), context)["said"] == "done"
+
+
+def test_a_lost_trigger_of_a_running_batch_is_replaced_a_few_times(tmp_path, context, monkeypatch):
+    """Then the task fails and says that the batch runs on; Airflow may retry, and re-attaches."""
+    monkeypatch.setattr("edge_stages.SOON", _patient())
+    monkeypatch.setattr(Obedient, "check_completion", _not_yet)
+    operator = suspended(tmp_path, context, "resume")
+    for _ in range(3):
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.resume_execution("__fail__", dict(CRASHED), context)
+    assert deferred.value.trigger.suspension.lost == 3
+    with pytest.raises(AirflowException, match=r"lost 4 times.*The batch runs on") as caught:
+        operator.resume_execution("__fail__", dict(CRASHED), context)
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_lost_trigger_past_the_deadline_ends_the_task(tmp_path, context):
+    """Airflow's own timeout only steps in when the trigger could not tell of the deadline."""
+    operator = suspended(tmp_path, context, "overdue")
+    files = operator._leg(context).files
+    late = files.suspension()
+    past = late.state.model_copy(update={"submitted_at": late.state.submitted_at.replace(year=2020)})
+    files.save_suspension(late.model_copy(update={"state": past}))
+    with pytest.raises(AirflowException, match="Nothing came in time"):
+        operator.resume_execution("__fail__", dict(TIMED_OUT), context)
+
+
+def test_a_deferral_outlasts_the_deadline(tmp_path, context):
+    """Airflow's timeout is a net below the trigger's own."""
+    operator = AsyncBatchStageOperator(task_id="stage", stage=Obedient, storage_path=tmp_path.as_uri(), poll="quick")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator._begin(context, {"mode": "resume"}, None)
+    assert 600 < deferred.value.timeout.total_seconds() <= 600 + 1800
+    assert deferred.value.trigger.suspension.poll.interval.total_seconds() == 15
+    assert deferred.value.method_name == "execute_complete"
+    assert context["ti"].pushed["batch_ids"] == ["batch-1"]
+
+
+def test_stage_storage_that_is_gone_is_told(tmp_path, context):
+    """Not a traceback of some missing file."""
+    operator = AsyncBatchStageOperator(task_id="stage", stage=Obedient, storage_path=tmp_path.as_uri())
+    with pytest.raises(AirflowFailException, match="stage storage is gone"):
+        operator.execute_complete(context, {"status": "ready", "error": None})
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [
+        (UsageError("m"), False),
+        (Rejected("m"), False),
+        (Denied("m"), False),
+        (Paused("m"), False),
+        (Unresolved("m"), False),
+        (RowsFailed("m", digest=ErrorDigest(), retryable=False), False),
+        (RowsFailed("m", digest=ErrorDigest(), retryable=True), True),
+        (Unavailable("m"), True),
+        (NotFound("m"), True),
+        (Overdue("m"), True),
+    ],
+)
+def test_airflow_retries_only_what_can_get_better(error, retried):
+    """The message stays as it is."""
+    with pytest.raises(AirflowException, match=r"^m$") as caught, as_airflow_errors():
+        raise error
+    assert isinstance(caught.value, AirflowFailException) is not retried
+
+
+def test_a_users_own_error_stays_as_it_is():
+    """A bug in a stage keeps its type."""
+    with pytest.raises(KeyError), as_airflow_errors():
+        raise KeyError("x")
+
+
+async def test_a_coroutine_runs_also_where_a_loop_runs_already():
+    """In a notebook, or below an operator that is async itself."""
+
+    async def answer():
+        await asyncio.sleep(0)
+        return 42
+
+    assert run(answer()) == 42
+
+
+def test_a_reference_to_elsewhere_is_data(tmp_path):
+    """An output that looks like a reference does not open other files."""
+    outside = tmp_path / "secret.json"
+    outside.write_text(json.dumps("secret"))
+    from upath import UPath
+
+    reference = to_xcom(["x" * 60_000], Directory(UPath(tmp_path / "root" / "dag")))
+    assert from_xcom(reference, (tmp_path / "root").as_uri()) == reference
+    inside = {"stage_output": (tmp_path / "root/dag/return_value.json").as_uri(), "bytes": 1}
+    assert from_xcom(inside, (tmp_path / "root").as_uri()) == ["x" * 60_000]
+    for uri in (outside.as_uri(), f"{(tmp_path / 'root').as_uri()}/../secret.json"):
+        reference = {"stage_output": uri, "bytes": 1}
+        assert from_xcom(reference, (tmp_path / "root").as_uri()) == reference
+
+
+def test_a_stage_in_a_dag_file_is_an_import_error_of_airflow(tmp_path):
+    """People see the remedy where they look for broken DAGs."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from airflow.sdk import DAG\n"
+        "from airflow_batch_provider.operators import AsyncBatchStageOperator\n"
+        "from airflow_batch_provider.stages import AsyncBatchStage\n"
+        "class Mine(AsyncBatchStage):\n    id = name = 'mine'\n"
+        "with DAG('mine', schedule=None):\n    AsyncBatchStageOperator(task_id='t', stage=Mine)\n"
+    )
+    bag = DagBag(str(file))
+    assert not bag.dags
+    assert "Put the class into an installed package" in bag.import_errors[str(file)]
+
+
+def _patient():
+    from datetime import timedelta
+
+    from airflow_batch_provider.stages import PollConfig
+
+    return PollConfig(interval=timedelta(minutes=1), max_wait=timedelta(hours=1))
+
+
+async def _not_yet(_self, _state, _ctx):
+    from airflow_batch_provider.stages import CompletionCheck
+
+    return CompletionCheck.not_ready()

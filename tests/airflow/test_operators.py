@@ -1,0 +1,260 @@
+"""The operators as Airflow runs them: `dag.test()` starts, defers, triggers and resumes them in this process."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import DAG, task
+from edge_stages import Box, Dependent, Obedient
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.operators import AsyncBatchStageOperator, BatchEmbedOperator, BatchGenerateOperator
+from airflow_batch_provider.stages import AsyncBatchStage, PollConfig
+
+
+def obedient(dag_id: str, mode: str, **kwargs) -> DAG:
+    with DAG(dag_id, schedule=None) as dag:
+        AsyncBatchStageOperator(task_id="stage", stage=Obedient, config={"mode": mode}, **kwargs)
+    return dag
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize(("mode", "legs"), [("at_once", 1), ("resume", 2), ("twice", 3)])
+def test_a_stage_runs_to_its_end(tested, mode, legs, deferrable):
+    """Without a wait, with one and with two; deferred or on the worker: the same output."""
+    run = tested(obedient(f"end_{mode}_{deferrable}", mode, deferrable=deferrable))
+    assert run.state("stage") == "success"
+    assert run.xcom("stage") == {"said": "done", "legs": legs, "heard": None}
+
+
+def test_the_ids_and_numbers_of_a_wait_are_xcoms(tested):
+    """Small records, for people and for other tasks."""
+    run = tested(obedient("xcoms", "resume"))
+    assert run.xcom("stage", key="batch_ids") == ["batch-1"]
+    assert run.xcom("stage", key="batch_metrics") == {"rows": 3.0}
+    assert run.xcom("stage", key="batch_progress") == {"progress": 100, "message": "done"}
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_output_of_the_check_is_the_tasks_output(tested, deferrable):
+    """`execute` is not resumed when the check returned everything."""
+    run = tested(obedient(f"output_{deferrable}", "output", deferrable=deferrable))
+    assert run.xcom("stage")["said"] == "from the check"
+    assert run.xcom("stage", key="batch_metrics") == {"looks": 1.0}
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_failed_check_fails_the_task_without_a_retry(tested, deferrable):
+    """What the stage said is in the log, and Airflow does not try again."""
+    run = tested(obedient(f"fail_{deferrable}", "fail", deferrable=deferrable, retries=3))
+    assert run.state("stage") == "failed"
+    assert "AirflowFailException: All batch requests failed" in run.log
+
+
+def test_an_overdue_stage_cancels_and_may_be_retried(tested, tmp_path):
+    """The deadline is wall clock; the message is the stage's."""
+    run = tested(obedient("overdue", "overdue"))
+    assert run.state("stage") == "failed"
+    assert "AirflowException: Nothing came in time." in run.log
+    assert list((tmp_path / "batches").rglob("cancelled.json"))
+
+
+def test_a_large_output_stays_in_storage_and_travels_by_reference(tested):
+    """The next stage gets it whole by `ctx.require`."""
+    with DAG("large", schedule=None) as dag:
+        first = AsyncBatchStageOperator(task_id="first", stage=Obedient, config={"mode": "at_once", "size": 60_000})
+        second = AsyncBatchStageOperator(task_id="second", stage=Obedient, config={"mode": "at_once", "needs": "first"})
+        first >> second
+    run = tested(dag)
+    assert run.xcom("first").keys() == {"stage_output", "bytes"}
+    assert run.xcom("second")["stage_output"].endswith("second/return_value.json")
+
+
+def test_a_stage_gets_the_output_of_an_upstream_task(tested):
+    """Small outputs come from XCom as they are."""
+    with DAG("require", schedule=None) as dag:
+
+        @task
+        def extraction():
+            return {"items": [1, 2]}
+
+        AsyncBatchStageOperator(
+            task_id="stage", stage=Dependent, config={"mode": "resume", "needs": "extraction"}
+        ).set_upstream(extraction())
+    assert tested(dag).xcom("stage")["heard"] == {"items": [1, 2]}
+
+
+def test_a_dependency_that_is_not_upstream_fails_before_the_stage_starts(tested):
+    """With the line of code that is missing."""
+    with DAG("dependent", schedule=None) as dag:
+        AsyncBatchStageOperator(task_id="stage", stage=Dependent, retries=2)
+    run = tested(dag)
+    assert run.state("stage") == "failed"
+    assert "Add extraction >> stage." in run.log
+
+
+def test_an_input_reaches_both_legs_and_no_rendered_field(tested):
+    """XComArgs in it resolve, wherever they are; braces in it are no template."""
+    with DAG("input", schedule=None) as dag:
+
+        @task
+        def rows():
+            return ["{{ not a template }}"]
+
+        stage = AsyncBatchStageOperator(task_id="stage", stage=Obedient, input={"rows": rows(), "n": 1})
+    assert stage.upstream_task_ids == {"rows"}
+    assert str(stage.input) == "output of rows"
+    assert tested(dag).xcom("stage")["heard"] == {"rows": ["{{ not a template }}"], "n": 1}
+
+
+def test_a_config_is_templated_once(tested):
+    """The first leg's rendering is kept for the later ones."""
+    with DAG("templated", schedule=None) as dag:
+        AsyncBatchStageOperator(task_id="stage", stage=Obedient, config={"mode": "{{ 'twice' }}"})
+    assert tested(dag).xcom("stage")["legs"] == 3
+
+
+def test_mapped_stages_keep_apart(tested, tmp_path):
+    """Each index has a directory of its own."""
+    with DAG("mapped", schedule=None) as dag:
+        AsyncBatchStageOperator.partial(task_id="stage", stage=Obedient).expand(input=["a", "b"])
+    run = tested(dag)
+    assert [run.xcom("stage", index)["heard"] for index in (0, 1)] == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "batches/mapped").glob("*/stage/*")) == ["0", "1"]
+
+
+def test_a_partial_input_from_a_task_is_upstream_of_mapped_ones(tested):
+    """`partial(input=task())` makes the edge, too."""
+    with DAG("partial", schedule=None) as dag:
+
+        @task
+        def rows():
+            return ["x"]
+
+        AsyncBatchStageOperator.partial(task_id="stage", stage=Obedient, input=rows()).expand(
+            config=[{"mode": "resume"}, {"mode": "at_once"}]
+        )
+    run = tested(dag)
+    assert [run.xcom("stage", index)["heard"] for index in (0, 1)] == [["x"], ["x"]]
+
+
+def test_a_config_that_does_not_fit_is_refused_when_the_dag_is_parsed():
+    """Airflow shows it as an import error; the value is not shown."""
+    with pytest.raises(UsageError, match=r"config of task 'stage' does not fit Told: mode: Input should be"):
+        obedient("d", "no-such-mode")
+
+
+def test_a_poll_out_of_range_is_refused_when_the_dag_is_parsed():
+    """With the presets."""
+    with pytest.raises(UsageError, match="quick, medium, long"):
+        obedient("d", "resume", poll="hourly")
+
+
+def test_a_stage_of_a_dag_file_is_refused_when_the_dag_is_parsed(tmp_path, monkeypatch):
+    """The triggerer could not import it, which would only show after the batch is paid."""
+
+    class Local(AsyncBatchStage):
+        id = name = "local"
+
+    def at(stage):
+        return AsyncBatchStageOperator(task_id="t", stage=stage)
+
+    with pytest.raises(UsageError, match=r"inside a function or class.*plugins folder"):
+        at(Local)
+    with pytest.raises(UsageError, match="inside a function or class"):
+        at(Box.Inner)
+    with pytest.raises(UsageError, match=r"DAG file or script.*plugins folder"):
+        at(type("Mine", (AsyncBatchStage,), {"__module__": "unusual_prefix_0123_dag", "id": "m", "name": "m"}))
+    with pytest.raises(UsageError, match="no class"):
+        at(Obedient())
+    with pytest.raises(UsageError, match="no subclass of AsyncBatchStage"):
+        at("edge_stages.Told")
+    with pytest.raises(UsageError, match="cannot be imported here"):
+        at("edge_stages.Missing")
+
+
+def test_a_module_beside_the_dag_files_is_refused(tmp_path, monkeypatch):
+    """The parser finds it and the triggerer does not, unless the folder is on every process's path."""
+    (tmp_path / "beside.py").write_text("from edge_stages import Obedient\nclass Mine(Obedient): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+    with pytest.raises(UsageError, match="lies in the DAGs folder"):
+        AsyncBatchStageOperator(task_id="t", stage="beside.Mine")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert AsyncBatchStageOperator(task_id="t", stage="beside.Mine").stage == "beside.Mine"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model": "claude-x"}, "exactly one of requests= and source="),
+        ({"model": "claude-x", "requests": ["a"], "source": "s3://b/r.csv"}, "exactly one of requests= and source="),
+        ({"model": "claude-x", "requests": ["a"], "prompt": "Say {x}"}, "without source="),
+        ({"model": "mystery", "requests": ["a"]}, "'mystery' tells no provider"),
+        ({"model": "claude-x", "requests": ["a"], "max_tokens": -1}, "max_tokens"),
+        ({"model": "claude-x", "requests": ["a"], "retry_rows": 1000}, "retry_rows"),
+        ({"model": "claude-x", "requests": ["a"], "poll": "never"}, "no preset"),
+        ({"model": "claude-x", "requests": ["a"], "result_format": "xml"}, "result_format"),
+        ({"model": "claude-x", "requests": ["a"], "on_timeout": "pray"}, "on_timeout"),
+    ],
+)
+def test_what_is_wrong_in_the_dag_is_refused_when_it_is_parsed(wrong, said):
+    """Before anything is paid, with the task's name or the value."""
+    with pytest.raises(UsageError, match=said):
+        BatchGenerateOperator(task_id="ask", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("model", "conn_id", "ref"),
+    [
+        ("claude-x", None, "anthropic@anthropic_default"),
+        ("gpt-5", None, "openai@openai_default"),
+        ("gemini-2.5-flash", None, "google@gemini_default"),
+        ("openai:my-own", "generic", "openai@generic"),
+        ("mystery", "anthropic_default", "anthropic_default"),
+    ],
+)
+def test_the_model_chooses_the_connection(model, conn_id, ref):
+    """Unless the DAG names one."""
+    assert BatchGenerateOperator(task_id="a", model=model, requests=["x"], conn_id=conn_id)._config().conn_id == ref
+
+
+def test_templates_wait_for_the_task():
+    """A model or source that is only known later is no error."""
+    late = BatchEmbedOperator(
+        task_id="embed", model="{{ params.model }}", source="s3://bucket/{{ ds }}.csv", prompt="{text}", key="id"
+    )
+    assert late.template_fields == ("requests", "source", "model", "conn_id", "result_path", "storage_path")
+    late.model = "text-embedding-3-small"
+    late.source = "s3://bucket/2026-11-23.csv"
+    config = late._config()
+    assert (config.kind, config.conn_id, config.source.uri) == (
+        "embed",
+        "openai@openai_default",
+        "s3://bucket/2026-11-23.csv",
+    )
+
+
+def test_rows_are_shown_by_their_number():
+    """In the UI's rendered fields and in the serialised DAG."""
+    from airflow.serialization.helpers import serialize_template_field
+
+    operator = BatchGenerateOperator(task_id="ask", model="claude-x", requests=["a secret prompt", "{{ another }}"])
+    assert serialize_template_field(operator.requests, "requests") == "2 rows"
+
+
+def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
+    """Of the built-in stages; a stage of one's own says it itself."""
+    monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__POLL", "quick")
+    assert BatchGenerateOperator(task_id="a", model="claude-x", requests=["x"])._config().poll == PollConfig.of("quick")
+    assert AsyncBatchStageOperator(task_id="b", stage=Obedient).poll is None
+
+
+def test_storage_below_airflow_home_is_told_to_those_with_several_machines(monkeypatch, caplog):
+    """Executor and triggerer may not share a disk."""
+    from airflow_batch_provider.operators import settings
+
+    assert settings.storage_path().startswith("file:///")
+    assert not caplog.records
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    settings.storage_path()
+    assert "Set [batch_provider] storage_path" in caplog.text

@@ -1,0 +1,114 @@
+"""One real Airflow for all tests of this folder, next to one emulator; every DAG is started at once."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from scenes import SOON
+
+from airflow_batch_provider.demo.connections import to_emulator
+from airflow_batch_provider.demo.stack import AirflowStack
+from airflow_batch_provider.emulator.server import EmulatorServer
+from airflow_batch_provider.emulator.settings import Progress, Settings
+from airflow_batch_provider.models import BatchRow, Manifest
+from airflow_batch_provider.results import BatchResults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_batch_provider.demo.rest import AirflowRest, Run, TaskInstance
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "example_dags"
+DAGS = sorted(path.stem for folder in (EXAMPLES, HERE / "dags") for path in folder.glob("*.py"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "dag(id): the DAG whose run the fixture `finished` gives")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents and {"stack", "finished"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.airflow)
+            item.add_marker(pytest.mark.timeout(600))  # the first one waits for Airflow to start, and for its own run
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A DAG run that has ended, and what can be asked about it."""
+
+    rest: AirflowRest
+    run: Run
+    state: str
+
+    def require_success(self) -> None:
+        self.rest.require_success(self.run, self.state)
+
+    def task(self, task_id: str, map_index: int = -1) -> TaskInstance:
+        return next(
+            task
+            for task in self.rest.task_instances(self.run)
+            if (task.task_id, task.map_index) == (task_id, map_index)
+        )
+
+    def log(self, task_id: str, map_index: int = -1) -> str:
+        return self.rest.log(self.run, self.task(task_id, map_index))
+
+    def was_deferred(self, task_id: str, map_index: int = -1) -> bool:
+        return "Pausing task as DEFERRED" in self.log(task_id, map_index)
+
+    def xcom(self, task_id: str, map_index: int = -1):
+        return self.rest.xcom(self.run, task_id, map_index=map_index)
+
+    def manifest(self, task_id: str, map_index: int = -1) -> Manifest:
+        return Manifest.model_validate(self.xcom(task_id, map_index))
+
+    def rows(self, task_id: str, map_index: int = -1) -> list[BatchRow]:
+        return list(BatchResults(self.manifest(task_id, map_index)))
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[EmulatorServer]:
+    # Long enough that a task is seen waiting, short enough not to wait for.
+    settings = Settings(progress=Progress(pending=0.5, running=2.0, finalizing=0.5))
+    with EmulatorServer(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(emulator: EmulatorServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    shutil.copytree(EXAMPLES, dags)
+    for folder in ("dags", "driven_dags"):
+        shutil.copytree(HERE / folder, dags, dirs_exist_ok=True)
+    env = {
+        **to_emulator(emulator),
+        **SOON,
+        "AIRFLOW__BATCH_PROVIDER__STORAGE_PATH": (home / "batches").as_uri(),
+        "AIRFLOW__CORE__PARALLELISM": "6",
+    }
+    with AirflowStack(home / "home", dags, plugins=dags / "plugins", env=env) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def runs(stack: AirflowStack) -> dict[str, Run]:
+    """All DAGs, started together: they mostly wait, so they take hardly longer than one."""
+    for dag_id in DAGS:
+        stack.require_dag(dag_id)
+    return {dag_id: stack.rest.trigger(dag_id) for dag_id in DAGS}
+
+
+@pytest.fixture
+def finished(request: pytest.FixtureRequest, stack: AirflowStack, runs: dict[str, Run]) -> Finished:
+    """The run of the DAG that the test's `dag` mark names."""
+    run = runs[request.node.get_closest_marker("dag").args[0]]
+    state = stack.rest.wait(run, timeout_seconds=200)
+    stack.check()
+    return Finished(stack.rest, run, state)
