@@ -115,8 +115,10 @@ async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_t
 
     for at in range(total):
         here, life = world(), Life()
+        worker = here.task(life)
         with pytest.raises(Killed):
-            await asyncio.create_task(awaited(DiesAt(here.task(life).run(), at, life)))
+            await asyncio.create_task(awaited(DiesAt(worker.run(), at, life)))
+        await worker.wire.aclose()  # what it had sent arrives before its successor looks
 
         manifest, ends = await here.go_on(attempt=2)
 
