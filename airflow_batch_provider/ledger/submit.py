@@ -246,10 +246,21 @@ class _Submission:
             ids = ", ".join(batch.batch_id for batch in candidates)
             raise Unresolved(
                 f"Several batches at {self._provider.name} may be the claimed {claim.tag!r}: {ids}. Look at them in "
-                f"the provider's console, then say which it is: airflow batches adopt {claim.tag} BATCH_ID, or that it "
-                f"is none of them: airflow batches absent {claim.tag}. Then clear the task."
+                f"the provider's console, then {self._way_on(claim)}"
             )
         return None
+
+    def _way_on(self, claim: ClaimRecord) -> str:
+        """What a person does who knows which batch it is; the commands find only what is in the registry."""
+        if self._order.registry is None:
+            return (
+                f"cancel those that are of no use, delete {self._order.directory.uri(self._order.claim_name)} and submit "
+                "again: that buys a new batch."
+            )
+        return (
+            f"say which it is: airflow batches adopt {claim.tag} BATCH_ID, or that it is none of them: airflow batches "
+            f"absent {claim.tag} (before Airflow 3.2: python -m airflow_batch_provider batches …). Then clear the task."
+        )
 
     async def _find(self, claim: ClaimRecord) -> list[Found]:
         """Look for the claim, waiting out passing faults for a while: a look costs nothing and may be repeated."""

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger import Registry
+from airflow_batch_provider.ledger.deployment import REGISTRY
 from airflow_batch_provider.models import Value
 from airflow_batch_provider.stages import AsyncBatchStage, PollConfig, SuspendedState, TaskKey
 from airflow_batch_provider.storage import Directory
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 # Trigger arguments lie in Airflow's database in plain text, and are read by every component.
 LARGEST = 8 * 1024
-
-# Beside the DAGs' folders; no DAG id may hold an equals sign.
-REGISTRY = "=registry"
 
 _CONFIG, _SUSPENDED, _OUTPUT = "config.json", "suspended.json", "output.json"
 

@@ -205,15 +205,31 @@ async def test_a_batch_with_our_keys_wins_over_those_that_only_fit(order, provid
     assert (ticket.batch_id, ticket.tentative) == ("surely", False)
 
 
-async def test_several_batches_that_fit_are_a_question_for_a_person(order, provider, clock, untagged, parcels):
+async def test_several_batches_that_fit_are_a_question_for_a_person(
+    order, provider, clock, untagged, parcels, registry
+):
     """The message names them and both ways on; nothing is paid."""
     untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
     left_by_a_dead_worker(order)
 
-    with pytest.raises(Unresolved, match=r"'tag-0': one, two\..*adopt tag-0 BATCH_ID.*absent tag-0\."):
-        await submit_once(order, provider, clock)
+    with pytest.raises(Unresolved, match=r"'tag-0': one, two\..*adopt tag-0 BATCH_ID.*absent tag-0 "):
+        await submit_once(replace(order, registry=registry), provider, clock)
 
     assert not parcels
+
+
+async def test_without_a_registry_the_way_on_is_a_file_to_delete(order, provider, clock, untagged, parcels, directory):
+    """The commands would not find the claim of a script; without its file the same requests are bought."""
+    untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
+    left_by_a_dead_worker(order)
+
+    with pytest.raises(Unresolved, match="delete .*00000.claim.json and submit again") as stopped:
+        await submit_once(order, provider, clock)
+
+    assert "airflow batches" not in str(stopped.value)
+    directory.delete("00000.claim.json")
+    await submit_once(order, provider, clock)
+    assert len(parcels) == 1
 
 
 async def test_a_batch_of_a_sibling_or_a_neighbour_is_passed_over(order, provider, clock, untagged, registry):
