@@ -30,7 +30,6 @@ MAY_TELL_TIME = {
     "demo": "a program at a terminal, which waits for real processes",
     "emulator/gateway.py": "a fault that holds a reply back does so in the caller's time",
     "sensors/batch.py": "sleeps zero seconds: its hub has nobody to share a call with",
-    "triggers/suspension.py": "the edge: the moment at which Airflow defers the task",
 }
 CLOCKS = {
     "datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns", "time.monotonic",

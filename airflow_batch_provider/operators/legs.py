@@ -81,7 +81,7 @@ class StageLegs:
 
     def _walk(self, leg: Leg, outcome: Any) -> Any:
         while isinstance(outcome, Suspended):
-            suspension = leg.place.suspension(outcome, self._override())
+            suspension = leg.place.suspension(outcome, self._override(), leg.clock.now())
             kwargs = suspension.kwargs()
             leg.files.save_suspension(suspension)
             leg.tell("batch_ids", outcome.state.metadata.get("batch_ids") or [outcome.state.batch_id])
@@ -133,7 +133,7 @@ class StageLegs:
                 f"The trigger of {suspension.task} was lost {suspension.lost + 1} times ({error}). The batch runs on; see "
                 "the triggerer's log, then clear the task: it goes on with the same batch."
             ) from error
-        again = suspension.model_copy(update={"lost": suspension.lost + 1})
+        again = suspension.model_copy(update={"lost": suspension.lost + 1, "suspended_at": leg.clock.now()})
         self.log.warning("The trigger was lost (%s); waiting with a new one.", error)  # type: ignore[attr-defined]
         leg.files.save_suspension(again)
         return self._defer(leg, again, again.kwargs())

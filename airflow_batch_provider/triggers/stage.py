@@ -32,9 +32,10 @@ _TELLS_KILLS = hasattr(BaseTrigger, "on_kill")
 # Cancellations on their way; Python keeps no strong reference to a running task.
 _KILLS: set[asyncio.Task[None]] = set()
 
-# A worker's "I have deferred" may reach the scheduler after the event has queued the task again, and then fails it
-# (apache/airflow#67287, open in 3.3.2); 5 seconds let it arrive first (seen on a machine under load, 2026-11).
-HOLD = timedelta(seconds=5)
+# The scheduler may hear of a worker's exit after the event has queued the task again, and then fails the task
+# (apache/airflow#66374, #67287, #72716; not mended in 3.3.2). The reports there tell of 3 to 27 seconds, and here a busy
+# machine took more than 5. Batches take minutes: holding back what is quicker costs nothing.
+HOLD = timedelta(seconds=20)
 
 # Seconds between two progress records of one task.
 _PROGRESS_EVERY = 60.0
@@ -62,10 +63,9 @@ class AsyncBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: `ready`, `failed` or `timeout`."""
-        started_at = self._clock.now()
         try:
             found = await self._find()
-            await self._hold(started_at)
+            await self._hold()
         except asyncio.CancelledError:
             if not _TELLS_KILLS:
                 await self.on_kill()
@@ -75,13 +75,13 @@ class AsyncBatchTrigger(BaseTrigger):
         self._fired = True
         yield TriggerEvent(found)
 
-    async def _hold(self, started_at: datetime) -> None:
+    async def _hold(self) -> None:
         """Wait out the time in which Airflow may take a quick resume for a failure; `dag.test` has no such time."""
         if self.task_instance is None:
             return
-        left = HOLD - (self._clock.now() - started_at)
+        left = HOLD - (self._clock.now() - self.suspension.suspended_at)
         if left > timedelta(0):
-            await self._clock.sleep(left.total_seconds())
+            await self._clock.sleep(min(left, HOLD).total_seconds())  # the worker's clock may be ahead of this one
 
     async def on_kill(self) -> None:
         """Cancel the batch when the task is over, and only then: see `supervisor.TERMINAL`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -86,13 +86,13 @@ class Place:
     storage: str
     conn_id: str | None
 
-    def suspension(self, suspended: Suspended, poll: PollConfig | None) -> Suspension:
+    def suspension(self, suspended: Suspended, poll: PollConfig | None, now: datetime) -> Suspension:
         """A new wait; `poll` of the operator wins over the stage's own."""
         return Suspension(
             **asdict(self),
             state=suspended.state,
             poll=poll or suspended.poll,
-            suspended_at=datetime.now(UTC),
+            suspended_at=now,
             token=uuid4().hex,
         )
 

@@ -122,8 +122,32 @@ async def test_a_quick_event_is_held_until_the_scheduler_has_heard_of_the_deferr
 
     await fired(alone)
     assert time.now == START
+    time.now = START + timedelta(seconds=3)  # the triggerer took the trigger up
     await fired(in_airflow)
-    assert time.now == START + timedelta(seconds=5)
+    assert time.now == START + timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("late", [timedelta(seconds=20), HOUR])
+async def test_a_later_event_is_not_held(tmp_path, time, supervisor, late):
+    """By then the scheduler knows; a triggerer that took over does not wait anew."""
+    Scripted.script = deque([CompletionCheck.ready()])
+    poll = PollConfig(interval=timedelta(minutes=1), max_wait=24 * HOUR, first_poll=timedelta(0))
+    trigger = made(tmp_path, time, poll=poll)
+    trigger.task_instance = SimpleNamespace(task_id="task")
+    time.now = START + late
+    await fired(trigger)
+    assert time.now == START + late
+
+
+async def test_a_worker_whose_clock_is_ahead_holds_no_event_longer(tmp_path, time, supervisor):
+    """Clocks of two machines differ."""
+    Scripted.script = deque([CompletionCheck.ready()])
+    poll = PollConfig(interval=timedelta(minutes=1), max_wait=24 * HOUR, first_poll=timedelta(0))
+    trigger = made(tmp_path, time, poll=poll, suspended_at=START + HOUR)
+    trigger.task_instance = SimpleNamespace(task_id="task")
+    time.now = START + HOUR - timedelta(minutes=5)
+    await fired(trigger)
+    assert sum(time.slept[-1:]) == 20
 
 
 async def test_the_first_look_counts_from_the_suspension(tmp_path, time, trigger):
