@@ -3,7 +3,7 @@
 #   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             every test, the ones with a real Airflow included; ARGS are pytest's
-#   make kills            processes of a real Airflow killed, frozen and restarted; needs PostgreSQL
+#   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make lint             ruff, mypy, import-linter
 #   make bench            benchmarks
 #   make constraints      renew constraints.txt

@@ -223,7 +223,7 @@ async def test_without_a_registry_the_way_on_is_a_file_to_delete(order, provider
     untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
     left_by_a_dead_worker(order)
 
-    with pytest.raises(Unresolved, match="delete .*00000.claim.json and submit again") as stopped:
+    with pytest.raises(Unresolved, match=r"delete .*00000\.claim\.json and submit again") as stopped:
         await submit_once(order, provider, clock)
 
     assert "airflow batches" not in str(stopped.value)
