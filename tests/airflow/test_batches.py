@@ -240,5 +240,6 @@ def waiting_for(tmp_path, batch_id: str):
     place = Place(operator.stage, TaskKey("dag", "run", "ask"), tmp_path.as_uri(), None)
     StageFiles(place.directory()).save_config(operator._config())
     metadata = {"batch_ids": [batch_id], "queued": 0, "resume_at": None}
-    state = SuspendedState(batch_id=batch_id, submitted_at=datetime.now(UTC), metadata=metadata)
-    return AsyncBatchTrigger(**place.suspension(Suspended(state=state), None).kwargs())
+    now = datetime.now(UTC)
+    state = SuspendedState(batch_id=batch_id, submitted_at=now, metadata=metadata)
+    return AsyncBatchTrigger(**place.suspension(Suspended(state=state), None, now).kwargs())
