@@ -194,7 +194,7 @@ class Round:
         if current is None or current.batch_id != ticket.batch_id:
             return  # another worker did it already, and may have bought the part since
         number = _voids(part, self._directory.names()) + 1
-        again_at = self._work.clock.now() + min(REST * 2 ** (number - 1), LONGEST_REST)
+        again_at = self._work.clock.now() + min(REST * 2 ** min(number - 1, 10), LONGEST_REST)
         log.warning("Batch %s failed: %s It is submitted again at %s.", ticket.batch_id, status.error, again_at)
         void = Void(batch_id=ticket.batch_id, reason=status.error or "", again_at=again_at)
         save(self._directory, f"{part.name}.void-{number}.json", void)

@@ -532,6 +532,21 @@ async def test_a_batch_that_failed_unbilled_for_a_passing_reason_is_submitted_ag
     assert len({batch.tag for batch in provider.batches.values()}) == 3
 
 
+async def test_a_queue_that_stays_full_for_days_is_waited_for(job, provider, clock):
+    """The rest stops growing at an hour, however often the batch was refused."""
+    task = job()
+    suspended = await task.start()
+    for _ in range(60):
+        batch = list(provider.batches.values())[-1]
+        batch.status, batch.error, batch.retryable = "failed", "token_limit_exceeded", True
+        resting = await task.resume(suspended)
+        clock.advance(3600)
+        suspended = await task.resume(resting)
+
+    await task.wait(suspended)
+    assert (await task.resume(suspended)).counts["succeeded"] == 3
+
+
 async def test_a_zombie_that_was_overtaken_creates_nothing(job, provider, clock):
     """Its successor took the claim over while it was preparing."""
     zombie, successor = job(), job()
