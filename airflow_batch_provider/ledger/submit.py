@@ -105,7 +105,7 @@ class _Submission:
 
     async def ticket(self) -> Ticket:
         order = self._order
-        if ticket := load(order.directory, order.ticket_name, Ticket):
+        if ticket := self._ticket():
             return ticket
         if claim := load(order.directory, order.claim_name, ClaimRecord):
             log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
@@ -129,7 +129,8 @@ class _Submission:
             claim = lost.model_copy(update={"owner": self._owner, "attempt": order.attempt})
             save(order.directory, order.claim_name, claim)
             self._give_back_turn(lost)
-            if ticket := await self._look(claim):
+            # Its owner was alive, perhaps, and created a moment ago what no list shows yet.
+            if ticket := self._ticket() or await self._look(claim):
                 return ticket
             log.info("Batch %s is not at %s: submitting it.", claim.tag, self._provider.name)
             return await self._in_turn(claim, parcel)
@@ -227,7 +228,7 @@ class _Submission:
         ticket = await self._look(claim)
         while ticket is None and self._clock.now() < until:
             await self._clock.sleep(10.0)
-            ticket = await self._look(claim)
+            ticket = self._ticket() or await self._look(claim)
         if ticket is not None:
             self._give_back_turn(claim)
             return ticket
@@ -282,9 +283,9 @@ class _Submission:
     async def _keep(self, claim: ClaimRecord, batch_id: str, *, tentative: bool = False, mine: bool = True) -> Ticket:
         """Write the ticket; a batch that was created while another worker took the claim over is cancelled instead."""
         order = self._order
-        if mine and not self._owns():
-            ticket = load(order.directory, order.ticket_name, Ticket)
-            if ticket is None or ticket.batch_id != batch_id:
+        if mine:
+            ticket = self._ticket()
+            if ticket.batch_id != batch_id if ticket else not self._owns():
                 await self._provider.cancel(batch_id)
                 raise Unresolved(
                     f"Another worker took batch {claim.tag!r} over while this one created {batch_id!r}, which is "
@@ -313,6 +314,9 @@ class _Submission:
             claimed_at=claim.claimed_at,
             batch_id=batch_id,
         )
+
+    def _ticket(self) -> Ticket | None:
+        return load(self._order.directory, self._order.ticket_name, Ticket)
 
     def _owns(self) -> bool:
         claim = load(self._order.directory, self._order.claim_name, ClaimRecord)

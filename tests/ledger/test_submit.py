@@ -185,6 +185,36 @@ async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(order, p
     assert not parcels
 
 
+async def test_a_ticket_that_the_owner_writes_while_its_batch_is_looked_for_is_taken(
+    order, provider, clock, untagged, parcels
+):
+    """The owner was only slow, and no list shows yet what it created."""
+    left_by_a_dead_worker(order)
+    written = Ticket(batch_id="unlisted", tag="tag-0", requests=2, submitted_at=START)
+
+    async def sleep(seconds):
+        clock.advance(seconds)
+        save(order.directory, order.ticket_name, written)
+
+    clock.sleep = sleep
+
+    assert await submit_once(order, provider, clock) == written
+    assert not parcels
+
+
+async def test_a_ticket_that_the_owner_writes_at_the_last_moment_is_taken(order, provider, clock, untagged, parcels):
+    """After the last look of its successor, and before the claim is taken over."""
+    left_by_a_dead_worker(order)
+    written = Ticket(batch_id="unlisted", tag="tag-0", requests=2, submitted_at=START)
+
+    def slow(tag):
+        save(order.directory, order.ticket_name, written)
+        yield from lines(tag)
+
+    assert await submit_once(replace(order, lines=slow), provider, clock) == written
+    assert not parcels
+
+
 async def test_a_batch_found_by_time_and_size_is_adopted_tentatively(order, provider, clock, untagged):
     """Its results must confirm it."""
     untagged[0].append(Found("perhaps", certain=False))
@@ -374,6 +404,21 @@ async def test_a_batch_is_cancelled_when_its_successor_has_another(order, provid
 
     assert provider.batches["batch-0"].status == "cancelled"
     assert load(order.directory, order.ticket_name, Ticket).batch_id == "its own"
+
+
+async def test_a_batch_is_cancelled_when_there_is_another_ticket_already(order, provider, clock):
+    """Its former owner looked at the claim, and wrote the ticket when the claim was no longer its own."""
+
+    async def late():
+        ticket = Ticket(batch_id="the first", tag="tag-1", requests=2, submitted_at=START)
+        save(order.directory, order.ticket_name, ticket)
+
+    provider.while_creating = [late]
+    with pytest.raises(Unresolved, match="'tag-1' over while this one created 'batch-0'"):
+        await submit_once(order, provider, clock)
+
+    assert provider.batches["batch-0"].status == "cancelled"
+    assert load(order.directory, order.ticket_name, Ticket).batch_id == "the first"
 
 
 async def test_the_deployment_knows_a_claim_before_the_create_and_its_batch_after(order, provider, clock, registry):
