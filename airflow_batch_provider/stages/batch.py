@@ -228,9 +228,11 @@ def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Man
 
 
 def _finished(ledger: Ledger, config: BatchConfig) -> Manifest | None:
-    """The manifest of an earlier attempt that was good enough and whose results are still there."""
+    """The manifest of an earlier attempt that was good enough, unless another worker has asked a wave since."""
     manifest = sealed(ledger)
-    return manifest if manifest and _standard(config).is_met(manifest) else None
+    if manifest is None or manifest.waves != len(ledger.waves()):
+        return None
+    return manifest if _standard(config).is_met(manifest) else None
 
 
 def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:

@@ -181,6 +181,24 @@ async def test_clearing_a_task_that_succeeded_buys_nothing(job, provider):
     assert len(provider.batches) == 1
 
 
+async def test_what_was_asked_after_another_worker_had_finished_is_not_left_out(job, provider):
+    """A zombie called the task done while its successor, which then died, was about to ask again what had failed."""
+    provider.answer = lambda body, n: (
+        failing() if body["prompt"] == "b" and n == 1 else Reply(key="", status="succeeded", output="ok")
+    )
+    zombie, successor = job(), job()
+    successor.attempt = 2
+    suspended = await zombie.start()
+    await zombie.wait(suspended)
+
+    assert (await zombie.resume(suspended)).counts["failed"] == 1
+    assert isinstance(await successor.resume(suspended), Suspended)
+    manifest = await successor.retry()
+
+    assert manifest.counts["succeeded"] == 3
+    assert set(provider.bought.values()) == {1, 2}
+
+
 async def test_a_retry_re_attaches_to_the_running_batch(job, provider):
     """A worker that died after the submit costs nothing."""
     task = job()
