@@ -46,6 +46,11 @@ class Landing:
     spec: Spec
     retry_truncated: bool = False
 
+    @property
+    def rows_name(self) -> str:
+        """Where its rows go; what was landed first stands, because later waves ask by it."""
+        return f"{self.part.name}.rows.jsonl"
+
 
 class ForeignBatch(Exception):
     """The results carry none of our keys: a tentatively adopted batch was somebody else's."""
@@ -74,6 +79,9 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus) -
                 f"{landing.directory.uri(landing.part.name)}.ticket.json and .claim.json."
             ) from error
         replies.check_ours()
+        if landing.directory.exists(landing.rows_name):
+            log.warning("Another worker has just landed batch %s: its rows stay.", landing.ticket.batch_id)
+            return Counter()
         return _write_rows(landing, replies, status)
 
 
@@ -142,7 +150,7 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
     counts: Counter[str] = Counter()
     absent = absence(status)
     default = encoded(landing.spec.output_schema)
-    with landing.directory.writer(f"{landing.part.name}.rows.jsonl") as file:
+    with landing.directory.writer(landing.rows_name) as file:
         for place, planned in enumerate(_planned(landing)):
             reply = checked(replies.at(place) or absent, planned.schema or default)
             row = _row(landing, planned, _whole(reply) if landing.retry_truncated else reply)

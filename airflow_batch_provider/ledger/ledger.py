@@ -34,6 +34,7 @@ class Waiting:
         started_at: when the deadline began to count.
         seen_at: when this was found.
         resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
+        tentative: those of `batch_ids` that may turn out to be somebody else's.
     """
 
     batch_ids: tuple[str, ...]
@@ -41,6 +42,7 @@ class Waiting:
     started_at: datetime
     seen_at: datetime
     resume_at: datetime | None = None
+    tentative: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -82,6 +84,7 @@ class Ledger:
                     started_at=started_at(self._work),
                     seen_at=self._work.clock.now(),
                     resume_at=standing.resume_at,
+                    tentative=tuple(ticket.batch_id for _, ticket in standing.in_flight if ticket.tentative),
                 )
             wave = self._planner.open_wave(plan, waves)
             if wave is None:
@@ -94,12 +97,12 @@ class Ledger:
         return tickets(self.root, self.waves(), unlanded=unlanded)
 
     async def cancel(self) -> int:
-        """Ask the provider to stop every batch that has not landed; returns how many."""
-        unlanded = self.tickets(unlanded=True)
-        for ticket in unlanded:
+        """Ask the provider to stop every batch that has not landed and surely is ours; returns how many."""
+        ours = [ticket for ticket in self.tickets(unlanded=True) if not ticket.tentative]
+        for ticket in ours:
             log.info("Cancelling batch %s.", ticket.batch_id)
             await self._work.provider.cancel(ticket.batch_id)
-        return len(unlanded)
+        return len(ours)
 
     async def settle(self, patience: timedelta) -> bool:
         """Wait until every batch has ended and land it; False when the patience ran out first."""

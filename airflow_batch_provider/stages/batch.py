@@ -74,10 +74,11 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         return CompletionCheck.not_ready()
 
     async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
-        """Ask the provider to stop every batch that is waited for; what finished can be landed later."""
+        """Ask the provider to stop every batch that surely is ours; what finished can be landed later."""
         provider = await ctx.hub.provider(ctx.config.conn_id)
         for batch_id in state.metadata["batch_ids"]:
-            await provider.cancel(batch_id)
+            if batch_id not in state.metadata.get("tentative", ()):
+                await provider.cancel(batch_id)
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
@@ -240,7 +241,12 @@ def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:
     state = SuspendedState(
         batch_id=waiting.batch_ids[0] if waiting.batch_ids else "none-yet",
         submitted_at=waiting.started_at,
-        metadata={"batch_ids": list(waiting.batch_ids), "queued": waiting.queued, "resume_at": resume_at},
+        metadata={
+            "batch_ids": list(waiting.batch_ids),
+            "tentative": list(waiting.tentative),
+            "queued": waiting.queued,
+            "resume_at": resume_at,
+        },
     )
     return Suspended(state=state, poll=_poll(waiting, config))
 

@@ -8,12 +8,12 @@ import pytest
 from fakes import START, FakeBatch
 from upath import UPath
 
-from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
 from airflow_batch_provider.ledger import Ledger, Policy, Registry, Work
 from airflow_batch_provider.ledger.records import Void, load
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.providers.base import Found
-from airflow_batch_provider.stages import Suspended
+from airflow_batch_provider.stages import CheckCompletionContext, Suspended
 from airflow_batch_provider.storage import Directory
 
 
@@ -120,6 +120,47 @@ async def test_a_batch_that_was_adopted_by_mistake_is_looked_for_again(ledger, p
     assert waiting.batch_ids == ("batch-1",)
     assert [entry.batch_id for entry in registry.entries()] == ["batch-1"]
     assert provider.bought == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_rows_that_landed_stay_when_another_worker_lands_them_late(job, provider):
+    """Its download began before the successor's ended, and lost a line on the way; later waves ask by the first."""
+    zombie, successor = job(), job()
+    suspended = await zombie.start()
+    await zombie.wait(suspended)
+    results = provider.results
+
+    async def slow(batch_id, kind):
+        provider.results = results
+        manifests.append(await successor.resume(suspended))
+        async for reply in results(batch_id, kind):
+            if not reply.key.endswith("-0"):
+                yield reply
+
+    provider.results, manifests = slow, []
+    await zombie.resume(suspended)
+
+    assert manifests[0].counts["succeeded"] == 3
+    assert all(row["status"] == "succeeded" for row in zombie.rows(manifests[0]))
+
+
+async def test_a_batch_that_may_be_somebody_elses_is_not_cancelled(job, provider, clock):
+    """Neither at the deadline nor when the task is marked: only its time and its size are like ours."""
+    provider.submit_faults = [Unavailable("cut")]
+    provider.batches["stranger"] = FakeBatch("x", ["x-0"], [{"prompt": "theirs"}], clock.now())
+
+    async def find(_claim):
+        return [Found("stranger", certain=False)]
+
+    provider.find = find
+    task = job()
+    suspended = await task.start()
+    assert suspended.state.metadata["batch_ids"] == ["stranger"]
+
+    await task.stage.cancel(suspended.state, task.context(CheckCompletionContext))
+    with pytest.raises(Overdue):
+        await task.overdue(suspended)
+
+    assert provider.batches["stranger"].status != "cancelled"
 
 
 async def test_a_batch_is_late_for_ten_minutes_and_then_gone(job, provider, clock):
