@@ -4,6 +4,7 @@
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             every test, the ones with a real Airflow included; ARGS are pytest's
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
+#   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
 #   make lint             ruff, mypy, import-linter
 #   make bench            benchmarks
 #   make constraints      renew constraints.txt
@@ -18,7 +19,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: demo test kills lint bench constraints clean FORCE
+.PHONY: demo test kills soak lint bench constraints clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -29,6 +30,10 @@ test: $(READY)
 
 kills: $(READY)
 	$(PY) -m pytest -m kills tests/stack $(ARGS)
+
+# A fixed hash seed lets the same seed play the same round.
+soak: $(READY)
+	@SEED="$(SEED)" ROUND="$(ROUND)" SOAK_MINUTES="$(SOAK_MINUTES)" PYTHONHASHSEED=0 $(PY) tests/money/soak.py
 
 lint: $(READY)
 	$(PY) -m ruff check
