@@ -10,6 +10,11 @@ from airflow.sdk.definitions.context import context_merge
 from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator
 from airflow_batch_provider.operators.given import Given
 
+try:
+    from airflow.sdk.bases.decorator import determine_kwargs
+except ImportError:  # Airflow 3.1
+    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]  # checked against the newest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -31,7 +36,7 @@ class _Asks(DecoratedOperator):
     def execute(self, context: Context) -> Any:
         """Ask what the function returns or yields; ends with the manifest, or by deferring the task."""
         context_merge(context, self.op_kwargs)
-        kwargs = self.determine_kwargs(context)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         self.requests = Given(self.python_callable(*self.op_args, **kwargs))
         return self._ask(context)  # type: ignore[attr-defined]  # of the batch operator that this is mixed into
 
