@@ -8,6 +8,8 @@
 #   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another Airflow, in an environment of its own
 #   make lint             ruff, mypy, import-linter
 #   make bench            benchmarks
+#   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
+#                         where it was stopped. MODULE=submit: that module alone, afresh
 #   make constraints      renew constraints.txt
 
 VENV   ?= .venv
@@ -20,7 +22,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: demo test kills compat soak lint bench constraints clean FORCE
+.PHONY: demo test kills compat soak lint bench mutate constraints clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -61,13 +63,29 @@ $(READY): pyproject.toml constraints.txt $(shell $(RUNS) || echo FORCE)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --compile -c constraints.txt -e . --group test --group lint
 	@touch $@
 
+# A group of its own: nobody else needs it. mutmut calls mypy by name, so it is found in the virtual environment first.
+MUTMUT := PATH="$(abspath $(VENV))/bin:$$PATH" mutmut
+MODULE ?=
+
+$(VENV)/.mutate: $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group mutate
+	@touch $@
+
+mutate: $(VENV)/.mutate
+	@rm -rf mutants/tests
+	@$(MUTMUT) run $(if $(MODULE),"airflow_batch_provider.*.$(MODULE).x*")
+	@$(MUTMUT) results | grep -E '\.$(or $(MODULE),[a-z]+)\.x.*: (survived|no tests|suspicious|segfault)' | cut -d: -f1 \
+		| while read -r mutant; do echo; $(MUTMUT) show "$$mutant"; done
+	@echo; $(MUTMUT) results --all true | grep -v 'not checked' \
+		| sed -E 's/^ *airflow_batch_provider\.//; s/\.x[^:]+:/:/' | sort | uniq -c
+
 # uv resolves for all supported Pythons at once; Airflow brings it.
 constraints: $(READY)
 	@head -2 constraints.txt > $(VENV)/constraints.txt
 	@echo '-e .[parquet,pandas,s3]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
-		--group test --group lint --no-emit-package airflow-batch-provider \
+		--group test --group lint --group mutate --no-emit-package airflow-batch-provider \
 		--no-annotate --no-header --no-emit-index-url --quiet >> $(VENV)/constraints.txt
 	@cp $(VENV)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) mutants .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
