@@ -5,7 +5,7 @@
 #   make test             every test, the ones with a real Airflow included; ARGS are pytest's
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
-#   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another Airflow, in an environment of its own
+#   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='pydantic<2.13' adds what that one needs
 #   make lint             ruff, mypy, import-linter
 #   make bench            benchmarks
 #   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
@@ -43,7 +43,7 @@ compat:
 	@test -n "$(AIRFLOW)" || { echo "Say which: make compat AIRFLOW=3.1.8"; exit 1; }
 	@test -x .venv-$(AIRFLOW)/bin/pytest || { $(PYTHON) -m venv --clear .venv-$(AIRFLOW) && \
 		.venv-$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check 'pip==$(PIP)' && \
-		.venv-$(AIRFLOW)/bin/python -m pip install --quiet apache-airflow==$(AIRFLOW) -e . --group test; }
+		.venv-$(AIRFLOW)/bin/python -m pip install --quiet apache-airflow==$(AIRFLOW) $(WITH:%='%') -e . --group test; }
 	.venv-$(AIRFLOW)/bin/python -m pytest -W default tests/stack/test_example_dags.py tests/stack/test_kills.py $(ARGS)
 
 lint: $(READY)
