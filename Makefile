@@ -5,7 +5,7 @@
 #   make test             every test, the ones with a real Airflow included; ARGS are pytest's
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
-#   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='pydantic<2.13' adds what that one needs
+#   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='cadwyn<8' adds what that one needs
 #   make lint             ruff, mypy, import-linter
 #   make bench            benchmarks
 #   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
