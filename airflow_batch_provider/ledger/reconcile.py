@@ -231,7 +231,7 @@ class _Account:
             return replace(case, statuses=listed)
         if known is not None:
             return replace(case, statuses=await self._statuses(case, known))
-        if claim is None:
+        if claim is None or claim.waits_for_turn:
             return case
         wanted = Claim(case.entry.tag, case.entry.claimed_at, case.entry.requests, f"{case.entry.tag}-")
         found = await self.provider.find(wanted)

@@ -109,6 +109,7 @@ class ClaimRecord(Value):
 
     Attributes:
         owner: the worker that may submit; another one takes the claim over by writing its own name.
+        waits_for_turn: True until the worker has its turn at the account, so nothing was sent yet.
     """
 
     tag: str
@@ -116,6 +117,7 @@ class ClaimRecord(Value):
     claimed_at: AwareDatetime
     attempt: int
     owner: str
+    waits_for_turn: bool = False
 
 
 class Ticket(Value):

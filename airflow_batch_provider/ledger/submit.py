@@ -126,11 +126,13 @@ class _Submission:
         order = self._order
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             parcel = self._pack(lost.tag, Path(scratch, "batch.jsonl"), resumed=True)
+            if lost.waits_for_turn and load(order.directory, order.claim_name, ClaimRecord) != lost:
+                raise Unavailable(f"Another worker is submitting batch {lost.tag!r}.", ambiguous=False)
             claim = lost.model_copy(update={"owner": self._owner, "attempt": order.attempt})
             save(order.directory, order.claim_name, claim)
             self._give_back_turn(lost)
             # Its owner was alive, perhaps, and created a moment ago what no list shows yet.
-            if ticket := self._ticket() or await self._look(claim):
+            if ticket := self._ticket() or (None if claim.waits_for_turn else await self._look(claim)):
                 return ticket
             log.info("Batch %s is not at %s: submitting it.", claim.tag, self._provider.name)
             return await self._in_turn(claim, parcel)
@@ -142,6 +144,7 @@ class _Submission:
             claimed_at=self._clock.now(),
             attempt=self._order.attempt,
             owner=self._owner,
+            waits_for_turn=self._order.registry is not None and not self._provider.keeps_tags,
         )
 
     def _pack(self, tag: str, path: Path, *, resumed: bool = False) -> Parcel:
@@ -176,9 +179,20 @@ class _Submission:
             self._withdraw(claim)
             raise
         try:
-            return await self._send(claim, parcel)
+            return await self._send(self._begin_turn(claim), parcel)
         finally:
             self._give_back_turn(claim)
+
+    def _begin_turn(self, claim: ClaimRecord) -> ClaimRecord:
+        """Note that from now on the batch may be there; one from before the first turn is surely somebody else's."""
+        self._check_owner()
+        if not claim.waits_for_turn:
+            return claim
+        claim = claim.model_copy(update={"waits_for_turn": False, "claimed_at": self._clock.now()})
+        save(self._order.directory, self._order.claim_name, claim)
+        if self._order.registry is not None:
+            self._order.registry.enter(self._entry(claim))
+        return claim
 
     def _give_back_turn(self, claim: ClaimRecord) -> None:
         """Let others submit; also in the name of a killed worker, once it is known what became of its claim."""
@@ -223,6 +237,8 @@ class _Submission:
 
     async def _reconcile(self, claim: ClaimRecord) -> Ticket:
         """Find out what became of a claim, and go on from there."""
+        if claim.waits_for_turn:
+            return await self._take_over_and_send(claim)
         # A batch may have been created a moment ago and still be invisible, so absence counts after a grace time only.
         until = self._clock.now() + GRACE
         ticket = await self._look(claim)

@@ -480,6 +480,53 @@ async def test_workers_need_no_turn_where_tags_are_kept(order, provider, clock, 
     assert there == []
 
 
+async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(order, provider, clock, registry, untagged):
+    """A batch of its size is a neighbour's, who would buy it again if this one took it."""
+    found, asked = untagged
+    found.append(Found("a neighbour's", certain=False))
+    left_by_a_dead_worker(order, waits_for_turn=True)
+
+    ticket = await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert (ticket.batch_id, asked) == ("batch-0", [])
+
+
+async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(order, provider, clock, registry, untagged):
+    """Its batch is looked for among those created since."""
+    seen = []
+
+    async def busy(*_):
+        seen.append(load(order.directory, order.claim_name, ClaimRecord))
+        clock.advance(30)
+
+    async def look():
+        seen.append(load(order.directory, order.claim_name, ClaimRecord))
+
+    registry.take_turn = busy
+    provider.while_preparing = [look]
+    await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert [claim.waits_for_turn for claim in seen] == [True, False]
+    assert [(claim.claimed_at - START).total_seconds() for claim in seen] == [0, 30]
+    assert [entry.claimed_at for entry in registry.entries()] == [seen[1].claimed_at]
+
+
+async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
+    order, provider, clock, registry, untagged, parcels
+):
+    """Packing takes minutes; the next look at the claim says what became of it."""
+    left_by_a_dead_worker(order, waits_for_turn=True)
+
+    def slow(tag):
+        left_by_a_dead_worker(order)
+        yield from lines(tag)
+
+    with pytest.raises(Unavailable, match="Another worker is submitting batch 'tag-0'"):
+        await submit_once(replace(order, lines=slow, registry=registry), provider, clock)
+
+    assert not parcels
+
+
 async def test_a_worker_that_gets_no_turn_withdraws_its_claim(order, provider, clock, registry, untagged, parcels):
     """It sent nothing, and comes back."""
     await registry.take_turn(provider.account, "somebody", clock, timedelta(0))
