@@ -229,11 +229,12 @@ def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Man
 
 
 def _finished(ledger: Ledger, config: BatchConfig) -> Manifest | None:
-    """The manifest of an earlier attempt that was good enough, unless another worker has asked a wave since."""
+    """The manifest of an earlier attempt that was good enough, unless another worker has bought something since."""
     manifest = sealed(ledger)
-    if manifest is None or manifest.waves != len(ledger.waves()):
+    if manifest is None or not _standard(config).is_met(manifest):
         return None
-    return manifest if _standard(config).is_met(manifest) else None
+    batches = tuple(ticket.batch_id for ticket in ledger.tickets())
+    return manifest if (manifest.waves, manifest.batches) == (len(ledger.waves()), batches) else None
 
 
 def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:

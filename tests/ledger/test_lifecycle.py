@@ -199,6 +199,22 @@ async def test_what_was_asked_after_another_worker_had_finished_is_not_left_out(
     assert set(provider.bought.values()) == {1, 2}
 
 
+async def test_what_was_bought_after_another_worker_had_salvaged_is_landed(job, provider):
+    """The same, in the middle of a wave: the paid batch is not forgotten."""
+    provider.max_requests = 1
+    zombie, successor = (job(["a", "b"], max_in_flight=1, on_timeout="salvage") for _ in range(2))
+    successor.attempt = 2
+    suspended = await zombie.start()
+    await zombie.wait(suspended)
+
+    assert (await zombie.overdue(suspended)).counts["succeeded"] == 1
+    assert isinstance(await successor.resume(suspended), Suspended)
+    manifest = await successor.retry()
+
+    assert manifest.counts["succeeded"] == 2
+    assert set(provider.bought.values()) == {1}
+
+
 async def test_a_retry_re_attaches_to_the_running_batch(job, provider):
     """A worker that died after the submit costs nothing."""
     task = job()
