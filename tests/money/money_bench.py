@@ -275,10 +275,10 @@ class DiesAt:
 
     def __await__(self):
         steps = self._work.__await__()
-        value = None
+        value = failure = None
         while True:
             try:
-                wish = steps.send(value)
+                wish = steps.throw(failure) if failure else steps.send(value)
             except StopIteration as done:
                 return done.value
             if self.waits == self._at:
@@ -288,7 +288,11 @@ class DiesAt:
                     steps.close()
                 raise Killed(f"waiting for the {self._at}th time")
             self.waits += 1
-            value = yield wish
+            value = failure = None
+            try:
+                value = yield wish
+            except BaseException as error:  # noqa: BLE001 — a cancellation is the work's to see
+                failure = error
 
 
 def check_balance(world, manifest, *, asked=ASKED):

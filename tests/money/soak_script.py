@@ -146,11 +146,11 @@ class _Draw:
 
     def script(self, seed):
         dice = self._dice
-        anthropic = self._provider == "anthropic"
+        size = dice.randint(1, 4)
         return Script(
             seed=seed,
             provider=self._provider,
-            options={"max_requests": dice.randint(1, 4)}
+            options={"max_requests": size}
             | ({"api": dice.choice(("chat", "responses"))} if self._provider == "openai" else {}),
             settings=self._settings(),
             skew=dice.choice((0, 0, -50, 50)),
@@ -160,8 +160,13 @@ class _Draw:
             garbles=tuple(self._garble() for _ in range(dice.choice((0, 0, 0, 1, 2)) * (not self._freezing))),
             jumps=tuple((self._soon(), dice.choice((90, 700, 5 * HOUR))) for _ in range(dice.choice((0, 0, 0, 1)))),
             reconciles=tuple((self._soon(), dice.choice((0, HOUR))) for _ in range(dice.choice((0, 0, 1, 2)))),
-            neighbours=tuple((self._soon(), dice.randint(1, 4)) for _ in range(dice.choice((0, 0, 3)) * anthropic)),
+            neighbours=self._neighbours(size) if self._provider == "anthropic" else (),
         )
+
+    def _neighbours(self, size):
+        """Batches of somebody else, most of them as large as ours."""
+        dice = self._dice
+        return tuple((self._soon(), dice.choice((size, size, 1, 2))) for _ in range(dice.choice((0, 0, 4, 12))))
 
     def _soon(self):
         return self._dice.choice((0, 1, 5, 30, 61, 120, 400, 1500, HOUR)) * self._dice.random()

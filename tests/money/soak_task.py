@@ -145,6 +145,7 @@ class Task:
 
     def _note(self, process, *, zombie=False):
         """What became of a process that has ended; Airflow refuses the result of a zombie."""
+        assert not process.cancelled(), "nobody cancelled it"
         error = process.exception()
         if error is None:
             self.manifest = self.manifest or (None if zombie else process.result())

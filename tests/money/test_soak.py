@@ -10,7 +10,7 @@ from soak_script import draw
 from airflow_batch_provider.ledger import submit
 
 SEED = "short"
-ROUNDS = 12
+ROUNDS = 9
 
 
 @pytest.fixture
