@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.exceptions import NotFound, Unavailable, UsageError
 from airflow_batch_provider.ledger.planner import Planner
 from airflow_batch_provider.ledger.rounds import Round, started_at
 from airflow_batch_provider.ledger.waves import read_waves, tickets
@@ -35,6 +35,7 @@ class Waiting:
         seen_at: when this was found.
         resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
         tentative: those of `batch_ids` that may turn out to be somebody else's.
+        newest_at: when the last of them was bought.
     """
 
     batch_ids: tuple[str, ...]
@@ -43,6 +44,7 @@ class Waiting:
     seen_at: datetime
     resume_at: datetime | None = None
     tentative: tuple[str, ...] = ()
+    newest_at: datetime | None = None
 
 
 class Ledger:
@@ -85,6 +87,7 @@ class Ledger:
                     seen_at=self._work.clock.now(),
                     resume_at=standing.resume_at,
                     tentative=tuple(ticket.batch_id for _, ticket in standing.in_flight if ticket.tentative),
+                    newest_at=max((ticket.submitted_at for _, ticket in standing.in_flight), default=None),
                 )
             wave = self._planner.open_wave(plan, waves)
             if wave is None:
@@ -97,11 +100,21 @@ class Ledger:
         return tickets(self.root, self.waves(), unlanded=unlanded)
 
     async def cancel(self) -> int:
-        """Ask the provider to stop every batch that has not landed and surely is ours; returns how many."""
+        """Ask the provider to stop every batch that has not landed and surely is ours; returns how many.
+
+        Raises:
+            NotFound: the provider does not show one of them.
+        """
         ours = [ticket for ticket in self.tickets(unlanded=True) if not ticket.tentative]
+        unknown = None
         for ticket in ours:
             log.info("Cancelling batch %s.", ticket.batch_id)
-            await self._work.provider.cancel(ticket.batch_id)
+            try:
+                await self._work.provider.cancel(ticket.batch_id)
+            except NotFound as error:  # not visible yet; the others are cancelled nevertheless
+                unknown = error
+        if unknown is not None:
+            raise unknown
         return len(ours)
 
     async def settle(self, patience: timedelta) -> bool:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # OpenAI documents up to 10 minutes in `cancelling` (batch guide, 2026-08); the others are quicker.
 SETTLE = timedelta(minutes=15)
+# For so long after it was bought, a batch that the provider does not know counts as running; then the worker is woken,
+# for which it is gone.
+VISIBLE = timedelta(minutes=10, seconds=1)
 
 
 class _DryRun(Exception):
@@ -64,8 +67,9 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     ) -> CompletionCheck[Manifest]:
         """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
         batch_ids: list[str] = state.metadata["batch_ids"]
-        statuses = await _look(batch_ids, state, ctx)
-        ended = sum(status.ended for status in statuses) + (len(batch_ids) - len(statuses))
+        statuses = await _look(batch_ids, ctx)
+        unknown = 0 if ctx.now() - _newest_at(state) < VISIBLE else len(batch_ids) - len(statuses)
+        ended = sum(status.ended for status in statuses) + unknown
         await _show(statuses, state, ctx)
         resume_at = state.metadata.get("resume_at")
         due = resume_at is not None and ctx.now() >= datetime.fromisoformat(resume_at)
@@ -245,6 +249,7 @@ def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:
         metadata={
             "batch_ids": list(waiting.batch_ids),
             "tentative": list(waiting.tentative),
+            "newest_at": waiting.newest_at.isoformat() if waiting.newest_at else None,
             "queued": waiting.queued,
             "resume_at": resume_at,
         },
@@ -260,24 +265,24 @@ def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:
     return config.poll.model_copy(update={"first_poll": min(soon, config.poll.first_poll or config.poll.interval)})
 
 
-async def _look(
-    batch_ids: list[str], state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
-) -> list[BatchStatus]:
-    """The status of every batch that the provider shows; one that it does not show yet counts as running for a while."""
+async def _look(batch_ids: list[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
+    """The status of every batch that the provider shows."""
     looks = await asyncio.gather(
         *(ctx.hub.status(ctx.config.conn_id, batch_id) for batch_id in batch_ids), return_exceptions=True
     )
-    young = ctx.now() - state.submitted_at < timedelta(minutes=10)
     statuses: list[BatchStatus] = []
     for look in looks:
         if isinstance(look, NotFound):
-            if young:
-                raise look
-        elif isinstance(look, BaseException):
+            continue
+        if isinstance(look, BaseException):
             raise look
-        else:
-            statuses.append(look)
+        statuses.append(look)
     return statuses
+
+
+def _newest_at(state: SuspendedState) -> datetime:
+    told = state.metadata.get("newest_at")
+    return datetime.fromisoformat(told) if told else state.submitted_at
 
 
 async def _show(statuses: list[BatchStatus], state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:

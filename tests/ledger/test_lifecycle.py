@@ -409,6 +409,45 @@ async def test_a_batch_that_is_not_visible_yet_is_not_gone(job, provider):
     assert len(provider.batches) == 1
 
 
+async def test_a_later_batch_that_is_not_visible_yet_wakes_no_worker(job, provider, clock):
+    """It is as young as its own create, however long ago the task began; after ten minutes the worker is to look."""
+    provider.answer = lambda body, n: failing() if n == 1 else Reply(key="", status="succeeded", output="ok")
+    task = job(retry_rows=1)
+    suspended = await task.start()
+    clock.advance(3600)
+    await task.wait(suspended)
+    suspended = await task.resume(suspended)
+    hidden = provider.batches.pop("batch-1")
+
+    assert not (await task.check(suspended)).is_ready
+    clock.advance(601)
+    assert (await task.check(suspended)).is_ready
+
+    provider.batches["batch-1"] = hidden
+    await task.wait(suspended)
+    assert (await task.resume(suspended)).counts["succeeded"] == 3
+
+
+async def test_at_the_deadline_one_hidden_batch_does_not_keep_the_others_running(job, provider):
+    """They are cancelled, and the task says which one is not to be found."""
+    provider.max_requests = 1
+    task = job()
+    suspended = await task.start()
+    del provider.batches["batch-0"]
+    original = provider.cancel
+
+    async def cancel(batch_id):
+        if batch_id not in provider.batches:
+            raise NotFound(batch_id)
+        await original(batch_id)
+
+    provider.cancel = cancel
+    with pytest.raises(NotFound, match="batch-0"):
+        await task.overdue(suspended)
+
+    assert [batch.status for batch in provider.batches.values()] == ["cancelled", "cancelled"]
+
+
 async def test_files_at_the_provider_are_removed_after_landing(job, provider):
     """Every batch of a task that is done is cleaned up."""
     provider.max_requests = 2
