@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,6 +35,10 @@ HOSTILE = {"nothing": b"", "null": b"null", "list": b"[]", "page": b"<html>busy<
 LINES = (b"[]", b"\xff\xfe\x00", b'{"custom_id": 5}', b"[" * 5000, b"", b'{"custom_id": "x", "key": "x"}', b"null")
 
 
+# Seconds of real time; a round takes one, of which workers that wake each other for ever would never see the end.
+LONGEST = 300.0
+
+
 class SoakWire(Wire):
     """A wire on which calls take time, time out, and may bring hostile bytes."""
 
@@ -42,6 +47,7 @@ class SoakWire(Wire):
         self._world = world
 
     async def handle_async_request(self, request):
+        assert time.monotonic() < self._world.until, "the round does not come to an end"
         try:
             async with asyncio.timeout(request.extensions["timeout"]["read"]):
                 return await super().handle_async_request(request)
@@ -75,6 +81,7 @@ class World:
         self.spoiled = set()
         self.kills = self.garbles = self.unresolved = self.resolved = 0
         self.calm = False
+        self.until = time.monotonic() + LONGEST
         self.tasks = {}
 
     def latency(self):
