@@ -103,6 +103,10 @@ class Plan(Value):
         """
         return f"{self.nonce}-{wave}-{part:05d}" + (f"-{voids}" if voids else "")
 
+    def tags(self, wave: int, part: int, voids: int) -> list[str]:
+        """The tags of all batches of a part, of which `voids` failed as a whole; the last is the one that counts."""
+        return [self.tag(wave, part, number) for number in range(voids + 1)]
+
 
 class ClaimRecord(Value):
     """About to submit under this tag.

@@ -11,7 +11,7 @@ from airflow_batch_provider.exceptions import Unavailable, Unresolved
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
 from airflow_batch_provider.ledger.submit import GRACE, Order, submit_once
-from airflow_batch_provider.ledger.waves import planned_rows, tickets, wave_directory
+from airflow_batch_provider.ledger.waves import planned_rows, tickets, voids, wave_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -105,7 +105,7 @@ class Round:
         return load(self._directory, f"{part.name}.ticket.json", Ticket)
 
     def _last_void(self, part: Part, names: Iterable[str]) -> Void | None:
-        number = _voids(part, names)
+        number = voids(part, names)
         return load(self._directory, f"{part.name}.void-{number}.json", Void) if number else None
 
     # to the provider
@@ -132,10 +132,12 @@ class Round:
                 key = f"{tag}-{row.index}"
                 yield key, work.provider.line(key, bytes(row.body), plan.spec)
 
+        *voided, tag = plan.tags(wave.number, part.number, voids(part, self._directory.names()))
         return Order(
             directory=self._directory,
             name=part.name,
-            tag=plan.tag(wave.number, part.number, _voids(part, self._directory.names())),
+            tag=tag,
+            voided=voided,
             label=work.label,
             spec=plan.spec,
             requests=part.requests,
@@ -193,23 +195,20 @@ class Round:
         current = self._ticket(part)
         if current is None or current.batch_id != ticket.batch_id:
             return  # another worker did it already, and may have bought the part since
-        number = _voids(part, self._directory.names()) + 1
-        again_at = self._work.clock.now() + min(REST * 2 ** min(number - 1, 10), LONGEST_REST)
-        log.warning("Batch %s failed: %s It is submitted again at %s.", ticket.batch_id, status.error, again_at)
-        void = Void(batch_id=ticket.batch_id, reason=status.error or "", again_at=again_at)
-        save(self._directory, f"{part.name}.void-{number}.json", void)
-        self._directory.delete(f"{part.name}.claim.json")
+        names = self._directory.names()
+        last, number = self._last_void(part, names), voids(part, names) + 1
+        if last is None or last.batch_id != ticket.batch_id:  # no worker died right after this
+            again_at = self._work.clock.now() + min(REST * 2 ** min(number - 1, 10), LONGEST_REST)
+            log.warning("Batch %s failed: %s It is submitted again at %s.", ticket.batch_id, status.error, again_at)
+            void = Void(batch_id=ticket.batch_id, reason=status.error or "", again_at=again_at)
+            save(self._directory, f"{part.name}.void-{number}.json", void)
+        # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
         self._directory.delete(f"{part.name}.ticket.json")
         self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:
         if self._work.registry is not None:
             self._work.registry.leave(ticket.tag)
-
-
-def _voids(part: Part, names: Iterable[str]) -> int:
-    """How many batches of this part failed as a whole."""
-    return sum(name.startswith(f"{part.name}.void-") for name in names)
 
 
 def started_at(work: Work) -> datetime:

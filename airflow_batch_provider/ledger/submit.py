@@ -56,6 +56,7 @@ class Order:
         tag: our name for the batch; used only when no earlier claim names another.
         lines: the keys and wire lines under a tag, without newline.
         attempt: try of the task, from 1.
+        voided: tags of earlier batches of this order, which failed as a whole.
         owned: batch ids that belong to other orders of this task.
         registry: what this deployment has at the providers; None where there is none (a script).
     """
@@ -68,6 +69,7 @@ class Order:
     requests: int
     lines: Callable[[str], Iterator[tuple[str, bytes]]]
     attempt: int = 1
+    voided: Container[str] = frozenset()
     owned: Container[str] = frozenset()
     registry: Registry | None = None
 
@@ -107,10 +109,13 @@ class _Submission:
         order = self._order
         if ticket := self._ticket():
             return ticket
-        if claim := load(order.directory, order.claim_name, ClaimRecord):
-            log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
-            return await self._reconcile(claim)
-        return await self._claim_and_send()
+        claim = load(order.directory, order.claim_name, ClaimRecord)
+        if claim is None:
+            return await self._claim_and_send()
+        if claim.tag in order.voided:
+            return await self._take_over_and_send(self._claim(order.tag))
+        log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
+        return await self._reconcile(claim)
 
     async def _claim_and_send(self) -> Ticket:
         order = self._order

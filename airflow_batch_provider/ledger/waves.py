@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_batch_provider.ledger.records import Plan, PlannedRow, Ticket, Wave, load
+from airflow_batch_provider.ledger.records import ClaimRecord, Plan, PlannedRow, Ticket, Wave, load
 from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowWord, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from airflow_batch_provider.ledger.records import Part
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
 
@@ -58,13 +59,23 @@ def tickets(root: Directory, waves: list[Wave], *, unlanded: bool = False) -> li
 
 
 def open_tag(root: Directory, plan: Plan, waves: list[Wave]) -> str | None:
-    """The tag of a batch that was claimed and has not landed, None when there is none."""
+    """The tag of a batch that was claimed and has neither landed nor failed as a whole, None when there is none."""
     for wave in waves:
-        names = set(wave_directory(root, wave.number).names())
+        directory = wave_directory(root, wave.number)
+        names = set(directory.names())
         for part in wave.parts:
-            if f"{part.name}.claim.json" in names and f"{part.name}.rows.jsonl" not in names:
-                return plan.tag(wave.number, part.number)
+            if f"{part.name}.claim.json" not in names or f"{part.name}.rows.jsonl" in names:
+                continue
+            claim = load(directory, f"{part.name}.claim.json", ClaimRecord)
+            *voided, _ = plan.tags(wave.number, part.number, voids(part, names))
+            if claim is not None and claim.tag not in voided:
+                return claim.tag
     return None
+
+
+def voids(part: Part, names: Iterable[str]) -> int:
+    """How many batches of this part failed as a whole."""
+    return sum(name.startswith(f"{part.name}.void-") for name in names)
 
 
 def planned_rows(root: Directory, wave: Wave) -> Iterator[PlannedRow]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from fakes import START, FakeBatch
+from fakes import START, FakeBatch, Killed
 from upath import UPath
 
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
 from airflow_batch_provider.ledger import Ledger, Policy, Registry, Work
-from airflow_batch_provider.ledger.records import Void, load
+from airflow_batch_provider.ledger.records import ClaimRecord, Void, load
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.providers.base import Found
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
@@ -161,6 +161,40 @@ async def test_a_batch_that_may_be_somebody_elses_is_not_cancelled(job, provider
         await task.overdue(suspended)
 
     assert provider.batches["stranger"].status != "cancelled"
+
+
+async def test_the_claim_of_a_batch_that_failed_as_a_whole_stays_until_the_next_one_replaces_it(
+    ledger, provider, clock
+):
+    """A worker that voids late would else delete its successor's claim, and with it all trace of what that one bought."""
+    task, _ = ledger()
+    await task.advance()
+    provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
+    await task.advance()
+    old = load(task.root, "waves/0/00000.claim.json", ClaimRecord)
+    provider.bomb.at = provider.bomb.moment + 2  # a look, then the create
+
+    clock.advance(60)
+    with pytest.raises(Killed, match="we do not know"):
+        await task.advance()
+
+    new = load(task.root, "waves/0/00000.claim.json", ClaimRecord)
+    assert (new.tag, new.owner != old.owner) == (f"{old.tag}-1", True)
+    assert (await task.advance()).batch_ids == ("batch-1",)
+
+
+async def test_other_requests_are_asked_although_a_part_of_the_old_ones_rests(job, provider):
+    """What failed as a whole is not open any more."""
+    task = job()
+    suspended = await task.start()
+    provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
+    await task.resume(suspended)
+
+    task.requests = ["x"]
+    manifest = await task.retry()
+
+    assert manifest.counts["succeeded"] == 1
+    assert provider.bought["x"] == 1
 
 
 async def test_a_batch_is_late_for_ten_minutes_and_then_gone(job, provider, clock):
