@@ -38,6 +38,7 @@ class Entry(Value):
         label: whose it is: `dag/run/task[/map_index]`.
         claim: URI of the claim, beside which the ticket lies.
         batch_id: None until the provider has answered.
+        tentative: as in the ticket: the batch may be somebody else's.
     """
 
     tag: str
@@ -48,6 +49,7 @@ class Entry(Value):
     requests: int
     claimed_at: AwareDatetime
     batch_id: str | None = None
+    tentative: bool = False
 
 
 class Turn(Value):
@@ -97,8 +99,29 @@ class Registry:
         return [name.removesuffix(".json") for name in self._directory.names("open") if name.endswith(".json")]
 
     def is_of_another(self, batch_id: str, tag: str) -> bool:
-        """True when another claim has this batch."""
-        return any(entry.batch_id == batch_id and entry.tag != tag for entry in self.entries())
+        """True when another claim has this batch, be it by a guess."""
+        return any(self._holders(batch_id, tag))
+
+    def is_surely_of_another(self, batch_id: str, tag: str, account: Account, owner: str) -> bool:
+        """True when another claim has this batch and it cannot be what `owner` sent in its turn, if it has one.
+
+        A guess by time and size may be wrong, unless it was noted before the turn began.
+        """
+        return any(
+            not entry.tentative or self._is_older_than_turn(entry, account, owner)
+            for entry in self._holders(batch_id, tag)
+        )
+
+    def _holders(self, batch_id: str, tag: str) -> Iterator[Entry]:
+        return (entry for entry in self.entries() if entry.batch_id == batch_id and entry.tag != tag)
+
+    def _is_older_than_turn(self, entry: Entry, account: Account, owner: str) -> bool:
+        name = f"turns/{account_digest(account)}.json"
+        holder = load(self._directory, name, Turn)
+        if holder is None or holder.owner != owner:
+            return False
+        # By the clock of the filesystem, because those of two workers may differ.
+        return self._directory.modified(f"open/{entry.tag}.json") < self._directory.modified(name)
 
     # since when nobody waits for a batch; kept by the reconciler, whose looks are apart
 

@@ -68,7 +68,7 @@ class Resolver:
         ticket = ticket_of(entry, status.batch_id, tentative=status.tag != tag)
         if not slot.keep(ticket):
             raise UsageError(f"Batch {tag!r} was given a ticket a moment ago. Look again: airflow batches list.")
-        self._registry.enter(entry.model_copy(update={"batch_id": ticket.batch_id}))
+        self._registry.enter(entry.model_copy(update={"batch_id": ticket.batch_id, "tentative": ticket.tentative}))
         log.info("Batch %s is %s of %s from now on.", batch_id, tag, entry.label)
         return ticket
 

@@ -135,7 +135,8 @@ class _Submission:
                 raise Unavailable(f"Another worker is submitting batch {lost.tag!r}.", ambiguous=False)
             claim = lost.model_copy(update={"owner": self._owner, "attempt": order.attempt})
             save(order.directory, order.claim_name, claim)
-            self._give_back_turn(lost)
+            if lost.owner != self._owner:
+                self._give_back_turn(lost)
             # Its owner was alive, perhaps, and created a moment ago what no list shows yet.
             if ticket := self._ticket() or (None if claim.waits_for_turn else await self._look(claim)):
                 return ticket
@@ -259,9 +260,9 @@ class _Submission:
 
     async def _look(self, claim: ClaimRecord) -> Ticket | None:
         """The ticket of a batch that is at the provider, None when there is none to see."""
-        found = [batch for batch in await self._find(claim) if not self._is_of_another(batch.batch_id, claim)]
+        found = await self._find(claim)
         certain = [batch for batch in found if batch.certain]
-        candidates = certain or found
+        candidates = certain or self._free(found, claim)
         if len(candidates) == 1:
             return await self._keep(claim, candidates[0].batch_id, tentative=not certain, mine=False)
         if candidates:
@@ -295,11 +296,18 @@ class _Submission:
                 if not await self._waited(error, give_up):
                     raise
 
-    def _is_of_another(self, batch_id: str, claim: ClaimRecord) -> bool:
-        if batch_id in self._order.owned:
-            return True
+    def _free(self, found: list[Found], claim: ClaimRecord) -> list[Found]:
+        """Those that are not another claim's already."""
         registry = self._order.registry
-        return registry is not None and registry.is_of_another(batch_id, claim.tag)
+        left = [batch for batch in found if batch.batch_id not in self._order.owned]
+        if registry is None:
+            return left
+        free = [batch for batch in left if not registry.is_of_another(batch.batch_id, claim.tag)]
+        if free:
+            return free
+        # A neighbour may have taken for its own what is ours: then both wait until the answers tell.
+        account, owner = self._provider.account, self._owner
+        return [one for one in left if not registry.is_surely_of_another(one.batch_id, claim.tag, account, owner)]
 
     async def _keep(self, claim: ClaimRecord, batch_id: str, *, tentative: bool = False, mine: bool = True) -> Ticket:
         """Write the ticket; a batch that was created while another worker took the claim over is cancelled instead."""
@@ -321,10 +329,10 @@ class _Submission:
         )
         save(order.directory, order.ticket_name, ticket)
         if order.registry is not None:
-            order.registry.enter(self._entry(claim, batch_id))
+            order.registry.enter(self._entry(claim, batch_id, tentative=tentative))
         return ticket
 
-    def _entry(self, claim: ClaimRecord, batch_id: str | None = None) -> Entry:
+    def _entry(self, claim: ClaimRecord, batch_id: str | None = None, *, tentative: bool = False) -> Entry:
         return Entry(
             tag=claim.tag,
             provider=self._provider.name,
@@ -334,6 +342,7 @@ class _Submission:
             requests=claim.requests,
             claimed_at=claim.claimed_at,
             batch_id=batch_id,
+            tentative=tentative,
         )
 
     def _ticket(self) -> Ticket | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import Rejected, Unavailable, Unresolved
 from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
-from airflow_batch_provider.ledger.registry import Registry
+from airflow_batch_provider.ledger.registry import Entry, Registry
 from airflow_batch_provider.ledger.submit import Order, submit_once
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.providers.base import Claim, Found
@@ -545,3 +546,69 @@ async def test_scratch_files_are_gone_after_the_submit(order, provider, clock, p
     await submit_once(order, provider, clock)
 
     assert not Path(parcels[0][0].path).parent.exists()
+
+
+def a_guess(order, registry, batch_id):
+    """A neighbour took this batch for its own, by its time and size."""
+    entry = Entry(
+        tag="tag-9",
+        provider="openai",
+        account="a",
+        label="dag/run/other",
+        claim="c",
+        requests=2,
+        claimed_at=START,
+        batch_id=batch_id,
+        tentative=True,
+    )
+    registry.enter(entry)
+    return replace(order, registry=registry)
+
+
+@pytest.mark.parametrize("certain", [True, False])
+async def test_what_a_dead_worker_bought_is_found_although_a_neighbour_guesses_it_is_its_own(
+    order, provider, clock, untagged, registry, certain
+):
+    """Buying it again would be worse than to wait, both, until its answers tell whose it is."""
+    found, _ = untagged
+    found.append(Found("batch-7", certain=certain))
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
+
+    assert (ticket.batch_id, ticket.tentative) == ("batch-7", not certain)
+    assert not provider.batches
+
+
+async def test_a_guess_that_is_older_than_the_turn_is_not_what_was_sent_in_it(
+    order, provider, clock, untagged, registry, tmp_path
+):
+    """So a create whose answer is lost, and which did not happen, is sent again at once."""
+    found, _ = untagged
+    order = a_guess(order, registry, "batch-7")
+    os.utime(tmp_path / "registry/open/tag-9.json", (0, 0))
+    found.append(Found("batch-7", certain=False))
+    provider.submit_faults = [Unavailable("cut")]
+
+    ticket = await submit_once(order, provider, clock)
+
+    assert (ticket.batch_id, ticket.tentative) == ("batch-0", False)
+
+
+async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
+    order, provider, clock, untagged, registry
+):
+    """A neighbour that looks for a claim of its own may see the new batch first."""
+    found, _ = untagged
+
+    async def look():
+        a_guess(order, registry, "batch-0")
+        found.append(Found("batch-0", certain=False))
+
+    provider.while_creating = [look]
+    provider.submit_faults = [(Unavailable("cut"), "after")]
+
+    ticket = await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert (ticket.batch_id, ticket.tentative) == ("batch-0", True)
+    assert len(provider.batches) == 1
