@@ -3,9 +3,9 @@
 Hypothesis writes the plots: the same ones in every run. For many new ones:
 `MONEY_EXAMPLES=20000 python -m pytest --timeout 0 tests/money/test_stateful.py`.
 
-Three things are left out, because no protocol over plain files and a create without a key can exclude them: a create that
-is on its way while another worker takes its claim over (whoever finds out cancels), a provider that shows a batch later
-than `GRACE`, and a zombie that still moves a finished plan aside when its successor has planned anew.
+Left out, because the ledger does not promise it: a create that is on its way while another worker takes its claim over
+(whoever finds out cancels), a provider that shows a batch later than `GRACE`, and a zombie from before a change of the
+requests, which may move aside what its successor has planned since.
 """
 
 from __future__ import annotations
