@@ -55,7 +55,6 @@ class Watch:
     clock: Clock = field(default_factory=Clock)
     jitter: Callable[[], float] = random.random
     _streak: int = field(default=0, init=False)
-    _last_error: str | None = field(default=None, init=False)
 
     async def until_event(self) -> Event:
         """Sleep and look until the stage is ready, has failed, or the deadline passes; the deadline itself gets a look."""
@@ -77,7 +76,7 @@ class Watch:
             return event("failed", str(error))
         except Exception as error:  # noqa: BLE001 — a stage of the user's may raise anything; the task must end, not hang
             return event("failed", f"{type(error).__name__} in check_completion of {self.suspension.stage!r}: {error}")
-        self._streak, self._last_error = 0, None
+        self._streak = 0
         return await self._answer(check)
 
     async def _answer(self, check: CompletionCheck[Any]) -> Event | timedelta:
@@ -112,7 +111,6 @@ class Watch:
             return event("timeout", text)
         if self._streak == 0:
             await self.ctx.log("WARN", f"{text} Looking again until {self.suspension.deadline.isoformat()}.")
-        self._last_error = text
         self._streak += 1
         return self._backoff(error)
 
