@@ -12,6 +12,8 @@ from world import TASK, World
 from airflow_batch_provider.exceptions import Denied, Unavailable
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.ledger.deployment import TaskIds
+from airflow_batch_provider.ledger.findings import Finding, counts
+from airflow_batch_provider.ledger.reconcile import Reconciler
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.providers import connect
 from airflow_batch_provider.stages import Suspended
@@ -124,6 +126,19 @@ async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
     (cancelled,) = await wire.reconcile(cancel_strays=True)
     assert (cancelled.action, cancelled.done) == ("cancel", True)
     assert wire.phases == ["cancelling"]
+
+
+@pytest.mark.parametrize("act", [False, True])
+async def test_accounts_are_looked_through_and_acted_on_when_told_to(wire, act):
+    """From the connections alone, as the command and the operator do."""
+    await wire.job(**wire.job_options).start()
+    wire.states[TASK] = "over"
+    reconciler = Reconciler(wire.deployment, wire.ask, wire.clock)
+
+    (finding,) = await reconciler.run([wire.provider.account], act=act)
+
+    assert (finding.action, finding.done) == ("cancel", act)
+    assert (wire.phases == ["cancelling"]) is act
 
 
 # the rest, on a provider in memory
@@ -373,3 +388,10 @@ def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
 
     assert task_of(entry("d/r/t/5", "d/r/t/5")) == TaskIds("d", "r", "t", 5)
     assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskIds("d", "a/b", "t", -1)
+
+
+def test_findings_are_counted_by_what_is_to_be_done():
+    """Those that did not occur are zero, so that a monitor finds every number."""
+    found = [Finding(action=action, provider="openai", tag="t", why="w") for action in ("cancel", "report", "cancel")]
+
+    assert counts(found) == {"keep": 0, "adopt": 0, "cancel": 2, "forget": 0, "report": 1}

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from upath import UPath
 
 from airflow_batch_provider.exceptions import Unavailable
-from airflow_batch_provider.ledger.registry import LEASE, Entry, Registry, account_digest
+from airflow_batch_provider.ledger.registry import LEASE, Entry, Registry, account_digest, distinct
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.storage import Directory
 
@@ -148,3 +148,14 @@ async def test_accounts_have_turns_of_their_own(registry, clock, other):
 def test_an_account_is_named_without_its_key():
     """The same name in every process and release: workers of two releases must not submit at once."""
     assert account_digest(ACCOUNT) == "9e22791ab54c60be"
+
+
+def test_connections_to_one_account_are_one_account():
+    """Its batches are looked through once."""
+    same = Account(provider="anthropic", api_key=SecretStr("sk-very-secret"), options={"a": 1})
+    other = Account(provider="anthropic", api_key=SecretStr("another"))
+
+    assert [account_digest(one) for one in distinct([ACCOUNT, other, same])] == [
+        account_digest(ACCOUNT),
+        account_digest(other),
+    ]
