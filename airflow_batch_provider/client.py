@@ -18,11 +18,12 @@ from upath import UPath
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
 from airflow_batch_provider.ledger.bought import AskedRow, Purchase, Purchases
+from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import absence, checked
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
 from airflow_batch_provider.ledger.records import Part, PlannedRow, Ticket, encoded, load
 from airflow_batch_provider.ledger.spending import Record, Spending, Stats
-from airflow_batch_provider.ledger.submit import Order, submit_once
+from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.models import BatchRow, BatchWord, Kind, Reply, Spec, Usage, Value, json_schema
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.providers import split_model

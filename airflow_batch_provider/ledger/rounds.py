@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
-from airflow_batch_provider.ledger.submit import GRACE, Order, submit_once
+from airflow_batch_provider.ledger.submit import GRACE, submit_once
 from airflow_batch_provider.ledger.waves import planned_rows, tickets, voids, wave_directory
 
 if TYPE_CHECKING:

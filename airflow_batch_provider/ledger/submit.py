@@ -3,37 +3,32 @@
 A claim without a ticket is reconciled before anything else: the provider is asked for the batch. Found: the ticket is
 written. Surely absent after a grace time: it is submitted. Undecidable: a person must look, and nothing is paid.
 
-Two workers may run the same task for a while (a zombie and its successor). The successor takes the claim over by
-writing its own name into it; whoever submits looks at the claim right before the create, and again right after: a batch
-that was created under a lost claim is cancelled at once.
+A batch that was created while another worker took the claim over is cancelled at once.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, Unresolved, UsageError
-from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
-from airflow_batch_provider.ledger.registry import Entry, account_digest
+from airflow_batch_provider.ledger.claims import Hold, Order
 from airflow_batch_provider.providers.base import Claim, Parcel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.registry import Registry
-    from airflow_batch_provider.models import Spec
-    from airflow_batch_provider.providers.base import BatchProvider, Found
-    from airflow_batch_provider.storage import Directory
+    from airflow_batch_provider.ledger.records import ClaimRecord, Ticket
+    from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # How long a batch may stay invisible after its create; none of the providers documents it, the lists were seen to lag
 # by seconds (batch APIs measured 2026-11-22).
@@ -46,44 +41,6 @@ _SENDS = 3
 _REFUSALS = (Rejected, Paused, UsageError)
 
 
-@dataclass(frozen=True)
-class Order:
-    """One batch that is to be bought.
-
-    Attributes:
-        directory: where the claim and the ticket are kept.
-        name: what their file names begin with.
-        tag: our name for the batch; used only when no earlier claim names another.
-        lines: the keys and wire lines under a tag, without newline.
-        attempt: try of the task, from 1.
-        voided: tags of earlier batches of this order, which failed as a whole.
-        owned: batch ids that belong to other orders of this task.
-        registry: what this deployment has at the providers; None where there is none (a script).
-    """
-
-    directory: Directory
-    name: str
-    tag: str
-    label: str
-    spec: Spec
-    requests: int
-    lines: Callable[[str], Iterator[tuple[str, bytes]]]
-    attempt: int = 1
-    voided: Container[str] = frozenset()
-    owned: Container[str] = frozenset()
-    registry: Registry | None = None
-
-    @property
-    def claim_name(self) -> str:
-        """File of the claim."""
-        return f"{self.name}.claim.json"
-
-    @property
-    def ticket_name(self) -> str:
-        """File of the ticket."""
-        return f"{self.name}.ticket.json"
-
-
 async def submit_once(order: Order, provider: BatchProvider, clock: Clock) -> Ticket:
     """The ticket of the batch: found on disk, found at the provider, or bought now.
 
@@ -92,66 +49,53 @@ async def submit_once(order: Order, provider: BatchProvider, clock: Clock) -> Ti
         Unavailable: the provider refuses for a passing reason and surely bought nothing; the claim is withdrawn.
         Rejected, Paused: the provider refuses; nothing was billed; the claim is withdrawn.
     """
-    return await _Submission(order, provider, clock).ticket()
+    return await _Submission(Hold(order, provider, clock)).ticket()
 
 
 class _Submission:
-    """One worker's try to get one order's ticket; `_owner` is its name in the claim."""
+    """One worker's try to get one order's ticket."""
 
-    def __init__(self, order: Order, provider: BatchProvider, clock: Clock) -> None:
-        self._order = order
-        self._provider = provider
-        self._clock = clock
-        self._owner = uuid4().hex
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+        self._order = hold.order
+        self._provider = hold.provider
+        self._clock = hold.clock
         self._sends = 0
 
     async def ticket(self) -> Ticket:
-        order = self._order
-        if ticket := self._ticket():
+        if ticket := self._hold.ticket():
             return ticket
-        claim = load(order.directory, order.claim_name, ClaimRecord)
+        claim = self._hold.claim()
         if claim is None:
             return await self._claim_and_send()
-        if claim.tag in order.voided:
-            return await self._take_over_and_send(self._claim(order.tag))
+        if claim.tag in self._order.voided:
+            return await self._take_over_and_send(self._hold.new_claim(self._order.tag))
         log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
 
+    # buying
+
     async def _claim_and_send(self) -> Ticket:
-        order = self._order
+        tag = self._order.tag
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-            parcel = self._pack(order.tag, Path(scratch, "batch.jsonl"))
-            claim = self._claim(order.tag)
-            if not order.directory.create(order.claim_name, claim.model_dump_json().encode()):
-                raise Unavailable(f"Another worker just claimed batch {order.tag!r}.", ambiguous=False)
+            parcel = self._pack(tag, Path(scratch, "batch.jsonl"))
+            claim = self._hold.new_claim(tag)
+            if not self._hold.take(claim):
+                raise Unavailable(f"Another worker just claimed batch {tag!r}.", ambiguous=False)
             return await self._in_turn(claim, parcel)
 
     async def _take_over_and_send(self, lost: ClaimRecord) -> Ticket:
         """Submit under the tag of a claim whose batch is not there, unless it appears at the last moment."""
-        order = self._order
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             parcel = self._pack(lost.tag, Path(scratch, "batch.jsonl"), resumed=True)
-            if lost.waits_for_turn and load(order.directory, order.claim_name, ClaimRecord) != lost:
+            if lost.waits_for_turn and self._hold.claim() != lost:
                 raise Unavailable(f"Another worker is submitting batch {lost.tag!r}.", ambiguous=False)
-            claim = lost.model_copy(update={"owner": self._owner, "attempt": order.attempt})
-            save(order.directory, order.claim_name, claim)
-            if lost.owner != self._owner:
-                self._give_back_turn(lost)
+            claim = self._hold.take_over(lost)
             # Its owner was alive, perhaps, and created a moment ago what no list shows yet.
-            if ticket := self._ticket() or (None if claim.waits_for_turn else await self._look(claim)):
+            if ticket := self._hold.ticket() or (None if claim.waits_for_turn else await self._look(claim)):
                 return ticket
             log.info("Batch %s is not at %s: submitting it.", claim.tag, self._provider.name)
             return await self._in_turn(claim, parcel)
-
-    def _claim(self, tag: str) -> ClaimRecord:
-        return ClaimRecord(
-            tag=tag,
-            requests=self._order.requests,
-            claimed_at=self._clock.now(),
-            attempt=self._order.attempt,
-            owner=self._owner,
-            waits_for_turn=self._order.registry is not None and not self._provider.keeps_tags,
-        )
 
     def _pack(self, tag: str, path: Path, *, resumed: bool = False) -> Parcel:
         first_key = ""
@@ -168,42 +112,18 @@ class _Submission:
             first_key=first_key,
             spec=self._order.spec,
             resumed=resumed,
-            fence=self._check_owner,
+            fence=self._hold.check,
         )
 
     async def _in_turn(self, claim: ClaimRecord, parcel: Parcel) -> Ticket:
         """Send; one worker of the deployment at a time where the provider keeps no tags, so that a lost reply is decidable."""
-        registry = self._order.registry
-        if registry is None:
-            return await self._send(claim, parcel)
-        registry.enter(self._entry(claim))
-        if self._provider.keeps_tags:
+        self._hold.enter(claim)
+        if not self._hold.takes_turns:
             return await self._send(claim, parcel)
         try:
-            await registry.take_turn(self._provider.account, self._owner, self._clock, PATIENCE)
-        except Unavailable:
-            self._withdraw(claim)
-            raise
-        try:
-            return await self._send(self._begin_turn(claim), parcel)
+            return await self._send(await self._hold.take_turn(claim, PATIENCE), parcel)
         finally:
-            self._give_back_turn(claim)
-
-    def _begin_turn(self, claim: ClaimRecord) -> ClaimRecord:
-        """Note that from now on the batch may be there; one from before the first turn is surely somebody else's."""
-        self._check_owner()
-        if not claim.waits_for_turn:
-            return claim
-        claim = claim.model_copy(update={"waits_for_turn": False, "claimed_at": self._clock.now()})
-        save(self._order.directory, self._order.claim_name, claim)
-        if self._order.registry is not None:
-            self._order.registry.enter(self._entry(claim))
-        return claim
-
-    def _give_back_turn(self, claim: ClaimRecord) -> None:
-        """Let others submit; also in the name of a killed worker, once it is known what became of its claim."""
-        if self._order.registry is not None:
-            self._order.registry.end_turn(self._provider.account, claim.owner)
+            self._hold.end_turn(claim)
 
     async def _send(self, claim: ClaimRecord, parcel: Parcel) -> Ticket:
         self._sends += 1
@@ -211,7 +131,10 @@ class _Submission:
         if batch_id is None:
             return await self._reconcile(claim)
         log.info("Submitted batch %s: %d requests, %d bytes.", batch_id, parcel.requests, parcel.bytes)
-        return await self._keep(claim, batch_id)
+        other = self._hold.ticket()
+        if other.batch_id != batch_id if other else not self._hold.is_ours():
+            await self._cancel_overtaken(claim, batch_id)
+        return self._hold.keep(claim, batch_id)
 
     async def _create(self, claim: ClaimRecord, parcel: Parcel) -> str | None:
         """The id of the new batch, None when no answer came; a refusal withdraws the claim."""
@@ -224,22 +147,27 @@ class _Submission:
                     log.warning("No answer to the submit of %s: %s Looking whether it happened.", claim.tag, error)
                     return None
                 if not await self._waited(error, give_up):
-                    self._withdraw(claim)
+                    self._hold.withdraw(claim)
                     raise
                 # What was uploaded is found again; an upload may be 200 MB.
                 parcel = replace(parcel, resumed=True)
             except _REFUSALS:
-                self._withdraw(claim)
+                self._hold.withdraw(claim)
                 raise
 
-    async def _waited(self, error: Unavailable, give_up: datetime) -> bool:
-        """Sleep as long as the provider asks; False when that is more than the patience that is left."""
-        wait = error.retry_after or 5.0
-        if self._clock.now() + timedelta(seconds=wait) > give_up:
-            return False
-        log.info("%s is not ready: %s Trying again in %.0f s.", self._provider.name, error, wait)
-        await self._clock.sleep(wait)
-        return True
+    async def _cancel_overtaken(self, claim: ClaimRecord, batch_id: str) -> None:
+        """Another worker took the claim over while this one created: two batches of the same rows must not run."""
+        what = f"Another worker took batch {claim.tag!r} over while this one created {batch_id!r}"
+        try:
+            await self._patiently(lambda: self._provider.cancel(batch_id))
+        except Unavailable as error:
+            raise Unresolved(
+                f"{what}, which could not be cancelled: {error} Cancel it in {self._provider.name}'s console; the other "
+                "worker goes on."
+            ) from error
+        raise Unresolved(f"{what}, which is cancelled. Nothing is to be done: the other one goes on.")
+
+    # looking
 
     async def _reconcile(self, claim: ClaimRecord) -> Ticket:
         """Find out what became of a claim, and go on from there."""
@@ -250,9 +178,9 @@ class _Submission:
         ticket = await self._look(claim)
         while ticket is None and self._clock.now() < until:
             await self._clock.sleep(10.0)
-            ticket = self._ticket() or await self._look(claim)
+            ticket = self._hold.ticket() or await self._look(claim)
         if ticket is not None:
-            self._give_back_turn(claim)
+            self._hold.end_turn(claim)
             return ticket
         if self._sends >= _SENDS:
             raise Unavailable(f"{self._provider.name} answered none of {_SENDS} submits of batch {claim.tag!r}.")
@@ -260,11 +188,12 @@ class _Submission:
 
     async def _look(self, claim: ClaimRecord) -> Ticket | None:
         """The ticket of a batch that is at the provider, None when there is none to see."""
-        found = await self._find(claim)
+        wanted = Claim(tag=claim.tag, claimed_at=claim.claimed_at, requests=claim.requests, key_prefix=f"{claim.tag}-")
+        found = await self._patiently(lambda: self._provider.find(wanted))
         certain = [batch for batch in found if batch.certain]
-        candidates = certain or self._free(found, claim)
+        candidates = certain or self._hold.free(found, claim.tag)
         if len(candidates) == 1:
-            return await self._keep(claim, candidates[0].batch_id, tentative=not certain, mine=False)
+            return self._hold.keep(claim, candidates[0].batch_id, tentative=not certain)
         if candidates:
             ids = ", ".join(batch.batch_id for batch in candidates)
             raise Unresolved(
@@ -285,82 +214,21 @@ class _Submission:
             f"absent {claim.tag} (before Airflow 3.2: python -m airflow_batch_provider batches …). Then clear the task."
         )
 
-    async def _find(self, claim: ClaimRecord) -> list[Found]:
-        """Look for the claim, waiting out passing faults for a while: a look costs nothing and may be repeated."""
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Repeat what costs nothing while the provider fails for a passing reason, until the patience is used up."""
         give_up = self._clock.now() + PATIENCE
-        wanted = Claim(tag=claim.tag, claimed_at=claim.claimed_at, requests=claim.requests, key_prefix=f"{claim.tag}-")
         while True:
             try:
-                return await self._provider.find(wanted)
+                return await ask()
             except Unavailable as error:
                 if not await self._waited(error, give_up):
                     raise
 
-    def _free(self, found: list[Found], claim: ClaimRecord) -> list[Found]:
-        """Those that are not another claim's already."""
-        registry = self._order.registry
-        left = [batch for batch in found if batch.batch_id not in self._order.owned]
-        if registry is None:
-            return left
-        free = [batch for batch in left if not registry.is_of_another(batch.batch_id, claim.tag)]
-        if free:
-            return free
-        # A neighbour may have taken for its own what is ours: then both wait until the answers tell.
-        account, owner = self._provider.account, self._owner
-        return [one for one in left if not registry.is_surely_of_another(one.batch_id, claim.tag, account, owner)]
-
-    async def _keep(self, claim: ClaimRecord, batch_id: str, *, tentative: bool = False, mine: bool = True) -> Ticket:
-        """Write the ticket; a batch that was created while another worker took the claim over is cancelled instead."""
-        order = self._order
-        if mine:
-            ticket = self._ticket()
-            if ticket.batch_id != batch_id if ticket else not self._owns():
-                await self._provider.cancel(batch_id)
-                raise Unresolved(
-                    f"Another worker took batch {claim.tag!r} over while this one created {batch_id!r}, which is "
-                    "cancelled. Nothing is to be done: the other one goes on."
-                )
-        ticket = Ticket(
-            batch_id=batch_id,
-            tag=claim.tag,
-            requests=claim.requests,
-            submitted_at=claim.claimed_at,
-            tentative=tentative,
-        )
-        save(order.directory, order.ticket_name, ticket)
-        if order.registry is not None:
-            order.registry.enter(self._entry(claim, batch_id, tentative=tentative))
-        return ticket
-
-    def _entry(self, claim: ClaimRecord, batch_id: str | None = None, *, tentative: bool = False) -> Entry:
-        return Entry(
-            tag=claim.tag,
-            provider=self._provider.name,
-            account=account_digest(self._provider.account),
-            label=self._order.label,
-            claim=self._order.directory.uri(self._order.claim_name),
-            requests=claim.requests,
-            claimed_at=claim.claimed_at,
-            batch_id=batch_id,
-            tentative=tentative,
-        )
-
-    def _ticket(self) -> Ticket | None:
-        return load(self._order.directory, self._order.ticket_name, Ticket)
-
-    def _owns(self) -> bool:
-        claim = load(self._order.directory, self._order.claim_name, ClaimRecord)
-        return claim is not None and claim.owner == self._owner
-
-    def _check_owner(self) -> None:
-        if not self._owns():
-            raise Unresolved(
-                f"Another worker took over what this one was about to submit ({self._order.directory}). Nothing is to "
-                "be done: the other one goes on."
-            )
-
-    def _withdraw(self, claim: ClaimRecord) -> None:
-        if self._owns():
-            self._order.directory.delete(self._order.claim_name)
-            if self._order.registry is not None:
-                self._order.registry.leave(claim.tag)
+    async def _waited(self, error: Unavailable, give_up: datetime) -> bool:
+        """Sleep as long as the provider asks; False when that is more than the patience that is left."""
+        wait = error.retry_after or 5.0
+        if self._clock.now() + timedelta(seconds=wait) > give_up:
+            return False
+        log.info("%s is not ready: %s Trying again in %.0f s.", self._provider.name, error, wait)
+        await self._clock.sleep(wait)
+        return True

@@ -652,6 +652,36 @@ async def test_a_zombie_that_is_overtaken_while_it_creates_cancels_what_it_creat
     assert (await successor.retry()).counts["succeeded"] == 3
 
 
+@pytest.mark.parametrize(
+    ("faults", "status", "message"),
+    [(3, "cancelled", "is cancelled"), (99, "processing", "Cancel it in openai's console")],
+)
+async def test_an_overtaken_batch_is_cancelled_as_soon_as_the_provider_lets_it(
+    job, provider, clock, faults, status, message
+):
+    """It would run beside the successor's; what does not pass in a minute is a person's, who is told the batch."""
+    zombie, successor = job(), job()
+    cancel = provider.cancel
+
+    async def overtake():
+        clock.advance(120)
+        await successor.start()
+        provider.cancel = unreachable
+
+    async def unreachable(batch_id):
+        nonlocal faults
+        faults -= 1
+        if faults >= 0:
+            raise Unavailable("busy", retry_after=10.0)
+        await cancel(batch_id)
+
+    provider.while_creating = [overtake]
+    with pytest.raises(Unresolved, match=message):
+        await zombie.start()
+
+    assert sorted(batch.status for batch in provider.batches.values()) == [status, "processing"]
+
+
 async def test_a_look_buys_nothing(job, provider):
     """The trigger may look as often as it likes, and with places free: only the worker submits."""
     provider.max_requests = 1

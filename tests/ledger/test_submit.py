@@ -13,9 +13,10 @@ from fakes import START
 from upath import UPath
 
 from airflow_batch_provider.exceptions import Rejected, Unavailable, Unresolved
+from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
 from airflow_batch_provider.ledger.registry import Entry, Registry
-from airflow_batch_provider.ledger.submit import Order, submit_once
+from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.providers.base import Claim, Found
 from airflow_batch_provider.storage import Directory
