@@ -69,7 +69,7 @@ class _Submission:
         if claim is None:
             return await self._claim_and_send()
         if claim.tag in self._order.voided:
-            return await self._take_over_and_send(self._hold.new_claim(self._order.tag))
+            return await self._take_over_and_send(self._hold.new_claim(self._order.tag), claim)
         log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
 
@@ -84,11 +84,15 @@ class _Submission:
                 raise Unavailable(f"Another worker just claimed batch {tag!r}.", ambiguous=False)
             return await self._in_turn(claim, parcel)
 
-    async def _take_over_and_send(self, lost: ClaimRecord) -> Ticket:
-        """Submit under the tag of a claim whose batch is not there, unless it appears at the last moment."""
+    async def _take_over_and_send(self, lost: ClaimRecord, on_disk: ClaimRecord | None = None) -> Ticket:
+        """Submit under the tag of a claim whose batch is not there, unless it appears at the last moment.
+
+        Args:
+            on_disk: the claim that this one replaces, where it is another.
+        """
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             parcel = self._pack(lost.tag, Path(scratch, "batch.jsonl"), resumed=True)
-            if lost.waits_for_turn and self._hold.claim() != lost:
+            if lost.waits_for_turn and self._hold.claim() != (on_disk or lost):
                 raise Unavailable(f"Another worker is submitting batch {lost.tag!r}.", ambiguous=False)
             claim = self._hold.take_over(lost)
             # Its owner was alive, perhaps, and created a moment ago what no list shows yet.

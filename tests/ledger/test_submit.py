@@ -452,6 +452,18 @@ async def test_a_refused_claim_leaves_the_deployment(order, provider, clock, reg
     assert not list(registry.entries())
 
 
+async def test_a_batch_that_failed_as_a_whole_is_bought_anew_also_where_workers_take_turns(
+    order, provider, clock, registry, untagged, parcels, directory
+):
+    """The claim on disk is of the failed one; the new one replaces it."""
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(replace(order, registry=registry, voided=["tag-0"]), provider, clock)
+
+    assert (ticket.tag, len(parcels)) == ("tag-1", 1)
+    assert load(directory, order.claim_name, ClaimRecord).tag == "tag-1"
+
+
 async def test_workers_submit_in_turn_where_no_tags_are_kept(order, provider, clock, registry, untagged):
     """The turn is held during the create and given back after it, whatever becomes of it."""
     there = []
