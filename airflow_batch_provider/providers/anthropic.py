@@ -181,6 +181,7 @@ class AnthropicProvider(BatchProvider):
         if archived := record.get("archived_at"):
             raise NotFound(f"The results of {batch_id} were archived at {archived!r}; Anthropic keeps them 29 days.")
         if record.get("processing_status") == "ended" and not record.get("results_url"):
+            reading.check_answers(None, self._status(record))
             return
         async with self._talking(f"Reading the results of {batch_id}"):
             async with aclosing(await self._download(batch_id)) as response:
@@ -209,7 +210,9 @@ class AnthropicProvider(BatchProvider):
     async def _retrieve(self, batch_id: str) -> dict[str, Any]:
         what = f"Looking at {wire.checked_id(batch_id)}"
         async with self._talking(what):
-            return reading.record(await self._client.messages.batches.retrieve(batch_id), what)
+            record = reading.record(await self._client.messages.batches.retrieve(batch_id), what)
+        reading.check_same(record.get("id"), batch_id, what)
+        return record
 
     async def _download(self, batch_id: str) -> httpx2.Response:
         """The open reply with the results; the SDK's own `results()` is quadratic in the length of a line."""

@@ -183,6 +183,7 @@ class OpenAIProvider(BatchProvider):
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the output file and the error file; either may be missing."""
         record = await self._retrieve(batch_id)
+        reading.check_answers(_file_ids(record, "output_file_id"), self._status(record))
         for file_id in _file_ids(record, "output_file_id", "error_file_id"):
             async with self._talking(f"Reading {file_id} of {batch_id}"):
                 async with self._client.files.with_streaming_response.content(file_id) as response:
@@ -224,7 +225,9 @@ class OpenAIProvider(BatchProvider):
     async def _retrieve(self, batch_id: str) -> dict[str, Any]:
         what = f"Looking at {wire.checked_id(batch_id)}"
         async with self._talking(what):
-            return reading.record(await self._client.batches.retrieve(batch_id), what)
+            record = reading.record(await self._client.batches.retrieve(batch_id), what)
+        reading.check_same(record.get("id"), batch_id, what)
+        return record
 
     async def _listed(self, pages: int, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
         """Batches of the project, newest first."""

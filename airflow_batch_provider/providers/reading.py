@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from airflow_batch_provider.exceptions import NotFound, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.providers.base import Limits
-from airflow_batch_provider.providers.wire import as_objects, checked_id
+from airflow_batch_provider.providers.wire import as_objects, checked_id, clip
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -64,6 +64,27 @@ def record(reply: object, what: str) -> dict[str, Any]:
     if not isinstance(reply, BaseModel):
         raise Unavailable(f"{what} got a {type(reply).__name__} where a JSON object belongs.", ambiguous=True)
     return reply.model_dump(mode="json", warnings=False)
+
+
+def check_same(told: object, asked: str, what: str) -> None:
+    """Make sure that a reply is about what was asked for, e.g. not the JSON of a proxy, which would show no results.
+
+    Raises:
+        Unavailable: it is not.
+    """
+    if told != asked:
+        raise Unavailable(f"{what} got an object that is not this batch: {clip(repr(told), 80)}.", ambiguous=True)
+
+
+def check_answers(there: object, status: BatchStatus) -> None:
+    """Make sure that a completed batch with answers says where they are: else its rows would count as missing.
+
+    Raises:
+        Unavailable: it does not.
+    """
+    answers = status.counts.succeeded if status.counts else 0
+    if not there and answers and status.status == "completed":
+        raise Unavailable(f"Batch {status.batch_id} has {answers} answers, but does not say where they are yet.")
 
 
 def bought_id(batch_id: object, tag: str) -> str:

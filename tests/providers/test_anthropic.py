@@ -337,6 +337,21 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
     assert [found.certain for found in await provider(answer).find(claim)] == [False]
 
 
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (batch(request_counts={"succeeded": 2}), "has 2 answers"),
+        (batch(id="msgbatch_2"), "'msgbatch_2'"),
+        ({"busy": True}, "None"),
+    ],
+)
+async def test_answers_whose_place_is_not_told_are_waited_for(record, message):
+    """Without results all rows would count as missing, and would be bought again."""
+    adapter = provider(lambda _: httpx2.Response(200, json=record))
+    with pytest.raises(Unavailable, match=message):
+        _ = [reply async for reply in adapter.results("msgbatch_1", "generate")]
+
+
 async def test_archived_results_say_when_they_went():
     """Anthropic keeps them 29 days."""
     archived = batch(archived_at="2026-12-20T00:00:00Z")

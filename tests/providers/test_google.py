@@ -438,6 +438,27 @@ async def results(handler, **fields) -> list:
 LINE = b'{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}}\n'
 
 
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (operation(batchStats={"requestCount": "3", "successfulRequestCount": "2"}), "has 2 answers"),
+        (operation("batches/b2"), "not this batch"),
+        ({"busy": True}, "not this batch"),
+    ],
+)
+async def test_answers_whose_place_is_not_told_are_waited_for(record, message):
+    """Without a file all rows would count as missing, and would be bought again."""
+    with pytest.raises(Unavailable, match=message):
+        await results(lambda _: httpx2.Response(200, json=record))
+
+
+async def test_an_expired_job_keeps_no_answers():
+    """Gemini drops them: nobody waits."""
+    stats = {"requestCount": "3", "successfulRequestCount": "2"}
+    record = operation(state="BATCH_STATE_EXPIRED", batchStats=stats)
+    assert await results(lambda _: httpx2.Response(200, json=record)) == []
+
+
 @pytest.mark.parametrize("place", ["metadata", "response"])
 async def test_the_file_of_results_is_named_in_two_places(place):
     """Either may be the only one."""

@@ -364,8 +364,21 @@ async def test_fifty_thousand_faults_are_told_in_one_bounded_text():
 @pytest.mark.parametrize("absent", [None, ""])
 async def test_an_absent_file_may_be_null_or_empty(absent):
     """Both mean that there is none."""
-    adapter = provider(lambda _: httpx2.Response(200, json=batch(output_file_id=absent, error_file_id=absent)))
+    record = batch(
+        output_file_id=absent, error_file_id=absent, request_counts={"total": 3, "completed": 0, "failed": 3}
+    )
+    adapter = provider(lambda _: httpx2.Response(200, json=record))
     assert [reply async for reply in adapter.results("batch_1", "generate")] == []
+
+
+@pytest.mark.parametrize(
+    ("record", "message"), [(batch(), "has 2 answers"), ({"id": "batch_2"}, "'batch_2'"), ({"busy": True}, "None")]
+)
+async def test_answers_whose_place_is_not_told_are_waited_for(record, message):
+    """Without a file all rows would count as missing, and would be bought again."""
+    adapter = provider(lambda _: httpx2.Response(200, json=record))
+    with pytest.raises(Unavailable, match=message):
+        _ = [reply async for reply in adapter.results("batch_1", "generate")]
 
 
 async def test_a_hostile_file_id_is_sent_nowhere():
