@@ -68,11 +68,14 @@ def test_a_lost_trigger_of_a_running_batch_is_replaced_a_few_times(tmp_path, con
     monkeypatch.setattr("edge_stages.SOON", _patient())
     monkeypatch.setattr(Obedient, "check_completion", _not_yet)
     operator = suspended(tmp_path, context, "resume")
+    first = operator._leg(context).files.suspension()
     for _ in range(3):
         with pytest.raises(TaskDeferred) as deferred:
             operator.resume_execution("__fail__", dict(CRASHED), context)
-    assert deferred.value.trigger.suspension.lost == 3
-    with pytest.raises(AirflowException, match=r"lost 4 times.*The batch runs on") as caught:
+    again = deferred.value.trigger.suspension
+    assert (again.lost, again.state, again.token) == (3, first.state, first.token)
+    assert again.suspended_at > first.suspended_at  # the next look comes an interval later, not at once
+    with pytest.raises(AirflowException, match=r"lost 4 times.*The batch runs on.*then clear the task") as caught:
         operator.resume_execution("__fail__", dict(CRASHED), context)
     assert not isinstance(caught.value, AirflowFailException)
 

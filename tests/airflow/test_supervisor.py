@@ -6,9 +6,9 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.api.datamodels._generated import TaskInstanceState
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
-from airflow.utils.state import TaskInstanceState
 
 from airflow_batch_provider.stages import TaskKey
 from airflow_batch_provider.triggers import supervisor
@@ -73,10 +73,12 @@ async def test_an_answer_of_another_kind_tells_no_state(comms):
     assert await supervisor.task_state(task()) is None
 
 
-@pytest.mark.parametrize("without", [None, SimpleNamespace(send=print)])
+@pytest.mark.parametrize("without", ["nothing", None, SimpleNamespace(send=print)])
 async def test_where_airflow_has_no_asynchronous_way_it_is_not_asked(monkeypatch, without):
     """In `dag.test`, and outside of Airflow."""
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", without, raising=False)
+    if without == "nothing":
+        monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS")
 
     assert await supervisor.task_state(task()) is None
     await supervisor.publish_progress(task(), {"n": 1})

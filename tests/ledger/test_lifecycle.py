@@ -161,7 +161,7 @@ async def test_too_few_good_rows_fail_and_the_next_attempt_buys_only_the_rest(jo
     provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n < 2 else ok
     task = job(min_success_ratio=0.9)
 
-    with pytest.raises(RowsFailed, match="Only 2 of 3") as caught:
+    with pytest.raises(RowsFailed, match=r"Only 2 of 3 .* less than min_success_ratio=0\.9 asks for") as caught:
         await task.run()
     manifest = await task.retry()
 
@@ -244,10 +244,26 @@ async def test_other_requests_are_refused_while_a_batch_is_open(job, provider):
     await task.start()
     task.requests = ["b"]
 
-    with pytest.raises(UsageError, match="still open"):
+    with pytest.raises(UsageError, match=r"still open\. Restore the requests .* or delete that directory to pay"):
         await task.retry()
 
     assert len(provider.batches) == 1
+
+
+async def test_other_requests_are_refused_while_any_batch_of_several_is_open(job, provider):
+    """Also when the first ones have landed."""
+    provider.max_requests = 1
+    task = job(["a", "b"])
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+    await task.resume(suspended)
+    assert "00000.rows.jsonl" in task.directory.names("waves/0")
+    task.requests = ["c"]
+
+    with pytest.raises(UsageError, match="-0-00001' of them is still open"):
+        await task.retry()
+
+    assert len(provider.batches) == 2
 
 
 async def test_no_answer_to_a_submit_that_happened_buys_nothing_more(job, provider):
@@ -346,12 +362,28 @@ async def test_the_deadline_cancels_lands_and_leaves_the_rest_to_the_next_attemp
     suspended = await task.start()
     provider.batches["batch-0"].status = "completed"
 
-    with pytest.raises(Overdue, match="1 of 2 rows have an answer"):
+    with pytest.raises(Overdue, match=r"1 of 2 rows have an answer, in .*; a retry buys only the rest\.$"):
         await task.overdue(suspended)
     manifest = await task.retry()
 
     assert manifest.counts["succeeded"] == 2
     assert provider.bought == {"a": 1, "b": 2}
+
+
+async def test_a_provider_that_does_not_settle_is_told_with_the_deadline(job, provider):
+    """After a quarter of an hour; the next attempt lands what is left."""
+    task = job(["a"])
+    suspended = await task.start()
+    before = task.clock.now()
+
+    async def deaf(_batch_id):
+        pass
+
+    provider.cancel, provider.looks_until_done = deaf, 1000
+    with pytest.raises(Overdue, match="did not settle within 0:15:00; the next attempt lands the rest"):
+        await task.overdue(suspended)
+
+    assert (task.clock.now() - before).total_seconds() == 900
 
 
 async def test_the_deadline_may_salvage(job, provider):
@@ -473,6 +505,7 @@ async def test_a_dry_run_buys_nothing_and_says_what_it_would_cost(job, provider)
 
     assert manifest.dry_run
     assert manifest.cost.usd > 0
+    assert (manifest.results, manifest.format, manifest.waves, manifest.batches) == ("", "jsonl", 0, ())
     assert not provider.batches
     assert "plan.json" not in task.directory.names()
 

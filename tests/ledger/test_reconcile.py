@@ -121,7 +121,8 @@ async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
     if not wire.provider.keeps_tags:
         assert told == []
         return
-    assert [(one.action, one.tag, one.done) for one in told] == [("report", tag, False)]
+    assert [(one.action, one.tag, one.label, one.done) for one in told] == [("report", tag, None, False)]
+    assert "the registry does not have it" in told[0].why
     assert not (await wire.provider.status(told[0].batch_id)).ended
     (cancelled,) = await wire.reconcile(cancel_strays=True)
     assert (cancelled.action, cancelled.done) == ("cancel", True)
@@ -249,6 +250,35 @@ async def test_a_claim_that_no_batch_belongs_to_is_forgotten_when_it_is_old(worl
     assert (finding.action, finding.tag, world.tags) == ("forget", tag, [])
 
 
+async def test_a_batch_that_is_adopted_is_noted_for_all(world):
+    """A neighbour does not take it for its own."""
+    await world.job().start()
+    (entry,) = world.deployment.registry.entries()
+    world.deployment.registry.enter(entry.model_copy(update={"batch_id": None}))
+    ticket = world.job().root.joinpath("waves/0/00000.ticket.json")
+    ticket.unlink()
+    world.states[TASK] = "over"
+
+    (finding,) = await world.reconcile(grace=timedelta(hours=1))
+
+    assert (finding.action, finding.done, ticket.exists()) == ("adopt", True, True)
+    assert list(world.deployment.registry.entries()) == [entry]
+
+
+async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_ticket(world):
+    """Else a clear of its task would land what was cancelled instead of buying its rows."""
+    await world.job().start()
+    world.job().root.joinpath("waves/0/00000.claim.json").unlink()
+    ticket = world.job().root.joinpath("waves/0/00000.ticket.json")
+    ticket.unlink()
+    world.states[TASK] = "over"
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.done, ticket.exists()) == ("cancel", True, False)
+    assert world.provider.batches["batch-0"].status == "cancelled"
+
+
 async def test_two_batches_under_one_tag_are_for_a_person(world):
     """The message names both and the command."""
     await world.job().start()
@@ -275,6 +305,7 @@ async def test_a_second_batch_under_a_tag_with_a_ticket_is_a_stray(world):
 
     assert (kept.action, kept.batch_id) == ("keep", "batch-0")
     assert (stray.action, stray.batch_id, stray.why) == ("report", "batch-x", "It is a second batch under this tag.")
+    assert (stray.label, stray.status, stray.tag) == ("dag/run/task", "processing", kept.tag)
 
 
 async def test_what_airflow_does_not_tell_is_reported(world):
@@ -328,6 +359,7 @@ async def test_an_account_that_does_not_answer_hides_no_other_finding(world, err
     entry, account = await world.reconcile()
 
     assert (entry.action, entry.label, entry.why) == ("report", "dag/run/task", str(error))
+    assert (entry.provider, entry.batch_id) == ("openai", "batch-0")
     assert account.why == f"Its batches cannot be listed: {error}"
 
 
