@@ -162,7 +162,7 @@ def parse(schema: type[BaseModel] | None, value: Any, what: str) -> Any:
 
 def describe(error: ValidationError) -> str:
     """Where and why, without the input itself, which may be a prompt."""
-    found = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors(include_input=False)[:5]]
+    found = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors()[:5]]
     return "; ".join(found)
 
 

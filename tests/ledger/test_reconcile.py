@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from fakes import FakeProvider
 from pydantic import SecretStr
 from upath import UPath
 from world import TASK, World
@@ -265,18 +267,117 @@ async def test_a_batch_that_is_adopted_is_noted_for_all(world):
     assert list(world.deployment.registry.entries()) == [entry]
 
 
-async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_ticket(world):
-    """Else a clear of its task would land what was cancelled instead of buying its rows."""
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_ticket(world, noted, listed):
+    """It is known by its note or by its tag; a ticket would let a clear land what was cancelled."""
     await world.job().start()
     world.job().root.joinpath("waves/0/00000.claim.json").unlink()
     ticket = world.job().root.joinpath("waves/0/00000.ticket.json")
     ticket.unlink()
     world.states[TASK] = "over"
+    if not noted:
+        (entry,) = world.deployment.registry.entries()
+        world.deployment.registry.enter(entry.model_copy(update={"batch_id": None}))
+    if not listed:
+        lists_no_tags(world.provider)
 
     (finding,) = await world.reconcile()
 
-    assert (finding.action, finding.done, ticket.exists()) == ("cancel", True, False)
-    assert world.provider.batches["batch-0"].status == "cancelled"
+    known = noted or listed
+    assert (finding.action, finding.done, ticket.exists()) == ("cancel" if known else "keep", known, False)
+    assert world.provider.batches["batch-0"].status == ("cancelled" if known else "processing")
+
+
+def lists_no_tags(provider):
+    """As Anthropic: only a look for a claim finds its batch."""
+
+    async def tagged(_since):
+        for status in ():
+            yield status
+
+    provider.tagged = tagged
+
+
+async def test_a_batch_that_no_list_names_is_found_by_its_keys(world):
+    """As at Anthropic, once it has ended."""
+    await world.job().start()
+    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    lists_no_tags(world.provider)
+    world.states[TASK] = "gone"
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.done, finding.batch_id) == ("cancel", True, "batch-0")
+
+
+async def test_another_account_of_the_same_provider_says_nothing_about_a_batch(world):
+    """Else what it does not show would be forgotten, and would run for nobody."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    world.clock.advance(3600)
+    other = FakeProvider(world.clock)
+    other.account = Account(provider="openai", api_key=SecretStr("another"))
+
+    (finding,) = await world.look([other])
+
+    assert (finding.action, finding.why.partition(":")[0]) == (
+        "report",
+        "None of the given connections reaches its account",
+    )
+
+
+async def test_a_batch_is_cancelled_at_its_own_account(world):
+    """Another one of the same provider, whose key was refused, does not hinder it."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    findings = await world.look()
+    other = FakeProvider(world.clock, status_faults=[Denied("no")] * 9)
+    other.account = Account(provider="openai", api_key=SecretStr("another"))
+
+    (finding,) = await world._reconciler({}).act(findings, [other, world.provider])
+
+    assert (finding.action, finding.done) == ("cancel", True)
+    assert len(other.status_faults) == 9
+
+
+async def test_a_batch_that_is_gone_when_it_is_to_be_cancelled_is_reported(world):
+    """A person may look where it went."""
+    await world.job().start()
+    world.states[TASK] = "over"
+    findings = await world.look()
+    world.provider.batches.clear()
+
+    (finding,) = await world._reconciler({}).act(findings, [world.provider])
+
+    assert (finding.action, finding.done) == ("report", False)
+    assert finding.why.endswith("It was not found to cancel.")
+
+
+async def test_a_ticket_for_a_batch_of_another_tag_is_for_a_person(world):
+    """Nothing is cancelled that is not surely ours."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches["batch-0"].tag = "theirs"
+    world.states[TASK] = "over"
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.why) == ("report", f"Batch 'batch-0' carries the tag 'theirs', not '{tag}'.")
+    assert world.provider.batches["batch-0"].status == "processing"
+
+
+async def test_of_two_batches_under_a_tag_the_ticket_names_ours(world):
+    """The other one is reported."""
+    await world.job().start()
+    world.provider.batches["batch-x"] = replace(world.provider.batches["batch-0"])
+    world.states[TASK] = "over"
+
+    ours, stray = await world.reconcile()
+
+    assert (ours.action, ours.batch_id, ours.done) == ("cancel", "batch-0", True)
+    assert (stray.action, stray.batch_id) == ("report", "batch-x")
+    assert world.provider.batches["batch-x"].status == "processing"
 
 
 async def test_two_batches_under_one_tag_are_for_a_person(world):
