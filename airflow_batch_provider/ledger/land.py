@@ -8,17 +8,19 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from airflow_batch_provider.exceptions import NotFound, Unresolved
+from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.records import PlannedRow, encoded
 from airflow_batch_provider.models import BatchRow, Reply, RowError
 from airflow_batch_provider.schemas import Misfit, answer_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from airflow_batch_provider.ledger.records import Part, Ticket
     from airflow_batch_provider.models import BatchStatus, Spec
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOWHERE = -1
+
+# The answers of a batch may appear after its end; later, none will come.
+LATE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class ForeignBatch(Exception):
     """The results carry none of our keys: a tentatively adopted batch was somebody else's."""
 
 
-async def land(landing: Landing, provider: BatchProvider, status: BatchStatus) -> Counter[str]:
+async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, now: datetime) -> Counter[str]:
     """Write one row per request of the batch; returns row status → number of rows.
 
     Good answers win over others for the same key, later ones over earlier ones; duplicates and keys that were never
@@ -64,7 +69,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus) -
 
     Raises:
         ForeignBatch: the ticket is tentative and no key of the results is ours.
-        Unavailable: the results broke off; nothing was written, landing starts again.
+        Unavailable: the results broke off, or are not there yet; nothing was written, landing starts again.
         Unresolved: the provider has removed the results.
     """
     with tempfile.TemporaryFile(prefix="batch-") as spool:
@@ -79,6 +84,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus) -
                 f"{landing.directory.uri(landing.part.name)}.ticket.json and .claim.json."
             ) from error
         replies.check_ours()
+        replies.check_there(status, now)
         if landing.directory.exists(landing.rows_name):
             log.warning("Another worker has just landed batch %s: its rows stay.", landing.ticket.batch_id)
             return Counter()
@@ -133,6 +139,13 @@ class _Replies:
                 self.duplicates,
                 self.strangers,
             )
+
+    def check_there(self, status: BatchStatus, now: datetime) -> None:
+        """Wait a while for the results of a batch that has answers and sends none: its rows would count as missing."""
+        answers = status.counts.succeeded if status.counts else 0
+        silent = self.strangers == 0 and all(offset == _NOWHERE for offset in self._offsets)
+        if silent and answers and status.status == "completed" and status.ended_at and now - status.ended_at < LATE:
+            raise Unavailable(f"Batch {status.batch_id} has {answers} answers, but does not send them yet.")
 
     def at(self, place: int) -> Reply | None:
         """The reply to the request at this place, None if there is none."""

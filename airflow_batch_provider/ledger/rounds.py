@@ -181,7 +181,7 @@ class Round:
             self._directory, self._wave.number, part, ticket, self._plan.spec, work.policy.retry_truncated
         )
         try:
-            counts = await land(landing, work.provider, status)
+            counts = await land(landing, work.provider, status, work.clock.now())
         except ForeignBatch:
             log.warning("Batch %s is not ours after all: looking for %s again.", ticket.batch_id, ticket.tag)
             self._directory.delete(f"{part.name}.ticket.json")  # the claim stays: ours may have become visible since

@@ -183,7 +183,6 @@ class OpenAIProvider(BatchProvider):
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the output file and the error file; either may be missing."""
         record = await self._retrieve(batch_id)
-        reading.check_answers(_file_ids(record, "output_file_id"), self._status(record))
         for file_id in _file_ids(record, "output_file_id", "error_file_id"):
             async with self._talking(f"Reading {file_id} of {batch_id}"):
                 async with self._client.files.with_streaming_response.content(file_id) as response:

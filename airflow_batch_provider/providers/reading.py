@@ -76,17 +76,6 @@ def check_same(told: object, asked: str, what: str) -> None:
         raise Unavailable(f"{what} got an object that is not this batch: {clip(repr(told), 80)}.", ambiguous=True)
 
 
-def check_answers(there: object, status: BatchStatus) -> None:
-    """Make sure that a completed batch with answers says where they are: else its rows would count as missing.
-
-    Raises:
-        Unavailable: it does not.
-    """
-    answers = status.counts.succeeded if status.counts else 0
-    if not there and answers and status.status == "completed":
-        raise Unavailable(f"Batch {status.batch_id} has {answers} answers, but does not say where they are yet.")
-
-
 def bought_id(batch_id: object, tag: str) -> str:
     """The id of a batch just created.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from upath import UPath
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import Part, PlannedRow, Ticket, encoded
-from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RowError, Spec, Usage
+from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
 from airflow_batch_provider.storage import Directory
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -49,7 +50,7 @@ class Batch:
         ticket = Ticket(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
         spec = Spec(model="m", output_schema=schema)
         landing = Landing(self.directory, 1, part, ticket, spec, retry_truncated)
-        return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more))
+        return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more), START)
 
     @property
     def rows(self):
@@ -197,6 +198,30 @@ async def test_a_batch_that_is_surely_ours_stays_ours_whatever_it_sends(batch):
     batch.replies = [Reply(key="x-1", status="succeeded")]
 
     assert await batch.land() == {"missing": 3}
+
+
+async def test_answers_that_are_told_and_not_sent_are_waited_for(batch):
+    """Ten minutes from the batch's end; to take its rows for missing at once would be to buy them again."""
+    told = {"counts": RequestCounts(total=3, succeeded=2, failed=1)}
+
+    with pytest.raises(Unavailable, match="has 2 answers"):
+        await batch.land(ended_at=START - timedelta(minutes=9), **told)
+    assert not batch.directory.exists("00004.rows.jsonl")
+
+    assert await batch.land(ended_at=START - timedelta(minutes=10), **told) == {"missing": 3}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"counts": RequestCounts(total=3, succeeded=0, failed=3), "ended_at": START},
+        {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": None},
+        {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START, "status": "expired"},
+    ],
+)
+async def test_silence_is_final_where_no_answer_is_to_come(batch, told):
+    """No row has one, nobody knows how long to wait, or the provider drops them."""
+    assert (await batch.land(**told)).total() == 3
 
 
 async def test_rows_that_have_landed_stay(batch):

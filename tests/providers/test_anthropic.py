@@ -340,13 +340,12 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (batch(request_counts={"succeeded": 2}), "has 2 answers"),
         (batch(id="msgbatch_2"), "'msgbatch_2'"),
         ({"busy": True}, "None"),
     ],
 )
-async def test_answers_whose_place_is_not_told_are_waited_for(record, message):
-    """Without results all rows would count as missing, and would be bought again."""
+async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+    """Its rows would count as missing, and would be bought again."""
     adapter = provider(lambda _: httpx2.Response(200, json=record))
     with pytest.raises(Unavailable, match=message):
         _ = [reply async for reply in adapter.results("msgbatch_1", "generate")]

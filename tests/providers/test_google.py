@@ -441,13 +441,12 @@ LINE = b'{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"x"}]
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (operation(batchStats={"requestCount": "3", "successfulRequestCount": "2"}), "has 2 answers"),
         (operation("batches/b2"), "not this batch"),
         ({"busy": True}, "not this batch"),
     ],
 )
-async def test_answers_whose_place_is_not_told_are_waited_for(record, message):
-    """Without a file all rows would count as missing, and would be bought again."""
+async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+    """Its rows would count as missing, and would be bought again."""
     with pytest.raises(Unavailable, match=message):
         await results(lambda _: httpx2.Response(200, json=record))
 

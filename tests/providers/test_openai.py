@@ -371,11 +371,9 @@ async def test_an_absent_file_may_be_null_or_empty(absent):
     assert [reply async for reply in adapter.results("batch_1", "generate")] == []
 
 
-@pytest.mark.parametrize(
-    ("record", "message"), [(batch(), "has 2 answers"), ({"id": "batch_2"}, "'batch_2'"), ({"busy": True}, "None")]
-)
-async def test_answers_whose_place_is_not_told_are_waited_for(record, message):
-    """Without a file all rows would count as missing, and would be bought again."""
+@pytest.mark.parametrize(("record", "message"), [({"id": "batch_2"}, "'batch_2'"), ({"busy": True}, "None")])
+async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+    """Its rows would count as missing, and would be bought again."""
     adapter = provider(lambda _: httpx2.Response(200, json=record))
     with pytest.raises(Unavailable, match=message):
         _ = [reply async for reply in adapter.results("batch_1", "generate")]
