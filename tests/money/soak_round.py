@@ -216,17 +216,18 @@ class _Diary(logging.Handler):
 def _diary(loop, lines):
     loggers = [logging.getLogger(name) for name in ("airflow_batch_provider", "soak", "task")]
     handler = _Diary(loop, lines)
+    silent = logging.getLogger("asyncio")
+    levels = {logger: logger.level for logger in (*loggers, silent)}
+    silent.setLevel(logging.CRITICAL)  # who was killed leaves its tasks behind
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-    silent = logging.getLogger("asyncio")
-    level = silent.level
-    silent.setLevel(logging.CRITICAL)  # who was killed leaves its tasks behind
     try:
         yield
     finally:
-        silent.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
         for logger in loggers:
             logger.removeHandler(handler)
             logger.propagate = True
