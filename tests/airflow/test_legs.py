@@ -102,6 +102,79 @@ def test_a_deferral_outlasts_the_deadline(tmp_path, context):
     assert context["ti"].pushed["batch_ids"] == ["batch-1"]
 
 
+READY = {"status": "ready", "error": None}
+
+
+def stage_operator(tmp_path, **more):
+    return AsyncBatchStageOperator(task_id="stage", stage=Obedient, storage_path=tmp_path.as_uri(), **more)
+
+
+def test_a_task_walks_from_leg_to_leg_until_its_stage_returns(tmp_path, context):
+    """Each wait ends one leg; an event without words is as good as `ready`, which is all that `dag.test` hands over."""
+    operator = suspended(tmp_path, context, "twice")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute_complete(context, READY)
+
+    assert deferred.value.trigger.suspension.state.batch_id == "batch-2"
+    assert context["ti"].pushed == {"batch_ids": ["batch-2"], "batch_metrics": {"rows": 3.0}}
+    assert operator.execute_complete(context, None) == {"said": "done", "legs": 3, "heard": None}
+
+
+def test_a_task_that_is_not_deferrable_waits_on_its_worker(tmp_path, context):
+    """The same legs, one after the other."""
+    operator = stage_operator(tmp_path, deferrable=False)
+
+    assert operator._begin(context, {"mode": "resume"}, None)["legs"] == 2
+
+
+def test_what_the_trigger_says_is_what_happens(tmp_path, context):
+    """A failed check is final, a deadline is the stage's to decide about."""
+    failed = suspended(tmp_path / "failed", context, "resume")
+    with pytest.raises(AirflowFailException, match=r"^All batch requests failed$"):
+        failed.execute_complete(context, {"status": "failed", "error": "All batch requests failed"})
+    late = suspended(tmp_path / "late", context, "resume")
+    with pytest.raises(AirflowException, match="Nothing came in time") as caught:
+        late.execute_complete(context, {"status": "timeout", "error": None})
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("map_index", [None, -1, 0, 2])
+def test_a_task_has_a_place_of_its_own(tmp_path, context, map_index):
+    """Airflow says `None` or -1 of a task that is not mapped; the first index is 0."""
+    context["ti"].map_index = map_index
+    context["ti"].try_number = 4
+    operator = suspended(tmp_path, context, "resume")
+
+    place = operator._leg(context).place
+    key = place.task
+    assert (key.dag_id, key.run_id, key.task_id, key.try_number) == ("dag", "run", "stage", 4)
+    assert key.map_index == (-1 if map_index is None else map_index)
+    assert (place.stage, place.storage, place.conn_id) == ("edge_stages.Obedient", tmp_path.as_uri(), None)
+    mapped = "" if key.map_index < 0 else f"/{map_index}"
+    assert (tmp_path / f"dag/run/stage{mapped}/suspended.json").exists()
+
+
+def test_where_no_storage_is_named_airflow_s_setting_says_where(tmp_path, context, monkeypatch):
+    """The same for all tasks of a deployment."""
+    monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__STORAGE_PATH", (tmp_path / "set").as_uri())
+    operator = AsyncBatchStageOperator(task_id="stage", stage=Obedient, conn_id="mine")
+
+    place = operator._leg(context).place
+
+    assert (place.storage, place.conn_id) == ((tmp_path / "set").as_uri(), "mine")
+
+
+def test_a_lost_trigger_of_a_task_that_waits_on_its_worker_is_an_error(tmp_path, context, monkeypatch):
+    """There is none to replace."""
+    monkeypatch.setattr("edge_stages.SOON", _patient())
+    monkeypatch.setattr(Obedient, "check_completion", _not_yet)
+    operator = suspended(tmp_path, context, "resume")
+    operator.deferrable = False
+
+    with pytest.raises(AirflowException, match=r"lost 1 times \(.*\)\. The batch runs on"):
+        operator.resume_execution("__fail__", dict(CRASHED), context)
+
+
 def test_stage_storage_that_is_gone_is_told(tmp_path, context):
     """Not a traceback of some missing file."""
     operator = AsyncBatchStageOperator(task_id="stage", stage=Obedient, storage_path=tmp_path.as_uri())
