@@ -499,13 +499,13 @@ async def test_a_budget_is_checked_before_anything_is_paid(job, provider):
 
 async def test_a_dry_run_buys_nothing_and_says_what_it_would_cost(job, provider):
     """Estimate in the manifest; a real run afterwards starts afresh."""
-    task = job(model="openai:gpt-5-mini", dry_run=True)
+    task = job(model="openai:gpt-5-mini", dry_run=True, result_format="parquet")
 
     manifest = await task.run()
 
     assert manifest.dry_run
     assert manifest.cost.usd > 0
-    assert (manifest.results, manifest.format, manifest.waves, manifest.batches) == ("", "jsonl", 0, ())
+    assert (manifest.results, manifest.format, manifest.waves, manifest.batches) == ("", "parquet", 0, ())
     assert not provider.batches
     assert "plan.json" not in task.directory.names()
 
