@@ -26,6 +26,7 @@ from airflow_batch_provider.operators import AsyncBatchStageOperator
 from airflow_batch_provider.operators.errors import as_airflow_errors
 from airflow_batch_provider.operators.loop import run
 from airflow_batch_provider.operators.outputs import from_xcom, to_xcom
+from airflow_batch_provider.stages import Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
 
 CRASHED = {"error": "Trigger failure", "traceback": ["Traceback", "ImportError: stage"]}
@@ -118,6 +119,51 @@ def test_a_task_walks_from_leg_to_leg_until_its_stage_returns(tmp_path, context)
     assert deferred.value.trigger.suspension.state.batch_id == "batch-2"
     assert context["ti"].pushed == {"batch_ids": ["batch-2"], "batch_metrics": {"rows": 3.0}}
     assert operator.execute_complete(context, None) == {"said": "done", "legs": 3, "heard": None}
+
+
+def test_airflow_resumes_a_task_as_any_other(tmp_path, context):
+    """With the event of its trigger."""
+    operator = suspended(tmp_path, context, "resume")
+
+    assert operator.resume_execution("execute_complete", {"event": READY}, context)["legs"] == 2
+
+
+def test_the_first_leg_hears_what_is_given(tmp_path, context):
+    """And its answer is the task's when it needs no wait."""
+    assert stage_operator(tmp_path)._begin(context, {"mode": "at_once"}, "a word")["heard"] == "a word"
+
+
+def test_a_resumed_leg_hears_the_input_again(tmp_path, context):
+    """It lies in no trigger and no event."""
+    operator = stage_operator(tmp_path, config={"mode": "resume"}, input="a word")
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+
+    assert operator.execute_complete(context, READY)["heard"] == "a word"
+
+
+def test_a_stage_that_names_one_batch_shows_that_one(tmp_path, context, monkeypatch):
+    """Only the built-in stages have lists of them."""
+
+    def alone(ctx, _leg):
+        return Suspended(state=SuspendedState(batch_id="only", submitted_at=ctx.now()), poll=_patient())
+
+    monkeypatch.setattr("edge_stages._suspended", alone)
+    suspended(tmp_path, context, "resume")
+
+    assert context["ti"].pushed == {"batch_ids": ["only"]}
+
+
+def test_a_stage_knows_what_is_upstream_of_its_task(tmp_path, context):
+    """All of it, and nothing that comes later."""
+    from airflow.sdk import DAG, BaseOperator
+
+    with DAG("dag", schedule=None):
+        first, second, last = (BaseOperator(task_id=name) for name in ("first", "second", "last"))
+        operator = stage_operator(tmp_path)
+        first >> second >> operator >> last
+
+    assert operator._leg(context).upstream == {"first", "second"}
 
 
 def test_a_task_that_is_not_deferrable_waits_on_its_worker(tmp_path, context):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from pydantic import BaseModel
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.stages.wait import WaitForBatch
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.triggers.suspension import StageFiles, load_stage, parse, to_json
 
@@ -14,6 +17,10 @@ from airflow_batch_provider.triggers.suspension import StageFiles, load_stage, p
 class Inner(BaseModel):
     a: int
     b: int
+
+
+class At(BaseModel):
+    time: datetime
 
 
 class Outer(BaseModel):
@@ -53,8 +60,8 @@ def test_a_value_that_is_no_object_at_all_is_refused_too():
 
 
 def test_a_model_is_kept_as_json():
-    """Anything else as it is."""
-    assert to_json(Inner(a=1, b=2)) == {"a": 1, "b": 2}
+    """Its times as text; anything else as it is."""
+    assert to_json(At(time=datetime(2026, 11, 23, tzinfo=UTC))) == {"time": "2026-11-23T00:00:00Z"}
     assert to_json([1]) == [1]
 
 
@@ -90,3 +97,8 @@ def test_a_stage_that_is_none_is_refused(path, said):
     """With where its class has to lie."""
     with pytest.raises(UsageError, match=said):
         load_stage(path)
+
+
+def test_a_stage_is_found_in_any_module():
+    """By its whole path."""
+    assert isinstance(load_stage("airflow_batch_provider.stages.wait.WaitForBatch"), WaitForBatch)

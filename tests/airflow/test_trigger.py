@@ -205,6 +205,15 @@ async def test_faults_make_pauses_longer(trigger, time):
     assert time.slept == [60.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 3000.0]
 
 
+async def test_faults_after_a_good_look_are_told_and_waited_out_anew(trigger, time, caplog):
+    """Hours may lie between them."""
+    fault = Unavailable("503")
+    Scripted.script = deque([fault, fault, CompletionCheck.not_ready(), fault, CompletionCheck.ready()])
+    await fired(trigger)
+    assert time.slept == [60.0, 60.0, 120.0, 60.0, 60.0]
+    assert len([record for record in caplog.records if "Looking again" in record.message]) == 2
+
+
 async def test_a_fault_until_the_deadline_is_told(trigger):
     """When time is up, the worker hears what stood in the way."""
     Scripted.script = deque([Unavailable("503 all day")])
@@ -248,6 +257,27 @@ async def test_an_output_goes_to_storage_not_into_the_event(trigger, tmp_path):
     files = StageFiles(place_of(trigger.suspension).directory())
     assert files.output("t")["output"]["said"] == "y" * 100_000
     assert files.output("another wait") == {}
+
+
+@pytest.mark.parametrize(
+    "more", [{"metrics": {"rows": 1.0}}, {"embeddings": {"dim": 2}}, {"embeddings": Done(said="2 vectors")}]
+)
+async def test_what_a_check_measured_is_kept_also_without_an_output(trigger, more):
+    """The worker resumes the stage, and shows it."""
+    Scripted.script = deque([CompletionCheck.ready(**more)])
+    await fired(trigger)
+    shown = {"said": "2 vectors", "legs": 0, "heard": None}
+    kept = {name: shown if isinstance(value, Done) else value for name, value in more.items()}
+    output = StageFiles(place_of(trigger.suspension).directory()).output("t")
+    assert output == {"token": "t", "metrics": {}, "embeddings": None} | kept
+
+
+async def test_a_check_that_only_says_ready_leaves_no_file(trigger):
+    """Nothing is written that nobody reads."""
+    await fired(trigger)
+    place = place_of(trigger.suspension)
+    assert place.directory().names() == []
+    assert place.conn_id == "anthropic_default"
 
 
 async def test_an_output_that_does_not_fit_fails_the_task(trigger):
@@ -321,7 +351,7 @@ def test_the_arguments_are_small_plain_json_and_build_the_same_trigger(trigger, 
 def test_arguments_that_are_too_large_are_refused(tmp_path):
     """Eight kilobytes of ids, or the remedy."""
     state = SuspendedState(batch_id="b", submitted_at=START, metadata={"prompts": ["p" * 9000]})
-    with pytest.raises(UsageError, match=r"9\d{3} bytes of trigger arguments.*ctx\.storage\.save"):
+    with pytest.raises(UsageError, match=r"'dag/run/task' makes 9\d{3} bytes of trigger arguments.*ctx\.storage\.save"):
         suspension(tmp_path, state=state).kwargs()
 
 

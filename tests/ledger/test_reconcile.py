@@ -11,13 +11,14 @@ from pydantic import SecretStr
 from upath import UPath
 from world import TASK, World
 
-from airflow_batch_provider.exceptions import Denied, Unavailable
+from airflow_batch_provider.exceptions import Denied, Unavailable, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.ledger.deployment import TaskIds
 from airflow_batch_provider.ledger.findings import Finding, counts
 from airflow_batch_provider.ledger.reconcile import Reconciler
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.providers import connect
+from airflow_batch_provider.providers.base import Found
 from airflow_batch_provider.stages import Suspended
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5-mini", "google": "gemini-2.5-flash"}
@@ -160,16 +161,17 @@ async def test_looking_changes_nothing(world):
     assert world.provider.batches["batch-0"].status == "processing"
 
 
-async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world):
+@pytest.mark.parametrize("state", ["over", "gone"])
+async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world, state):
     """Time for a person to clear it; a task that waited again meanwhile begins anew."""
     await world.job().start()
-    world.states[TASK] = "over"
+    world.states[TASK] = state
     grace = timedelta(hours=1)
     assert (await world.reconcile(grace=grace))[0].action == "keep"
     world.clock.advance(3000)
     world.states[TASK] = "waiting"
     await world.reconcile(grace=grace)
-    world.states[TASK] = "over"
+    world.states[TASK] = state
     world.clock.advance(3000)
     assert (await world.reconcile(grace=grace))[0].action == "keep"
     world.clock.advance(3601)
@@ -180,17 +182,18 @@ async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world):
     assert world.provider.batches["batch-0"].status == "cancelled"
 
 
-async def test_a_task_that_is_cleared_between_look_and_act_keeps_its_batch(world):
+@pytest.mark.parametrize("state", ["over", "gone"])
+async def test_a_task_that_is_cleared_between_look_and_act_keeps_its_batch(world, state):
     """The state is asked once more right before the cancel."""
     await world.job().start()
-    world.states[TASK] = "over"
+    world.states[TASK] = state
     reconciler = world._reconciler({})
     findings = await reconciler.look([world.provider])
     world.states[TASK] = "waiting"
 
     (finding,) = await reconciler.act(findings, [world.provider])
 
-    assert (finding.action, finding.done) == ("keep", False)
+    assert (finding.action, finding.done, finding.why) == ("keep", False, "Its task took it up again.")
     assert world.provider.batches["batch-0"].status == "processing"
 
 
@@ -339,6 +342,46 @@ async def test_a_batch_is_cancelled_at_its_own_account(world):
 
     assert (finding.action, finding.done) == ("cancel", True)
     assert len(other.status_faults) == 9
+
+
+async def test_a_cancel_that_is_refused_is_reported(world):
+    """With the reason; the others are acted on all the same."""
+    await world.job().start()
+    world.states[TASK] = "over"
+
+    async def refused(_batch_id):
+        raise Denied("no right to cancel")
+
+    world.provider.cancel = refused
+
+    (finding,) = await world.reconcile()
+
+    assert (finding.action, finding.done) == ("report", False)
+    assert finding.why.endswith("its task is over. Failed: no right to cancel")
+
+
+async def test_what_is_a_neighbours_is_not_among_what_may_be_ours(world):
+    """A person is asked about the others only; where none is left, the batch was never bought."""
+    await world.job().start()
+    (entry,) = world.deployment.registry.entries()
+    neighbour = entry.model_copy(update={"tag": "0" * 12 + "-0-00000", "batch_id": "theirs"})
+    world.deployment.registry.enter(neighbour)
+    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.states[TASK] = "over"
+    world.clock.advance(3600)
+    lists_no_tags(world.provider)
+    found = [Found("theirs", certain=False), Found("perhaps", certain=False)]
+
+    async def find(_claim):
+        return found
+
+    world.provider.find = find
+
+    (asked,) = [one for one in await world.look() if one.tag == entry.tag]
+    assert asked.why.startswith("Each of these may be it: perhaps. ")
+    found.pop()
+    (absent,) = [one for one in await world.look() if one.tag == entry.tag]
+    assert absent.action == "forget"
 
 
 async def test_a_batch_that_is_gone_when_it_is_to_be_cancelled_is_reported(world):
@@ -519,6 +562,10 @@ def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
         given = {"tag": "t", "provider": "openai", "account": "a", "requests": 1, "claimed_at": "2026-11-23T00:00:00Z"}
         return Entry(label=label, claim=claim, **given)
 
+    for part in ("", ".", ".."):
+        with pytest.raises(UsageError, match="The registry says that batch 't'"):
+            task_of(entry(f"d/{part}/t", f"d/{part}/t"))
+    assert task_of(entry("d/../t", "d/%2E%2E/t")) == TaskIds("d", "..", "t", -1)
     assert task_of(entry("d/r/t/5", "d/r/t/5")) == TaskIds("d", "r", "t", 5)
     assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskIds("d", "a/b", "t", -1)
 

@@ -150,6 +150,13 @@ def test_an_account_is_named_without_its_key():
     assert account_digest(ACCOUNT) == "9e22791ab54c60be"
 
 
+def test_a_tag_is_no_path(registry):
+    """A person may type anything."""
+    registry.mark_over("a", START)
+
+    assert registry.get("../over/a") is None
+
+
 def test_connections_to_one_account_are_one_account():
     """Its batches are looked through once."""
     same = Account(provider="anthropic", api_key=SecretStr("sk-very-secret"), options={"a": 1})
