@@ -536,9 +536,10 @@ async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
         left_by_a_dead_worker(order)
         yield from lines(tag)
 
-    with pytest.raises(Unavailable, match="Another worker is submitting batch 'tag-0'"):
+    with pytest.raises(Unavailable, match="Another worker is submitting batch 'tag-0'") as caught:
         await submit_once(replace(order, lines=slow, registry=registry), provider, clock)
 
+    assert not caught.value.ambiguous
     assert not parcels
 
 
@@ -596,6 +597,16 @@ async def test_what_a_dead_worker_bought_is_found_although_a_neighbour_guesses_i
 
     assert (ticket.batch_id, ticket.tentative) == ("batch-7", not certain)
     assert not provider.batches
+
+
+async def test_what_no_neighbour_guesses_is_taken_before_what_one_does(order, provider, clock, untagged, registry):
+    """Where the neighbour is right, the other one is ours."""
+    untagged[0].extend([Found("batch-7", certain=False), Found("batch-8", certain=False)])
+    left_by_a_dead_worker(order)
+
+    ticket = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
+
+    assert (ticket.batch_id, ticket.tentative) == ("batch-8", True)
 
 
 async def test_a_guess_that_is_older_than_the_turn_is_not_what_was_sent_in_it(
