@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, UsageError
+from airflow_batch_provider.ledger.patience import Patience
 from airflow_batch_provider.ledger.planner import Planner
 from airflow_batch_provider.ledger.rounds import Round, started_at
 from airflow_batch_provider.ledger.waves import read_waves, tickets
@@ -99,18 +101,23 @@ class Ledger:
         """Every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
         return tickets(self.root, self.waves(), unlanded=unlanded)
 
-    async def cancel(self) -> int:
+    async def cancel(self, budget: timedelta) -> int:
         """Ask the provider to stop every batch that has not landed and surely is ours; returns how many.
+
+        Args:
+            budget: time to wait in all while the provider fails for a passing reason.
 
         Raises:
             NotFound: the provider does not show one of them.
+            Unavailable: it failed for longer.
         """
         ours = [ticket for ticket in self.tickets(unlanded=True) if not ticket.tentative]
+        patience = Patience(self._work.provider.name, self._work.clock, budget)
         unknown = None
         for ticket in ours:
             log.info("Cancelling batch %s.", ticket.batch_id)
             try:
-                await self._work.provider.cancel(ticket.batch_id)
+                await patience.repeat(partial(self._work.provider.cancel, ticket.batch_id))
             except NotFound as error:  # not visible yet; the others are cancelled nevertheless
                 unknown = error
         if unknown is not None:

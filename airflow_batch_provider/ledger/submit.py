@@ -13,28 +13,23 @@ import tempfile
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.claims import Hold, Order
+from airflow_batch_provider.ledger.patience import PATIENCE, Patience
 from airflow_batch_provider.providers.base import Claim, Parcel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from datetime import datetime
-
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.records import ClaimRecord, Ticket
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # How long a batch may stay invisible after its create; none of the providers documents it, the lists were seen to lag
 # by seconds (batch APIs measured 2026-11-22).
 GRACE = timedelta(seconds=60)
-# Time that a worker spends waiting for a provider that refuses for a passing reason, before it gives up its slot.
-PATIENCE = timedelta(seconds=60)
 # Submits of one batch that may go unanswered in a row before the worker gives up its slot.
 _SENDS = 3
 # Refusals after which nothing was bought, so the claim can go.
@@ -142,7 +137,7 @@ class _Submission:
 
     async def _create(self, claim: ClaimRecord, parcel: Parcel) -> str | None:
         """The id of the new batch, None when no answer came; a refusal withdraws the claim."""
-        give_up = self._clock.now() + PATIENCE
+        patience = self._patience()
         while True:
             try:
                 return await self._provider.submit(parcel)
@@ -150,7 +145,7 @@ class _Submission:
                 if error.ambiguous:
                     log.warning("No answer to the submit of %s: %s Looking whether it happened.", claim.tag, error)
                     return None
-                if not await self._waited(error, give_up):
+                if not await patience.waited(error):
                     self._hold.withdraw(claim)
                     raise
                 # What was uploaded is found again; an upload may be 200 MB.
@@ -163,7 +158,7 @@ class _Submission:
         """Another worker took the claim over while this one created: two batches of the same rows must not run."""
         what = f"Another worker took batch {claim.tag!r} over while this one created {batch_id!r}"
         try:
-            await self._patiently(lambda: self._provider.cancel(batch_id))
+            await self._patience().repeat(lambda: self._provider.cancel(batch_id))
         except Unavailable as error:
             raise Unresolved(
                 f"{what}, which could not be cancelled: {error} Cancel it in {self._provider.name}'s console; the other "
@@ -193,7 +188,7 @@ class _Submission:
     async def _look(self, claim: ClaimRecord) -> Ticket | None:
         """The ticket of a batch that is at the provider, None when there is none to see."""
         wanted = Claim(tag=claim.tag, claimed_at=claim.claimed_at, requests=claim.requests, key_prefix=f"{claim.tag}-")
-        found = await self._patiently(lambda: self._provider.find(wanted))
+        found = await self._patience().repeat(lambda: self._provider.find(wanted))
         certain = [batch for batch in found if batch.certain]
         candidates = certain or self._hold.free(found, claim.tag)
         if len(candidates) == 1:
@@ -218,21 +213,5 @@ class _Submission:
             f"absent {claim.tag} (before Airflow 3.2: python -m airflow_batch_provider batches …). Then clear the task."
         )
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Repeat what costs nothing while the provider fails for a passing reason, until the patience is used up."""
-        give_up = self._clock.now() + PATIENCE
-        while True:
-            try:
-                return await ask()
-            except Unavailable as error:
-                if not await self._waited(error, give_up):
-                    raise
-
-    async def _waited(self, error: Unavailable, give_up: datetime) -> bool:
-        """Sleep as long as the provider asks; False when that is more than the patience that is left."""
-        wait = error.retry_after or 5.0
-        if self._clock.now() + timedelta(seconds=wait) > give_up:
-            return False
-        log.info("%s is not ready: %s Trying again in %.0f s.", self._provider.name, error, wait)
-        await self._clock.sleep(wait)
-        return True
+    def _patience(self) -> Patience:
+        return Patience(self._provider.name, self._clock)

@@ -9,7 +9,19 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overdue, UsageError
-from airflow_batch_provider.ledger import Ledger, Policy, Standard, Target, Waiting, Work, finish, judge, seal, sealed
+from airflow_batch_provider.ledger import (
+    Ledger,
+    Outcome,
+    Policy,
+    Standard,
+    Target,
+    Waiting,
+    Work,
+    finish,
+    judge,
+    seal,
+    sealed,
+)
 from airflow_batch_provider.models import Manifest, Usage
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.schemas import AnswerSchema
@@ -91,15 +103,16 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         ledger.stop_clock()
         if ctx.config.on_timeout == "leave":
             raise Overdue(f"{_deadline(ctx)} Its batches go on running; the next attempt lands them.")
-        await ledger.cancel()
+        await ledger.cancel(SETTLE)
         settled = await ledger.settle(SETTLE)
-        outcome = finish(ledger, self.id, _target(ctx), ctx.now())
-        manifest = outcome.manifest
-        if ctx.config.on_timeout == "salvage":
-            judge(outcome, _standard(ctx.config))
-            seal(ledger, manifest)
-            return manifest
+        salvages = ctx.config.on_timeout == "salvage"
+        outcome = await self._sum_up(ctx, ledger, may_seal=salvages)
         unsettled = "" if settled else f" The provider did not settle within {SETTLE}; the next attempt lands the rest."
+        if salvages:
+            judge(outcome, _standard(ctx.config))
+            await ctx.log("WARN", f"{_deadline(ctx)} {_said(outcome.manifest)}{unsettled}")
+            return outcome.manifest
+        manifest = outcome.manifest
         raise Overdue(
             f"{_deadline(ctx)} {manifest.counts['succeeded']} of {manifest.requests} rows have an answer, in "
             f"{manifest.results}; a retry buys only the rest.{unsettled}"
@@ -132,17 +145,23 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         ledger.open_plan(lambda: _requests(ctx), check)
 
     async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger) -> Manifest:
+        outcome = await self._sum_up(ctx, ledger, may_seal=True)
+        judge(outcome, _standard(ctx.config))
+        await ctx.log("INFO", f"Done: {_said(outcome.manifest)}")
+        return outcome.manifest
+
+    async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_seal: bool) -> Outcome:
+        """Write the results, seal them if they are good enough, and leave no files of what landed at the provider."""
         outcome = finish(ledger, self.id, _target(ctx), ctx.now())
         manifest = outcome.manifest
         if manifest.errors.reasons:
             await ctx.log("WARN", f"Rows without an answer, by reason:\n{manifest.errors}")
-        judge(outcome, _standard(ctx.config))
-        seal(ledger, manifest)
+        # A worker that dies while it cleans up is succeeded by one that has nothing left to buy.
+        if may_seal and _standard(ctx.config).is_met(manifest):
+            seal(ledger, manifest)
         if ctx.config.clean_up:
             await ledger.clean_up()
-        said = ", ".join(f"{number} {word}" for word, number in manifest.counts.items() if number)
-        await ctx.log("INFO", f"Done: {said}. Results: {manifest.results}")
-        return manifest
+        return outcome
 
 
 def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
@@ -233,9 +252,9 @@ def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Man
 
 
 def _finished(ledger: Ledger, config: BatchConfig) -> Manifest | None:
-    """The manifest of an earlier attempt that was good enough, unless another worker has bought something since."""
+    """The manifest of an earlier attempt that was good enough, unless a batch has been bought since or has yet to land."""
     manifest = sealed(ledger)
-    if manifest is None or not _standard(config).is_met(manifest):
+    if manifest is None or not _standard(config).is_met(manifest) or ledger.tickets(unlanded=True):
         return None
     batches = tuple(ticket.batch_id for ticket in ledger.tickets())
     return manifest if (manifest.waves, manifest.batches) == (len(ledger.waves()), batches) else None
@@ -305,6 +324,11 @@ async def _show(statuses: list[BatchStatus], state: SuspendedState, ctx: CheckCo
             "submitted_at": state.submitted_at.isoformat(),
         }
     )
+
+
+def _said(manifest: Manifest) -> str:
+    counts = ", ".join(f"{number} {word}" for word, number in manifest.counts.items() if number)
+    return f"{counts}. Results: {manifest.results}"
 
 
 def _deadline(ctx: StageContext[BatchConfig]) -> str:

@@ -69,7 +69,7 @@ async def test_only_batches_that_have_not_landed_are_cancelled(three, provider):
 
     provider.cancel = note
 
-    assert await three.cancel() == 2
+    assert await three.cancel(timedelta(0)) == 2
     assert stopped == ["batch-0", "batch-2"]
 
 
@@ -86,7 +86,7 @@ async def test_a_batch_that_is_not_visible_yet_keeps_no_other_from_being_cancell
     provider.cancel = hidden
 
     with pytest.raises(NotFound):
-        await three.cancel()
+        await three.cancel(timedelta(0))
     assert [batch.status for batch in provider.batches.values()] == ["processing", "cancelled", "cancelled"]
 
 
@@ -99,7 +99,7 @@ async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, cloc
     async def settle(seconds):
         await sleep(seconds)
         if (clock.time - START).total_seconds() >= 25:
-            await three.cancel()
+            await three.cancel(timedelta(0))
 
     clock.sleep = settle
 
@@ -111,7 +111,7 @@ async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, cloc
 async def test_what_has_ended_is_landed_without_waiting(three, provider, clock):
     """One look is enough."""
     await three.advance()
-    await three.cancel()
+    await three.cancel(timedelta(0))
 
     assert await three.settle(QUARTER) is True
     assert clock.time == START

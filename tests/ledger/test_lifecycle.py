@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
-from fakes import failing
+from fakes import Killed, failing
 
 from airflow_batch_provider.exceptions import (
     Denied,
@@ -398,6 +399,65 @@ async def test_the_deadline_may_salvage(job, provider):
     assert manifest.counts == {**manifest.counts, "succeeded": 1, "cancelled": 1}
 
 
+async def test_a_salvage_that_could_not_wait_for_a_batch_is_completed_by_a_clear(job, provider):
+    """What the provider had not settled was paid as well: it is neither given up nor bought again."""
+    provider.max_requests, provider.looks_until_done = 1, 1000
+    task = job(["a", "b"], on_timeout="salvage", min_success_ratio=0.5)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+
+    async def deaf(_batch_id):
+        pass
+
+    provider.cancel = deaf
+    salvaged = await task.overdue(suspended)
+    provider.batches["batch-1"].status = "completed"
+    whole = await task.retry()
+
+    assert (salvaged.counts["succeeded"], salvaged.counts["missing"]) == (1, 1)
+    assert whole.counts["succeeded"] == 2
+    assert provider.bought == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("busy", [200.0, None])
+async def test_a_provider_that_is_busy_at_the_deadline_is_waited_for(job, provider, busy):
+    """One 503 in the wrong moment must not cost the answers that are there."""
+    provider.max_requests = 1
+    task = job(["a", "b"], on_timeout="salvage")
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+    cancel, faults = provider.cancel, [Unavailable("503", retry_after=busy)] * 3
+
+    async def unsteady(batch_id):
+        if faults:
+            raise faults.pop()
+        await cancel(batch_id)
+
+    provider.cancel = unsteady
+    manifest = await task.overdue(suspended)
+
+    assert manifest.counts == {**manifest.counts, "succeeded": 1, "cancelled": 1}
+
+
+async def test_a_provider_that_is_busy_for_long_at_the_deadline_ends_the_attempt(job, provider):
+    """A quarter of an hour for all batches together; the next attempt goes on with them."""
+    provider.max_requests = 1
+    task = job(["a", "b"])
+    suspended = await task.start()
+    before = task.clock.now()
+
+    async def busy(_batch_id):
+        raise Unavailable("503", retry_after=100.0)
+
+    provider.cancel = busy
+    with pytest.raises(Unavailable, match="503"):
+        await task.overdue(suspended)
+
+    assert (task.clock.now() - before).total_seconds() == 900
+    assert (await task.retry()).counts["succeeded"] == 2
+    assert provider.bought == {"a": 1, "b": 1}
+
+
 async def test_the_deadline_may_leave_the_batches_running(job, provider):
     """`on_timeout="leave"` cancels nothing; the next attempt lands them, with a deadline of its own."""
     task = job(on_timeout="leave")
@@ -487,6 +547,50 @@ async def test_files_at_the_provider_are_removed_after_landing(job, provider):
     await job().run()
 
     assert provider.cleaned == ["batch-0", "batch-1"]
+
+
+@pytest.mark.parametrize("on_timeout", ["salvage", "fail"])
+async def test_files_of_what_landed_are_removed_when_the_deadline_passes(job, provider, on_timeout):
+    """Nobody may ever retry the task."""
+    provider.max_requests = 1
+    task = job(["a", "b"], on_timeout=on_timeout)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+
+    with nullcontext() if on_timeout == "salvage" else pytest.raises(Overdue):
+        await task.overdue(suspended)
+
+    assert provider.cleaned == ["batch-0", "batch-1"]
+
+
+async def test_files_of_what_landed_are_removed_when_too_few_rows_are_good(job, provider):
+    """The answers are in stage storage; a retry asks the rest in batches of its own."""
+    provider.answer = lambda _body, _n: failing()
+
+    with pytest.raises(RowsFailed):
+        await job().run()
+
+    assert provider.cleaned == ["batch-0"]
+
+
+async def test_a_worker_that_dies_while_it_removes_files_leaves_a_task_that_is_done(job, provider):
+    """A row without a good answer is not asked again by the attempt after a success."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, _n: failing() if body["prompt"] == "b" else ok
+    task = job()
+    clean_up = provider.clean_up
+
+    async def dies(batch_id):
+        raise Killed(batch_id)
+
+    provider.clean_up = dies
+    with pytest.raises(Killed):
+        await task.run()
+    provider.clean_up = clean_up
+    manifest = await task.retry()
+
+    assert manifest.counts["failed"] == 1
+    assert provider.bought == {"a": 1, "b": 1, "c": 1}
 
 
 async def test_a_budget_is_checked_before_anything_is_paid(job, provider):
