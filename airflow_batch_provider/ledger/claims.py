@@ -35,7 +35,9 @@ class Order:
         tag: our name for the batch; used only when no earlier claim names another.
         lines: the keys and wire lines under a tag, without newline.
         attempt: try of the task, from 1.
-        voided: tags of earlier batches of this order, which failed as a whole.
+        is_outdated: tells a tag under which a claim or a ticket does not count any more: its batch failed as a whole, or
+            is of other requests, which were set aside.
+        stands: False once another worker has set aside what is ordered here.
         owned: batch ids that belong to other orders of this task.
         registry: what this deployment has at the providers; None where there is none (a script).
     """
@@ -48,7 +50,8 @@ class Order:
     requests: int
     lines: Callable[[str], Iterator[tuple[str, bytes]]]
     attempt: int = 1
-    voided: Container[str] = frozenset()
+    is_outdated: Callable[[str], bool] = lambda _tag: False
+    stands: Callable[[], bool] = lambda: True
     owned: Container[str] = frozenset()
     registry: Registry | None = None
 
@@ -83,7 +86,8 @@ class Hold:
 
     def ticket(self) -> Ticket | None:
         """The ticket, whoever wrote it."""
-        return load(self.order.directory, self.order.ticket_name, Ticket)
+        ticket = load(self.order.directory, self.order.ticket_name, Ticket)
+        return None if ticket is None or self.order.is_outdated(ticket.tag) else ticket
 
     def claim(self) -> ClaimRecord | None:
         """The claim, in whoever's name."""
@@ -113,9 +117,9 @@ class Hold:
         return claim
 
     def is_ours(self) -> bool:
-        """True while no other worker has taken the claim over or withdrawn it."""
+        """True while no other worker has taken the claim over, withdrawn it, or set aside what is ordered."""
         claim = self.claim()
-        return claim is not None and claim.owner == self.owner
+        return claim is not None and claim.owner == self.owner and self.order.stands()
 
     def check(self) -> None:
         """The fence.
@@ -124,10 +128,14 @@ class Hold:
             Unresolved: the claim is another worker's.
         """
         if not self.is_ours():
-            raise Unresolved(
-                f"Another worker took over what this one was about to submit ({self.order.directory}). Nothing is to be "
-                "done: the other one goes on."
-            )
+            raise self.overtaken()
+
+    def overtaken(self) -> Unresolved:
+        """What ends a worker that has a successor."""
+        return Unresolved(
+            f"Another worker took over what this one was about to submit ({self.order.directory}). Nothing is to be "
+            "done: the other one goes on."
+        )
 
     def withdraw(self, claim: ClaimRecord) -> None:
         """Nothing was bought under this claim; another worker's stays."""

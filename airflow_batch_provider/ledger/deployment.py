@@ -40,13 +40,15 @@ AskAirflow = Callable[[TaskIds], TaskWord]
 
 @dataclass(frozen=True)
 class Slot:
-    """The files of one batch in its task's stage storage.
+    """The files of one batch in its task's stage storage; those of another tag there are not its own.
 
     Attributes:
+        tag: of the batch.
         root: stage storage of the task.
         name: what the names of the batch's files begin with.
     """
 
+    tag: str
     root: Directory
     directory: Directory
     name: str
@@ -63,18 +65,20 @@ class Slot:
 
     @cached_property
     def claim(self) -> ClaimRecord | None:
-        """The claim, None when it was withdrawn."""
-        return load(self.directory, self.claim_name, ClaimRecord)
+        """The claim, None when it was withdrawn or replaced."""
+        claim = load(self.directory, self.claim_name, ClaimRecord)
+        return claim if claim and claim.tag == self.tag else None
 
     @cached_property
     def ticket(self) -> Ticket | None:
         """The ticket, None when nobody wrote one."""
-        return load(self.directory, self.ticket_name, Ticket)
+        ticket = load(self.directory, self.ticket_name, Ticket)
+        return ticket if ticket and ticket.tag == self.tag else None
 
     @cached_property
     def landed(self) -> bool:
         """True when the rows are here."""
-        return self.directory.exists(self.name + _ROWS)
+        return self.claim is not None and self.directory.exists(self.name + _ROWS)
 
     def keep(self, ticket: Ticket) -> bool:
         """Write the ticket; False when there is one already."""
@@ -108,7 +112,7 @@ class Deployment:
                 f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is no claim."
             )
         root = self.storage.sub("/".join(segments(entry)))
-        return Slot(root, root.sub(f"{folder}/{number}"), file.removesuffix(_CLAIM))
+        return Slot(entry.tag, root, root.sub(f"{folder}/{number}"), file.removesuffix(_CLAIM))
 
 
 def segments(entry: Entry) -> list[str]:

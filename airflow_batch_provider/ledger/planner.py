@@ -15,7 +15,15 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
 from airflow_batch_provider.ledger.records import REQUESTS, Plan, PlannedRow, Wave, load
-from airflow_batch_provider.ledger.waves import open_tag, read_waves, rows_to_ask, wave_directory
+from airflow_batch_provider.ledger.waves import (
+    check_stands,
+    open_tag,
+    overtaken,
+    read_waves,
+    rows_to_ask,
+    stands,
+    wave_directory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,6 +36,9 @@ log = logging.getLogger(__name__)
 # The ledger's own files in the order in which a finished plan is set aside: answers first, and the plan last, so that
 # an attempt which dies meanwhile leaves a plan that the next one sets aside again.
 _FILES = ("results.jsonl", "results.parquet", "manifest.json", "waves", "clock.json", "plan.json")
+# Where to.
+_ASIDE = "superseded"
+_WAVE = "wave.json"
 
 
 class Planner:
@@ -35,6 +46,8 @@ class Planner:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._began_at = work.clock.now()
+        self._aside: set[str] = set()
 
     def plan(self) -> Plan | None:
         """What this ledger asks, None before it is planned."""
@@ -49,7 +62,12 @@ class Planner:
 
         Raises:
             UsageError: a row or the spec is wrong, or the ledger holds other requests of which batches are still open.
+            Unresolved: another worker has begun later, with other requests.
         """
+        self._aside = set(self._work.root.names(_ASIDE))
+        return self._open(requests, check)
+
+    def _open(self, requests: Callable[[], Iterable[Any]], check: Callable[[Plan, Wave], None]) -> Plan:
         plan = self.plan()
         if plan is None:
             return self._make_plan(requests, check)
@@ -77,7 +95,6 @@ class Planner:
         fingerprint = Fingerprint(work.provider.name, work.spec)
         wave = self._write_wave(0, nonce, plan_rows(requests(), work.provider, work.spec), fingerprint)
         plan = Plan(
-            nonce=nonce,
             fingerprint=str(fingerprint),
             provider=work.provider.name,
             spec=work.spec,
@@ -87,12 +104,13 @@ class Planner:
         )
         try:
             check(plan, wave)
+            self._check_latest()
         except Exception:
             self._discard(wave)
             raise
         if not self._seal(wave, work.root, "plan.json", plan):
             log.warning("Another worker has just planned %s.", work.root)
-            return self.open_plan(requests, check)
+            return self._open(requests, check)
         log.info("Planned: requests=%d batches=%d", plan.requests, len(wave.parts))
         return plan
 
@@ -115,21 +133,33 @@ class Planner:
     def _supersede(self, plan: Plan, waves: list[Wave]) -> None:
         """Set a finished plan of other requests aside; refuse when any of its batches is still open."""
         root = self._work.root
+        if plan.created_at > self._began_at:
+            raise overtaken(root)
         if tag := open_tag(root, plan, waves):
             raise UsageError(
                 f"{root} holds {plan.requests} other requests, and batch {tag!r} of them is still open. Restore the "
                 "requests to go on with them, or delete that directory to pay for the new ones."
             )
-        log.warning("The requests changed since the last attempt: its results are kept in superseded/%s.", plan.nonce)
+        log.warning("The requests changed since the last attempt: its results are kept in %s/%s.", _ASIDE, plan.nonce)
+        self._aside.add(plan.nonce)
         there = set(root.names())
         for name in _FILES:
-            now = self.plan()
-            if name in there and now is not None and now.nonce == plan.nonce:  # no other worker did the same meanwhile
-                root.move(name, f"superseded/{plan.nonce}/{name}")
+            if name in there and stands(root, plan):  # no other worker did the same meanwhile
+                root.move(name, f"{_ASIDE}/{plan.nonce}/{name}")
+
+    def _check_latest(self) -> None:
+        """A zombie must not plan what its successor has just set aside."""
+        if set(self._work.root.names(_ASIDE)) - self._aside:
+            raise overtaken(self._work.root)
 
     def open_wave(self, plan: Plan, waves: list[Wave]) -> Wave | None:
-        """The next wave, None when no row can be asked again or this attempt has asked often enough."""
+        """The next wave, None when no row can be asked again or this attempt has asked often enough.
+
+        Raises:
+            Unresolved: another worker has set the plan aside.
+        """
         work = self._work
+        check_stands(work.root, plan)
         mine = sum(wave.attempt == work.attempt for wave in waves)
         planned_here = waves[0].attempt == work.attempt
         if mine - planned_here >= work.policy.retry_rows + (not planned_here):
@@ -138,11 +168,21 @@ class Planner:
         wave = self._write_wave(number, plan.nonce, rows_to_ask(work.root, waves, work.provider))
         if not wave.parts:
             return None
-        if not self._seal(wave, wave_directory(work.root, number), "wave.json", wave):
-            log.warning("Another worker has just opened wave %d of %s.", number, work.root)
-            return read_waves(work.root)[number]
+        if not self._seal(wave, wave_directory(work.root, number), _WAVE, wave):
+            return self._opened(plan, waves)
         log.info("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
         return wave
+
+    def _opened(self, plan: Plan, waves: list[Wave]) -> Wave | None:
+        """The next wave, which another worker has opened; a zombie's, of requests that were set aside, is replaced."""
+        root, number = self._work.root, len(waves)
+        known = read_waves(root)
+        check_stands(root, plan)
+        if len(known) > number:
+            log.warning("Another worker has just opened wave %d of %s.", number, root)
+            return known[number]
+        wave_directory(root, number).delete(_WAVE)
+        return self.open_wave(plan, waves)
 
     def _write_wave(
         self, number: int, nonce: str, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None
@@ -151,7 +191,7 @@ class Planner:
         directory = wave_directory(work.root, number)
         cutter = Cutter(directory, work.provider, work.spec, self._part_limits(nonce), draft=uuid4().hex[:8])
         parts = cutter.write(rows, fingerprint)
-        return Wave(number=number, attempt=work.attempt, opened_at=work.clock.now(), parts=parts)
+        return Wave(nonce=nonce, number=number, attempt=work.attempt, opened_at=work.clock.now(), parts=parts)
 
     def _part_limits(self, nonce: str) -> PartLimits:
         """The provider's, but a little less where only its size tells a batch: full batches of two tasks then differ."""

@@ -63,9 +63,11 @@ class Wave(Value):
     """One round of batches.
 
     Attributes:
+        nonce: 12 hex digits that begin every tag of its plan.
         attempt: try of the task that opened it, from 1.
     """
 
+    nonce: str
     number: int
     attempt: int
     opened_at: AwareDatetime
@@ -76,24 +78,31 @@ class Wave(Value):
         """Rows asked in this wave."""
         return sum(part.requests for part in self.parts)
 
+    def owns(self, tag: str) -> bool:
+        """True for a tag of this plan; False for one of other requests, which a zombie may leave in the same files."""
+        return tag.startswith(f"{self.nonce}-")
+
 
 class Plan(Value):
     """What is asked and how.
 
     Attributes:
-        nonce: 12 hex digits that begin every tag of this plan.
         fingerprint: of the spec and of every row; another one means other requests.
         requests: number of rows.
         first: wave 0, which is sealed with the plan.
     """
 
-    nonce: str
     fingerprint: str
     provider: str
     spec: Spec
     requests: int
     created_at: AwareDatetime
     first: Wave
+
+    @property
+    def nonce(self) -> str:
+        """What every tag of this plan begins with."""
+        return self.first.nonce
 
     def tag(self, wave: int, part: int, voids: int = 0) -> str:
         """Our name for one batch at the provider, unique for ever; at most 40 characters of `[a-z0-9-]`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # A turn that was not given back after this time belongs to a worker that died; longer than any submit's time-out.
 LEASE = timedelta(minutes=15)
+
+_TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
 class Entry(Value):
@@ -84,8 +87,8 @@ class Registry:
         self._directory.delete(f"open/{tag}.json")
 
     def get(self, tag: str) -> Entry | None:
-        """The entry of this tag, None when there is none."""
-        return load(self._directory, f"open/{tag}.json", Entry) if tag in self.tags() else None
+        """The entry of this tag, None when there is none; a tag that a provider shows may be anything."""
+        return load(self._directory, f"open/{tag}.json", Entry) if _TAG.fullmatch(tag) else None
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, by tag."""

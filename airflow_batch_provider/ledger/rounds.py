@@ -12,7 +12,7 @@ from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
 from airflow_batch_provider.ledger.submit import GRACE, submit_once
-from airflow_batch_provider.ledger.waves import planned_rows, tickets, voids, wave_directory
+from airflow_batch_provider.ledger.waves import planned_rows, stands, tickets, voids, wave_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,7 +103,8 @@ class Round:
         return standing
 
     def _ticket(self, part: Part) -> Ticket | None:
-        return load(self._directory, f"{part.name}.ticket.json", Ticket)
+        ticket = load(self._directory, f"{part.name}.ticket.json", Ticket)
+        return ticket if ticket and self._wave.owns(ticket.tag) else None
 
     def _last_void(self, part: Part, names: Iterable[str]) -> Void | None:
         number = voids(part, names)
@@ -138,7 +139,8 @@ class Round:
             directory=self._directory,
             name=part.name,
             tag=tag,
-            voided=voided,
+            is_outdated=lambda tag: tag in voided or not wave.owns(tag),
+            stands=lambda: stands(work.root, plan),
             label=work.label,
             spec=plan.spec,
             requests=part.requests,

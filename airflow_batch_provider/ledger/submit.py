@@ -63,7 +63,9 @@ class _Submission:
         claim = self._hold.claim()
         if claim is None:
             return await self._claim_and_send()
-        if claim.tag in self._order.voided:
+        if self._order.is_outdated(claim.tag):
+            if not self._order.stands():
+                raise self._hold.overtaken()
             return await self._take_over_and_send(self._hold.new_claim(self._order.tag), claim)
         log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_batch_provider.exceptions import Unresolved
 from airflow_batch_provider.ledger.records import ClaimRecord, Plan, PlannedRow, Ticket, Wave, load
 from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowWord, Usage
 
@@ -39,9 +40,33 @@ def read_waves(root: Directory) -> list[Wave]:
     """The waves that are sealed, in order."""
     plan = load(root, "plan.json", Plan)
     waves = [plan.first] if plan else []
-    while plan and (wave := load(root, f"waves/{len(waves)}/wave.json", Wave)):
+    while plan and (wave := load(root, f"waves/{len(waves)}/wave.json", Wave)) and wave.nonce == plan.nonce:
         waves.append(wave)
     return waves
+
+
+def stands(root: Directory, plan: Plan) -> bool:
+    """True while this plan is the one on disk: another worker may have set it aside for other requests."""
+    now = load(root, "plan.json", Plan)
+    return now is not None and now.nonce == plan.nonce
+
+
+def check_stands(root: Directory, plan: Plan) -> None:
+    """The fence of a plan.
+
+    Raises:
+        Unresolved: another worker has set it aside.
+    """
+    if not stands(root, plan):
+        raise overtaken(root)
+
+
+def overtaken(root: Directory) -> Unresolved:
+    """What ends a worker whose successor was given other requests."""
+    return Unresolved(
+        f"A worker that began later asks other requests in {root}. Nothing is to be done: that one goes on. If there is "
+        "none, clear the task."
+    )
 
 
 def tickets(root: Directory, waves: list[Wave], *, unlanded: bool = False) -> list[Ticket]:
@@ -54,7 +79,7 @@ def tickets(root: Directory, waves: list[Wave], *, unlanded: bool = False) -> li
             landed = f"{part.name}.rows.jsonl" in names
             if f"{part.name}.ticket.json" in names and not (unlanded and landed):
                 ticket = load(directory, f"{part.name}.ticket.json", Ticket)
-                found += [ticket] if ticket else []
+                found += [ticket] if ticket and wave.owns(ticket.tag) else []
     return found
 
 

@@ -42,7 +42,7 @@ def case(tmp_path):
         entry = Entry(tag="t", provider="openai", account="a", label="d/r/t", claim="c", requests=2, claimed_at=START)
         words = [shown] if isinstance(shown, str) else shown
         statuses = tuple(BatchStatus(batch_id=f"b-{number}", status=word) for number, word in enumerate(words))
-        return Case(entry, Slot(root, wave, "00000"), task, now, over_since, statuses, doubtful)
+        return Case(entry, Slot("t", root, wave, "00000"), task, now, over_since, statuses, doubtful)
 
     return make
 

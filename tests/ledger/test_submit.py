@@ -458,7 +458,9 @@ async def test_a_batch_that_failed_as_a_whole_is_bought_anew_also_where_workers_
     """The claim on disk is of the failed one; the new one replaces it."""
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(replace(order, registry=registry, voided=["tag-0"]), provider, clock)
+    ticket = await submit_once(
+        replace(order, registry=registry, is_outdated=lambda tag: tag == "tag-0"), provider, clock
+    )
 
     assert (ticket.tag, len(parcels)) == ("tag-1", 1)
     assert load(directory, order.claim_name, ClaimRecord).tag == "tag-1"

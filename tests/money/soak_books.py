@@ -82,7 +82,7 @@ class _Account:
         self._root = task.directory
         self._waves = read_waves(self._root)
         plan = self._root.read("plan.json")
-        self._jobs = books.of[msgspec.json.decode(plan)["nonce"]] if plan else []
+        self._jobs = books.of[msgspec.json.decode(plan)["first"]["nonce"]] if plan else []
         self._landed = {(wave.number, row.index): row for wave in self._waves for row in _landed(self._root, wave)}
 
     def problems(self):

@@ -168,7 +168,8 @@ class Airflow:
     # a task's way
 
     def begin(self, task):
-        """A first try, a retry, a clear: from the top; what ran before is no longer waited for."""
+        """A first try, a retry, a clear: from the top, a little later; what ran before is no longer waited for."""
+        self.clock.advance(1)
         task.attempt += 1
         task.suspended = None
         self._employ(task, "start", lambda job: job.start())
@@ -274,13 +275,6 @@ class Airflow:
         return True
 
     # what is on disk
-
-    def is_planned(self, task):
-        """Whether the plan on disk asks the requests that the task has now."""
-        root = self.root / "dag" / "run" / task.name
-        asked = f'"{task.prompts[0]}"'.encode()
-        files = root.glob("waves/0/00000*.requests.jsonl")
-        return (root / "plan.json").exists() and any(asked in path.read_bytes() for path in files)
 
     def note_tickets(self):
         """Remember every batch that has a ticket."""

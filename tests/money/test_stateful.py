@@ -4,8 +4,7 @@ Hypothesis writes the plots: the same ones in every run. For many new ones:
 `MONEY_EXAMPLES=20000 python -m pytest --timeout 0 tests/money/test_stateful.py`.
 
 Left out, because the ledger does not promise it: a create that is on its way while another worker takes its claim over
-(whoever finds out cancels), a provider that shows a batch later than `GRACE`, and a zombie from before a change of the
-requests, which may move aside what its successor has planned since.
+(whoever finds out cancels), and a provider that shows a batch later than `GRACE`.
 """
 
 from __future__ import annotations
@@ -84,8 +83,8 @@ class Money(RuleBasedStateMachine):
         planner.uuid4 = submit.uuid4 = Names()
 
     def may_begin(self, task):
-        """A task has one zombie at most, and none while a finished plan is set aside for other requests."""
-        return not task.alive or (len(task.alive) < 2 and (task.version == 0 or self.airflow.is_planned(task)))
+        """A task has one zombie at most."""
+        return len(task.alive) < 2
 
     # what tasks do
 
@@ -140,7 +139,7 @@ class Money(RuleBasedStateMachine):
     def change_requests(self, name):
         """Only between attempts: a task that runs has the requests it was given."""
         task = self.airflow.tasks[name]
-        if task.state not in ("running", "deferred") and task.attempt and not task.alive:
+        if task.state not in ("running", "deferred") and task.attempt:
             task.version += 1
 
     # what happens around them

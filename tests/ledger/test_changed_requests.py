@@ -1,0 +1,192 @@
+"""The requests change while an old worker still runs: it neither disturbs nor feeds what its successor asks."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import START, failing
+from upath import UPath
+
+from airflow_batch_provider.exceptions import Unresolved
+from airflow_batch_provider.ledger import Ledger, Plan, Policy, Wave, Work
+from airflow_batch_provider.ledger.planner import Planner
+from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
+from airflow_batch_provider.ledger.rounds import Round
+from airflow_batch_provider.ledger.waves import read_waves
+from airflow_batch_provider.models import Reply, Spec
+from airflow_batch_provider.storage import Directory
+
+GOOD = Reply(key="", status="succeeded", output="fine")
+STRANGE = "0123456789ab"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Directory(UPath(tmp_path / "storage"))
+
+
+@pytest.fixture
+def work(root, provider, clock):
+    """What a worker that begins now works with: `work(attempt)`; the next one begins a second later."""
+
+    def begin(attempt, **policy):
+        clock.advance(1)
+        return Work(
+            root=root,
+            provider=provider,
+            spec=Spec(model="m"),
+            policy=Policy(**{"retry_rows": 0} | policy),
+            clock=clock,
+            label="dag/run/task",
+            attempt=attempt,
+        )
+
+    return begin
+
+
+def plan(ledger, *requests):
+    return ledger.open_plan(lambda: requests, lambda _plan, _wave: None)
+
+
+def files(root):
+    return {name: root.names(name) for name in ("", "waves/0", "superseded")}
+
+
+def test_a_zombie_does_not_set_aside_what_its_successor_planned(work, root):
+    """It was given the requests of yesterday, and wakes up when those of today are planned."""
+    zombie, successor = Ledger(work(1)), Ledger(work(2))
+    planned = plan(successor, "new")
+    before = files(root)
+
+    with pytest.raises(Unresolved, match="began later asks other requests"):
+        plan(zombie, "old")
+
+    assert successor.plan() == planned
+    assert files(root) == before
+
+
+def test_a_worker_that_begins_after_a_plan_may_set_it_aside(work, root):
+    """However the tries are counted: a run that was deleted and made anew begins at one again."""
+    old = plan(Ledger(work(3)), "old")
+
+    new = plan(Ledger(work(1)), "new")
+
+    assert root.names("superseded") == [old.nonce]
+    assert load(root, "plan.json", Plan) == new
+
+
+def test_a_zombie_does_not_plan_while_its_successor_sets_old_requests_aside(work, root):
+    """For a moment there is no plan; it must not be filled by the one that knows the old requests only."""
+    zombie = Ledger(work(2))
+
+    def slow():
+        yield "old"
+        root.write("superseded/x/plan.json", b"")
+
+    with pytest.raises(Unresolved, match="began later"):
+        zombie.open_plan(slow, lambda _plan, _wave: None)
+
+    assert root.names("waves/0") == []
+    assert zombie.plan() is None
+
+
+async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, provider):
+    """Its successor would ask the rows of that wave under keys of its own."""
+    provider.answer = lambda _body, _n: failing()
+    provider.looks_until_done = 0
+    zombie = work(1, retry_rows=1)
+    old = plan(Ledger(zombie), "old")
+    waves = read_waves(root)
+    new = plan(Ledger(work(2)), "new")
+
+    with pytest.raises(Unresolved, match="began later"):
+        Planner(zombie).open_wave(old, waves)
+
+    assert read_waves(root) == [new.first]
+    assert root.names("waves/1") == []
+
+
+async def test_a_wave_of_other_requests_is_replaced(work, root, provider):
+    """A zombie left it, between two steps of its successor."""
+    provider.answer = lambda _body, n: failing() if n == 1 else GOOD
+    provider.looks_until_done = 0
+    ledger = Ledger(work(1, retry_rows=1))
+    own = plan(ledger, "a", "b")
+    save(root, "waves/1/wave.json", Wave(nonce=STRANGE, number=1, attempt=9, opened_at=START, parts=()))
+
+    await ledger.advance()
+    await ledger.advance()
+    await ledger.advance()
+
+    assert [wave.nonce for wave in read_waves(root)] == [own.nonce, own.nonce]
+    assert provider.bought == {"a": 2, "b": 2}
+
+
+async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
+    """Its batch may be there, but its answers are to other rows."""
+    ledger = Ledger(work(2))
+    own = plan(ledger, "a")
+    strange = ClaimRecord(tag=f"{STRANGE}-0-00000", requests=1, claimed_at=START, attempt=1, owner="zombie")
+    save(root, "waves/0/00000.claim.json", strange)
+
+    await ledger.advance()
+
+    (batch,) = provider.batches.values()
+    assert batch.tag == own.tag(0, 0)
+    assert load(root, "waves/0/00000.claim.json", ClaimRecord).tag == batch.tag
+
+
+async def test_a_ticket_of_other_requests_is_not_landed(work, root, provider):
+    """Right index, wrong question."""
+    ledger = Ledger(work(2))
+    own = plan(ledger, "a")
+    strange = Ticket(batch_id="theirs", tag=f"{STRANGE}-0-00000", requests=1, submitted_at=START)
+    save(root, "waves/0/00000.ticket.json", strange)
+
+    assert ledger.tickets() == []
+    waiting = await ledger.advance()
+
+    assert waiting.batch_ids == ("batch-0",)
+    assert load(root, "waves/0/00000.ticket.json", Ticket).tag == own.tag(0, 0)
+
+
+async def test_a_zombie_leaves_its_successors_claim_alone(work, root, provider):
+    """The claim is of other requests, but the zombie is the one that is out of date."""
+    zombie = work(1)
+    old = plan(Ledger(zombie), "old")
+    successor = Ledger(work(2))
+    plan(successor, "new")
+    await successor.advance()
+    root.delete("waves/0/00000.ticket.json")
+    claim = root.read("waves/0/00000.claim.json")
+
+    with pytest.raises(Unresolved, match="took over"):
+        await Round(zombie, old, [old.first]).drive()
+
+    assert root.read("waves/0/00000.claim.json") == claim
+    assert provider.bought == {"new": 1}
+
+
+@pytest.mark.parametrize("moment", ["while_preparing", "while_creating"])
+async def test_a_worker_whose_requests_are_set_aside_while_it_submits_leaves_no_batch(job, provider, clock, moment):
+    """Before the create it stops; after it, it cancels what it created."""
+    provider.submit_faults = [None]
+    zombie, successor = job(["old"]), job(["new"])
+
+    async def overtake():
+        root = zombie.directory
+        clock.advance(1)
+        root.move("waves/0/00000.claim.json", "claim.json")  # the successor looked before the claim was made
+        suspended.append(await successor.start())
+        if moment == "while_preparing":
+            root.move("claim.json", "waves/0/00000.claim.json")
+
+    suspended = []
+    setattr(provider, moment, [overtake])
+    with pytest.raises(Unresolved, match=r"took (over|batch)"):
+        await zombie.start()
+
+    live = [batch for batch in provider.batches.values() if batch.status == "processing"]
+    assert [batch.bodies[0]["prompt"] for batch in live] == ["new"]
+    await successor.wait(suspended[0])
+    manifest = await successor.resume(suspended[0])
+    assert [found["output"] for found in successor.rows(manifest)] == ["echo: new"]
