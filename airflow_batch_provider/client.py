@@ -18,6 +18,7 @@ from upath import UPath
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
 from airflow_batch_provider.ledger.bought import AskedRow, Purchase, Purchases
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import absence, checked
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
@@ -266,7 +267,9 @@ class BatchClient:
             return  # not visible yet; whoever waits for it finds out when it never becomes so
         if status.status in _DEAD:
             log.info("Batch %s is %s: the same requests are bought anew.", ticket.batch_id, status.status)
-            directory.delete(f"{part.name}.claim.json")
+            claims = ClaimLog(directory, part.name)
+            if claim := claims.last():
+                claims.withdraw(claim)
             directory.delete(f"{part.name}.ticket.json")
 
     async def _purchase(self, batch_id: str) -> Purchase | None:

@@ -1,7 +1,7 @@
 """What a worker writes about one batch: the claim in its name, the ticket, the entry in the registry.
 
-Two workers may run the same task for a while (a zombie and its successor). The successor takes the claim over by
-writing its own name into it; whoever submits looks at the claim right before the create, and again right after.
+Two workers may run the same task for a while (a zombie and its successor). The successor takes the claim over with one
+in its own name; whoever submits looks whether its claim still counts right before the create, and again right after.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
 from airflow_batch_provider.ledger.registry import Entry, account_digest
 
@@ -66,23 +67,29 @@ class Order:
         return f"{self.name}.ticket.json"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Hold:
     """One worker's hold on one order.
 
     Attributes:
-        owner: the worker's name in the claim.
+        owner: the worker's name in its claims.
+        held: the last claim that this worker made.
     """
 
     order: Order
     provider: BatchProvider
     clock: Clock
     owner: str = field(default_factory=lambda: uuid4().hex)
+    held: ClaimRecord | None = field(default=None, init=False)
 
     @property
     def takes_turns(self) -> bool:
         """True where one worker of the deployment submits at a time, because the provider keeps no tags."""
         return self.order.registry is not None and not self.provider.keeps_tags
+
+    @property
+    def _log(self) -> ClaimLog:
+        return ClaimLog(self.order.directory, self.order.name)
 
     def ticket(self) -> Ticket | None:
         """The ticket, whoever wrote it."""
@@ -90,13 +97,14 @@ class Hold:
         return None if ticket is None or self.order.is_outdated(ticket.tag) else ticket
 
     def claim(self) -> ClaimRecord | None:
-        """The claim, in whoever's name."""
-        return load(self.order.directory, self.order.claim_name, ClaimRecord)
+        """The claim that counts, in whoever's name."""
+        return self._log.last()
 
-    def new_claim(self, tag: str) -> ClaimRecord:
-        """A claim in this worker's name, not yet on disk."""
+    def new_claim(self) -> ClaimRecord:
+        """A claim in this worker's name under the order's own tag, to be taken."""
         return ClaimRecord(
-            tag=tag,
+            number=self._log.next(),
+            tag=self.order.tag,
             requests=self.order.requests,
             claimed_at=self.clock.now(),
             attempt=self.order.attempt,
@@ -104,22 +112,20 @@ class Hold:
             waits_for_turn=self.takes_turns,
         )
 
-    def take(self, claim: ClaimRecord) -> bool:
-        """Put the claim on disk; False when another worker was first."""
-        return self.order.directory.create(self.order.claim_name, claim.model_dump_json().encode())
+    def succession(self, lost: ClaimRecord) -> ClaimRecord:
+        """The claim that takes this one over, to be taken; the former owner then submits nothing more."""
+        return lost.model_copy(update={"number": lost.number + 1, "owner": self.owner, "attempt": self.order.attempt})
 
-    def take_over(self, lost: ClaimRecord) -> ClaimRecord:
-        """Put this worker's name into a claim; its former owner submits nothing more."""
-        claim = lost.model_copy(update={"owner": self.owner, "attempt": self.order.attempt})
-        save(self.order.directory, self.order.claim_name, claim)
-        if lost.owner != self.owner:
-            self.end_turn(lost)
-        return claim
+    def take(self, claim: ClaimRecord) -> bool:
+        """Put a claim on disk; False when another worker was first."""
+        if self._log.add(claim):
+            self.held = claim
+            return True
+        return False
 
     def is_ours(self) -> bool:
         """True while no other worker has taken the claim over, withdrawn it, or set aside what is ordered."""
-        claim = self.claim()
-        return claim is not None and claim.owner == self.owner and self.order.stands()
+        return self.held is not None and self._log.is_last(self.held) and self.order.stands()
 
     def check(self) -> None:
         """The fence.
@@ -137,15 +143,14 @@ class Hold:
             "done: the other one goes on."
         )
 
-    def withdraw(self, claim: ClaimRecord) -> None:
-        """Nothing was bought under this claim; another worker's stays."""
-        if self.is_ours():
-            self.order.directory.delete(self.order.claim_name)
-            if self.order.registry is not None:
-                self.order.registry.leave(claim.tag)
+    def withdraw(self) -> None:
+        """Nothing was bought under this worker's claim; another one's stays."""
+        claim = self.held
+        if claim is not None and self._log.withdraw(claim) and self.order.registry is not None:
+            self.order.registry.leave(claim.tag)
 
     def keep(self, claim: ClaimRecord, batch_id: str, *, tentative: bool = False) -> Ticket:
-        """Write the ticket, and tell the deployment."""
+        """Write the ticket, and tell the deployment; returns the one that counts, which another worker may have written."""
         ticket = Ticket(
             batch_id=batch_id,
             tag=claim.tag,
@@ -153,7 +158,11 @@ class Hold:
             submitted_at=claim.claimed_at,
             tentative=tentative,
         )
-        save(self.order.directory, self.order.ticket_name, ticket)
+        if not self.order.directory.create(self.order.ticket_name, ticket.model_dump_json().encode()):
+            there = self.ticket()
+            if there is not None and there.batch_id != batch_id:
+                return there
+            save(self.order.directory, self.order.ticket_name, ticket)
         self.enter(claim, batch_id, tentative=tentative)
         return ticket
 
@@ -187,20 +196,21 @@ class Hold:
         """
         registry = self.order.registry
         assert registry is not None  # only where turns are taken
-        await self._wait_for_turn(registry, claim, patience)
+        await self._wait_for_turn(registry, patience)
         self.check()
         if not claim.waits_for_turn:
             return claim
-        begun = claim.model_copy(update={"waits_for_turn": False, "claimed_at": self.clock.now()})
-        save(self.order.directory, self.order.claim_name, begun)
+        begun = self.succession(claim).model_copy(update={"waits_for_turn": False, "claimed_at": self.clock.now()})
+        if not self.take(begun):
+            raise self.overtaken()
         self.enter(begun)
         return begun
 
-    async def _wait_for_turn(self, registry: Registry, claim: ClaimRecord, patience: timedelta) -> None:
+    async def _wait_for_turn(self, registry: Registry, patience: timedelta) -> None:
         try:
             await registry.take_turn(self.provider.account, self.owner, self.clock, patience)
         except Unavailable:
-            self.withdraw(claim)
+            self.withdraw()
             raise
 
     def end_turn(self, claim: ClaimRecord) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load
 from airflow_batch_provider.ledger.registry import Entry, Registry
 
@@ -54,11 +55,6 @@ class Slot:
     name: str
 
     @property
-    def claim_name(self) -> str:
-        """File of the claim."""
-        return self.name + _CLAIM
-
-    @property
     def ticket_name(self) -> str:
         """File of the ticket."""
         return self.name + _TICKET
@@ -66,7 +62,7 @@ class Slot:
     @cached_property
     def claim(self) -> ClaimRecord | None:
         """The claim, None when it was withdrawn or replaced."""
-        claim = load(self.directory, self.claim_name, ClaimRecord)
+        claim = ClaimLog(self.directory, self.name).last()
         return claim if claim and claim.tag == self.tag else None
 
     @cached_property
@@ -79,6 +75,11 @@ class Slot:
     def landed(self) -> bool:
         """True when the rows are here."""
         return self.claim is not None and self.directory.exists(self.name + _ROWS)
+
+    def withdraw(self) -> None:
+        """Say that the batch was never bought."""
+        if self.claim is not None:
+            ClaimLog(self.directory, self.name).withdraw(self.claim)
 
     def keep(self, ticket: Ticket) -> bool:
         """Write the ticket; False when there is one already."""

@@ -81,7 +81,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             raise Unresolved(
                 f"The results of batch {landing.ticket.batch_id!r} are gone from {provider.name}: {error} They were "
                 f"paid and cannot be landed. To buy these rows again delete "
-                f"{landing.directory.uri(landing.part.name)}.ticket.json and .claim.json."
+                f"{landing.directory.uri(landing.part.name)}.ticket.json and .claim*.json."
             ) from error
         replies.check_ours()
         replies.check_there(status, now)

@@ -5,7 +5,7 @@ plan.json                     what is asked and how, and the parts of wave 0; ma
 clock.json                    when the deadline began to count; absent while nothing is waited for
 waves/1/wave.json             the parts of a later wave; made after its request files, by one worker only
 waves/0/00000-DRAFT.requests.jsonl  one planned row a line
-waves/0/00000.claim.json      about to submit under this tag
+waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
 waves/0/00000.ticket.json     the provider has it
 waves/0/00000.void-1.json     a batch of this part failed as a whole, before anything ran
 waves/0/00000.rows.jsonl      landed: one row per request
@@ -121,16 +121,20 @@ class ClaimRecord(Value):
     """About to submit under this tag.
 
     Attributes:
-        owner: the worker that may submit; another one takes the claim over by writing its own name.
+        number: of the claim among those on the same batch, from 0.
+        owner: the worker that may submit; another one takes the claim over with a claim in its own name.
         waits_for_turn: True until the worker has its turn at the account, so nothing was sent yet.
+        withdrawn: True when nothing was bought, so that this is no claim any more.
     """
 
+    number: int = 0
     tag: str
     requests: int
     claimed_at: AwareDatetime
     attempt: int
     owner: str
     waits_for_turn: bool = False
+    withdrawn: bool = False
 
 
 class Ticket(Value):

@@ -90,7 +90,7 @@ class Resolver:
                 f"{provider.name} has batch {found!r} under the tag {tag!r}, so it is not absent. Adopt it: airflow "
                 f"batches adopt {tag} {found}."
             )
-        slot.directory.delete(slot.claim_name)
+        slot.withdraw()
         self._registry.leave(tag)
         log.info("The claim of %s by %s is withdrawn.", tag, entry.label)
         return entry

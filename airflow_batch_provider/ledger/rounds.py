@@ -173,7 +173,7 @@ class Round:
             raise Unresolved(
                 f"{self._work.provider.name} does not know batch {ticket.batch_id!r}, bought "
                 f"{ticket.submitted_at:%F %T}. Check that the connection has the same account as then; to buy its rows "
-                f"again delete the .ticket.json and .claim.json of {ticket.tag!r} in {self._work.root}."
+                f"again delete the .ticket.json and .claim*.json of {ticket.tag!r} in {self._work.root}."
             )
 
     async def _land(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:

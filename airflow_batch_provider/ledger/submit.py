@@ -62,41 +62,38 @@ class _Submission:
             return ticket
         claim = self._hold.claim()
         if claim is None:
-            return await self._claim_and_send()
+            return await self._take_and_send(self._hold.new_claim())
         if self._order.is_outdated(claim.tag):
             if not self._order.stands():
                 raise self._hold.overtaken()
-            return await self._take_over_and_send(self._hold.new_claim(self._order.tag), claim)
+            return await self._take_and_send(self._hold.new_claim(), lost=claim)
         log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
 
     # buying
 
-    async def _claim_and_send(self) -> Ticket:
-        tag = self._order.tag
-        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-            parcel = self._pack(tag, Path(scratch, "batch.jsonl"))
-            claim = self._hold.new_claim(tag)
-            if not self._hold.take(claim):
-                raise Unavailable(f"Another worker just claimed batch {tag!r}.", ambiguous=False)
-            return await self._in_turn(claim, parcel)
-
-    async def _take_over_and_send(self, lost: ClaimRecord, on_disk: ClaimRecord | None = None) -> Ticket:
-        """Submit under the tag of a claim whose batch is not there, unless it appears at the last moment.
+    async def _take_and_send(self, claim: ClaimRecord, lost: ClaimRecord | None = None) -> Ticket:
+        """Submit under a new claim, unless its batch appears at the last moment.
 
         Args:
-            on_disk: the claim that this one replaces, where it is another.
+            lost: the claim that it replaces: of a dead worker, or of a batch that failed as a whole.
         """
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-            parcel = self._pack(lost.tag, Path(scratch, "batch.jsonl"), resumed=True)
-            if lost.waits_for_turn and self._hold.claim() != (on_disk or lost):
-                raise Unavailable(f"Another worker is submitting batch {lost.tag!r}.", ambiguous=False)
-            claim = self._hold.take_over(lost)
-            # Its owner was alive, perhaps, and created a moment ago what no list shows yet.
-            if ticket := self._hold.ticket() or (None if claim.waits_for_turn else await self._look(claim)):
+            parcel = self._pack(claim.tag, Path(scratch, "batch.jsonl"), resumed=lost is not None)
+            if not self._hold.take(claim):
+                raise Unavailable(f"Another worker just claimed batch {claim.tag!r}.", ambiguous=False)
+            if lost is not None and (ticket := await self._last_look(claim, lost)):
                 return ticket
-            log.info("Batch %s is not at %s: submitting it.", claim.tag, self._provider.name)
             return await self._in_turn(claim, parcel)
+
+    async def _last_look(self, claim: ClaimRecord, lost: ClaimRecord) -> Ticket | None:
+        """The ticket after a claim was replaced: its owner was alive, perhaps, and created what no list showed before."""
+        if lost.owner != claim.owner:
+            self._hold.end_turn(lost)
+        ticket = self._hold.ticket() or (None if claim.waits_for_turn else await self._look(claim))
+        if ticket is None:
+            log.info("Batch %s is not at %s: submitting it.", claim.tag, self._provider.name)
+        return ticket
 
     def _pack(self, tag: str, path: Path, *, resumed: bool = False) -> Parcel:
         first_key = ""
@@ -132,10 +129,12 @@ class _Submission:
         if batch_id is None:
             return await self._reconcile(claim)
         log.info("Submitted batch %s: %d requests, %d bytes.", batch_id, parcel.requests, parcel.bytes)
-        other = self._hold.ticket()
-        if other.batch_id != batch_id if other else not self._hold.is_ours():
+        if self._hold.ticket() is None and not self._hold.is_ours():
             await self._cancel_overtaken(claim, batch_id)
-        return self._hold.keep(claim, batch_id)
+        ticket = self._hold.keep(claim, batch_id)
+        if ticket.batch_id != batch_id:
+            await self._cancel_overtaken(claim, batch_id)
+        return ticket
 
     async def _create(self, claim: ClaimRecord, parcel: Parcel) -> str | None:
         """The id of the new batch, None when no answer came; a refusal withdraws the claim."""
@@ -148,12 +147,12 @@ class _Submission:
                     log.warning("No answer to the submit of %s: %s Looking whether it happened.", claim.tag, error)
                     return None
                 if not await patience.waited(error):
-                    self._hold.withdraw(claim)
+                    self._hold.withdraw()
                     raise
                 # What was uploaded is found again; an upload may be 200 MB.
                 parcel = replace(parcel, resumed=True)
             except _REFUSALS:
-                self._hold.withdraw(claim)
+                self._hold.withdraw()
                 raise
 
     async def _cancel_overtaken(self, claim: ClaimRecord, batch_id: str) -> None:
@@ -173,7 +172,7 @@ class _Submission:
     async def _reconcile(self, claim: ClaimRecord) -> Ticket:
         """Find out what became of a claim, and go on from there."""
         if claim.waits_for_turn:
-            return await self._take_over_and_send(claim)
+            return await self._take_and_send(self._hold.succession(claim), lost=claim)
         # A batch may have been created a moment ago and still be invisible, so absence counts after a grace time only.
         until = self._clock.now() + GRACE
         ticket = await self._look(claim)
@@ -185,7 +184,7 @@ class _Submission:
             return ticket
         if self._sends >= _SENDS:
             raise Unavailable(f"{self._provider.name} answered none of {_SENDS} submits of batch {claim.tag!r}.")
-        return await self._take_over_and_send(claim)
+        return await self._take_and_send(self._hold.succession(claim), lost=claim)
 
     async def _look(self, claim: ClaimRecord) -> Ticket | None:
         """The ticket of a batch that is at the provider, None when there is none to see."""
@@ -207,7 +206,7 @@ class _Submission:
         """What a person does who knows which batch it is; the commands find only what is in the registry."""
         if self._order.registry is None:
             return (
-                f"cancel those that are of no use, delete {self._order.directory.uri(self._order.claim_name)} and submit "
+                f"cancel those that are of no use, delete {self._order.directory.uri(self._order.name)}.claim*.json and submit "
                 "again: that buys a new batch."
             )
         return (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_batch_provider.exceptions import Unresolved
-from airflow_batch_provider.ledger.records import ClaimRecord, Plan, PlannedRow, Ticket, Wave, load
+from airflow_batch_provider.ledger.claim_log import ClaimLog
+from airflow_batch_provider.ledger.records import Plan, PlannedRow, Ticket, Wave, load
 from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowWord, Usage
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def open_tag(root: Directory, plan: Plan, waves: list[Wave]) -> str | None:
         for part in wave.parts:
             if f"{part.name}.claim.json" not in names or f"{part.name}.rows.jsonl" in names:
                 continue
-            claim = load(directory, f"{part.name}.claim.json", ClaimRecord)
+            claim = ClaimLog(directory, part.name).last()
             *voided, _ = plan.tags(wave.number, part.number, voids(part, names))
             if claim is not None and claim.tag not in voided:
                 return claim.tag

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
+from upath import UPath
 
 from airflow_batch_provider.cli.definition import COMMANDS, parser, run
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.operators import BatchGenerateOperator, ReconcileOperator
 from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.storage import Directory
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-4o-mini", "gemini": "gemini-2.5-flash"}
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ \[\w+ *\]")
@@ -211,7 +214,7 @@ def test_an_absent_batch_is_withdrawn(tested, storage, batches, emulator):
     code, out, _ = batches("absent", tag)
 
     assert (code, out.endswith("is withdrawn. Clear the task: it buys these 2 requests.\n")) == (0, True)
-    assert not claim.exists()
+    assert ClaimLog(Directory(UPath(claim.parent)), "00000").last() is None
     assert not entry.exists()
 
 

@@ -8,6 +8,7 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import Unresolved
 from airflow_batch_provider.ledger import Ledger, Plan, Policy, Wave, Work
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.planner import Planner
 from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
 from airflow_batch_provider.ledger.rounds import Round
@@ -132,7 +133,7 @@ async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
 
     (batch,) = provider.batches.values()
     assert batch.tag == own.tag(0, 0)
-    assert load(root, "waves/0/00000.claim.json", ClaimRecord).tag == batch.tag
+    assert ClaimLog(root.sub("waves/0"), "00000").last().tag == batch.tag
 
 
 async def test_a_ticket_of_other_requests_is_not_landed(work, root, provider):

@@ -19,6 +19,7 @@ from airflow_batch_provider.exceptions import (
     Unresolved,
     UsageError,
 )
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.stages import Suspended
 
@@ -312,7 +313,7 @@ async def test_a_refused_submit_withdraws_its_claim(job, provider, error):
     with pytest.raises(type(error)):
         await task.start()
 
-    assert not [name for name in task.directory.names("waves/0") if "claim" in name]
+    assert ClaimLog(task.directory.sub("waves/0"), "00000").last() is None
     assert (await task.retry()).counts["succeeded"] == 3
 
 

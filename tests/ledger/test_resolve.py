@@ -8,6 +8,7 @@ import pytest
 from world import TASK
 
 from airflow_batch_provider.exceptions import Unresolved, UsageError
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.reconcile import ticket_of
 from airflow_batch_provider.models import RequestCounts
 from airflow_batch_provider.providers.base import Found
@@ -169,13 +170,13 @@ async def test_what_only_looks_alike_does_not_hinder_a_persons_word(world, lost)
     for look in (find, endless):
         world.provider.find = look
         (entry,) = world.deployment.registry.entries()
-        claim = world.job().root.joinpath("waves/0/00000.claim.json")
-        kept = claim.read_bytes()
+        claims = ClaimLog(world.job().directory.sub("waves/0"), "00000")
+        claim = claims.last()
 
         await world.resolver.absent(lost, world.provider)
 
-        assert not claim.exists()
-        claim.write_bytes(kept)
+        assert claims.last() is None
+        claims.add(claim.model_copy(update={"number": claims.next()}))
         world.deployment.registry.enter(entry)
 
 

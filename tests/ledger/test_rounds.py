@@ -8,7 +8,8 @@ import pytest
 from fakes import START, FakeBatch, Killed
 
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
-from airflow_batch_provider.ledger.records import ClaimRecord, Void, load
+from airflow_batch_provider.ledger.claim_log import ClaimLog
+from airflow_batch_provider.ledger.records import Void, load
 from airflow_batch_provider.providers.base import Found
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
 
@@ -145,14 +146,14 @@ async def test_the_claim_of_a_batch_that_failed_as_a_whole_stays_until_the_next_
     await task.advance()
     provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
     await task.advance()
-    old = load(task.root, "waves/0/00000.claim.json", ClaimRecord)
+    old = ClaimLog(task.root.sub("waves/0"), "00000").last()
     provider.bomb.at = provider.bomb.moment + 2  # a look, then the create
 
     clock.advance(60)
     with pytest.raises(Killed, match="we do not know"):
         await task.advance()
 
-    new = load(task.root, "waves/0/00000.claim.json", ClaimRecord)
+    new = ClaimLog(task.root.sub("waves/0"), "00000").last()
     assert (new.tag, new.owner != old.owner) == (f"{old.tag}-1", True)
     assert (await task.advance()).batch_ids == ("batch-1",)
 

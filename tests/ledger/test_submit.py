@@ -13,6 +13,7 @@ from fakes import START
 from upath import UPath
 
 from airflow_batch_provider.exceptions import Rejected, Unavailable, Unresolved
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
 from airflow_batch_provider.ledger.registry import Entry, Registry
@@ -86,10 +87,16 @@ def untagged(provider):
     return found, asked
 
 
+def claim_on(order):
+    """The claim that counts."""
+    return ClaimLog(order.directory, order.name).last()
+
+
 def left_by_a_dead_worker(order, **more):
     """A claim without ticket."""
-    claim = ClaimRecord(tag="tag-0", requests=2, claimed_at=START, attempt=1, owner="dead")
-    save(order.directory, order.claim_name, claim.model_copy(update=more))
+    log = ClaimLog(order.directory, order.name)
+    claim = ClaimRecord(number=log.next(), tag="tag-0", requests=2, claimed_at=START, attempt=1, owner="dead")
+    log.add(claim.model_copy(update=more))
 
 
 async def test_a_parcel_says_what_is_in_it(order, provider, clock, parcels):
@@ -107,7 +114,7 @@ async def test_the_claim_stands_before_the_create_and_the_ticket_after(order, pr
     seen = []
 
     async def look():
-        seen.append((load(directory, order.claim_name, ClaimRecord), load(directory, order.ticket_name, Ticket)))
+        seen.append((claim_on(order), load(directory, order.ticket_name, Ticket)))
         clock.advance(5)
 
     provider.while_creating = [look]
@@ -153,7 +160,7 @@ async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(order, p
     assert data == b"".join(line + b"\n" for _, line in lines("tag-0"))
     assert ticket.tag == "tag-0"
     assert (clock.time - START).total_seconds() == 60
-    assert load(directory, order.claim_name, ClaimRecord).attempt == 3
+    assert claim_on(order).attempt == 3
 
 
 @pytest.mark.parametrize("lag", [2, 6])
@@ -256,11 +263,12 @@ async def test_without_a_registry_the_way_on_is_a_file_to_delete(order, provider
     untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
     left_by_a_dead_worker(order)
 
-    with pytest.raises(Unresolved, match=r"delete .*00000\.claim\.json and submit again") as stopped:
+    with pytest.raises(Unresolved, match=r"delete .*00000\.claim\*\.json and submit again") as stopped:
         await submit_once(order, provider, clock)
 
     assert "airflow batches" not in str(stopped.value)
-    directory.delete("00000.claim.json")
+    for name in directory.names():
+        directory.delete(name)
     await submit_once(order, provider, clock)
     assert len(parcels) == 1
 
@@ -286,7 +294,7 @@ async def test_a_submit_that_is_never_answered_gives_up_its_slot(order, provider
         await submit_once(order, provider, clock)
 
     assert len(parcels) == 3
-    assert order.directory.exists(order.claim_name)
+    assert claim_on(order) is not None
 
 
 async def test_a_look_that_fails_for_a_passing_reason_is_repeated(order, provider, clock):
@@ -320,7 +328,7 @@ async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(o
 
     assert (clock.time - START).total_seconds() == 60
     assert not parcels
-    assert load(order.directory, order.claim_name, ClaimRecord).owner == "dead"
+    assert claim_on(order).owner == "dead"
 
 
 async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(order, provider, clock, parcels):
@@ -344,7 +352,7 @@ async def test_a_provider_that_is_busy_for_long_gets_its_claim_back(order, provi
         await submit_once(order, provider, clock)
 
     assert clock.time == START
-    assert not order.directory.exists(order.claim_name)
+    assert claim_on(order) is None
 
 
 async def test_a_claim_made_by_another_worker_just_now_is_left_alone(order, provider, clock, parcels):
@@ -359,7 +367,7 @@ async def test_a_claim_made_by_another_worker_just_now_is_left_alone(order, prov
 
     assert not caught.value.ambiguous
     assert not parcels
-    assert load(order.directory, order.claim_name, ClaimRecord).owner == "other"
+    assert claim_on(order).owner == "other"
 
 
 async def test_a_refused_worker_leaves_the_claim_of_its_successor(order, provider, clock):
@@ -373,7 +381,7 @@ async def test_a_refused_worker_leaves_the_claim_of_its_successor(order, provide
     with pytest.raises(Rejected):
         await submit_once(order, provider, clock)
 
-    assert load(order.directory, order.claim_name, ClaimRecord).owner == "successor"
+    assert claim_on(order).owner == "successor"
 
 
 async def test_a_batch_that_a_successor_found_first_is_kept(order, provider, clock):
@@ -463,7 +471,7 @@ async def test_a_batch_that_failed_as_a_whole_is_bought_anew_also_where_workers_
     )
 
     assert (ticket.tag, len(parcels)) == ("tag-1", 1)
-    assert load(directory, order.claim_name, ClaimRecord).tag == "tag-1"
+    assert claim_on(order).tag == "tag-1"
 
 
 async def test_workers_submit_in_turn_where_no_tags_are_kept(order, provider, clock, registry, untagged):
@@ -513,11 +521,11 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(order, provider, 
     seen = []
 
     async def busy(*_):
-        seen.append(load(order.directory, order.claim_name, ClaimRecord))
+        seen.append(claim_on(order))
         clock.advance(30)
 
     async def look():
-        seen.append(load(order.directory, order.claim_name, ClaimRecord))
+        seen.append(claim_on(order))
 
     registry.take_turn = busy
     provider.while_preparing = [look]
@@ -538,7 +546,7 @@ async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
         left_by_a_dead_worker(order)
         yield from lines(tag)
 
-    with pytest.raises(Unavailable, match="Another worker is submitting batch 'tag-0'") as caught:
+    with pytest.raises(Unavailable, match="Another worker just claimed batch 'tag-0'") as caught:
         await submit_once(replace(order, lines=slow, registry=registry), provider, clock)
 
     assert not caught.value.ambiguous
@@ -554,7 +562,7 @@ async def test_a_worker_that_gets_no_turn_withdraws_its_claim(order, provider, c
 
     assert (clock.time - START).total_seconds() == 60
     assert not parcels
-    assert not order.directory.exists(order.claim_name)
+    assert claim_on(order) is None
     assert not list(registry.entries())
 
 
@@ -643,3 +651,48 @@ async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
 
     assert (ticket.batch_id, ticket.tentative) == ("batch-0", True)
     assert len(provider.batches) == 1
+
+
+def asleep(order, at, meanwhile):
+    """A worker that stands still right after its nth look at its claim, while its successor does this."""
+
+    def stands():
+        nonlocal looks
+        looks += 1
+        if looks == at:
+            meanwhile(claim_on(order))
+        return True
+
+    looks = 0
+    return replace(order, stands=stands)
+
+
+async def test_a_worker_that_slept_before_its_turn_does_not_undo_its_successors_claim(
+    order, provider, clock, registry, untagged, parcels
+):
+    """The successor has bought since, and died: its claim is the only trace of that."""
+
+    def taken_over(claim):
+        ClaimLog(order.directory, order.name).add(
+            claim.model_copy(update={"number": claim.number + 1, "owner": "successor", "waits_for_turn": False})
+        )
+
+    with pytest.raises(Unresolved, match="took over"):
+        await submit_once(asleep(replace(order, registry=registry), 1, taken_over), provider, clock)
+
+    assert claim_on(order).owner == "successor"
+    assert not parcels
+
+
+async def test_a_worker_that_slept_before_its_ticket_does_not_undo_its_successors(order, provider, clock):
+    """Two batches of the same rows must not run; the one with the ticket stays."""
+    theirs = Ticket(batch_id="batch-7", tag="tag-1", requests=2, submitted_at=START)
+
+    def bought(_claim):
+        save(order.directory, order.ticket_name, theirs)
+
+    with pytest.raises(Unresolved, match="created 'batch-0', which is cancelled"):
+        await submit_once(asleep(order, 2, bought), provider, clock)
+
+    assert load(order.directory, order.ticket_name, Ticket) == theirs
+    assert provider.batches["batch-0"].status == "cancelled"
