@@ -160,9 +160,9 @@ class Planner:
         """
         work = self._work
         check_stands(work.root, plan)
-        mine = sum(wave.attempt == work.attempt for wave in waves)
-        planned_here = waves[0].attempt == work.attempt
-        if mine - planned_here >= work.policy.retry_rows + (not planned_here):
+        opened_here = sum(wave.attempt == work.attempt for wave in waves)
+        # The attempt that planned has opened wave 0, and a later one begins by asking what is left: one more in both.
+        if opened_here >= 1 + work.policy.retry_rows:
             return None
         number = len(waves)
         wave = self._write_wave(number, plan.nonce, rows_to_ask(work.root, waves, work.provider))

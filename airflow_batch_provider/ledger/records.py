@@ -104,7 +104,7 @@ class Plan(Value):
         """What every tag of this plan begins with."""
         return self.first.nonce
 
-    def tag(self, wave: int, part: int, voids: int = 0) -> str:
+    def tag(self, wave: int, part: int, voids: int) -> str:
         """Our name for one batch at the provider, unique for ever; at most 40 characters of `[a-z0-9-]`.
 
         Args:

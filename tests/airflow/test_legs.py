@@ -128,6 +128,36 @@ def test_airflow_resumes_a_task_as_any_other(tmp_path, context):
     assert operator.resume_execution("execute_complete", {"event": READY}, context)["legs"] == 2
 
 
+def test_what_the_trigger_said_reaches_the_task_through_airflow(tmp_path, context):
+    """Its event is not replaced by a good one on the way."""
+    operator = suspended(tmp_path, context, "resume")
+
+    with pytest.raises(AirflowFailException, match="no such model"):
+        operator.resume_execution(
+            "execute_complete", {"event": {"status": "failed", "error": "no such model"}}, context
+        )
+
+
+@pytest.mark.parametrize(
+    ("others", "said"), [(0, "'one': a look"), (1, "'one' and 1 more: a look"), (2, "'one' and 2 more")]
+)
+def test_people_see_what_is_waited_for(tmp_path, context, monkeypatch, capsys, others, said):
+    """The first batch by its id, the others by their number; all of them as XCom."""
+    ids = ["one", "two", "three"][: 1 + others]
+
+    def several(ctx, _leg):
+        state = SuspendedState(batch_id="one", submitted_at=ctx.now(), metadata={"batch_ids": ids})
+        return Suspended(state=state, poll=_patient())
+
+    monkeypatch.setattr("edge_stages._suspended", several)
+    operator = stage_operator(tmp_path)
+    with pytest.raises(TaskDeferred):
+        operator._begin(context, {"mode": "resume"}, None)
+
+    assert f"Waiting for batch {said}" in capsys.readouterr().out  # Airflow's logs end there, not in `caplog`
+    assert context["ti"].pushed["batch_ids"] == ids
+
+
 def test_the_first_leg_hears_what_is_given(tmp_path, context):
     """And its answer is the task's when it needs no wait."""
     assert stage_operator(tmp_path)._begin(context, {"mode": "at_once"}, "a word")["heard"] == "a word"

@@ -106,6 +106,22 @@ async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, p
     assert root.names("waves/1") == []
 
 
+async def test_a_wave_that_another_worker_opened_first_is_gone_on_with(work, root, provider):
+    """Its rows are the same; the request files of the one that came late are removed."""
+    provider.answer = lambda _body, _n: failing()
+    provider.looks_until_done = 0
+    first, second = work(1, retry_rows=1), work(1, retry_rows=1)
+    own = plan(Ledger(first), "a", "b")
+    await Ledger(first).advance()
+    await Round(first, own, read_waves(root)).drive()
+    waves = read_waves(root)
+    opened = Planner(first).open_wave(own, waves)
+    before = root.names("waves/1")
+
+    assert Planner(second).open_wave(own, waves) == opened
+    assert root.names("waves/1") == before
+
+
 async def test_a_wave_of_other_requests_is_replaced(work, root, provider):
     """A zombie left it, between two steps of its successor."""
     provider.answer = lambda _body, n: failing() if n == 1 else GOOD
@@ -132,7 +148,7 @@ async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
     await ledger.advance()
 
     (batch,) = provider.batches.values()
-    assert batch.tag == own.tag(0, 0)
+    assert batch.tag == own.tag(0, 0, 0)
     assert ClaimLog(root.sub("waves/0"), "00000").last().tag == batch.tag
 
 
@@ -147,7 +163,7 @@ async def test_a_ticket_of_other_requests_is_not_landed(work, root, provider):
     waiting = await ledger.advance()
 
     assert waiting.batch_ids == ("batch-0",)
-    assert load(root, "waves/0/00000.ticket.json", Ticket).tag == own.tag(0, 0)
+    assert load(root, "waves/0/00000.ticket.json", Ticket).tag == own.tag(0, 0, 0)
 
 
 async def test_a_zombie_leaves_its_successors_claim_alone(work, root, provider):

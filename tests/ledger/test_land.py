@@ -217,11 +217,40 @@ async def test_answers_that_are_told_and_not_sent_are_waited_for(batch):
         {"counts": RequestCounts(total=3, succeeded=0, failed=3), "ended_at": START},
         {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": None},
         {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START, "status": "expired"},
+        {"counts": None, "ended_at": START},
     ],
 )
 async def test_silence_is_final_where_no_answer_is_to_come(batch, told):
     """No row has one, nobody knows how long to wait, or the provider drops them."""
     assert (await batch.land(**told)).total() == 3
+
+
+async def test_a_batch_that_only_answers_others_is_not_silent(batch):
+    """It was sent, and what is not in it will not come."""
+    batch.replies = [Reply(key="x-1", status="succeeded")]
+    told = {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START}
+
+    assert await batch.land(**told) == {"missing": 3}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], None),
+        ([good(2), good(2)], "2 answers twice and 0 that"),
+        ([Reply(key="x-1", status="succeeded"), Reply(key="x-2", status="succeeded")], "0 answers twice and 2 that"),
+        ([bad(5), Reply(key="x-1", status="succeeded")], "1 answers twice and 1 that"),
+    ],
+)
+async def test_what_was_passed_over_is_counted_in_the_log(batch, caplog, more, told):
+    """A person who wonders about the provider's own numbers finds the difference there."""
+    batch.replies = [good(2), good(5), good(7), *more]
+
+    await batch.land()
+
+    said = [record.message for record in caplog.records if "passed over" in record.message]
+    assert len(said) == (told is not None)
+    assert not said or told in said[0]
 
 
 async def test_rows_that_have_landed_stay(batch):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from fakes import failing
+from fakes import START, failing
+from upath import UPath
 
 from airflow_batch_provider.exceptions import RowsFailed
-from airflow_batch_provider.ledger.waves import Tally
+from airflow_batch_provider.ledger.records import Part, Wave
+from airflow_batch_provider.ledger.waves import Tally, best_rows, landed_rows, wave_directory
 from airflow_batch_provider.models import BatchRow, Reply, RowError, Usage
+from airflow_batch_provider.storage import Directory
 
 
 def failed(number, message="no", code="invalid"):
@@ -124,3 +127,42 @@ async def test_a_good_answer_of_an_early_wave_is_kept(job, provider):
         ("request-2", 1),
         ("request-3", 0),
     ]
+
+
+def landed(root, number, *rows):
+    """A wave with these rows: index → status."""
+    part = Part(number=0, requests=len(rows), bytes=1, tokens=1)
+    directory = wave_directory(root, number)
+    with directory.writer("00000.rows.jsonl") as file:
+        for index, status in rows:
+            row = BatchRow(custom_id=f"id-{index}", index=index, status=status, wave=number)
+            file.write(row.model_dump_json().encode() + b"\n")
+    return Wave(nonce="n", number=number, attempt=1, opened_at=START, parts=(part,))
+
+
+def test_a_good_answer_is_not_replaced_by_a_later_bad_one(tmp_path):
+    """Two workers may have asked it again at once; and a wave that passes a row over does not end its waves."""
+    root = Directory(UPath(tmp_path))
+    waves = [
+        landed(root, 0, (0, "succeeded"), (1, "failed"), (2, "failed")),
+        landed(root, 1, (0, "failed"), (2, "expired")),
+        landed(root, 2, (1, "succeeded"), (2, "invalid")),
+    ]
+
+    best = list(best_rows(root, waves))
+
+    assert [(row.index, row.status, row.wave) for row in best] == [
+        (0, "succeeded", 0),
+        (1, "succeeded", 2),
+        (2, "invalid", 2),
+    ]
+
+
+async def test_a_row_whose_batch_has_not_landed_is_missing_and_says_why(ledger, provider):
+    """In the wave in which it was to be asked."""
+    task, _ = ledger()
+    await task.advance()
+
+    for row in landed_rows(task.root, task.waves()[0]):
+        assert (row.status, row.wave, row.error.code) == ("missing", 0, "not_asked")
+        assert row.error.retryable

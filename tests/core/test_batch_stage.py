@@ -1,0 +1,223 @@
+"""What the built-in stages tell the people who wait, where they put things, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from fakes import START, failing
+
+from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
+from airflow_batch_provider.stages import Suspended
+
+# A model with a published batch price.
+PRICED = "openai:gpt-5-mini"
+
+
+# what is shown
+
+
+def shows(provider, statuses):
+    async def look(batch_ids):
+        return {batch_id: statuses[batch_id] for batch_id in batch_ids if batch_id in statuses}
+
+    provider.statuses = look
+
+
+def status(batch_id, word, **counts):
+    return BatchStatus(batch_id=batch_id, status=word, counts=RequestCounts(**counts) if counts else None)
+
+
+async def test_people_see_how_far_the_batches_are(job, provider):
+    """All of them together; a batch that is not visible yet, or tells no numbers, hides nothing of the others."""
+    provider.max_requests = 1
+    task = job("abcde", max_in_flight=4)
+    suspended = await task.start()
+    shows(
+        provider,
+        {
+            "batch-1": status("batch-1", "processing", total=10, succeeded=4, failed=1),
+            "batch-2": status("batch-2", "processing", total=7, succeeded=2),
+            "batch-3": status("batch-3", "pending"),
+        },
+    )
+
+    assert not (await task.check(suspended)).is_ready
+
+    assert task.shown == [
+        {
+            "message": "batches: 1 pending, 2 processing, 1 queued; requests: 7 of 17 done, 1 failed",
+            "batches": {"processing": 2, "pending": 1},
+            "total": 17,
+            "succeeded": 6,
+            "failed": 1,
+            "queued_batches": 1,
+            "submitted_at": START.isoformat(),
+        }
+    ]
+
+
+async def test_people_see_that_nothing_is_at_the_provider_yet(job, provider):
+    """The provider takes no batch now; there is nothing to add up."""
+    provider.submit_faults = [Unavailable("slow down", retry_after=900.0, ambiguous=False)]
+    task = job()
+    suspended = await task.start()
+
+    await task.check(suspended)
+
+    assert task.shown[0]["message"] == "batches: 1 queued; requests: 0 of 0 done, 0 failed"
+    assert suspended.state.batch_id == "none-yet"
+
+
+async def test_people_see_when_the_provider_shows_nothing(job, provider):
+    """A batch just created is in no list yet."""
+    task = job()
+    suspended = await task.start()
+    shows(provider, {})
+
+    await task.check(suspended)
+
+    assert task.shown[0]["message"] == "batches: none; requests: 0 of 0 done, 0 failed"
+
+
+async def test_a_refused_submit_is_due_to_the_second(job, provider, clock):
+    """Not before, not after."""
+    provider.submit_faults = [Unavailable("slow down", retry_after=900.0, ambiguous=False)]
+    task = job()
+    suspended = await task.start()
+
+    clock.advance(899)
+    assert not (await task.check(suspended)).is_ready
+    clock.advance(1)
+    assert (await task.check(suspended)).is_ready
+
+
+async def test_a_submit_that_is_due_already_is_looked_at_at_once(job, provider, clock):
+    """The provider may ask for less time than the worker took to say so."""
+    task = job()
+    suspended = await task.start()
+    provider.status_faults = [Unavailable("busy", retry_after=0.001)]
+
+    again = await task.resume(suspended)
+
+    assert again.poll.first_poll <= timedelta(seconds=1)
+
+
+async def test_what_is_done_is_said(job, caplog):
+    """How many rows, of which kind, and where they are; and of a task that had been done, that it was."""
+    caplog.set_level("INFO")
+    task = job()
+    manifest = await task.run()
+    await task.retry()
+
+    said = [record.message for record in caplog.records if record.name == "task"]
+    assert any(line.startswith("Done: 3 succeeded. Results: ") and manifest.results in line for line in said)
+    assert any("Everything was answered by an earlier attempt; nothing is bought." in line for line in said)
+
+
+async def test_a_task_that_is_done_returns_what_it_returned(job, clock, provider):
+    """The same manifest to the second, although a row has no answer; for a stricter standard it is asked again."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else ok
+    task = job()
+    manifest = await task.run()
+    clock.advance(3600)
+
+    assert await task.retry() == manifest
+    task.config = task.config.model_copy(update={"min_success_ratio": 1.0})
+    assert (await task.retry()).counts["succeeded"] == 3
+    assert provider.bought == {"a": 1, "b": 2, "c": 1}
+
+
+# where results go
+
+
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.parquet"])
+async def test_a_path_with_a_known_ending_is_the_file(job, tmp_path, name):
+    """Its ending is the format."""
+    manifest = await job(result_path=str(tmp_path / "out" / name)).run()
+
+    assert (tmp_path / "out" / name).stat().st_size > 0
+    assert (manifest.results.endswith(f"out/{name}"), manifest.format) == (True, name.rpartition(".")[2])
+
+
+@pytest.mark.parametrize(("index", "name"), [(-1, "task.jsonl"), (0, "task-0.jsonl"), (7, "task-7.jsonl")])
+async def test_any_other_path_is_a_directory_for_a_file_of_each_task(job, tmp_path, index, name):
+    """Mapped tasks must not overwrite each other's."""
+    task = job(result_path=str(tmp_path / "out"))
+    task.map_index = index
+    await task.run()
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+async def test_whether_a_place_can_be_written_leaves_no_trace(job, tmp_path):
+    """In stage storage, and where the results go."""
+    task = job(result_path=str(tmp_path / "out"))
+    await task.start()
+
+    assert ".writable" not in task.directory.names()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# what is asked
+
+
+async def test_rows_of_a_file_are_asked_with_the_template_and_their_own_keys(job, tmp_path, provider):
+    """The stage reads the file itself, on the worker."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        "".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in [("x", "red"), ("y", "blue")])
+    )
+    source = {"uri": str(rows), "prompt": "Classify: {text}", "key": "id"}
+    task = job((), source=source)
+
+    manifest = await task.run()
+
+    assert provider.bought == {"Classify: red": 1, "Classify: blue": 1}
+    assert [row["custom_id"] for row in task.rows(manifest)] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [("one prompt", "str"), ({"prompt": "one"}, "dict"), (7, "int"), (None, "NoneType")]
+)
+async def test_requests_that_are_no_list_are_refused(job, given, what):
+    """A text would be asked letter by letter."""
+    task = job()
+    task.requests = given
+
+    with pytest.raises(UsageError, match=f"requests is {what}, not a list"):
+        await task.start()
+
+
+# what it may cost
+
+
+async def test_the_estimate_is_all_input_and_the_longest_output(job):
+    """Vectors have no output."""
+    text = await job(model=PRICED, max_tokens=50, dry_run=True).run()
+    vectors = await job(model=PRICED, max_tokens=50, dry_run=True, kind="embed").run()
+
+    assert text.usage.output_tokens == 150
+    assert vectors.usage.output_tokens == 0
+    assert text.usage.input_tokens == vectors.usage.input_tokens > 0
+
+
+async def test_a_budget_that_is_just_enough_is_enough(job, provider):
+    """And a dollar less is not."""
+    estimate = (await job(model=PRICED, dry_run=True).run()).cost.usd
+
+    with pytest.raises(UsageError, match=r"3 requests may cost up to \$"):
+        await job(model=PRICED, max_cost_usd=estimate * 0.999).start()
+    assert not provider.batches
+    assert isinstance(await job(model=PRICED, max_cost_usd=estimate).start(), Suspended)
+
+
+async def test_a_budget_for_a_model_without_a_price_is_refused(job, provider):
+    """It could not be held."""
+    with pytest.raises(UsageError, match=r"Model 'nobody-knows' has no known price, so max_cost_usd=5.0"):
+        await job(model="openai:nobody-knows", max_cost_usd=5.0).start()
+
+    assert not provider.batches

@@ -1,0 +1,60 @@
+"""The manifest says what became of a task, and a sealed one is what later attempts return."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from fakes import START
+from upath import UPath
+
+from airflow_batch_provider.ledger import Standard, Target, finish, seal, sealed
+from airflow_batch_provider.storage import Directory
+
+
+@pytest.fixture
+async def landed(ledger, provider, clock):
+    """Three rows in three batches, a minute apart in time; all have landed."""
+    provider.max_requests, provider.looks_until_done = 1, 0
+    task, _ = ledger(in_flight=1)
+    while await task.advance():
+        clock.advance(60)
+    return task
+
+
+def target(tmp_path):
+    return Target(Directory(UPath(tmp_path / "out")), "results.jsonl")
+
+
+async def test_the_manifest_tells_when_what_and_for_how_much(landed, tmp_path, clock):
+    """From the first submit to now; the money is that of the tokens."""
+    manifest = finish(landed, "generate", target(tmp_path), clock.now()).manifest
+
+    assert (manifest.submitted_at, manifest.completed_at) == (START, START + timedelta(minutes=3))
+    assert (manifest.stage, manifest.provider, manifest.model) == ("generate", "openai", "m")
+    assert (manifest.waves, manifest.batches) == (1, ("batch-0", "batch-1", "batch-2"))
+    assert manifest.usage.input_tokens == 30
+
+
+async def test_the_money_is_that_of_the_tokens(job):
+    """At the batch price, with what it saved."""
+    manifest = await job(model="openai:gpt-5-mini").run()
+
+    assert manifest.cost.usd == pytest.approx(manifest.cost.saved_usd)
+    assert manifest.cost.usd > 0
+
+
+async def test_only_a_sealed_task_is_done(landed, tmp_path, clock):
+    """What is sealed is read back as it was."""
+    manifest = finish(landed, "generate", target(tmp_path), clock.now()).manifest
+    assert sealed(landed) is None
+
+    seal(landed, manifest)
+
+    assert sealed(landed) == manifest
+
+
+def test_a_standard_is_said_as_the_user_wrote_it():
+    """Both ways to ask for more."""
+    assert str(Standard(on_partial="fail")) == "on_partial='fail'"
+    assert str(Standard(min_success_ratio=0.9)) == "min_success_ratio=0.9"
