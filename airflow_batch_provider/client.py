@@ -242,7 +242,7 @@ class BatchClient:
             spec=sending.spec,
             requests=part.requests,
             lines=partial(sending.lines, part),
-            owned=sending.purchases,
+            is_siblings=sending.purchases.__contains__,
             registry=self._registry,
         )
         ticket = await submit_once(order, sending.provider, self._clock)

@@ -69,6 +69,7 @@ class Directory:
 
     def exists(self, name: str) -> bool:
         """True when the file or directory is there."""
+        self._fs.invalidate_cache()  # another worker may have written since
         return bool(self._fs.exists(self._path(name)))
 
     def names(self, name: str = "") -> list[str]:

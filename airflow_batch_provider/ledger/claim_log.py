@@ -29,7 +29,8 @@ class ClaimLog:
 
     def last(self) -> ClaimRecord | None:
         """The claim that counts, None when there is none or it was withdrawn."""
-        last = self._last()
+        number = max(self._numbers(), default=None)
+        last = None if number is None else load(self._directory, self._file(number), ClaimRecord)
         return None if last is None or last.withdrawn else last
 
     def next(self) -> int:
@@ -46,11 +47,8 @@ class ClaimLog:
 
     def is_last(self, claim: ClaimRecord) -> bool:
         """True while no other one followed, and nobody started the files over."""
-        return self._last() == claim
-
-    def _last(self) -> ClaimRecord | None:
-        number = max(self._numbers(), default=None)
-        return None if number is None else load(self._directory, self._file(number), ClaimRecord)
+        mine = load(self._directory, self._file(claim.number), ClaimRecord)
+        return mine == claim and not self._directory.exists(self._file(claim.number + 1))
 
     def _numbers(self) -> list[int]:
         found = (self._pattern.fullmatch(name) for name in self._directory.names())

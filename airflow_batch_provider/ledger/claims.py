@@ -16,7 +16,7 @@ from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, sav
 from airflow_batch_provider.ledger.registry import Entry, account_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
 
     from airflow_batch_provider.clock import Clock
@@ -39,7 +39,7 @@ class Order:
         is_outdated: tells a tag under which a claim or a ticket does not count any more: its batch failed as a whole, or
             is of other requests, which were set aside.
         stands: False once another worker has set aside what is ordered here.
-        owned: batch ids that belong to other orders of this task.
+        is_siblings: tells a batch id that belongs to another order of this task.
         registry: what this deployment has at the providers; None where there is none (a script).
     """
 
@@ -53,7 +53,7 @@ class Order:
     attempt: int = 1
     is_outdated: Callable[[str], bool] = lambda _tag: False
     stands: Callable[[], bool] = lambda: True
-    owned: Container[str] = frozenset()
+    is_siblings: Callable[[str], bool] = lambda _batch_id: False
     registry: Registry | None = None
 
     @property
@@ -221,7 +221,7 @@ class Hold:
     def free(self, found: list[Found], tag: str) -> list[Found]:
         """Those batches that are not another claim's already."""
         registry = self.order.registry
-        left = [batch for batch in found if batch.batch_id not in self.order.owned]
+        left = [batch for batch in found if not self.order.is_siblings(batch.batch_id)]
         if registry is None:
             return left
         free = [batch for batch in left if not registry.is_of_another(batch.batch_id, tag)]

@@ -146,7 +146,7 @@ class Round:
             requests=part.requests,
             lines=lines,
             attempt=work.attempt,
-            owned=frozenset(ticket.batch_id for ticket in tickets(work.root, self._waves)),
+            is_siblings=lambda batch_id: batch_id in {ticket.batch_id for ticket in tickets(work.root, self._waves)},
             registry=work.registry,
         )
 

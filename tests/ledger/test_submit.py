@@ -281,7 +281,9 @@ async def test_a_batch_of_a_sibling_or_a_neighbour_is_passed_over(order, provide
     found.extend([Found("batch-0", certain=False), Found("sibling", certain=False), Found("mine", certain=False)])
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(replace(order, registry=registry, owned=frozenset({"sibling"})), provider, clock)
+    ticket = await submit_once(
+        replace(order, registry=registry, is_siblings=lambda batch_id: batch_id == "sibling"), provider, clock
+    )
 
     assert ticket.batch_id == "mine"
 
