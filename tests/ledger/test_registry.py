@@ -54,6 +54,15 @@ def test_a_batch_is_noted_until_it_has_landed(registry):
     assert list(registry.entries()) == [entry("a")]
 
 
+@pytest.mark.parametrize("tag", ["../turns/theirs", "x/../../turns/theirs", "A", "a.b", "a" * 41, "", "a\n"])
+def test_a_tag_that_a_provider_shows_never_becomes_a_path(registry, directory, tag):
+    """A stranger's batch may carry anything in its place."""
+    for name in ("turns/theirs", "open/A", "open/a.b", f"open/{'a' * 41}", "open/"):
+        directory.write(f"{name}.json", entry("t").model_dump_json().encode())
+
+    assert registry.get(tag) is None
+
+
 def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_passed_over(registry, directory):
     """Other workers land and claim meanwhile."""
     for tag in "abc":

@@ -518,6 +518,19 @@ async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(order
     assert (ticket.batch_id, asked) == ("batch-0", [])
 
 
+async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
+    order, provider, clock, registry, untagged, parcels
+):
+    """It died before it sent anything; nobody waits out its lease. What it uploaded may be there already."""
+    await registry.take_turn(provider.account, "dead", clock, timedelta(0))
+    left_by_a_dead_worker(order, waits_for_turn=True)
+
+    await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert clock.time == START
+    assert [parcel.resumed for parcel, _ in parcels] == [True]
+
+
 async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(order, provider, clock, registry, untagged):
     """Its batch is looked for among those created since."""
     seen = []
