@@ -17,7 +17,7 @@ from upath import UPath
 
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
-from airflow_batch_provider.ledger.bought import AskedRow, Purchase, Purchases
+from airflow_batch_provider.ledger.bought import AskedRow, Purchase, Purchases, cut_once
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import absence, checked
@@ -114,7 +114,8 @@ class BatchClient:
 
         Args:
             requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
-            batch_size: most requests in one batch; the provider's limit by default.
+            batch_size: most requests in one batch; the provider's limit by default. Requests that this stage has
+                submitted before stay cut as they were.
             max_tokens: tokens of one answer.
 
         Raises:
@@ -222,15 +223,16 @@ class BatchClient:
     @contextmanager
     def _submission(
         self, provider: BatchProvider, spec: Spec, rows: list[PlannedRow], cut: PartLimits
-    ) -> Iterator[tuple[Directory, str, list[Part]]]:
-        """Root and name of this submission's directory, with its request files written."""
+    ) -> Iterator[tuple[Directory, str, tuple[Part, ...]]]:
+        """Root and name of this submission's directory, and its parts with their request files written."""
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             root = self._storage.directory if self._storage else Directory(UPath(scratch))
             fingerprint = Fingerprint(f"{provider.name}\n{self._conn_id}", spec)
             for row in rows:
                 fingerprint.add(msgspec.json.encode(row))
-            name = f"submissions/{fingerprint}-{cut.requests}"
-            yield root, name, list(Cutter(root.sub(name), provider, spec, cut).write(rows))
+            name = f"submissions/{fingerprint}"
+            cutter = Cutter(root.sub(name), provider, spec, cut, draft=uuid4().hex[:8])
+            yield root, name, cut_once(root.sub(name), cutter, rows)
 
     async def _buy(self, sending: _Sending, part: Part) -> Ticket:
         await self._forget_useless(sending, part)
@@ -268,9 +270,10 @@ class BatchClient:
         if status.status in _DEAD:
             log.info("Batch %s is %s: the same requests are bought anew.", ticket.batch_id, status.status)
             claims = ClaimLog(directory, part.name)
-            if claim := claims.last():
-                claims.withdraw(claim)
-            directory.delete(f"{part.name}.ticket.json")
+            claim = claims.last()
+            # Another worker may have bought it anew meanwhile.
+            if claim is not None and claim.tag == ticket.tag and claims.withdraw(claim):
+                directory.delete(f"{part.name}.ticket.json")
 
     async def _purchase(self, batch_id: str) -> Purchase | None:
         if self._storage is None:

@@ -188,6 +188,7 @@ class BatchStatus(Value):
         tag: our own name for the batch there, None where the provider keeps none (Anthropic).
         error: why the batch as a whole failed.
         retryable: True when the batch failed for a passing reason (e.g. `token_limit_exceeded`) and nothing of it ran.
+        unpaid: True when that reason is that the account has no credit, which passes only when a person pays.
         provider_word: the provider's own status word, for logs.
     """
 
@@ -200,6 +201,7 @@ class BatchStatus(Value):
     expires_at: AwareDatetime | None = None
     error: str | None = None
     retryable: bool = False
+    unpaid: bool = False
     provider_word: str = ""
 
     @property

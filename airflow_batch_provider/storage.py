@@ -24,6 +24,7 @@ from airflow_batch_provider.exceptions import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fsspec import AbstractFileSystem
     from upath import UPath
     from upath.extensions import ProxyUPath
 
@@ -64,20 +65,24 @@ class Directory:
         """A directory below this one."""
         return Directory(self.root / name)
 
+    @property
+    def _fresh(self) -> AbstractFileSystem:
+        """The filesystem, without what it remembers of earlier listings: another worker may have written since."""
+        self._fs.invalidate_cache()
+        return self._fs
+
     def _path(self, name: str) -> str:
         return str((self.root / name).path)
 
     def exists(self, name: str) -> bool:
         """True when the file or directory is there."""
-        self._fs.invalidate_cache()  # another worker may have written since
-        return bool(self._fs.exists(self._path(name)))
+        return bool(self._fresh.exists(self._path(name)))
 
     def names(self, name: str = "") -> list[str]:
         """Names directly below a directory, sorted; empty when there is none."""
         path = self._path(name) if name else str(self.root.path)
-        self._fs.invalidate_cache()  # another worker may have written since
         try:
-            entries = self._fs.ls(path, detail=False)
+            entries = self._fresh.ls(path, detail=False)
         except FileNotFoundError:
             return []
         return sorted(
@@ -87,13 +92,13 @@ class Directory:
     def read(self, name: str) -> bytes | None:
         """The whole of a small file, None when there is none."""
         try:
-            return bytes(self._fs.cat_file(self._path(name)))
+            return bytes(self._fresh.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
 
     def modified(self, name: str) -> datetime:
         """When a file was last written, aware; by the clock of the filesystem."""
-        moment: datetime = self._fs.modified(self._path(name))
+        moment: datetime = self._fresh.modified(self._path(name))
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def write(self, name: str, data: bytes) -> None:
@@ -102,7 +107,7 @@ class Directory:
             file.write(data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Put a small file in place only if there is none; False when somebody was first."""
+        """Put a small file in place only if there is none; False when somebody was first, with other data."""
         self._make_parent(name)
         try:
             if self._local:
@@ -110,13 +115,14 @@ class Directory:
             else:
                 self._fs.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:
-            return False
+            # s3fs and gcsfs (2026.10) send it again when the answer is lost, and then find what they wrote themselves.
+            return self.read(name) == data
         return True
 
     def delete(self, name: str) -> None:
         """Remove a file or a directory with all below it; what is not there is no error."""
         try:
-            self._fs.rm(self._path(name), recursive=True)
+            self._fresh.rm(self._path(name), recursive=True)
         except FileNotFoundError:
             return
 
@@ -127,7 +133,7 @@ class Directory:
             self._make_parent(to)
             self._fs.mv(source, target)
             return
-        for path in self._fs.find(source):
+        for path in self._fresh.find(source):
             self._fs.cp_file(path, target + path.removeprefix(source))
         self._fs.rm(source, recursive=True)
 
@@ -154,7 +160,7 @@ class Directory:
     @contextmanager
     def reader(self, name: str) -> Iterator[BinaryIO]:
         """A file to read, in blocks."""
-        with self._fs.open(self._path(name), "rb", block_size=_BLOCK) as file:
+        with self._fresh.open(self._path(name), "rb", block_size=_BLOCK) as file:
             yield file
 
     def lines(self, name: str) -> Iterator[bytes]:

@@ -76,6 +76,7 @@ class FakeBatch:
     looks: int = 0
     error: str | None = None
     retryable: bool = False
+    unpaid: bool = False
 
 
 @dataclass
@@ -188,6 +189,7 @@ class FakeProvider(BatchProvider):
             created_at=batch.created_at,
             error=batch.error,
             retryable=batch.retryable,
+            unpaid=batch.unpaid,
         )
 
     async def statuses(self, batch_ids):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_batch_provider.ledger.finish import Outcome, Standard, Target, finish, judge, seal, sealed
+from airflow_batch_provider.ledger.finish import Outcome, Standard, Target, finish, judge, note_unmet, seal, sealed
 from airflow_batch_provider.ledger.ledger import Ledger, Waiting
+from airflow_batch_provider.ledger.patience import Patience
 from airflow_batch_provider.ledger.records import Plan, Wave
 from airflow_batch_provider.ledger.registry import Registry
 from airflow_batch_provider.ledger.work import Policy, Work
@@ -11,6 +12,7 @@ from airflow_batch_provider.ledger.work import Policy, Work
 __all__ = [
     "Ledger",
     "Outcome",
+    "Patience",
     "Plan",
     "Policy",
     "Registry",
@@ -21,6 +23,7 @@ __all__ = [
     "Work",
     "finish",
     "judge",
+    "note_unmet",
     "seal",
     "sealed",
 ]

@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_batch_provider.ledger.records import NO_SCHEMA, encoded, load, save
+from airflow_batch_provider.ledger.records import NO_SCHEMA, Part, encoded, load, save
 from airflow_batch_provider.models import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_batch_provider.ledger.plan import Cutter
+    from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.storage import Directory
+
+
+_CUT = "parts.json"
 
 
 class Purchase(Value):
@@ -25,6 +32,27 @@ class Purchase(Value):
     tag: str
     requests: str
     output_schema: dict[str, Any] | None = None
+
+
+class Cut(Value):
+    """How the requests of one submission were cut into batches."""
+
+    parts: tuple[Part, ...]
+
+
+def cut_once(directory: Directory, cutter: Cutter, rows: Iterable[PlannedRow]) -> tuple[Part, ...]:
+    """The parts of a submission with their request files, as they were cut when it was first made.
+
+    Other limits would move rows between its batches, of which some may be bought.
+    """
+    if known := load(directory, _CUT, Cut):
+        return known.parts
+    parts = cutter.write(rows)
+    if directory.create(_CUT, Cut(parts=parts).model_dump_json().encode()):
+        return parts
+    for part in parts:
+        directory.delete(part.requests_name)
+    return cut_once(directory, cutter, ())
 
 
 class AskedRow(msgspec.Struct, frozen=True):

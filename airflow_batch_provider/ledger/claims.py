@@ -17,7 +17,7 @@ from airflow_batch_provider.ledger.registry import Entry, account_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.registry import Registry
@@ -149,13 +149,13 @@ class Hold:
         if claim is not None and self._log.withdraw(claim) and self.order.registry is not None:
             self.order.registry.leave(claim.tag)
 
-    def keep(self, claim: ClaimRecord, batch_id: str, *, tentative: bool = False) -> Ticket:
+    def keep(self, claim: ClaimRecord, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Ticket:
         """Write the ticket, and tell the deployment; returns the one that counts, which another worker may have written."""
         ticket = Ticket(
             batch_id=batch_id,
             tag=claim.tag,
             requests=claim.requests,
-            submitted_at=claim.claimed_at,
+            submitted_at=submitted_at,
             tentative=tentative,
         )
         if not self.order.directory.create(self.order.ticket_name, ticket.model_dump_json().encode()):

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load
+from airflow_batch_provider.ledger.records import ROWS, ClaimRecord, Ticket, load
 from airflow_batch_provider.ledger.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Beside the DAGs' folders; no DAG id may hold an equals sign.
 REGISTRY = "=registry"
 
-_CLAIM, _TICKET, _ROWS = ".claim.json", ".ticket.json", ".rows.jsonl"
+_CLAIM, _TICKET = ".claim.json", ".ticket.json"
 _FOLDERS = ("waves", "submissions")
 
 
@@ -74,7 +74,8 @@ class Slot:
     @cached_property
     def landed(self) -> bool:
         """True when the rows are here."""
-        return self.claim is not None and self.directory.exists(self.name + _ROWS)
+        rows = (name for name in self.directory.names() if name.startswith(self.name) and name.endswith(ROWS))
+        return self.claim is not None and any(rows)
 
     def withdraw(self) -> None:
         """Say that the batch was never bought."""

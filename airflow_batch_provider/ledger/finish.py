@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from airflow_batch_provider.exceptions import RowsFailed
+from airflow_batch_provider.exceptions import RowsFailed, Unresolved
+from airflow_batch_provider.ledger.records import UNMET
 from airflow_batch_provider.ledger.waves import Tally, best_rows
 from airflow_batch_provider.models import ROW_WORDS, Manifest
 from airflow_batch_provider.pricing import cost
@@ -52,12 +53,21 @@ class Outcome:
 
 
 def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome:
-    """Write the results, whole, and sum them up."""
+    """Write the results, whole, and sum them up.
+
+    Raises:
+        Unresolved: another worker has gone on meanwhile; nothing was written.
+    """
     plan, waves = ledger.plan(), ledger.waves()
     assert plan is not None  # only a planned ledger is finished
-    tally = Tally()
-    _write(target, plan, best_rows(ledger.root, waves, tally))
-    tickets = ledger.tickets()
+    tally, tickets = Tally(), ledger.tickets()
+
+    def rows() -> Iterator[BatchRow]:
+        yield from best_rows(ledger.root, waves, tally)
+        if (ledger.waves(), ledger.tickets()) != (waves, tickets):
+            raise Unresolved(f"Another worker goes on with {ledger.root}. Nothing is to be done.")
+
+    _write(target, plan, rows())
     manifest = Manifest(
         stage=stage,
         provider=plan.provider,
@@ -80,6 +90,12 @@ def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome
 def seal(ledger: Ledger, manifest: Manifest) -> None:
     """Say that the task is done: later attempts return this manifest and buy nothing."""
     ledger.root.write("manifest.json", manifest.model_dump_json().encode())
+    ledger.root.delete(UNMET)
+
+
+def note_unmet(ledger: Ledger, manifest: Manifest) -> None:
+    """Keep the manifest of an attempt that fell short, for people."""
+    ledger.root.write(UNMET, manifest.model_dump_json().encode())
 
 
 def sealed(ledger: Ledger) -> Manifest | None:

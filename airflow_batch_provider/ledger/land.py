@@ -40,7 +40,7 @@ class Landing:
     """One ended batch and where its rows go.
 
     Attributes:
-        directory: the wave's; gets `NNNNN.rows.jsonl`.
+        directory: the wave's; gets the rows of the part.
         retry_truncated: an answer that was cut off at its `max_tokens` counts as failed and may be asked again.
     """
 
@@ -52,9 +52,9 @@ class Landing:
     retry_truncated: bool = False
 
     @property
-    def rows_name(self) -> str:
-        """Where its rows go; what was landed first stands, because later waves ask by it."""
-        return f"{self.part.name}.rows.jsonl"
+    def is_done(self) -> bool:
+        """True when the rows are here, whoever landed them."""
+        return self.directory.exists(self.part.rows_name)
 
 
 class ForeignBatch(Exception):
@@ -78,6 +78,8 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             async for reply in provider.results(landing.ticket.batch_id, landing.spec.kind):
                 replies.add(reply)
         except NotFound as error:
+            if landing.is_done:  # another worker landed them meanwhile, and cleaned up
+                return Counter()
             raise Unresolved(
                 f"The results of batch {landing.ticket.batch_id!r} are gone from {provider.name}: {error} They were "
                 f"paid and cannot be landed. To buy these rows again delete "
@@ -85,7 +87,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             ) from error
         replies.check_ours()
         replies.check_there(status, now)
-        if landing.directory.exists(landing.rows_name):
+        if landing.is_done:
             log.warning("Another worker has just landed batch %s: its rows stay.", landing.ticket.batch_id)
             return Counter()
         return _write_rows(landing, replies, status)
@@ -141,11 +143,15 @@ class _Replies:
             )
 
     def check_there(self, status: BatchStatus, now: datetime) -> None:
-        """Wait a while for the results of a batch that has answers and sends none: its rows would count as missing."""
-        answers = status.counts.succeeded if status.counts else 0
-        silent = self.strangers == 0 and all(offset == _NOWHERE for offset in self._offsets)
-        if silent and answers and status.status == "completed" and status.ended_at and now - status.ended_at < LATE:
-            raise Unavailable(f"Batch {status.batch_id} has {answers} answers, but does not send them yet.")
+        """Wait a while for answers that a batch tells of and does not send: their rows would be asked, and paid, again."""
+        told = status.counts.succeeded if status.counts else 0
+        sent = self.strangers + sum(offset != _NOWHERE for offset in self._offsets)
+        late_at = status.ended_at + LATE if status.ended_at else now
+        if sent < told and now < late_at:
+            raise Unavailable(
+                f"Batch {status.batch_id} has {told} answers, but sends only {sent} yet.",
+                retry_after=(late_at - now).total_seconds(),
+            )
 
     def at(self, place: int) -> Reply | None:
         """The reply to the request at this place, None if there is none."""
@@ -163,7 +169,7 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
     counts: Counter[str] = Counter()
     absent = absence(status)
     default = encoded(landing.spec.output_schema)
-    with landing.directory.writer(landing.rows_name) as file:
+    with landing.directory.writer(landing.part.rows_name) as file:
         for place, planned in enumerate(_planned(landing)):
             reply = checked(replies.at(place) or absent, planned.schema or default)
             row = _row(landing, planned, _whole(reply) if landing.retry_truncated else reply)

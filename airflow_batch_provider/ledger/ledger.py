@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import NotFound, Unavailable, UsageError
+from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.patience import Patience
 from airflow_batch_provider.ledger.planner import Planner
-from airflow_batch_provider.ledger.rounds import Round, started_at
+from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, load
+from airflow_batch_provider.ledger.rounds import Round, clean_up, started_at
 from airflow_batch_provider.ledger.waves import read_waves, tickets
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Waiting:
         started_at: when the deadline began to count.
         seen_at: when this was found.
         resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
+        held: True when coming back before `resume_at` is of no use.
         tentative: those of `batch_ids` that may turn out to be somebody else's.
         newest_at: when the last of them was bought.
     """
@@ -45,6 +47,7 @@ class Waiting:
     started_at: datetime
     seen_at: datetime
     resume_at: datetime | None = None
+    held: bool = False
     tentative: tuple[str, ...] = ()
     newest_at: datetime | None = None
 
@@ -88,6 +91,7 @@ class Ledger:
                     started_at=started_at(self._work),
                     seen_at=self._work.clock.now(),
                     resume_at=standing.resume_at,
+                    held=standing.held,
                     tentative=tuple(ticket.batch_id for _, ticket in standing.in_flight if ticket.tentative),
                     newest_at=max((ticket.submitted_at for _, ticket in standing.in_flight), default=None),
                 )
@@ -102,7 +106,7 @@ class Ledger:
         return tickets(self.root, self.waves(), unlanded=unlanded)
 
     async def cancel(self, budget: timedelta) -> int:
-        """Ask the provider to stop every batch that has not landed and surely is ours; returns how many.
+        """Stop the clock, and at the provider every batch that has not landed and surely is ours; returns how many.
 
         Args:
             budget: time to wait in all while the provider fails for a passing reason.
@@ -110,19 +114,28 @@ class Ledger:
         Raises:
             NotFound: the provider does not show one of them.
             Unavailable: it failed for longer.
+            Unresolved: another worker has gone on with them meanwhile.
         """
+        self.stop_clock()
         ours = [ticket for ticket in self.tickets(unlanded=True) if not ticket.tentative]
         patience = Patience(self._work.provider.name, self._work.clock, budget)
         unknown = None
         for ticket in ours:
             log.info("Cancelling batch %s.", ticket.batch_id)
             try:
-                await patience.repeat(partial(self._work.provider.cancel, ticket.batch_id))
+                await patience.repeat(partial(self._cancel, ticket))
             except NotFound as error:  # not visible yet; the others are cancelled nevertheless
                 unknown = error
         if unknown is not None:
             raise unknown
         return len(ours)
+
+    async def _cancel(self, ticket: Ticket) -> None:
+        if self.root.exists(CLOCK):
+            raise Unresolved(
+                f"Another worker goes on with the batches of {self.root}, so they are not cancelled. Nothing is to be done."
+            )
+        await self._work.provider.cancel(ticket.batch_id)
 
     async def settle(self, patience: timedelta) -> bool:
         """Wait until every batch has ended and land it; False when the patience ran out first."""
@@ -146,13 +159,15 @@ class Ledger:
         # A successor of this worker may wait for some of them.
         unlanded = {ticket.batch_id for ticket in self.tickets(unlanded=True)}
         for ticket in self.tickets():
-            if ticket.batch_id in unlanded:
-                continue
-            try:
-                await self._work.provider.clean_up(ticket.batch_id)
-            except Exception as error:  # noqa: BLE001 — the answers are safe; left-over files only cost storage
-                log.warning("Could not clean up batch %s at %s: %s", ticket.batch_id, self._work.provider.name, error)
+            if ticket.batch_id not in unlanded:
+                await clean_up(self._work, ticket.batch_id)
 
     def stop_clock(self) -> None:
         """The next attempt gets its own deadline."""
-        self.root.delete("clock.json")
+        self.root.delete(CLOCK)
+
+    def renew_clock(self, max_wait: timedelta) -> None:
+        """An attempt that begins after the deadline of an earlier one, which did not end by it, gets its own as well."""
+        record = load(self.root, CLOCK, ClockRecord)
+        if record is not None and record.started_at + max_wait <= self._work.clock.now():
+            self.stop_clock()

@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
-from airflow_batch_provider.ledger.records import REQUESTS, Plan, PlannedRow, Wave, load
+from airflow_batch_provider.ledger.records import CLOCK, REQUESTS, UNMET, Plan, PlannedRow, Wave, load
 from airflow_batch_provider.ledger.waves import (
     check_stands,
     open_tag,
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 # The ledger's own files in the order in which a finished plan is set aside: answers first, and the plan last, so that
 # an attempt which dies meanwhile leaves a plan that the next one sets aside again.
-_FILES = ("results.jsonl", "results.parquet", "manifest.json", "waves", "clock.json", "plan.json")
+_FILES = ("results.jsonl", "results.parquet", UNMET, "manifest.json", "waves", CLOCK, "plan.json")
 # Where to.
 _ASIDE = "superseded"
 _WAVE = "wave.json"
@@ -116,14 +116,15 @@ class Planner:
 
     def _seal(self, wave: Wave, directory: Directory, name: str, record: Plan | Wave) -> bool:
         """Make the record that counts, unless another worker was first; the request files of the other ones go."""
+        there = wave_directory(self._work.root, wave.number)
+        ours = {part.requests_name for part in wave.parts}
+        # Listed before: what comes later may be of a plan that has replaced this one.
+        drafts = [draft for draft in there.names() if draft.endswith(REQUESTS) and draft not in ours]
         if not directory.create(name, record.model_dump_json().encode()):
             self._discard(wave)
             return False
-        ours = {part.requests_name for part in wave.parts}
-        there = wave_directory(self._work.root, wave.number)
-        for draft in there.names():
-            if draft.endswith(REQUESTS) and draft not in ours:
-                there.delete(draft)
+        for draft in drafts:
+            there.delete(draft)
         return True
 
     def _discard(self, wave: Wave) -> None:

@@ -8,9 +8,10 @@ waves/0/00000-DRAFT.requests.jsonl  one planned row a line
 waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
 waves/0/00000.ticket.json     the provider has it
 waves/0/00000.void-1.json     a batch of this part failed as a whole, before anything ran
-waves/0/00000.rows.jsonl      landed: one row per request
+waves/0/00000-DRAFT.rows.jsonl  landed: one row per request
 results.jsonl | .parquet      one row per request, in the order asked
 manifest.json                 done
+manifest.unmet.json           what an attempt came to that fell short
 ```
 """
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 ValueT = TypeVar("ValueT", bound=Value)
 
-REQUESTS = ".requests.jsonl"
-"""What the names of request files end with."""
+REQUESTS, ROWS = ".requests.jsonl", ".rows.jsonl"
+"""What the names of request files, and of the files of landed rows, end with."""
 
 
 class Part(Value):
@@ -39,7 +40,7 @@ class Part(Value):
     Attributes:
         bytes: size of the wire lines.
         tokens: estimate of the input.
-        draft: tells its request file from one that another worker wrote at the same time.
+        draft: tells its files from those that another worker writes at the same time, or under other requests.
     """
 
     number: int
@@ -56,7 +57,16 @@ class Part(Value):
     @property
     def requests_name(self) -> str:
         """The request file."""
-        return f"{self.name}{self.draft and '-'}{self.draft}{REQUESTS}"
+        return f"{self._drafted}{REQUESTS}"
+
+    @property
+    def rows_name(self) -> str:
+        """The file of its rows, once they have landed; what was landed first stands, because later waves ask by it."""
+        return f"{self._drafted}{ROWS}"
+
+    @property
+    def _drafted(self) -> str:
+        return f"{self.name}{self.draft and '-'}{self.draft}"
 
 
 class Wave(Value):
@@ -161,6 +171,13 @@ class Void(Value):
     batch_id: str
     reason: str
     again_at: AwareDatetime
+
+
+UNMET = "manifest.unmet.json"
+"""The manifest of an attempt that fell short of what the task asks for; people read it, nothing else does."""
+
+CLOCK = "clock.json"
+"""File of the clock."""
 
 
 class ClockRecord(Value):

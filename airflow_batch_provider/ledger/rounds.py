@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.exceptions import Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
-from airflow_batch_provider.ledger.records import ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
+from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
 from airflow_batch_provider.ledger.submit import GRACE, submit_once
 from airflow_batch_provider.ledger.waves import planned_rows, stands, tickets, voids, wave_directory
 
@@ -39,12 +39,14 @@ class Standing:
         queued: parts that wait for a place at the provider.
         resting: parts whose batch failed as a whole and which are not due yet.
         resume_at: when to come back although no batch ended.
+        held: True when coming back earlier is of no use, even if a batch ends: the provider asked for time.
     """
 
     in_flight: list[tuple[Part, Ticket]] = field(default_factory=list)
     queued: list[Part] = field(default_factory=list)
     resting: list[Void] = field(default_factory=list)
     resume_at: datetime | None = None
+    held: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -78,18 +80,22 @@ class Round:
             await self._submit_queued()
         except Unavailable as error:
             standing = self.standing()
+            standing.held = True
             standing.resume_at = self._work.clock.now() + timedelta(seconds=error.retry_after or COME_BACK)
             name = self._work.provider.name
             log.warning("%s does not answer now: %s Coming back at %s.", name, error, standing.resume_at)
             return standing
-        return self.standing()
+        standing = self.standing()
+        if standing.queued and not standing.in_flight and standing.resume_at is None:
+            standing.resume_at = self._work.clock.now()  # its rest has just ended, and no batch would wake us
+        return standing
 
     def standing(self) -> Standing:
         """Where the parts stand, by their files."""
         names = set(self._directory.names())
         standing = Standing()
         for part in self._wave.parts:
-            if f"{part.name}.rows.jsonl" in names:
+            if part.rows_name in names:
                 continue
             ticket = self._ticket(part) if f"{part.name}.ticket.json" in names else None
             void = self._last_void(part, names)
@@ -163,9 +169,10 @@ class Round:
             if status is None:
                 self._check_visible(ticket)
             elif status.status == "failed" and status.retryable:
-                self._void(part, ticket, status)
+                await self._void(part, ticket, status)
             elif status.ended:
                 await self._land(part, ticket, status)
+        _check_paid(statuses.values())
 
     def _check_visible(self, ticket: Ticket) -> None:
         """A batch that is not there just after its create is not visible yet; later it is gone."""
@@ -187,13 +194,13 @@ class Round:
         except ForeignBatch:
             log.warning("Batch %s is not ours after all: looking for %s again.", ticket.batch_id, ticket.tag)
             self._directory.delete(f"{part.name}.ticket.json")  # the claim stays: ours may have become visible since
-            self._leave(ticket)
+            self._unknow(ticket)
             return
         self._leave(ticket)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Landed batch %s (%s): %s.", ticket.batch_id, status.status, said)
 
-    def _void(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
+    async def _void(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
         """Put the part of a batch that failed as a whole, unbilled, back into the queue, after a rest that grows."""
         current = self._ticket(part)
         if current is None or current.batch_id != ticket.batch_id:
@@ -208,16 +215,43 @@ class Round:
         # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
         self._directory.delete(f"{part.name}.ticket.json")
         self._leave(ticket)
+        await clean_up(self._work, ticket.batch_id)
 
     def _leave(self, ticket: Ticket) -> None:
         if self._work.registry is not None:
             self._work.registry.leave(ticket.tag)
 
+    def _unknow(self, ticket: Ticket) -> None:
+        """The deployment still has a claimed batch under this tag, but not this one."""
+        registry = self._work.registry
+        if registry is not None and (entry := registry.get(ticket.tag)):
+            registry.enter(entry.model_copy(update={"batch_id": None, "tentative": False}))
+
+
+def _check_paid(statuses: Iterable[BatchStatus]) -> None:
+    """Stop for a person to pay; what failed for want of money is bought by the next attempt."""
+    for status in statuses:
+        if status.unpaid:
+            raise Paused(
+                f"Batch {status.batch_id} failed for want of credit, and nothing of it ran: {status.error} Pay at the "
+                "provider, then clear the task: it buys what is left."
+            )
+
+
+async def clean_up(work: Work, batch_id: str) -> None:
+    """Delete what the provider keeps of a batch that is of no use there any more; a failure to is logged, never raised."""
+    if not work.policy.clean_up:
+        return
+    try:
+        await work.provider.clean_up(batch_id)
+    except Exception as error:  # noqa: BLE001 — the answers are safe; left-over files only cost storage
+        log.warning("Could not clean up batch %s at %s: %s", batch_id, work.provider.name, error)
+
 
 def started_at(work: Work) -> datetime:
     """When the deadline began to count: at the first submit since the last deadline."""
-    record = load(work.root, "clock.json", ClockRecord)
+    record = load(work.root, CLOCK, ClockRecord)
     if record is None:
         record = ClockRecord(started_at=work.clock.now())
-        save(work.root, "clock.json", record)
+        save(work.root, CLOCK, record)
     return record.started_at

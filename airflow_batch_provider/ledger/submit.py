@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, Unresolved, UsageError
+from airflow_batch_provider.exceptions import NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.claims import Hold, Order
 from airflow_batch_provider.ledger.patience import PATIENCE, Patience
 from airflow_batch_provider.providers.base import Claim, Parcel
@@ -23,7 +23,7 @@ from airflow_batch_provider.providers.base import Claim, Parcel
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.records import ClaimRecord, Ticket
-    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.base import BatchProvider, Found
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ class _Submission:
             lost: the claim that it replaces: of a dead worker, or of a batch that failed as a whole.
         """
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-            parcel = self._pack(claim.tag, Path(scratch, "batch.jsonl"), resumed=lost is not None)
+            # What an earlier claim may have uploaded is found again; it may be 200 MB.
+            parcel = self._pack(claim.tag, Path(scratch, "batch.jsonl"), resumed=claim.number > 0)
             if not self._hold.take(claim):
                 raise Unavailable(f"Another worker just claimed batch {claim.tag!r}.", ambiguous=False)
             if lost is not None and (ticket := await self._last_look(claim, lost)):
@@ -131,7 +132,7 @@ class _Submission:
         log.info("Submitted batch %s: %d requests, %d bytes.", batch_id, parcel.requests, parcel.bytes)
         if self._hold.ticket() is None and not self._hold.is_ours():
             await self._cancel_overtaken(claim, batch_id)
-        ticket = self._hold.keep(claim, batch_id)
+        ticket = self._hold.keep(claim, batch_id, self._clock.now())
         if ticket.batch_id != batch_id:
             await self._cancel_overtaken(claim, batch_id)
         return ticket
@@ -154,6 +155,9 @@ class _Submission:
             except _REFUSALS:
                 self._hold.withdraw()
                 raise
+            except NotFound as error:  # the model, or the file, not the batch
+                self._hold.withdraw()
+                raise Rejected(str(error)) from error
 
     async def _cancel_overtaken(self, claim: ClaimRecord, batch_id: str) -> None:
         """Another worker took the claim over while this one created: two batches of the same rows must not run."""
@@ -189,11 +193,11 @@ class _Submission:
     async def _look(self, claim: ClaimRecord) -> Ticket | None:
         """The ticket of a batch that is at the provider, None when there is none to see."""
         wanted = Claim(tag=claim.tag, claimed_at=claim.claimed_at, requests=claim.requests, key_prefix=f"{claim.tag}-")
-        found = await self._patience().repeat(lambda: self._provider.find(wanted))
+        found = await self._find(wanted, claim)
         certain = [batch for batch in found if batch.certain]
         candidates = certain or self._hold.free(found, claim.tag)
         if len(candidates) == 1:
-            return self._hold.keep(claim, candidates[0].batch_id, tentative=not certain)
+            return self._hold.keep(claim, candidates[0].batch_id, claim.claimed_at, tentative=not certain)
         if candidates:
             ids = ", ".join(batch.batch_id for batch in candidates)
             raise Unresolved(
@@ -201,6 +205,12 @@ class _Submission:
                 f"the provider's console, then {self._way_on(claim)}"
             )
         return None
+
+    async def _find(self, wanted: Claim, claim: ClaimRecord) -> list[Found]:
+        try:
+            return await self._patience().repeat(lambda: self._provider.find(wanted))
+        except Unresolved as error:
+            raise Unresolved(f"{error} When you know what became of {claim.tag!r}: {self._way_on(claim)}") from error
 
     def _way_on(self, claim: ClaimRecord) -> str:
         """What a person does who knows which batch it is; the commands find only what is in the registry."""

@@ -77,7 +77,7 @@ def tickets(root: Directory, waves: list[Wave], *, unlanded: bool = False) -> li
         directory = wave_directory(root, wave.number)
         names = set(directory.names())
         for part in wave.parts:
-            landed = f"{part.name}.rows.jsonl" in names
+            landed = part.rows_name in names
             if f"{part.name}.ticket.json" in names and not (unlanded and landed):
                 ticket = load(directory, f"{part.name}.ticket.json", Ticket)
                 found += [ticket] if ticket and wave.owns(ticket.tag) else []
@@ -90,7 +90,7 @@ def open_tag(root: Directory, plan: Plan, waves: list[Wave]) -> str | None:
         directory = wave_directory(root, wave.number)
         names = set(directory.names())
         for part in wave.parts:
-            if f"{part.name}.claim.json" not in names or f"{part.name}.rows.jsonl" in names:
+            if f"{part.name}.claim.json" not in names or part.rows_name in names:
                 continue
             claim = ClaimLog(directory, part.name).last()
             *voided, _ = plan.tags(wave.number, part.number, voids(part, names))
@@ -118,8 +118,8 @@ def landed_rows(root: Directory, wave: Wave) -> Iterator[BatchRow]:
     directory = wave_directory(root, wave.number)
     decoder = msgspec.json.Decoder(PlannedRow)
     for part in wave.parts:
-        if directory.exists(f"{part.name}.rows.jsonl"):
-            for line in directory.lines(f"{part.name}.rows.jsonl"):
+        if directory.exists(part.rows_name):
+            for line in directory.lines(part.rows_name):
                 yield BatchRow.model_validate_json(line)
             continue
         for line in directory.lines(part.requests_name):

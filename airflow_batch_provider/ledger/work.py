@@ -22,12 +22,14 @@ class Policy:
         in_flight: most batches at the provider at once; None takes the provider's limit.
         enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
         retry_truncated: ask answers again that were cut off, with twice the room each time.
+        clean_up: delete what the provider keeps of a batch that is of no use there any more.
     """
 
     retry_rows: int = 2
     in_flight: int | None = None
     enqueued_tokens: int | None = None
     retry_truncated: bool = False
+    clean_up: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -235,6 +235,7 @@ class OpenAIProvider(BatchProvider):
 
     def _status(self, record: dict[str, Any]) -> BatchStatus:
         word, faults = str(record.get("status"))[:80], _faults(record)
+        codes = {str(fault.get("code")) for fault in faults}
         counts = wire.as_object(record.get("request_counts"))
         ended = next((record[name] for name in _ENDINGS if record.get(name) is not None), None)
         return BatchStatus(
@@ -250,7 +251,8 @@ class OpenAIProvider(BatchProvider):
             ended_at=reading.moment(ended),
             expires_at=reading.moment(record.get("expires_at")),
             error=_told(faults),
-            retryable=word == "failed" and bool(faults) and {fault.get("code") for fault in faults} <= _PASSING,
+            retryable=word == "failed" and bool(codes) and codes <= _PASSING | PAUSING,
+            unpaid=word == "failed" and bool(codes & PAUSING) and codes <= _PASSING | PAUSING,
             provider_word=word,
         )
 

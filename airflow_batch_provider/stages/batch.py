@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import NotFound, Overdue, UsageError
+from airflow_batch_provider.exceptions import BatchError, NotFound, Overdue, Unavailable, UsageError
 from airflow_batch_provider.ledger import (
     Ledger,
     Outcome,
+    Patience,
     Policy,
     Standard,
     Target,
@@ -19,6 +21,7 @@ from airflow_batch_provider.ledger import (
     Work,
     finish,
     judge,
+    note_unmet,
     seal,
     sealed,
 )
@@ -45,6 +48,10 @@ SETTLE = timedelta(minutes=15)
 VISIBLE = timedelta(minutes=10, seconds=1)
 
 
+# What a storage answers that takes no file at this place, whenever it is asked; other faults may pass.
+_FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+
+
 class _DryRun(Exception):
     def __init__(self, manifest: Manifest) -> None:
         super().__init__("dry run")
@@ -69,6 +76,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             if done := _finished(ledger, ctx.config):
                 await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
                 return done
+            ledger.renew_clock(ctx.config.poll.max_wait)
         waiting = await ledger.advance()
         if waiting is not None:
             return _suspended(waiting, ctx.config)
@@ -85,16 +93,31 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         await _show(statuses, state, ctx)
         resume_at = state.metadata.get("resume_at")
         due = resume_at is not None and ctx.now() >= datetime.fromisoformat(resume_at)
+        if state.metadata.get("held") and not due:
+            return CompletionCheck.not_ready()
         if due or ended == len(batch_ids) > 0 or (ended and state.metadata["queued"]):
             return CompletionCheck.ready()
         return CompletionCheck.not_ready()
 
     async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
-        """Ask the provider to stop every batch that surely is ours; what finished can be landed later."""
+        """Ask the provider to stop every batch that surely is ours; what finished can be landed later.
+
+        Raises:
+            BatchError: one of them could not be cancelled; the log names each.
+        """
         provider = await ctx.hub.provider(ctx.config.conn_id)
+        patience = Patience(provider.name, ctx.clock)
+        failed: BatchError | None = None
         for batch_id in state.metadata["batch_ids"]:
-            if batch_id not in state.metadata.get("tentative", ()):
-                await provider.cancel(batch_id)
+            if batch_id in state.metadata.get("tentative", ()):
+                continue
+            try:
+                await patience.repeat(partial(provider.cancel, batch_id))
+            except BatchError as error:
+                failed = error
+                await ctx.log("WARN", f"Batch {batch_id!r} was not cancelled: {error} Do it at the provider.")
+        if failed:
+            raise failed
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
@@ -159,14 +182,21 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         # A worker that dies while it cleans up is succeeded by one that has nothing left to buy.
         if may_seal and _standard(ctx.config).is_met(manifest):
             seal(ledger, manifest)
-        if ctx.config.clean_up:
-            await ledger.clean_up()
+        else:
+            note_unmet(ledger, manifest)
+        await ledger.clean_up()
         return outcome
 
 
 def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
     config = ctx.config
-    policy = Policy(config.retry_rows, config.max_in_flight, config.max_enqueued_tokens, config.retry_truncated)
+    policy = Policy(
+        retry_rows=config.retry_rows,
+        in_flight=config.max_in_flight,
+        enqueued_tokens=config.max_enqueued_tokens,
+        retry_truncated=config.retry_truncated,
+        clean_up=config.clean_up,
+    )
     return Ledger(
         Work(
             root=ctx.storage.directory,
@@ -213,8 +243,10 @@ def _check_writable(directory: Directory) -> None:
     try:
         directory.write(".writable", b"")
         directory.delete(".writable")
-    except (OSError, ValueError) as error:
+    except (*_FOR_GOOD, ValueError) as error:
         raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
+    except OSError as error:
+        raise Unavailable(f"{directory} cannot be written now: {error}", ambiguous=False) from error
 
 
 def _check_budget(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> None:
@@ -271,6 +303,7 @@ def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:
             "newest_at": waiting.newest_at.isoformat() if waiting.newest_at else None,
             "queued": waiting.queued,
             "resume_at": resume_at,
+            "held": waiting.held,
         },
     )
     return Suspended(state=state, poll=_poll(waiting, config))

@@ -200,15 +200,19 @@ async def test_a_batch_that_is_surely_ours_stays_ours_whatever_it_sends(batch):
     assert await batch.land() == {"missing": 3}
 
 
-async def test_answers_that_are_told_and_not_sent_are_waited_for(batch):
+@pytest.mark.parametrize("status", ["completed", "expired", "cancelled"])
+@pytest.mark.parametrize("sent", [[], [good(5)], [Reply(key="x-1", status="succeeded")]])
+async def test_answers_that_are_told_and_not_sent_are_waited_for(batch, sent, status):
     """Ten minutes from the batch's end; to take its rows for missing at once would be to buy them again."""
-    told = {"counts": RequestCounts(total=3, succeeded=2, failed=1)}
+    told = {"counts": RequestCounts(total=3, succeeded=2, failed=1), "status": status}
+    batch.replies = sent
 
-    with pytest.raises(Unavailable, match="has 2 answers"):
+    with pytest.raises(Unavailable, match=f"has 2 answers, but sends only {len(sent)} yet") as waiting:
         await batch.land(ended_at=START - timedelta(minutes=9), **told)
+    assert waiting.value.retry_after == 60
     assert not batch.directory.exists("00004.rows.jsonl")
 
-    assert await batch.land(ended_at=START - timedelta(minutes=10), **told) == {"missing": 3}
+    assert (await batch.land(ended_at=START - timedelta(minutes=10), **told)).total() == 3
 
 
 @pytest.mark.parametrize(
@@ -216,18 +220,17 @@ async def test_answers_that_are_told_and_not_sent_are_waited_for(batch):
     [
         {"counts": RequestCounts(total=3, succeeded=0, failed=3), "ended_at": START},
         {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": None},
-        {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START, "status": "expired"},
         {"counts": None, "ended_at": START},
     ],
 )
 async def test_silence_is_final_where_no_answer_is_to_come(batch, told):
-    """No row has one, nobody knows how long to wait, or the provider drops them."""
+    """No row has one, or nobody knows how long to wait."""
     assert (await batch.land(**told)).total() == 3
 
 
 async def test_a_batch_that_only_answers_others_is_not_silent(batch):
     """It was sent, and what is not in it will not come."""
-    batch.replies = [Reply(key="x-1", status="succeeded")]
+    batch.replies = [Reply(key="x-1", status="succeeded"), Reply(key="x-2", status="succeeded")]
     told = {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START}
 
     assert await batch.land(**told) == {"missing": 3}
@@ -261,6 +264,16 @@ async def test_rows_that_have_landed_stay(batch):
 
     assert await batch.land() == {}
     assert [row.output for row in batch.rows] == ["first", None, None]
+
+
+async def test_rows_that_another_worker_landed_and_cleaned_up_are_not_lost(batch):
+    """It was quicker, and removed the results while this one was reading them."""
+    batch.replies = [good(2), good(5), good(7)]
+    await batch.land()
+    batch.replies, batch.fault = [good(2)], NotFound("the file is gone")
+
+    assert await batch.land() == {}
+    assert [row.status for row in batch.rows] == ["succeeded"] * 3
 
 
 async def test_results_that_break_off_leave_nothing(batch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from datetime import timedelta
 
 import pytest
 from fakes import Killed, failing
@@ -20,8 +21,10 @@ from airflow_batch_provider.exceptions import (
     UsageError,
 )
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.models import Reply
-from airflow_batch_provider.stages import Suspended
+from airflow_batch_provider.models import Manifest, Reply
+from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.stages import CheckCompletionContext, Suspended
+from airflow_batch_provider.storage import Directory
 
 
 async def test_every_request_has_one_row_in_the_order_asked(job):
@@ -259,7 +262,7 @@ async def test_other_requests_are_refused_while_any_batch_of_several_is_open(job
     suspended = await task.start()
     provider.batches["batch-0"].status = "completed"
     await task.resume(suspended)
-    assert "00000.rows.jsonl" in task.directory.names("waves/0")
+    assert any(name.endswith(".rows.jsonl") for name in task.directory.names("waves/0"))
     task.requests = ["c"]
 
     with pytest.raises(UsageError, match="-0-00001' of them is still open"):
@@ -471,6 +474,197 @@ async def test_the_deadline_may_leave_the_batches_running(job, provider):
 
     assert provider.batches["batch-0"].status == "processing"
     assert again.state.submitted_at > suspended.state.submitted_at
+
+
+async def test_a_retry_within_the_deadline_goes_on_with_the_same_one(job, provider, clock):
+    """A worker that dies, or a task that is cleared, gets no more time."""
+    task = job()
+    first = await task.start()
+    clock.advance(9 * 3600)
+    task.attempt += 1
+
+    again = await task.start()
+
+    assert again.state.submitted_at == first.state.submitted_at
+
+
+async def _paused(task, provider):
+    provider.submit_faults = [Paused("no credit")]
+    with pytest.raises(Paused):
+        await task.start()
+
+
+async def _undecided(task, provider):
+    provider.submit_faults = [Unavailable("cut")]
+    find = provider.find
+
+    async def two(_claim):
+        return [Found("one", certain=False), Found("two", certain=False)]
+
+    provider.find = two
+    with pytest.raises(Unresolved):
+        await task.start()
+    provider.find = find
+
+
+async def _marked(task, _provider):
+    suspended = await task.start()
+    await task.stage.cancel(suspended.state, task.context(CheckCompletionContext))
+
+
+async def _died(task, _provider):
+    await task.start()
+
+
+@pytest.mark.parametrize("ended", [_paused, _undecided, _marked, _died])
+async def test_a_task_that_is_cleared_days_later_has_all_its_time_again(job, provider, clock, ended):
+    """Whatever became of the attempt before: what is bought now, or runs still, is not cancelled at the first look."""
+    provider.looks_until_done = 10_000
+    task = job()
+    await ended(task, provider)
+    clock.advance(2 * 86_400)
+    task.attempt += 1
+    cleared_at = clock.now()
+
+    suspended = await task.start()
+
+    assert suspended.state.submitted_at >= cleared_at
+
+
+async def test_the_deadline_passes_while_the_provider_takes_nothing(job, provider, clock):
+    """A full queue is waited for until the deadline, not longer; nothing was bought, and the next attempt tries again."""
+    provider.submit_faults = [Unavailable("429", retry_after=1800.0, ambiguous=False)] * 30
+    task = job()
+    suspended = await task.start()
+    while clock.now() < suspended.state.submitted_at + timedelta(hours=10):
+        clock.advance(1800)
+        again = await task.resume(suspended)
+        assert again.state.submitted_at == suspended.state.submitted_at
+        suspended = again
+
+    with pytest.raises(Overdue, match="0 of 3 rows have an answer"):
+        await task.overdue(suspended)
+    assert not provider.batches
+    provider.submit_faults.clear()
+    assert (await task.retry()).counts["succeeded"] == 3
+
+
+async def test_a_worker_that_waits_to_cancel_lets_its_successors_batch_run(job, provider, clock):
+    """At the deadline the provider was busy; meanwhile the task was cleared, and goes on with the same batch."""
+    zombie, successor = job(), job()
+    suspended = await zombie.start()
+    successor.attempt = 2
+    cancelled = []
+
+    async def busy(batch_id):
+        if not cancelled:
+            cancelled.append(batch_id)
+            await successor.start()
+            raise Unavailable("503")
+        raise AssertionError(batch_id)
+
+    provider.cancel = busy
+    with pytest.raises(Unresolved, match="so they are not cancelled"):
+        await zombie.overdue(suspended)
+
+
+async def test_a_kill_cancels_each_batch_although_one_cannot_be(job, provider, caplog):
+    """A busy provider is asked again; what is not to be found keeps no other running, and is named."""
+    provider.max_requests = 1
+    provider.looks_until_done = 1000
+    task = job()
+    suspended = await task.start()
+    cancel, busy = provider.cancel, [Unavailable("429")]
+
+    async def unsteady(batch_id):
+        if batch_id == "batch-0":
+            raise NotFound("no such batch")
+        if busy:
+            raise busy.pop()
+        await cancel(batch_id)
+
+    provider.cancel = unsteady
+    with pytest.raises(NotFound):
+        await task.stage.cancel(suspended.state, task.context(CheckCompletionContext))
+
+    assert [batch.status for batch in provider.batches.values()] == ["processing", "cancelled", "cancelled"]
+    assert any("'batch-0' was not cancelled" in record.message for record in caplog.records)
+
+
+async def test_a_create_that_names_what_is_not_there_is_a_refusal(job, provider):
+    """A model that does not exist, say: nothing was bought, so the DAG can be mended."""
+    provider.submit_faults = [NotFound("models/gemini-9 is not found")]
+    task = job()
+    with pytest.raises(Rejected, match="gemini-9 is not found"):
+        await task.start()
+
+    task.config = task.config.model_copy(update={"model": "openai:right"})
+    assert (await task.retry()).counts["succeeded"] == 3
+
+
+async def test_a_batch_that_failed_for_want_of_credit_is_bought_when_there_is_some(job, provider):
+    """The provider took it and found out later; nothing of it ran, so no row has failed."""
+    task = job()
+    suspended = await task.start()
+    batch = provider.batches["batch-0"]
+    batch.status, batch.error, batch.retryable, batch.unpaid = "failed", "billing_hard_limit_reached", True, True
+
+    with pytest.raises(Paused, match="billing_hard_limit_reached Pay at the provider, then clear the task"):
+        await task.resume(suspended)
+    task.clock.advance(3600)
+
+    assert (await task.retry()).counts["succeeded"] == 3
+    assert provider.bought == {"a": 2, "b": 2, "c": 2}
+    assert provider.cleaned[0] == "batch-0"
+
+
+async def test_a_task_that_fell_short_leaves_a_manifest_with_the_digest(job, provider):
+    """For people; the next attempt does not take it for the end."""
+    provider.answer = lambda body, n: failing("overloaded") if n == 1 else Reply(key="", status="succeeded", output="x")
+    task = job()
+    with pytest.raises(RowsFailed):
+        await task.run()
+
+    manifest = Manifest.model_validate_json(task.directory.read("manifest.unmet.json"))
+    assert (manifest.errors.reasons[0].code, manifest.errors.reasons[0].count) == ("overloaded", 3)
+    assert manifest.counts["failed"] == 3
+
+    assert (await task.retry()).counts["succeeded"] == 3
+    assert task.directory.read("manifest.unmet.json") is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(OSError(28, "No space left"), Unavailable), (TimeoutError(), Unavailable), (PermissionError("no"), UsageError)],
+)
+async def test_a_storage_that_is_away_is_tried_again_and_one_that_is_wrong_is_not(
+    job, provider, monkeypatch, fault, error
+):
+    """Before anything is paid."""
+
+    def write(self, name, data):
+        raise fault
+
+    monkeypatch.setattr(Directory, "write", write)
+    with pytest.raises(error, match="cannot be written"):
+        await job().start()
+
+    assert not provider.batches
+
+
+async def test_what_waits_for_answers_wakes_no_worker_before_they_are_due(job, provider, clock):
+    """The batch has ended, but there is nothing to do."""
+    task = job()
+    suspended = await task.start()
+    await task.wait(suspended)
+    provider.result_faults = [Unavailable("not yet", retry_after=600.0)]
+    held = await task.resume(suspended)
+
+    assert not (await task.check(held)).is_ready
+    clock.advance(590)
+    assert not (await task.check(held)).is_ready
+    clock.advance(10)
+    assert (await task.check(held)).is_ready
 
 
 async def test_the_deadline_counts_from_the_first_submit_through_all_waves(job, provider):

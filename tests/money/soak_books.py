@@ -204,7 +204,7 @@ def _was_good(world, job, row):
 def _landed(root, wave):
     directory = wave_directory(root, wave.number)
     for part in wave.parts:
-        name = f"{part.name}.rows.jsonl"
+        name = part.rows_name
         if directory.exists(name):
             yield from (BatchRow.model_validate_json(line) for line in directory.lines(name))
 

@@ -31,7 +31,7 @@ from stateful_bench import Airflow, Names, SharedClock, Task, check_finished, is
 from unruly_provider import STRANGER, Unruly, Untagged
 
 from airflow_batch_provider.exceptions import BatchError, Paused, Rejected, Unavailable, Unresolved, UsageError
-from airflow_batch_provider.ledger import planner, submit
+from airflow_batch_provider.ledger import claims, planner
 
 # A worker that was killed closes nothing.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -80,7 +80,7 @@ class Money(RuleBasedStateMachine):
             "on_timeout": on_timeout,
         }
         self.airflow.tasks = {name: Task(name, rows, config) for name in ("one", "two")}
-        planner.uuid4 = submit.uuid4 = Names()
+        planner.uuid4 = claims.uuid4 = Names()
 
     def may_begin(self, task):
         """A task has one zombie at most."""
@@ -314,7 +314,7 @@ def names():
     """The names that machines replace."""
     kept = planner.uuid4
     yield
-    planner.uuid4 = submit.uuid4 = kept
+    planner.uuid4 = claims.uuid4 = kept
 
 
 def plots():
