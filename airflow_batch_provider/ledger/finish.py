@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from airflow_batch_provider.exceptions import RowsFailed, Unresolved
+from airflow_batch_provider.exceptions import RowsFailed
 from airflow_batch_provider.ledger.records import UNMET
-from airflow_batch_provider.ledger.waves import Tally, best_rows
+from airflow_batch_provider.ledger.waves import Tally, best_rows, check_stands
 from airflow_batch_provider.models import ROW_WORDS, Manifest
 from airflow_batch_provider.pricing import cost
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import BatchRow
     from airflow_batch_provider.storage import Directory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,17 @@ def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome
     """Write the results, whole, and sum them up.
 
     Raises:
-        Unresolved: another worker has gone on meanwhile; nothing was written.
+        Unresolved: another worker has set the plan aside meanwhile.
     """
-    plan, waves = ledger.plan(), ledger.waves()
+    plan = ledger.plan()
     assert plan is not None  # only a planned ledger is finished
-    tally, tickets = Tally(), ledger.tickets()
-
-    def rows() -> Iterator[BatchRow]:
-        yield from best_rows(ledger.root, waves, tally)
-        if (ledger.waves(), ledger.tickets()) != (waves, tickets):
-            raise Unresolved(f"Another worker goes on with {ledger.root}. Nothing is to be done.")
-
-    _write(target, plan, rows())
+    while True:
+        tally, waves, tickets = Tally(), ledger.waves(), ledger.tickets()
+        _write(target, plan, best_rows(ledger.root, waves, tally))
+        check_stands(ledger.root, plan)
+        if (ledger.waves(), ledger.tickets()) == (waves, tickets):
+            break
+        log.warning("Another worker has gone on while the results were written: writing them again.")
     manifest = Manifest(
         stage=stage,
         provider=plan.provider,

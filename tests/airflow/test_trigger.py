@@ -448,10 +448,13 @@ async def test_a_kill_that_the_provider_refuses_is_told(trigger, supervisor, mon
 
 
 @pytest.mark.parametrize("tells_kills", [True, False])
-async def test_before_airflow_3_3_a_cancelled_run_asks_for_itself(trigger, supervisor, time, monkeypatch, tells_kills):
+@pytest.mark.parametrize("state", ["failed", "success", "deferred", "queued", "scheduled", "up_for_retry", None])
+async def test_before_airflow_3_3_a_cancelled_run_asks_for_itself(
+    trigger, supervisor, time, monkeypatch, tells_kills, state
+):
     """Without `on_kill` in Airflow, the cancelled `run` looks at the task's state; with it, only `on_kill` does."""
     monkeypatch.setattr(trigger_module, "_TELLS_KILLS", tells_kills)
-    supervisor.state = "failed"
+    supervisor.state = state
     started = asyncio.Event()
 
     async def forever(_seconds):
@@ -466,7 +469,8 @@ async def test_before_airflow_3_3_a_cancelled_run_asks_for_itself(trigger, super
     with pytest.raises(asyncio.CancelledError):
         await run
     await trigger.cleanup()
-    assert Scripted.cancelled == ([] if tells_kills else ["batch-1"])
+    over = state in ("failed", "success")
+    assert Scripted.cancelled == (["batch-1"] if over and not tells_kills else [])
 
 
 async def test_triggers_of_a_process_share_one_hub(tmp_path, time, trigger):

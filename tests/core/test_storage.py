@@ -59,6 +59,14 @@ def test_only_the_first_may_create(directory):
     assert directory.read("claim") == b"first"
 
 
+def test_a_create_whose_answer_was_lost_has_succeeded(directory):
+    """An SDK that sends it again finds its own data there."""
+    assert directory.create("claim", b"mine")
+
+    assert directory.create("claim", b"mine")
+    assert not directory.create("claim", b"theirs")
+
+
 def test_what_another_worker_writes_is_seen(root):
     """Whatever a filesystem caches: the other one has a cache of its own."""
     alone = {**root.storage_options, "skip_instance_cache": True} if root.storage_options else {}  # a disk has no cache
@@ -70,6 +78,9 @@ def test_what_another_worker_writes_is_seen(root):
     other.delete("d/a")
 
     assert mine.exists("d/b")
+    assert mine.read("d/b") == b""
+    assert mine.read("d/a") is None
+    assert mine.modified("d/b").tzinfo
     assert not mine.exists("d/a")
     assert mine.names("d") == ["b"]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from fakes import START, failing
 from upath import UPath
@@ -207,3 +210,51 @@ async def test_a_worker_whose_requests_are_set_aside_while_it_submits_leaves_no_
     await successor.wait(suspended[0])
     manifest = await successor.resume(suspended[0])
     assert [found["output"] for found in successor.rows(manifest)] == ["echo: new"]
+
+
+async def test_rows_that_a_zombie_lands_late_are_not_the_answers_to_new_requests(job, provider, clock, monkeypatch):
+    """It stood still with the rows in its hand, while all was asked anew."""
+    zombie, other, successor = job(["old"]), job(["old"]), job(["new"])
+    suspended = await zombie.start()
+    await zombie.wait(suspended)
+    publish, met = Directory.publish, []
+
+    async def all_anew():
+        await other.resume(suspended)
+        clock.advance(1)
+        successor.attempt = 2
+        return await successor.start()
+
+    def slow(self, local, name):
+        if name.endswith(".rows.jsonl") and not met:
+            met.append(None)
+            with ThreadPoolExecutor(1) as pool:
+                met[0] = pool.submit(asyncio.run, all_anew()).result()
+        publish(self, local, name)
+
+    monkeypatch.setattr(Directory, "publish", slow)
+    with pytest.raises((Unresolved, FileNotFoundError)):
+        await zombie.resume(suspended)
+
+    await successor.wait(met[0])
+    manifest = await successor.resume(met[0])
+    assert [row["output"] for row in successor.rows(manifest)] == ["echo: new"]
+
+
+def test_a_zombie_that_planned_first_removes_no_files_of_a_later_plan(work, root, monkeypatch):
+    """It stood still between its plan and the removal of what others had drafted."""
+    create, plans = Directory.create, []
+    root.write("waves/0/00000-other.requests.jsonl", b"{}")
+
+    def slow(self, name, data):
+        made = create(self, name, data)
+        if name == "plan.json" and not plans:
+            plans.append(None)
+            plans[0] = plan(Ledger(work(2)), "new")
+        return made
+
+    monkeypatch.setattr(Directory, "create", slow)
+    plan(Ledger(work(1)), "old")
+
+    (part,) = plans[0].first.parts
+    assert part.requests_name in root.names("waves/0")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from fakes import START
+from fakes import START, failing
 from upath import UPath
 
+from airflow_batch_provider.exceptions import Unresolved
 from airflow_batch_provider.ledger import Standard, Target, finish, seal, sealed
+from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
 
 
@@ -58,3 +62,48 @@ def test_a_standard_is_said_as_the_user_wrote_it():
     """Both ways to ask for more."""
     assert str(Standard(on_partial="fail")) == "on_partial='fail'"
     assert str(Standard(min_success_ratio=0.9)) == "min_success_ratio=0.9"
+
+
+async def test_results_that_a_worker_wrote_late_are_written_again_as_they_are_now(job, provider, monkeypatch):
+    """It stood still at the last moment, while its successor asked the rest and finished."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else ok
+    zombie, successor = job(on_partial="fail"), job(on_partial="fail")
+    successor.attempt = 2
+    publish, manifests = Directory.publish, []
+
+    def slow(self, local, name):
+        if name == "results.jsonl" and not manifests:
+            manifests.append(None)
+            with ThreadPoolExecutor(1) as pool:
+                manifests[0] = pool.submit(asyncio.run, successor.run()).result()
+        publish(self, local, name)
+
+    monkeypatch.setattr(Directory, "publish", slow)
+    manifest = await zombie.run()
+
+    assert [row["status"] for row in zombie.rows(manifests[0])] == ["succeeded"] * 3
+    assert manifest.counts == manifests[0].counts
+    assert provider.bought == {"a": 1, "b": 2, "c": 1}
+
+
+async def test_a_worker_whose_requests_were_set_aside_finishes_nothing(job, clock, monkeypatch):
+    """Its rows are not those that are asked now."""
+    zombie, successor = job(["old"]), job(["new"])
+    successor.attempt = 2
+    publish, manifests = Directory.publish, []
+
+    def slow(self, local, name):
+        if name == "results.jsonl" and not manifests:
+            manifests.append(None)
+            clock.advance(1)
+            with ThreadPoolExecutor(1) as pool:
+                manifests[0] = pool.submit(asyncio.run, successor.run()).result()
+        publish(self, local, name)
+
+    monkeypatch.setattr(Directory, "publish", slow)
+    with pytest.raises(Unresolved, match="began later"):
+        await zombie.run()
+
+    assert "manifest.json" in zombie.directory.names()
+    assert (await successor.retry()).requests == 1

@@ -8,6 +8,7 @@ import pytest
 from fakes import START, FakeBatch, Killed
 
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
+from airflow_batch_provider.ledger import rounds
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import Void, load
 from airflow_batch_provider.providers.base import Found
@@ -209,3 +210,60 @@ async def test_a_fault_that_names_a_time_is_waited_out_as_long(ledger, provider,
     assert (first.resume_at - clock.now()).total_seconds() == 300
     assert (second.resume_at - clock.now()).total_seconds() == 60
     assert first.batch_ids == ("batch-0",)
+
+
+async def test_a_neighbours_batch_that_was_given_back_leaves_the_claim_in_the_deployment(ledger, provider, clock):
+    """Our own may run, and the provider is busy: the reconciler must go on to look for it."""
+    task, registry = ledger()
+    provider.submit_faults = [Unavailable("cut")]
+    provider.batches["stranger"] = FakeBatch("x", ["x-0"], [{"prompt": "theirs"}], clock.now(), "completed")
+    answers = [[Found("stranger", certain=False)], Unavailable("503", retry_after=900.0)]
+
+    async def find(_claim):
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    provider.find = find
+    await task.advance()
+    await task.advance()
+
+    (entry,) = registry.entries()
+    assert (entry.batch_id, entry.tentative) == (None, False)
+
+
+async def test_a_rest_that_ends_between_two_looks_at_the_files_wakes_the_task(ledger, provider, clock):
+    """No batch is on its way that would."""
+    task, _ = ledger()
+    await task.advance()
+    batch = provider.batches["batch-0"]
+    batch.status, batch.retryable = "failed", True
+    resting = await task.advance()
+    submit_queued = rounds.Round._submit_queued
+
+    async def just_before(self):
+        await submit_queued(self)
+        clock.time = resting.resume_at
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds.Round, "_submit_queued", just_before)
+        waiting = await task.advance()
+
+    assert (waiting.batch_ids, waiting.queued, waiting.resume_at) == ((), 1, clock.now())
+
+
+async def test_full_batches_of_two_tasks_differ_where_only_their_size_tells_them_apart(ledger, provider):
+    """And are full to the last row where a tag does."""
+    provider.max_requests = 1000
+    rows = [str(number) for number in range(2100)]
+    sizes = []
+    for keeps_tags in (True, True, False, False, False, False):
+        provider.keeps_tags = keeps_tags
+        task, _ = ledger()
+        task.root.delete("plan.json")
+        first, *_ = task.open_plan(lambda: rows, lambda _plan, _wave: None).first.parts
+        sizes.append(first.requests)
+
+    assert sizes[:2] == [1000, 1000]
+    assert len(set(sizes[2:])) > 1
+    assert all(950 < size <= 1000 for size in sizes[2:])

@@ -321,6 +321,10 @@ async def test_a_create_whose_answer_is_lost_is_ambiguous_and_can_be_found(bench
     assert len(await bench.provider.find(claim)) == 1
 
 
+RETRIES = {"max_retries": 5, "openai_client_kwargs": {"max_retries": 5}, "retry_options": {"attempts": 5}}
+"""How users turn the SDKs' retries on, in the connections of other packages."""
+
+
 async def test_a_create_is_sent_once(bench):
     """No SDK retries behind our back, whatever the provider answers."""
     for status in (408, 409, 429, 500, 503):
@@ -330,6 +334,19 @@ async def test_a_create_is_sent_once(bench):
         with pytest.raises(Unavailable):
             await submitted(bench)
         assert bench.emulator.calls[bench.backend.routes["create"]] == calls + 1
+
+
+async def test_a_create_is_sent_once_whatever_the_connection_says(backend, server, tmp_path):
+    """What other packages read there, and hand to the SDKs."""
+    provider = connect(backend.account(server.url, **RETRIES))
+    bench = Bench(backend, provider, server.emulator, tmp_path, server.url)
+    bench.fault("create", "status", status=503, times=None, retry_after=0)
+
+    with pytest.raises(Unavailable):
+        await submitted(bench)
+
+    assert server.emulator.calls[backend.routes["create"]] == 1
+    await provider.aclose()
 
 
 # what can go wrong
