@@ -42,6 +42,10 @@ class Directory:
 
     Args:
         root: any fsspec path (`UPath`, Airflow's `ObjectStoragePath`); made when first written to.
+
+    Attributes:
+        is_exclusive: False where two workers that create the same file may both be told that they were first: fsspec's
+            own `mode="create"` looks first and writes then (2026.9, `spec.py`).
     """
 
     def __init__(self, root: UPath | ProxyUPath) -> None:
@@ -52,6 +56,7 @@ class Directory:
         self._whole = bool(names & _WHOLE_OBJECTS)
         self._local = bool(names & {"file", "local"})
         self._put_options = _SMALL_PARTS if names & {"s3", "s3a"} else {}
+        self.is_exclusive = self._local or self._whole
 
     def __str__(self) -> str:
         """The address of the root, for messages."""

@@ -24,7 +24,9 @@ def functions(path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_test_that_a_page_names_exists(page):
     """A promise on a page points at the test that holds it."""
-    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", text)
+    named += [(file, name) for name, file in re.findall(r"\[(test_\w+)\]\(\.\./(tests/[\w/]+\.py)\)", text)]
 
     missing = [
         f"{file}::{name}"
@@ -76,3 +78,14 @@ def test_the_readme_names_every_argument_of_the_operator():
     } - {"asked"}
 
     assert known - {"conn_id", "storage_path"} == shown
+
+
+def test_every_failure_on_the_page_about_money_links_its_test():
+    """No line without one."""
+    lines = [
+        line for line in (ROOT / "docs/money.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")
+    ]
+    rows = [line for line in lines if not line.startswith("| when |")]
+
+    assert len(rows) > 60
+    assert [line for line in rows if not re.search(r"\| \[test_\w+\]\(\.\./tests/[\w/]+\.py\) \|$", line)] == []

@@ -51,6 +51,8 @@ VISIBLE = timedelta(minutes=10, seconds=1)
 # What a storage answers that takes no file at this place, whenever it is asked; other faults may pass.
 _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
+_PLACES = "Set storage_path to a shared disk, S3, Google Cloud Storage or Azure."
+
 
 class _DryRun(Exception):
     def __init__(self, manifest: Manifest) -> None:
@@ -69,6 +71,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         provider = await ctx.hub.provider(ctx.config.conn_id)
         ledger = _ledger(ctx, provider)
         if ctx.resume_state is None:
+            if not ledger.root.is_exclusive:
+                await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
             try:
                 self._open(ctx, ledger, provider)
             except _DryRun as dry:

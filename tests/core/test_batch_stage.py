@@ -11,6 +11,7 @@ from fakes import START, failing
 from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
 from airflow_batch_provider.stages import Suspended
+from airflow_batch_provider.storage import Directory
 
 # A model with a published batch price.
 PRICED = "openai:gpt-5-mini"
@@ -221,3 +222,20 @@ async def test_a_budget_for_a_model_without_a_price_is_refused(job, provider):
         await job(model="openai:nobody-knows", max_cost_usd=5.0).start()
 
     assert not provider.batches
+
+
+async def test_a_storage_that_cannot_keep_two_workers_apart_is_told(job, caplog, monkeypatch):
+    """SFTP, say, on which a file cannot be made by one of them only."""
+    await job().start()
+    assert not [record for record in caplog.records if "buying twice" in record.message]
+
+    original = Directory.__init__
+
+    def elsewhere(self, root):
+        original(self, root)
+        self.is_exclusive = False
+
+    monkeypatch.setattr(Directory, "__init__", elsewhere)
+    await job().start()
+
+    assert any("Set storage_path to a shared disk, S3" in record.message for record in caplog.records)

@@ -57,6 +57,7 @@ def test_only_the_first_may_create(directory):
     assert directory.create("claim", b"first")
     assert not directory.create("claim", b"second")
     assert directory.read("claim") == b"first"
+    assert directory.is_exclusive
 
 
 def test_a_create_whose_answer_was_lost_has_succeeded(directory):
