@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import BatchError, NotFound, Overdue, Unavailable, UsageError
+from airflow_batch_provider.exceptions import BatchError, Overdue, Unavailable, UsageError
 from airflow_batch_provider.ledger import (
     Ledger,
     Outcome,
@@ -31,13 +29,13 @@ from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.stages.looks import look, newest_at, show
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_batch_provider.ledger import Plan, Wave
-    from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
@@ -46,7 +44,6 @@ SETTLE = timedelta(minutes=15)
 # For so long after it was bought, a batch that the provider does not know counts as running; then the worker is woken,
 # for which it is gone.
 VISIBLE = timedelta(minutes=10, seconds=1)
-
 
 # What a storage answers that takes no file at this place, whenever it is asked; other faults may pass.
 _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -91,10 +88,10 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     ) -> CompletionCheck[Manifest]:
         """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
         batch_ids: list[str] = state.metadata["batch_ids"]
-        statuses = await _look(batch_ids, ctx)
-        unknown = 0 if ctx.now() - _newest_at(state) < VISIBLE else len(batch_ids) - len(statuses)
+        statuses = await look(batch_ids, ctx)
+        unknown = 0 if ctx.now() - newest_at(state) < VISIBLE else len(batch_ids) - len(statuses)
         ended = sum(status.ended for status in statuses) + unknown
-        await _show(statuses, state, ctx)
+        await show(statuses, state, ctx)
         resume_at = state.metadata.get("resume_at")
         due = resume_at is not None and ctx.now() >= datetime.fromisoformat(resume_at)
         if state.metadata.get("held") and not due:
@@ -319,48 +316,6 @@ def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:
         return config.poll
     soon = max(timedelta(0), waiting.resume_at - waiting.seen_at)
     return config.poll.model_copy(update={"first_poll": min(soon, config.poll.first_poll or config.poll.interval)})
-
-
-async def _look(batch_ids: list[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
-    """The status of every batch that the provider shows."""
-    looks = await asyncio.gather(
-        *(ctx.hub.status(ctx.config.conn_id, batch_id) for batch_id in batch_ids), return_exceptions=True
-    )
-    statuses: list[BatchStatus] = []
-    for look in looks:
-        if isinstance(look, NotFound):
-            continue
-        if isinstance(look, BaseException):
-            raise look
-        statuses.append(look)
-    return statuses
-
-
-def _newest_at(state: SuspendedState) -> datetime:
-    told = state.metadata.get("newest_at")
-    return datetime.fromisoformat(told) if told else state.submitted_at
-
-
-async def _show(statuses: list[BatchStatus], state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
-    """Publish a record for the UI and a sentence for the log."""
-    counts = [status.counts for status in statuses if status.counts]
-    total, succeeded, failed = (
-        sum(getattr(count, name) for count in counts) for name in ("total", "succeeded", "failed")
-    )
-    words = Counter(status.status for status in statuses)
-    queued = state.metadata["queued"]
-    said = [f"{number} {word}" for word, number in sorted(words.items())] + ([f"{queued} queued"] if queued else [])
-    await ctx.publish(
-        {
-            "message": f"batches: {', '.join(said) or 'none'}; requests: {succeeded + failed} of {total} done, {failed} failed",
-            "batches": dict(words),
-            "total": total,
-            "succeeded": succeeded,
-            "failed": failed,
-            "queued_batches": queued,
-            "submitted_at": state.submitted_at.isoformat(),
-        }
-    )
 
 
 def _said(manifest: Manifest) -> str:
