@@ -61,6 +61,10 @@ class ForeignBatch(Exception):
     """The results carry none of our keys: a tentatively adopted batch was somebody else's."""
 
 
+class NotSentYet(Unavailable):
+    """The batch tells of more answers than it sends; `retry_after` says when that is final."""
+
+
 async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, now: datetime) -> Counter[str]:
     """Write one row per request of the batch; returns row status → number of rows.
 
@@ -69,7 +73,8 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
 
     Raises:
         ForeignBatch: the ticket is tentative and no key of the results is ours.
-        Unavailable: the results broke off, or are not there yet; nothing was written, landing starts again.
+        Unavailable: the results broke off; nothing was written, landing starts again.
+        NotSentYet: some are not there yet; the same.
         Unresolved: the provider has removed the results.
     """
     with tempfile.TemporaryFile(prefix="batch-") as spool:
@@ -148,7 +153,7 @@ class _Replies:
         sent = self.strangers + sum(offset != _NOWHERE for offset in self._offsets)
         late_at = status.ended_at + LATE if status.ended_at else now
         if sent < told and now < late_at:
-            raise Unavailable(
+            raise NotSentYet(
                 f"Batch {status.batch_id} has {told} answers, but sends only {sent} yet.",
                 retry_after=(late_at - now).total_seconds(),
             )

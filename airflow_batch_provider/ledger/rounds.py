@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.claims import Order
-from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
+from airflow_batch_provider.ledger.land import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
 from airflow_batch_provider.ledger.submit import GRACE, submit_once
 from airflow_batch_provider.ledger.waves import planned_rows, stands, tickets, voids, wave_directory
@@ -76,7 +76,7 @@ class Round:
     async def drive(self) -> Standing:
         """Land and submit as far as the provider lets us; a passing fault ends it and says when to come back."""
         try:
-            await self.land_ended()
+            late_at = await self.land_ended()
             await self._submit_queued()
         except Unavailable as error:
             standing = self.standing()
@@ -86,7 +86,9 @@ class Round:
             log.warning("%s does not answer now: %s Coming back at %s.", name, error, standing.resume_at)
             return standing
         standing = self.standing()
-        if standing.queued and not standing.in_flight and standing.resume_at is None:
+        if late_at is not None:
+            standing.held, standing.resume_at = True, late_at
+        elif standing.queued and not standing.in_flight and standing.resume_at is None:
             standing.resume_at = self._work.clock.now()  # its rest has just ended, and no batch would wake us
         return standing
 
@@ -158,11 +160,16 @@ class Round:
 
     # from the provider
 
-    async def land_ended(self) -> None:
-        """Land every batch that has ended; put the part of one that failed as a whole back into the queue."""
+    async def land_ended(self) -> datetime | None:
+        """Land every batch that has ended; put the part of one that failed as a whole back into the queue.
+
+        Returns:
+            When to look again at one that has ended and does not send all its answers yet.
+        """
+        late_at: datetime | None = None
         in_flight = self.standing().in_flight
         if not in_flight:
-            return
+            return None
         statuses = await self._work.provider.statuses([ticket.batch_id for _, ticket in in_flight])
         for part, ticket in in_flight:
             status = statuses.get(ticket.batch_id)
@@ -171,8 +178,9 @@ class Round:
             elif status.status == "failed" and status.retryable:
                 await self._void(part, ticket, status)
             elif status.ended:
-                await self._land(part, ticket, status)
+                late_at = await self._land(part, ticket, status) or late_at
         _check_paid(statuses.values())
+        return late_at
 
     def _check_visible(self, ticket: Ticket) -> None:
         """A batch that is not there just after its create is not visible yet; later it is gone."""
@@ -183,8 +191,8 @@ class Round:
                 f"again delete the .ticket.json and .claim*.json of {ticket.tag!r} in {self._work.root}."
             )
 
-    async def _land(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
-        """Land one ended batch; one that turns out to be somebody else's is looked for again."""
+    async def _land(self, part: Part, ticket: Ticket, status: BatchStatus) -> datetime | None:
+        """Land one ended batch, or say when to try again; one that turns out to be somebody else's is looked for again."""
         work = self._work
         landing = Landing(
             self._directory, self._wave.number, part, ticket, self._plan.spec, work.policy.retry_truncated
@@ -195,10 +203,14 @@ class Round:
             log.warning("Batch %s is not ours after all: looking for %s again.", ticket.batch_id, ticket.tag)
             self._directory.delete(f"{part.name}.ticket.json")  # the claim stays: ours may have become visible since
             self._unknow(ticket)
-            return
+            return None
+        except NotSentYet as error:
+            log.warning("%s", error)
+            return work.clock.now() + timedelta(seconds=error.retry_after or COME_BACK)
         self._leave(ticket)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Landed batch %s (%s): %s.", ticket.batch_id, status.status, said)
+        return None
 
     async def _void(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
         """Put the part of a batch that failed as a whole, unbilled, back into the queue, after a rest that grows."""

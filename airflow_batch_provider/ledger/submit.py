@@ -12,6 +12,7 @@ import logging
 import tempfile
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,13 +164,19 @@ class _Submission:
         """Another worker took the claim over while this one created: two batches of the same rows must not run."""
         what = f"Another worker took batch {claim.tag!r} over while this one created {batch_id!r}"
         try:
-            await self._patience().repeat(lambda: self._provider.cancel(batch_id))
+            await self._patience().repeat(partial(self._cancel_new, batch_id))
         except Unavailable as error:
             raise Unresolved(
                 f"{what}, which could not be cancelled: {error} Cancel it in {self._provider.name}'s console; the other "
                 "worker goes on."
             ) from error
         raise Unresolved(f"{what}, which is cancelled. Nothing is to be done: the other one goes on.")
+
+    async def _cancel_new(self, batch_id: str) -> None:
+        try:
+            await self._provider.cancel(batch_id)
+        except NotFound as error:  # not visible yet
+            raise Unavailable(str(error)) from error
 
     # looking
 

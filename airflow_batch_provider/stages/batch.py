@@ -124,8 +124,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
         provider = await ctx.hub.provider(ctx.config.conn_id)
         ledger = _ledger(ctx, provider)
-        ledger.stop_clock()
         if ctx.config.on_timeout == "leave":
+            ledger.stop_clock()
             raise Overdue(f"{_deadline(ctx)} Its batches go on running; the next attempt lands them.")
         await ledger.cancel(SETTLE)
         settled = await ledger.settle(SETTLE)

@@ -984,12 +984,13 @@ async def test_a_zombie_that_is_overtaken_while_it_creates_cancels_what_it_creat
     assert (await successor.retry()).counts["succeeded"] == 3
 
 
+@pytest.mark.parametrize("fault", [Unavailable("busy", retry_after=10.0), NotFound("not visible yet")])
 @pytest.mark.parametrize(
     ("faults", "status", "message"),
     [(3, "cancelled", "is cancelled"), (99, "processing", "Cancel it in openai's console")],
 )
 async def test_an_overtaken_batch_is_cancelled_as_soon_as_the_provider_lets_it(
-    job, provider, clock, faults, status, message
+    job, provider, clock, faults, status, message, fault
 ):
     """It would run beside the successor's; what does not pass in a minute is a person's, who is told the batch."""
     zombie, successor = job(), job()
@@ -1004,7 +1005,7 @@ async def test_an_overtaken_batch_is_cancelled_as_soon_as_the_provider_lets_it(
         nonlocal faults
         faults -= 1
         if faults >= 0:
-            raise Unavailable("busy", retry_after=10.0)
+            raise fault
         await cancel(batch_id)
 
     provider.while_creating = [overtake]

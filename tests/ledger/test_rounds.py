@@ -11,6 +11,7 @@ from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
 from airflow_batch_provider.ledger import rounds
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import Void, load
+from airflow_batch_provider.models import Reply, RequestCounts
 from airflow_batch_provider.providers.base import Found
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
 
@@ -267,3 +268,26 @@ async def test_full_batches_of_two_tasks_differ_where_only_their_size_tells_them
     assert sizes[:2] == [1000, 1000]
     assert len(set(sizes[2:])) > 1
     assert all(950 < size <= 1000 for size in sizes[2:])
+
+
+async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, provider, clock):
+    """The others land, and what is queued goes out; the late one is looked at again when its time is up."""
+    provider.max_requests = 1
+    task, _ = ledger(in_flight=2)
+    await task.advance()
+    statuses = provider.statuses
+
+    async def told(batch_ids):
+        seen = await statuses(batch_ids)
+        counts = RequestCounts(total=1, succeeded=1)
+        return {name: one.model_copy(update={"counts": counts, "ended_at": START}) for name, one in seen.items()}
+
+    provider.statuses = told
+    provider.batches["batch-0"].status = provider.batches["batch-1"].status = "completed"
+    provider.answer = lambda body, _n: None if body["prompt"] == "a" else Reply(key="", status="succeeded", output="x")
+    clock.advance(60)
+
+    waiting = await task.advance()
+
+    assert (waiting.batch_ids, waiting.queued) == (("batch-0", "batch-2"), 0)
+    assert (waiting.held, waiting.resume_at) == (True, START + timedelta(minutes=10))
