@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from fakes import START, FakeBatch, Killed
+from fakes import START, FakeBatch, Killed, failing
 
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
 from airflow_batch_provider.ledger import rounds
@@ -291,3 +291,29 @@ async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, pro
 
     assert (waiting.batch_ids, waiting.queued) == (("batch-0", "batch-2"), 0)
     assert (waiting.held, waiting.resume_at) == (True, START + timedelta(minutes=10))
+
+
+async def test_people_read_what_became_of_the_rows_of_a_batch(ledger, provider, caplog):
+    """How it ended, and how many rows of each kind."""
+    caplog.set_level("INFO")
+    provider.looks_until_done = 0
+    ok = Reply(key="", status="succeeded", output="x")
+    provider.answer = lambda body, _n: failing() if body["prompt"] == "b" else ok
+    task, _ = ledger()
+    await task.advance()
+
+    await task.advance()
+
+    assert "Landed batch batch-0 (completed): 1 failed, 2 succeeded." in [record.message for record in caplog.records]
+
+
+async def test_a_kill_passes_a_doubtful_batch_over_and_cancels_the_next(job, provider):
+    """Their order is that of the purchase."""
+    provider.max_requests = 1
+    task = job("ab")
+    suspended = await task.start()
+    doubtful = suspended.state.model_copy(update={"metadata": {**suspended.state.metadata, "tentative": ["batch-0"]}})
+
+    await task.stage.cancel(doubtful, task.context(CheckCompletionContext))
+
+    assert [batch.status for batch in provider.batches.values()] == ["processing", "cancelled"]

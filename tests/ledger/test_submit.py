@@ -711,3 +711,32 @@ async def test_a_worker_that_slept_before_its_ticket_does_not_undo_its_successor
 
     assert load(order.directory, order.ticket_name, Ticket) == theirs
     assert provider.batches["batch-0"].status == "cancelled"
+
+
+async def test_a_list_that_does_not_reach_back_is_a_question_with_a_way_on(order, provider, clock, registry):
+    """Nobody can tell, and the person who can is told how."""
+    left_by_a_dead_worker(order)
+
+    async def endless(_claim):
+        raise Unresolved("1000 pages of the list do not reach back.")
+
+    provider.find = endless
+    with pytest.raises(Unresolved, match=r"do not reach back\. When you know.*airflow batches adopt tag-0 BATCH_ID"):
+        await submit_once(replace(order, registry=registry), provider, clock)
+
+    assert not provider.batches
+
+
+async def test_a_claim_that_is_taken_over_is_in_the_new_owners_name(order, provider, clock):
+    """Two that take it over at once must not write the same words: each would take them for its own."""
+    left_by_a_dead_worker(order)
+    owners = set()
+
+    async def look():
+        owners.add(claim_on(order).owner)
+
+    provider.while_creating = [look]
+    await submit_once(order, provider, clock)
+
+    assert owners
+    assert "dead" not in owners
