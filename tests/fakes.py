@@ -258,6 +258,7 @@ class Job:
         poll = PollConfig(interval=timedelta(minutes=1), max_wait=timedelta(hours=10))
         self.config = BatchConfig(**{"model": "openai:m", "conn_id": "c", "poll": poll, "retry_rows": 0} | config)
         self.attempt = 1
+        self.task_id = "task"
         self.map_index = -1
         self.shown = []
 
@@ -271,7 +272,7 @@ class Job:
 
         return of(
             stage_id=self.stage.id,
-            key=TaskKey("dag", "run", "task", self.map_index, self.attempt),
+            key=TaskKey("dag", "run", self.task_id, self.map_index, self.attempt),
             config=self.config,
             storage=StageStorage(Directory(self.root)),
             hub=self.hub,

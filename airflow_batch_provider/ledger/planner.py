@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import Unresolved, UsageError
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
 from airflow_batch_provider.ledger.records import CLOCK, REQUESTS, UNMET, Plan, PlannedRow, Wave, load
 from airflow_batch_provider.ledger.waves import (
@@ -62,7 +62,7 @@ class Planner:
 
         Raises:
             UsageError: a row or the spec is wrong, or the ledger holds other requests of which batches are still open.
-            Unresolved: another worker has begun later, with other requests.
+            Unresolved: another worker has begun later, with other requests; or request files are missing.
         """
         self._aside = set(self._work.root.names(_ASIDE))
         return self._open(requests, check)
@@ -71,17 +71,23 @@ class Planner:
         plan = self.plan()
         if plan is None:
             return self._make_plan(requests, check)
-        if self._is_whole(plan) and self._fingerprint(requests()) == plan.fingerprint:
+        if self._fingerprint(requests()) == plan.fingerprint:
+            self._check_whole(plan)
             log.info("Going on with the plan of %d requests in %s.", plan.requests, self._work.root)
             check(plan, plan.first)
             return plan
         self._supersede(plan, read_waves(self._work.root))
         return self._make_plan(requests, check)
 
-    def _is_whole(self, plan: Plan) -> bool:
-        """False when an attempt died while it set the plan aside."""
-        there = set(wave_directory(self._work.root, 0).names())
-        return all(part.requests_name in there for part in plan.first.parts)
+    def _check_whole(self, plan: Plan) -> None:
+        """Refuse a plan that another worker is setting aside, or was when it died: its rows may have good answers."""
+        root = self._work.root
+        there = set(wave_directory(root, 0).names())
+        if not all(part.requests_name in there for part in plan.first.parts):
+            raise Unresolved(
+                f"Another worker is setting these requests aside in {root}, to ask others. Nothing is to be done while it "
+                f"goes on. If there is none, give the task those others, or delete {root} to pay for these again."
+            )
 
     def _fingerprint(self, requests: Iterable[Any]) -> str:
         fingerprint = Fingerprint(self._work.provider.name, self._work.spec)

@@ -93,6 +93,18 @@ def test_a_zombie_does_not_plan_while_its_successor_sets_old_requests_aside(work
     assert zombie.plan() is None
 
 
+def test_requests_that_are_being_set_aside_are_not_planned_again(work, root):
+    """Its successor has moved the first files of the old plan; their answers are good, and paid."""
+    plan(Ledger(work(1)), "old")
+    zombie = Ledger(work(2))
+    root.move("waves", "superseded/x/waves")
+
+    with pytest.raises(Unresolved, match="is setting these requests aside"):
+        plan(zombie, "old")
+
+    assert root.names("waves/0") == []
+
+
 async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, provider):
     """Its successor would ask the rows of that wave under keys of its own."""
     provider.answer = lambda _body, _n: failing()

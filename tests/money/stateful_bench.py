@@ -218,7 +218,7 @@ class Airflow:
     def _job(self, task):
         root = self.root / "dag" / "run" / task.name
         job = Job(root, self.provider, self.clock, task.prompts, registry=self.deployment.registry, **task.config)
-        job.attempt = task.attempt
+        job.task_id, job.attempt = task.name, task.attempt
         return job
 
     def _see(self, worker):
