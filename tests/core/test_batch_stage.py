@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from fakes import START, failing
+from fakes import START, Killed, failing
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
@@ -239,3 +239,27 @@ async def test_a_storage_that_cannot_keep_two_workers_apart_is_told(job, caplog,
     await job().start()
 
     assert any("Set storage_path to a shared disk, S3" in record.message for record in caplog.records)
+
+
+async def test_a_manifest_that_is_older_than_the_last_answers_is_not_the_end(job, provider, monkeypatch):
+    """A stricter attempt bought and landed more, and died before it could say so."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else ok
+    task = job()
+    await task.run()
+    easy, publish = task.config, Directory.publish
+    task.config = easy.model_copy(update={"min_success_ratio": 1.0})
+
+    def dies(self, local, name):
+        if name == "results.jsonl":
+            raise Killed(name)
+        publish(self, local, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "publish", dies)
+        with pytest.raises(Killed):
+            await task.retry()
+    task.config = easy
+
+    assert (await task.retry()).counts["succeeded"] == 3
+    assert provider.bought == {"a": 1, "b": 2, "c": 1}

@@ -317,3 +317,19 @@ async def test_a_kill_passes_a_doubtful_batch_over_and_cancels_the_next(job, pro
     await task.stage.cancel(doubtful, task.context(CheckCompletionContext))
 
     assert [batch.status for batch in provider.batches.values()] == ["processing", "cancelled"]
+
+
+async def test_a_batch_of_ones_own_that_has_landed_is_not_taken_for_a_lost_one(ledger, provider):
+    """It has the time and the size, and is in no registry any more."""
+    provider.max_requests = 1
+    task, _ = ledger(in_flight=1)
+    await task.advance()
+    provider.batches["batch-0"].status = "completed"
+    provider.submit_faults = [(Unavailable("cut"), "after")]
+
+    async def find(_claim):
+        return [Found("batch-0", certain=False), Found("batch-1", certain=False)]
+
+    provider.find = find
+
+    assert (await task.advance()).batch_ids == ("batch-1",)
