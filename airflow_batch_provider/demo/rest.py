@@ -59,7 +59,8 @@ class AirflowRest:
         self._login = {"username": username, "password": password}
         self._url = url
         # trust_env off: a proxy of the environment must not see calls to this machine.
-        self._http = httpx2.Client(base_url=f"{url}/api/v2", timeout=30, trust_env=False)
+        # On a machine that is busy starting it, Airflow was seen to take more than half a minute for an answer.
+        self._http = httpx2.Client(base_url=f"{url}/api/v2", timeout=120, trust_env=False)
 
     def close(self) -> None:
         """Give the sockets back."""
