@@ -10,7 +10,7 @@ from fakes import START, FakeBatch, Killed, failing
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
 from airflow_batch_provider.ledger import rounds
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import Void, load
+from airflow_batch_provider.ledger.records import Plan, Void, load
 from airflow_batch_provider.models import Reply, RequestCounts
 from airflow_batch_provider.providers.base import Found
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
@@ -333,3 +333,17 @@ async def test_a_batch_of_ones_own_that_has_landed_is_not_taken_for_a_lost_one(l
     provider.find = find
 
     assert (await task.advance()).batch_ids == ("batch-1",)
+
+
+async def test_parts_are_cut_to_the_token_budget_and_claimed_in_the_attempts_name(job, provider):
+    """Two rows fit into the budget together, so four make two parts, which go out one after the other."""
+    size = (await job(["x" * 400], dry_run=True).run()).usage.input_tokens
+    task = job([letter * 400 for letter in "abcd"], max_enqueued_tokens=2 * size)
+    task.attempt = 7
+
+    suspended = await task.start()
+
+    plan = load(task.directory, "plan.json", Plan)
+    assert [(part.requests, part.tokens) for part in plan.first.parts] == [(2, 2 * size), (2, 2 * size)]
+    assert (suspended.state.metadata["batch_ids"], suspended.state.metadata["queued"]) == (["batch-0"], 1)
+    assert ClaimLog(task.directory.sub("waves/0"), "00000").last().attempt == 7
