@@ -632,6 +632,8 @@ async def test_what_no_neighbour_guesses_is_taken_before_what_one_does(order, pr
     ticket = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
 
     assert (ticket.batch_id, ticket.tentative) == ("batch-8", True)
+    entry = registry.get("tag-0")
+    assert (entry.batch_id, entry.tentative) == ("batch-8", True)
 
 
 async def test_a_guess_that_is_older_than_the_turn_is_not_what_was_sent_in_it(
