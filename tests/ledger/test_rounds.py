@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from fakes import START, FakeBatch, Killed, failing
 
-from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved
+from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger import rounds
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import Plan, Void, load
@@ -347,3 +347,29 @@ async def test_parts_are_cut_to_the_token_budget_and_claimed_in_the_attempts_nam
     assert [(part.requests, part.tokens) for part in plan.first.parts] == [(2, 2 * size), (2, 2 * size)]
     assert (suspended.state.metadata["batch_ids"], suspended.state.metadata["queued"]) == (["batch-0"], 1)
     assert ClaimLog(task.directory.sub("waves/0"), "00000").last().attempt == 7
+
+
+async def test_a_part_holds_just_what_the_provider_takes(job, provider):
+    """To the byte, with the longest key that a row may get and its newline."""
+    alone = job(["x" * 40])
+    await alone.start()
+    (part,) = load(alone.directory, "plan.json", Plan).first.parts
+    line = provider.line("0" * 12 + "-000-00000-0000000000", b'{"prompt":"' + b"x" * 40 + b'","model":"m"}', None)
+    assert part.bytes == len(line) + 1
+
+    for limit, cut in ((2 * part.bytes, [2, 1]), (2 * part.bytes - 1, [1, 1, 1])):
+        alone.directory.delete("")
+        provider.max_bytes = limit
+        task = job(["x" * 40] * 3)
+        await task.start()
+        assert [one.requests for one in load(task.directory, "plan.json", Plan).first.parts] == cut
+
+
+async def test_a_row_that_is_larger_than_the_token_budget_is_refused_by_its_name(job, provider):
+    """And one that just fills it is not."""
+    size = (await job(["x" * 400], dry_run=True).run()).usage.input_tokens
+
+    with pytest.raises(UsageError, match=rf"'request-0'\) alone is .* more than max_enqueued_tokens={size - 1}\."):
+        await job(["x" * 400], max_enqueued_tokens=size - 1).start()
+    assert not provider.batches
+    await job(["x" * 400], max_enqueued_tokens=size).start()
