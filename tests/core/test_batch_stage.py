@@ -263,3 +263,23 @@ async def test_a_manifest_that_is_older_than_the_last_answers_is_not_the_end(job
 
     assert (await task.retry()).counts["succeeded"] == 3
     assert provider.bought == {"a": 1, "b": 2, "c": 1}
+
+
+async def test_the_same_rows_for_another_model_are_other_requests(job, provider):
+    """What is asked is the rows and how they are asked."""
+    task = job()
+    await task.run()
+
+    task.config = task.config.model_copy(update={"model": "openai:other"})
+    await task.retry()
+
+    assert provider.bought == {"a": 2, "b": 2, "c": 2}
+
+
+async def test_a_row_keeps_its_own_schema_on_the_way(job):
+    """Its answer is read by it, and by nothing else."""
+    form = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+    manifest = await job(["a", {"prompt": "b", "output_type": form}]).run()
+
+    assert (manifest.counts["succeeded"], manifest.counts["invalid"]) == (1, 1)
