@@ -271,8 +271,8 @@ class BatchClient:
             log.info("Batch %s is %s: the same requests are bought anew.", ticket.batch_id, status.status)
             claims = ClaimLog(directory, part.name)
             claim = claims.last()
-            # Another worker may have bought it anew meanwhile.
-            if claim is not None and claim.tag == ticket.tag and claims.withdraw(claim):
+            # Another worker may have bought it anew meanwhile; one that died right here left only the ticket.
+            if claim is None or (claim.tag == ticket.tag and claims.withdraw(claim)):
                 directory.delete(f"{part.name}.ticket.json")
 
     async def _purchase(self, batch_id: str) -> Purchase | None:

@@ -8,6 +8,7 @@ from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
 from airflow_batch_provider.exceptions import Rejected
+from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.storage import Directory, StageStorage
 
 
@@ -53,3 +54,14 @@ async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provi
 
     assert handle == bought[0]
     assert provider.bought == {"a": 2, "b": 2}
+
+
+async def test_a_worker_that_dies_while_it_forgets_a_dead_batch_leaves_nothing_stuck(client, provider, tmp_path):
+    """Its claim is withdrawn, its ticket is still there: the next one buys anew."""
+    await client().submit(["a", "b"])
+    provider.batches["batch-0"].status = "expired"
+    (folder,) = (tmp_path / "own/submissions").iterdir()
+    claims = ClaimLog(Directory(UPath(folder)), "00000")
+    claims.withdraw(claims.last())
+
+    assert (await client().submit(["a", "b"])).id == "batch-1"
