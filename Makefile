@@ -36,7 +36,7 @@ kills: $(READY)
 
 # A fixed hash seed lets the same seed play the same round.
 soak: $(READY)
-	@SEED="$(SEED)" ROUND="$(ROUND)" SOAK_MINUTES="$(SOAK_MINUTES)" PYTHONHASHSEED=0 $(PY) tests/money/soak.py
+	@SEED="$(SEED)" ROUND="$(ROUND)" SOAK_MINUTES="$(SOAK_MINUTES)" PYTHONHASHSEED=0 $(PY) tests/support/soak.py
 
 # Nothing is pinned here but Airflow: what users of that version get. Its own warnings are not ours to mend.
 compat:

@@ -6,26 +6,48 @@ Provider words are translated into these at the edge of `providers/<name>.py`; A
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Kind = Literal["generate", "embed"]
-BatchWord = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
-RowWord = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
+BatchState = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
+RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
 
-ENDED: frozenset[BatchWord] = frozenset({"completed", "failed", "expired", "cancelled"})
-ROW_WORDS: tuple[RowWord, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
+ENDED: frozenset[BatchState] = frozenset({"completed", "failed", "expired", "cancelled"})
+ROW_STATUSES: tuple[RowStatus, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
 
 
-class Value(BaseModel):
+class FrozenModel(BaseModel):
     """A frozen value that refuses fields it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Account(Value):
+@dataclass(frozen=True)
+class TaskKey:
+    """One task instance of Airflow, over all its tries: two keys that differ only in `try_number` are equal.
+
+    Attributes:
+        map_index: -1 where the task is not mapped.
+        try_number: from 1.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = field(default=1, compare=False)
+
+    def __str__(self) -> str:
+        """Return `dag/run/task` or `dag/run/task/map_index`, as people and storage paths write it."""
+        parts = [self.dag_id, self.run_id, self.task_id] + ([str(self.map_index)] if self.map_index >= 0 else [])
+        return "/".join(parts)
+
+
+class Account(FrozenModel):
     """Who is asked and who pays: one Airflow connection, in the providers' terms.
 
     Attributes:
@@ -41,7 +63,7 @@ class Account(Value):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class BatchRequest(Value):
+class BatchRequest(FrozenModel):
     """One row that is asked.
 
     Attributes:
@@ -81,7 +103,7 @@ def json_schema(output_type: type[BaseModel] | dict[str, Any] | None) -> dict[st
     return output_type
 
 
-class Spec(Value):
+class Spec(FrozenModel):
     """How every row of a task is asked, unless the row says otherwise.
 
     Attributes:
@@ -100,7 +122,7 @@ class Spec(Value):
     request_params: dict[str, Any] = Field(default_factory=dict)
 
 
-class Usage(Value):
+class Usage(FrozenModel):
     """Tokens, counted alike for all providers.
 
     Attributes:
@@ -122,7 +144,7 @@ class Usage(Value):
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
 
 
-class RowError(Value):
+class RowError(FrozenModel):
     """Why a row has no good answer.
 
     Attributes:
@@ -136,7 +158,7 @@ class RowError(Value):
     retryable: bool
 
 
-class Reply(Value):
+class Reply(FrozenModel):
     """What a provider said about one row, in our words.
 
     Attributes:
@@ -148,7 +170,7 @@ class Reply(Value):
     """
 
     key: str
-    status: RowWord
+    status: RowStatus
     output: Any = None
     error: RowError | None = None
     usage: Usage = Usage()
@@ -156,12 +178,12 @@ class Reply(Value):
     finish_reason: str | None = None
 
 
-class BatchRow(Value):
+class BatchRow(FrozenModel):
     """One line of the results: what became of one request."""
 
     custom_id: str
     index: int = Field(ge=0)
-    status: RowWord
+    status: RowStatus
     output: Any = None
     error: RowError | None = None
     usage: Usage = Usage()
@@ -171,7 +193,7 @@ class BatchRow(Value):
     batch_id: str | None = None
 
 
-class RequestCounts(Value):
+class RequestCounts(FrozenModel):
     """How many requests of a batch are over, where the provider tells while it runs; unit: requests."""
 
     total: int = 0
@@ -179,7 +201,7 @@ class RequestCounts(Value):
     failed: int = 0
 
 
-class BatchStatus(Value):
+class BatchStatus(FrozenModel):
     """A look at one batch at its provider.
 
     Attributes:
@@ -189,11 +211,11 @@ class BatchStatus(Value):
         error: why the batch as a whole failed.
         retryable: True when the batch failed for a passing reason (e.g. `token_limit_exceeded`) and nothing of it ran.
         unpaid: True when that reason is that the account has no credit, which passes only when a person pays.
-        provider_word: the provider's own status word, for logs.
+        provider_status: the provider's own status word, for logs.
     """
 
     batch_id: str
-    status: BatchWord
+    status: BatchState
     counts: RequestCounts | None = None
     tag: str | None = None
     created_at: AwareDatetime | None = None
@@ -202,7 +224,7 @@ class BatchStatus(Value):
     error: str | None = None
     retryable: bool = False
     unpaid: bool = False
-    provider_word: str = ""
+    provider_status: str = ""
 
     @property
     def ended(self) -> bool:
@@ -210,7 +232,7 @@ class BatchStatus(Value):
         return self.status in ENDED
 
 
-class ErrorReason(Value):
+class ErrorReason(FrozenModel):
     """One reason why rows have no answer."""
 
     code: str
@@ -219,7 +241,7 @@ class ErrorReason(Value):
     sample: tuple[str, ...]
 
 
-class ErrorDigest(Value):
+class ErrorDigest(FrozenModel):
     """The top reasons why rows have no good answer, most frequent first."""
 
     reasons: tuple[ErrorReason, ...] = ()
@@ -231,7 +253,7 @@ class ErrorDigest(Value):
         )
 
 
-class Cost(Value):
+class Cost(FrozenModel):
     """Money, in US dollars.
 
     Attributes:
@@ -245,7 +267,7 @@ class Cost(Value):
     estimated: bool = False
 
 
-class Manifest(Value):
+class Manifest(FrozenModel):
     """The small result of a task that goes to XCom: where the rows are, counts, tokens, cost.
 
     Attributes:
@@ -264,7 +286,7 @@ class Manifest(Value):
     results: str
     format: Literal["jsonl", "parquet"] = "jsonl"
     requests: int
-    counts: dict[RowWord, int]
+    counts: dict[RowStatus, int]
     usage: Usage = Usage()
     cost: Cost = Cost()
     waves: int = 1

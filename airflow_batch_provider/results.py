@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.parquet import SCHEMA_KEY, without_absent
 from airflow_batch_provider.models import BatchRow, Manifest
+from airflow_batch_provider.parquet import SCHEMA_KEY, without_absent
 from airflow_batch_provider.sources import open_parquet, parquet_records
 from airflow_batch_provider.storage import Directory
 

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from harness import emulator, hub, table
 
 from airflow_batch_provider.models import BatchRequest, Spec
-from airflow_batch_provider.providers.base import Parcel
+from airflow_batch_provider.providers.base import Payload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,12 +35,12 @@ async def bought(provider: BatchProvider, model: str, number: int) -> str:
         return await provider.submit(packed(provider, model, number, Path(scratch, "batch.jsonl")))
 
 
-def packed(provider: BatchProvider, model: str, number: int, path: Path) -> Parcel:
+def packed(provider: BatchProvider, model: str, number: int, path: Path) -> Payload:
     """One row, ready to be sent."""
     spec, tag = Spec(model=model), f"bench0000000-0-{number:05d}"
     body = json.dumps(provider.encode(BatchRequest(prompt="Hello?"), spec)).encode()
     size = path.write_bytes(provider.line(f"{tag}-0", body, spec) + b"\n")
-    return Parcel(tag=tag, label="bench", path=path, requests=1, bytes=size, first_key=f"{tag}-0", spec=spec)
+    return Payload(tag=tag, label="bench", path=path, requests=1, bytes=size, first_key=f"{tag}-0", spec=spec)
 
 
 def calls(url: str) -> int:

@@ -18,11 +18,12 @@ from upath import UPath
 from airflow_batch_provider.clock import Clock, utc_now
 from airflow_batch_provider.ledger import Ledger, Policy, Target, Work, finish
 from airflow_batch_provider.ledger.land import Landing, land
-from airflow_batch_provider.ledger.records import Ticket, save
+from airflow_batch_provider.ledger.records import Receipt
 from airflow_batch_provider.ledger.waves import wave_directory
 from airflow_batch_provider.models import Account, BatchStatus, Spec
 from airflow_batch_provider.providers import reading
 from airflow_batch_provider.providers.openai import OpenAIProvider
+from airflow_batch_provider.records import save
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
 
@@ -101,9 +102,9 @@ class Task:
         plan, (wave,) = self._ledger.plan(), self._ledger.waves()
         assert plan is not None
         (part,), directory, tag = wave.parts, wave_directory(self._root, 0), plan.tag(0, 0)
-        ticket = Ticket(batch_id=tag, tag=tag, requests=part.requests, submitted_at=utc_now())
-        save(directory, f"{part.name}.ticket.json", ticket)
-        landing = Landing(directory, 0, part, ticket, self._spec)
+        receipt = Receipt(batch_id=tag, tag=tag, requests=part.requests, submitted_at=utc_now())
+        save(directory, f"{part.name}.receipt.json", receipt)
+        landing = Landing(directory, 0, part, receipt, self._spec)
         counts = asyncio.run(land(landing, self._provider, BatchStatus(batch_id=tag, status="completed")))
         assert counts == {"succeeded": COUNT}, counts
 

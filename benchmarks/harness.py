@@ -112,7 +112,7 @@ def config(rows: Path, result_format: str) -> BatchConfig:
 
 def write_rows(path: Path, count: int) -> Path:
     """A JSONL file of rows of about 600 bytes."""
-    text = "The parcel came late and the box was open, but what was in it works as it should. " * 7
+    text = "The payload came late and the box was open, but what was in it works as it should. " * 7
     with path.open("w") as file:
         for number in range(count):
             file.write(f'{{"id": "row-{number}", "text": "{number} {text}"}}\n')

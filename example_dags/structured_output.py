@@ -16,7 +16,7 @@ from airflow_batch_provider.operators import BatchGenerateOperator
 from airflow_batch_provider.stages import PollConfig
 
 
-class Ticket(BaseModel):
+class Receipt(BaseModel):
     category: Literal["billing", "delivery", "defect", "other"]
     urgency: int = Field(ge=1, le=5, description="5: somebody should call now")
     summary: str
@@ -29,8 +29,8 @@ def structured_output():
         conn_id="openai_default",
         model="gpt-4.1-mini",
         system="You sort the letters of a shop's customers.",
-        requests=["The parcel never came.", "You charged me twice!", "The lamp hums, is that normal?"],
-        output_type=Ticket,
+        requests=["The payload never came.", "You charged me twice!", "The lamp hums, is that normal?"],
+        output_type=Receipt,
         result_format="parquet",
         poll=PollConfig(interval=timedelta(seconds=2), max_wait=timedelta(hours=24)),
     )

@@ -17,20 +17,20 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from airflow_batch_provider.cli import server
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import BatchError, UsageError
-from airflow_batch_provider.ledger.prune import Pruner
-from airflow_batch_provider.ledger.reconcile import Reconciler, Rules
-from airflow_batch_provider.ledger.registry import account_digest
-from airflow_batch_provider.ledger.resolve import Resolver
+from airflow_batch_provider.fleet.prune import Pruner
+from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
+from airflow_batch_provider.fleet.resolve import Resolver
 from airflow_batch_provider.providers import connected
+from airflow_batch_provider.registry import account_digest
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_batch_provider.ledger.deployment import Deployment
-    from airflow_batch_provider.ledger.findings import Finding
-    from airflow_batch_provider.ledger.registry import Entry
+    from airflow_batch_provider.fleet.deployment import Deployment
+    from airflow_batch_provider.fleet.findings import Finding
     from airflow_batch_provider.models import Account
+    from airflow_batch_provider.registry import Entry
 
 FINE, LOOK, USAGE = 0, 1, 2
 
@@ -122,12 +122,12 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
 
 @_command
 def adopt_batches(arguments: Namespace) -> Answer:
-    """Write a ticket by hand."""
+    """Write a receipt by hand."""
     deployment = server.open_deployment(arguments.storage_path)
     resolver = Resolver(deployment, server.ask_database, Clock())
     entry = resolver.entry(arguments.tag)
-    ticket = asyncio.run(_adopt(resolver, entry, arguments.batch_id, _account(entry, deployment, arguments)))
-    text = f"Batch {ticket.batch_id} is {entry.tag} of {entry.label} from now on. Clear the task: it goes on with it."
+    receipt = asyncio.run(_adopt(resolver, entry, arguments.batch_id, _account(entry, deployment, arguments)))
+    text = f"Batch {receipt.batch_id} is {entry.tag} of {entry.label} from now on. Clear the task: it goes on with it."
     return Answer(FINE, text)
 
 

@@ -14,21 +14,21 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.fleet.deployment import Deployment, task_of
 from airflow_batch_provider.hooks.accounts import OWN_TYPES, account
 from airflow_batch_provider.hooks.airflow_errors import AirflowNotFoundException
-from airflow_batch_provider.ledger.deployment import Deployment, task_of
-from airflow_batch_provider.ledger.registry import distinct
 from airflow_batch_provider.operators import settings
 from airflow_batch_provider.providers import split_account_ref
+from airflow_batch_provider.registry import distinct
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.triggers.supervisor import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airflow_batch_provider.ledger.deployment import TaskIds, TaskWord
-    from airflow_batch_provider.ledger.registry import Entry
-    from airflow_batch_provider.models import Account
+    from airflow_batch_provider.fleet.deployment import TaskState
+    from airflow_batch_provider.models import Account, TaskKey
+    from airflow_batch_provider.registry import Entry
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def open_deployment(storage_path: str | None) -> Deployment:
     return Deployment(Directory(ObjectStoragePath(storage_path or settings.storage_path())))
 
 
-def ask_database(task: TaskIds) -> TaskWord:
+def ask_database(task: TaskKey) -> TaskState:
     """What Airflow's database says of a task instance; `unknown` where it has no such DAG at all."""
     with create_session() as session:
         query = select(TaskInstance.state).where(
@@ -55,7 +55,7 @@ def ask_database(task: TaskIds) -> TaskWord:
     return "unknown" if known is None else "gone"
 
 
-def ask_about(entry: Entry) -> TaskWord:
+def ask_about(entry: Entry) -> TaskState:
     """As `ask_database`; `unknown` for an entry that names no task."""
     try:
         return ask_database(task_of(entry))

@@ -6,8 +6,8 @@ from airflow_batch_provider.ledger.finish import Outcome, Standard, Target, fini
 from airflow_batch_provider.ledger.ledger import Ledger, Waiting
 from airflow_batch_provider.ledger.patience import Patience
 from airflow_batch_provider.ledger.records import Plan, Wave
-from airflow_batch_provider.ledger.registry import Registry
 from airflow_batch_provider.ledger.work import Policy, Work
+from airflow_batch_provider.registry import Registry
 
 __all__ = [
     "Ledger",

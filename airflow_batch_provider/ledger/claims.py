@@ -1,4 +1,4 @@
-"""What a worker writes about one batch: the claim in its name, the ticket, the entry in the registry.
+"""What a worker writes about one batch: the claim in its name, the receipt, the entry in the registry.
 
 Two workers may run the same task for a while (a zombie and its successor). The successor takes the claim over with one
 in its own name; whoever submits looks whether its claim still counts right before the create, and again right after.
@@ -12,17 +12,18 @@ from uuid import uuid4
 
 from airflow_batch_provider.exceptions import Unavailable, Unresolved
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
-from airflow_batch_provider.ledger.registry import Entry, account_digest
+from airflow_batch_provider.ledger.records import Claim, Receipt
+from airflow_batch_provider.records import load, save
+from airflow_batch_provider.registry import Entry, account_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime, timedelta
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.registry import Registry
     from airflow_batch_provider.models import Spec
-    from airflow_batch_provider.providers.base import BatchProvider, Found
+    from airflow_batch_provider.providers.base import BatchProvider, Candidate
+    from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import Directory
 
 
@@ -31,12 +32,12 @@ class Order:
     """One batch that is to be bought.
 
     Attributes:
-        directory: where the claim and the ticket are kept.
+        directory: where the claim and the receipt are kept.
         name: what their file names begin with.
         tag: our name for the batch; used only when no earlier claim names another.
         lines: the keys and wire lines under a tag, without newline.
         attempt: try of the task, from 1.
-        is_outdated: tells a tag under which a claim or a ticket does not count any more: its batch failed as a whole, or
+        is_outdated: tells a tag under which a claim or a receipt does not count any more: its batch failed as a whole, or
             is of other requests, which were set aside.
         stands: False once another worker has set aside what is ordered here.
         is_siblings: tells a batch id that belongs to another order of this task.
@@ -62,9 +63,9 @@ class Order:
         return f"{self.name}.claim.json"
 
     @property
-    def ticket_name(self) -> str:
-        """File of the ticket."""
-        return f"{self.name}.ticket.json"
+    def receipt_name(self) -> str:
+        """File of the receipt."""
+        return f"{self.name}.receipt.json"
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Hold:
     provider: BatchProvider
     clock: Clock
     owner: str = field(default_factory=lambda: uuid4().hex)
-    held: ClaimRecord | None = field(default=None, init=False)
+    held: Claim | None = field(default=None, init=False)
 
     @property
     def takes_turns(self) -> bool:
@@ -91,18 +92,18 @@ class Hold:
     def _log(self) -> ClaimLog:
         return ClaimLog(self.order.directory, self.order.name)
 
-    def ticket(self) -> Ticket | None:
-        """The ticket, whoever wrote it."""
-        ticket = load(self.order.directory, self.order.ticket_name, Ticket)
-        return None if ticket is None or self.order.is_outdated(ticket.tag) else ticket
+    def receipt(self) -> Receipt | None:
+        """The receipt, whoever wrote it."""
+        receipt = load(self.order.directory, self.order.receipt_name, Receipt)
+        return None if receipt is None or self.order.is_outdated(receipt.tag) else receipt
 
-    def claim(self) -> ClaimRecord | None:
+    def claim(self) -> Claim | None:
         """The claim that counts, in whoever's name."""
         return self._log.last()
 
-    def new_claim(self) -> ClaimRecord:
+    def new_claim(self) -> Claim:
         """A claim in this worker's name under the order's own tag, to be taken."""
-        return ClaimRecord(
+        return Claim(
             number=self._log.next(),
             tag=self.order.tag,
             requests=self.order.requests,
@@ -112,11 +113,11 @@ class Hold:
             waits_for_turn=self.takes_turns,
         )
 
-    def succession(self, lost: ClaimRecord) -> ClaimRecord:
+    def succession(self, lost: Claim) -> Claim:
         """The claim that takes this one over, to be taken; the former owner then submits nothing more."""
         return lost.model_copy(update={"number": lost.number + 1, "owner": self.owner, "attempt": self.order.attempt})
 
-    def take(self, claim: ClaimRecord) -> bool:
+    def take(self, claim: Claim) -> bool:
         """Put a claim on disk; False when another worker was first."""
         if self._log.add(claim):
             self.held = claim
@@ -149,26 +150,26 @@ class Hold:
         if claim is not None and self._log.withdraw(claim) and self.order.registry is not None:
             self.order.registry.leave(claim.tag)
 
-    def keep(self, claim: ClaimRecord, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Ticket:
-        """Write the ticket, and tell the deployment; returns the one that counts, which another worker may have written."""
-        ticket = Ticket(
+    def keep(self, claim: Claim, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Receipt:
+        """Write the receipt, and tell the deployment; returns the one that counts, which another worker may have written."""
+        receipt = Receipt(
             batch_id=batch_id,
             tag=claim.tag,
             requests=claim.requests,
             submitted_at=submitted_at,
             tentative=tentative,
         )
-        if not self.order.directory.create(self.order.ticket_name, ticket.model_dump_json().encode()):
-            there = self.ticket()
+        if not self.order.directory.create(self.order.receipt_name, receipt.model_dump_json().encode()):
+            there = self.receipt()
             if there is not None and there.batch_id != batch_id:
                 return there
-            save(self.order.directory, self.order.ticket_name, ticket)
+            save(self.order.directory, self.order.receipt_name, receipt)
         self.enter(claim, batch_id, tentative=tentative)
-        return ticket
+        return receipt
 
     # the deployment
 
-    def enter(self, claim: ClaimRecord, batch_id: str | None = None, *, tentative: bool = False) -> None:
+    def enter(self, claim: Claim, batch_id: str | None = None, *, tentative: bool = False) -> None:
         """Note in the registry what is claimed, or more about it."""
         if self.order.registry is None:
             return
@@ -185,7 +186,7 @@ class Hold:
         )
         self.order.registry.enter(entry)
 
-    async def take_turn(self, claim: ClaimRecord, patience: timedelta) -> ClaimRecord:
+    async def take_turn(self, claim: Claim, patience: timedelta) -> Claim:
         """Wait until this worker may submit; the claim then says that its batch may be there.
 
         What was created before the first turn is surely somebody else's.
@@ -213,12 +214,12 @@ class Hold:
             self.withdraw()
             raise
 
-    def end_turn(self, claim: ClaimRecord) -> None:
+    def end_turn(self, claim: Claim) -> None:
         """Let others submit; also in the name of a killed worker, once it is known what became of its claim."""
         if self.order.registry is not None:
             self.order.registry.end_turn(self.provider.account, claim.owner)
 
-    def free(self, found: list[Found], tag: str) -> list[Found]:
+    def free(self, found: list[Candidate], tag: str) -> list[Candidate]:
         """Those batches that are not another claim's already."""
         registry = self.order.registry
         left = [batch for batch in found if not self.order.is_siblings(batch.batch_id)]

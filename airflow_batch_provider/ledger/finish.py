@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from airflow_batch_provider.exceptions import RowsFailed
 from airflow_batch_provider.ledger.records import UNMET
 from airflow_batch_provider.ledger.waves import Tally, best_rows, check_stands
-from airflow_batch_provider.models import ROW_WORDS, Manifest
+from airflow_batch_provider.models import ROW_STATUSES, Manifest
 from airflow_batch_provider.pricing import cost
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome
     plan = ledger.plan()
     assert plan is not None  # only a planned ledger is finished
     while True:
-        tally, waves, tickets = Tally(), ledger.waves(), ledger.tickets()
+        tally, waves, receipts = Tally(), ledger.waves(), ledger.receipts()
         _write(target, plan, best_rows(ledger.root, waves, tally))
         check_stands(ledger.root, plan)
-        if (ledger.waves(), ledger.tickets()) == (waves, tickets):
+        if (ledger.waves(), ledger.receipts()) == (waves, receipts):
             break
         log.warning("Another worker has gone on while the results were written: writing them again.")
     manifest = Manifest(
@@ -77,13 +77,13 @@ def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome
         results=target.directory.uri(target.name),
         format=target.format,
         requests=plan.requests,
-        counts={word: tally.counts[word] for word in ROW_WORDS},
+        counts={word: tally.counts[word] for word in ROW_STATUSES},
         usage=tally.usage,
         cost=cost(plan.provider, plan.spec.model, tally.usage),
         waves=len(waves),
-        batches=tuple(ticket.batch_id for ticket in tickets),
+        batches=tuple(receipt.batch_id for receipt in receipts),
         errors=tally.digest,
-        submitted_at=min((ticket.submitted_at for ticket in tickets), default=None),
+        submitted_at=min((receipt.submitted_at for receipt in receipts), default=None),
         completed_at=now,
     )
     return Outcome(manifest, tally.open)
@@ -109,7 +109,7 @@ def sealed(ledger: Ledger) -> Manifest | None:
 def _write(target: Target, plan: Plan, rows: Iterator[BatchRow]) -> None:
     with target.directory.writer(target.name) as file:
         if target.format == "parquet":
-            from airflow_batch_provider.ledger.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
+            from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
 
             write_parquet(file, rows, plan.spec)
             return

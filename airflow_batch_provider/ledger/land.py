@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from airflow_batch_provider.ledger.records import Part, Ticket
+    from airflow_batch_provider.ledger.records import Part, Receipt
     from airflow_batch_provider.models import BatchStatus, Spec
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
@@ -47,7 +47,7 @@ class Landing:
     directory: Directory
     wave: int
     part: Part
-    ticket: Ticket
+    receipt: Receipt
     spec: Spec
     retry_truncated: bool = False
 
@@ -72,7 +72,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
     asked are counted and logged. A request without any result becomes a row that says why.
 
     Raises:
-        ForeignBatch: the ticket is tentative and no key of the results is ours.
+        ForeignBatch: the receipt is tentative and no key of the results is ours.
         Unavailable: the results broke off; nothing was written, landing starts again.
         NotSentYet: some are not there yet; the same.
         Unresolved: the provider has removed the results.
@@ -80,20 +80,20 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
     with tempfile.TemporaryFile(prefix="batch-") as spool:
         replies = _Replies(landing, spool)
         try:
-            async for reply in provider.results(landing.ticket.batch_id, landing.spec.kind):
+            async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):
                 replies.add(reply)
         except NotFound as error:
             if landing.is_done:  # another worker landed them meanwhile, and cleaned up
                 return Counter()
             raise Unresolved(
-                f"The results of batch {landing.ticket.batch_id!r} are gone from {provider.name}: {error} They were "
+                f"The results of batch {landing.receipt.batch_id!r} are gone from {provider.name}: {error} They were "
                 f"paid and cannot be landed. To buy these rows again delete "
-                f"{landing.directory.uri(landing.part.name)}.ticket.json and .claim*.json."
+                f"{landing.directory.uri(landing.part.name)}.receipt.json and .claim*.json."
             ) from error
         replies.check_ours()
         replies.check_there(status, now)
         if landing.is_done:
-            log.warning("Another worker has just landed batch %s: its rows stay.", landing.ticket.batch_id)
+            log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
             return Counter()
         return _write_rows(landing, replies, status)
 
@@ -104,7 +104,7 @@ class _Replies:
     def __init__(self, landing: Landing, spool: BinaryIO) -> None:
         self._landing = landing
         self._spool = spool
-        self._prefix = f"{landing.ticket.tag}-"
+        self._prefix = f"{landing.receipt.tag}-"
         decoder = msgspec.json.Decoder(_Index)
         lines = landing.directory.lines(landing.part.requests_name)
         self._indices = array("q", (decoder.decode(line).index for line in lines))
@@ -137,12 +137,12 @@ class _Replies:
     def check_ours(self) -> None:
         """Refuse a tentatively adopted batch of which no key is ours; tell of duplicates and strangers."""
         ours = any(offset != _NOWHERE for offset in self._offsets)
-        if self._landing.ticket.tentative and self.strangers and not ours:
-            raise ForeignBatch(self._landing.ticket.batch_id)
+        if self._landing.receipt.tentative and self.strangers and not ours:
+            raise ForeignBatch(self._landing.receipt.batch_id)
         if self.duplicates or self.strangers:
             log.warning(
                 "Batch %s sent %d answers twice and %d that were never asked; they are passed over.",
-                self._landing.ticket.batch_id,
+                self._landing.receipt.batch_id,
                 self.duplicates,
                 self.strangers,
             )
@@ -194,7 +194,7 @@ def _row(landing: Landing, planned: PlannedRow, reply: Reply) -> BatchRow:
         custom_id=planned.custom_id,
         index=planned.index,
         wave=landing.wave,
-        batch_id=landing.ticket.batch_id,
+        batch_id=landing.receipt.batch_id,
         **{name: getattr(reply, name) for name in Reply.model_fields if name != "key"},
     )
 

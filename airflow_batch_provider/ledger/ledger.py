@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.patience import Patience
 from airflow_batch_provider.ledger.planner import Planner
-from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, load
+from airflow_batch_provider.ledger.records import CLOCK, ClockRecord
 from airflow_batch_provider.ledger.rounds import Round, clean_up, started_at
-from airflow_batch_provider.ledger.waves import read_waves, tickets
+from airflow_batch_provider.ledger.waves import read_waves, receipts
+from airflow_batch_provider.records import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime, timedelta
 
-    from airflow_batch_provider.ledger.records import Plan, Ticket, Wave
+    from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
     from airflow_batch_provider.ledger.work import Work
 
 log = logging.getLogger(__name__)
@@ -86,14 +87,14 @@ class Ledger:
             standing = await Round(self._work, plan, waves).drive()
             if not standing.is_done:
                 return Waiting(
-                    batch_ids=tuple(ticket.batch_id for _, ticket in standing.in_flight),
+                    batch_ids=tuple(receipt.batch_id for _, receipt in standing.in_flight),
                     queued=len(standing.queued) + len(standing.resting),
                     started_at=started_at(self._work),
                     seen_at=self._work.clock.now(),
                     resume_at=standing.resume_at,
                     held=standing.held,
-                    tentative=tuple(ticket.batch_id for _, ticket in standing.in_flight if ticket.tentative),
-                    newest_at=max((ticket.submitted_at for _, ticket in standing.in_flight), default=None),
+                    tentative=tuple(receipt.batch_id for _, receipt in standing.in_flight if receipt.tentative),
+                    newest_at=max((receipt.submitted_at for _, receipt in standing.in_flight), default=None),
                 )
             wave = self._planner.open_wave(plan, waves)
             if wave is None:
@@ -101,9 +102,9 @@ class Ledger:
                 return None
             waves.append(wave)
 
-    def tickets(self, *, unlanded: bool = False) -> list[Ticket]:
+    def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
         """Every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
-        return tickets(self.root, self.waves(), unlanded=unlanded)
+        return receipts(self.root, self.waves(), unlanded=unlanded)
 
     async def cancel(self, budget: timedelta) -> int:
         """Stop the clock, and at the provider every batch that has not landed and surely is ours; returns how many.
@@ -117,25 +118,25 @@ class Ledger:
             Unresolved: another worker has gone on with them meanwhile.
         """
         self.stop_clock()
-        ours = [ticket for ticket in self.tickets(unlanded=True) if not ticket.tentative]
+        ours = [receipt for receipt in self.receipts(unlanded=True) if not receipt.tentative]
         patience = Patience(self._work.provider.name, self._work.clock, budget)
         unknown = None
-        for ticket in ours:
-            log.info("Cancelling batch %s.", ticket.batch_id)
+        for receipt in ours:
+            log.info("Cancelling batch %s.", receipt.batch_id)
             try:
-                await patience.repeat(partial(self._cancel, ticket))
+                await patience.repeat(partial(self._cancel, receipt))
             except NotFound as error:  # not visible yet; the others are cancelled nevertheless
                 unknown = error
         if unknown is not None:
             raise unknown
         return len(ours)
 
-    async def _cancel(self, ticket: Ticket) -> None:
+    async def _cancel(self, receipt: Receipt) -> None:
         if self.root.exists(CLOCK):
             raise Unresolved(
                 f"Another worker goes on with the batches of {self.root}, so they are not cancelled. Nothing is to be done."
             )
-        await self._work.provider.cancel(ticket.batch_id)
+        await self._work.provider.cancel(receipt.batch_id)
 
     async def settle(self, patience: timedelta) -> bool:
         """Wait until every batch has ended and land it; False when the patience ran out first."""
@@ -157,10 +158,10 @@ class Ledger:
     async def clean_up(self) -> None:
         """Delete what the provider keeps of the landed batches; a failure to is logged, never raised."""
         # A successor of this worker may wait for some of them.
-        unlanded = {ticket.batch_id for ticket in self.tickets(unlanded=True)}
-        for ticket in self.tickets():
-            if ticket.batch_id not in unlanded:
-                await clean_up(self._work, ticket.batch_id)
+        unlanded = {receipt.batch_id for receipt in self.receipts(unlanded=True)}
+        for receipt in self.receipts():
+            if receipt.batch_id not in unlanded:
+                await clean_up(self._work, receipt.batch_id)
 
     def stop_clock(self) -> None:
         """The next attempt gets its own deadline."""

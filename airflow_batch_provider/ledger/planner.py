@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_batch_provider.exceptions import Unresolved, UsageError
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
-from airflow_batch_provider.ledger.records import CLOCK, REQUESTS, UNMET, Plan, PlannedRow, Wave, load
+from airflow_batch_provider.ledger.records import CLOCK, REQUESTS, UNMET, Plan, PlannedRow, Wave
 from airflow_batch_provider.ledger.waves import (
     check_stands,
     open_tag,
@@ -24,6 +24,7 @@ from airflow_batch_provider.ledger.waves import (
     stands,
     wave_directory,
 )
+from airflow_batch_provider.records import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,7 +6,7 @@ clock.json                    when the deadline began to count; absent while not
 waves/1/wave.json             the parts of a later wave; made after its request files, by one worker only
 waves/0/00000-DRAFT.requests.jsonl  one planned row a line
 waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
-waves/0/00000.ticket.json     the provider has it
+waves/0/00000.receipt.json     the provider has it
 waves/0/00000.void-1.json     a batch of this part failed as a whole, before anything ran
 waves/0/00000-DRAFT.rows.jsonl  landed: one row per request
 results.jsonl | .parquet      one row per request, in the order asked
@@ -17,24 +17,18 @@ manifest.unmet.json           what an attempt came to that fell short
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import msgspec
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
-from airflow_batch_provider.exceptions import Unresolved
-from airflow_batch_provider.models import Spec, Value
-
-if TYPE_CHECKING:
-    from airflow_batch_provider.storage import Directory
-
-ValueT = TypeVar("ValueT", bound=Value)
+from airflow_batch_provider.models import FrozenModel, Spec
 
 REQUESTS, ROWS = ".requests.jsonl", ".rows.jsonl"
 """What the names of request files, and of the files of landed rows, end with."""
 
 
-class Part(Value):
+class Part(FrozenModel):
     """One request file, which becomes one batch.
 
     Attributes:
@@ -69,7 +63,7 @@ class Part(Value):
         return f"{self.name}{self.draft and '-'}{self.draft}"
 
 
-class Wave(Value):
+class Wave(FrozenModel):
     """One round of batches.
 
     Attributes:
@@ -93,7 +87,7 @@ class Wave(Value):
         return tag.startswith(f"{self.nonce}-")
 
 
-class Plan(Value):
+class Plan(FrozenModel):
     """What is asked and how.
 
     Attributes:
@@ -127,7 +121,7 @@ class Plan(Value):
         return [self.tag(wave, part, number) for number in range(voids + 1)]
 
 
-class ClaimRecord(Value):
+class Claim(FrozenModel):
     """About to submit under this tag.
 
     Attributes:
@@ -147,7 +141,7 @@ class ClaimRecord(Value):
     withdrawn: bool = False
 
 
-class Ticket(Value):
+class Receipt(FrozenModel):
     """The provider has the batch.
 
     Attributes:
@@ -161,7 +155,7 @@ class Ticket(Value):
     tentative: bool = False
 
 
-class Void(Value):
+class Void(FrozenModel):
     """A batch that failed as a whole for a passing reason before any of it ran, so its part is submitted again.
 
     Attributes:
@@ -180,7 +174,7 @@ CLOCK = "clock.json"
 """File of the clock."""
 
 
-class ClockRecord(Value):
+class ClockRecord(FrozenModel):
     """The deadline counts from here."""
 
     started_at: AwareDatetime
@@ -206,26 +200,3 @@ class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True):
     custom_id: str
     body: msgspec.Raw
     schema: msgspec.Raw = NO_SCHEMA
-
-
-def load(directory: Directory, name: str, of: type[ValueT]) -> ValueT | None:
-    """A record, None when its file is not there.
-
-    Raises:
-        Unresolved: the file is there and cannot be read; what was bought is then unknown.
-    """
-    data = directory.read(name)
-    if data is None:
-        return None
-    try:
-        return of.model_validate_json(data)
-    except ValidationError as error:
-        raise Unresolved(
-            f"{directory.uri(name)} is damaged ({error.error_count()} problems), so it is unknown what was bought. "
-            "Restore the file, or look at the provider's console before deleting the directory to start over."
-        ) from error
-
-
-def save(directory: Directory, name: str, record: Value) -> None:
-    """Put a record in place, whole."""
-    directory.write(name, record.model_dump_json().encode())

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.exceptions import Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, NotSentYet, land
-from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, Part, Plan, Ticket, Void, Wave, load, save
+from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, Part, Plan, Receipt, Void, Wave
 from airflow_batch_provider.ledger.submit import GRACE, submit_once
-from airflow_batch_provider.ledger.waves import planned_rows, stands, tickets, voids, wave_directory
+from airflow_batch_provider.ledger.waves import planned_rows, receipts, stands, voids, wave_directory
+from airflow_batch_provider.records import load, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +43,7 @@ class Standing:
         held: True when coming back earlier is of no use, even if a batch ends: the provider asked for time.
     """
 
-    in_flight: list[tuple[Part, Ticket]] = field(default_factory=list)
+    in_flight: list[tuple[Part, Receipt]] = field(default_factory=list)
     queued: list[Part] = field(default_factory=list)
     resting: list[Void] = field(default_factory=list)
     resume_at: datetime | None = None
@@ -99,10 +100,10 @@ class Round:
         for part in self._wave.parts:
             if part.rows_name in names:
                 continue
-            ticket = self._ticket(part) if f"{part.name}.ticket.json" in names else None
+            receipt = self._receipt(part) if f"{part.name}.receipt.json" in names else None
             void = self._last_void(part, names)
-            if ticket is not None:
-                standing.in_flight.append((part, ticket))
+            if receipt is not None:
+                standing.in_flight.append((part, receipt))
             elif void is not None and void.again_at > self._work.clock.now():
                 standing.resting.append(void)
             else:
@@ -110,9 +111,9 @@ class Round:
         standing.resume_at = min((void.again_at for void in standing.resting), default=None)
         return standing
 
-    def _ticket(self, part: Part) -> Ticket | None:
-        ticket = load(self._directory, f"{part.name}.ticket.json", Ticket)
-        return ticket if ticket and self._wave.owns(ticket.tag) else None
+    def _receipt(self, part: Part) -> Receipt | None:
+        receipt = load(self._directory, f"{part.name}.receipt.json", Receipt)
+        return receipt if receipt and self._wave.owns(receipt.tag) else None
 
     def _last_void(self, part: Part, names: Iterable[str]) -> Void | None:
         number = voids(part, names)
@@ -121,7 +122,7 @@ class Round:
     # to the provider
 
     async def _submit_queued(self) -> None:
-        """Buy the parts that have no ticket, in order, while there is a place for them."""
+        """Buy the parts that have no receipt, in order, while there is a place for them."""
         work, standing = self._work, self.standing()
         limit = work.policy.in_flight or work.provider.limits(work.spec).in_flight
         budget = work.policy.enqueued_tokens
@@ -130,8 +131,8 @@ class Round:
             if len(standing.in_flight) >= limit or over:
                 return
             started_at(work)
-            ticket = await submit_once(self._order(part), work.provider, work.clock)
-            standing.in_flight.append((part, ticket))
+            receipt = await submit_once(self._order(part), work.provider, work.clock)
+            standing.in_flight.append((part, receipt))
 
     def _order(self, part: Part) -> Order:
         work, plan, wave = self._work, self._plan, self._wave
@@ -154,7 +155,7 @@ class Round:
             requests=part.requests,
             lines=lines,
             attempt=work.attempt,
-            is_siblings=lambda batch_id: batch_id in {ticket.batch_id for ticket in tickets(work.root, self._waves)},
+            is_siblings=lambda batch_id: batch_id in {receipt.batch_id for receipt in receipts(work.root, self._waves)},
             registry=work.registry,
         )
 
@@ -170,73 +171,73 @@ class Round:
         in_flight = self.standing().in_flight
         if not in_flight:
             return None
-        statuses = await self._work.provider.statuses([ticket.batch_id for _, ticket in in_flight])
-        for part, ticket in in_flight:
-            status = statuses.get(ticket.batch_id)
+        statuses = await self._work.provider.statuses([receipt.batch_id for _, receipt in in_flight])
+        for part, receipt in in_flight:
+            status = statuses.get(receipt.batch_id)
             if status is None:
-                self._check_visible(ticket)
+                self._check_visible(receipt)
             elif status.status == "failed" and status.retryable:
-                await self._void(part, ticket, status)
+                await self._void(part, receipt, status)
             elif status.ended:
-                late_at = await self._land(part, ticket, status) or late_at
+                late_at = await self._land(part, receipt, status) or late_at
         _check_paid(statuses.values())
         return late_at
 
-    def _check_visible(self, ticket: Ticket) -> None:
+    def _check_visible(self, receipt: Receipt) -> None:
         """A batch that is not there just after its create is not visible yet; later it is gone."""
-        if self._work.clock.now() - ticket.submitted_at > LATE:
+        if self._work.clock.now() - receipt.submitted_at > LATE:
             raise Unresolved(
-                f"{self._work.provider.name} does not know batch {ticket.batch_id!r}, bought "
-                f"{ticket.submitted_at:%F %T}. Check that the connection has the same account as then; to buy its rows "
-                f"again delete the .ticket.json and .claim*.json of {ticket.tag!r} in {self._work.root}."
+                f"{self._work.provider.name} does not know batch {receipt.batch_id!r}, bought "
+                f"{receipt.submitted_at:%F %T}. Check that the connection has the same account as then; to buy its rows "
+                f"again delete the .receipt.json and .claim*.json of {receipt.tag!r} in {self._work.root}."
             )
 
-    async def _land(self, part: Part, ticket: Ticket, status: BatchStatus) -> datetime | None:
+    async def _land(self, part: Part, receipt: Receipt, status: BatchStatus) -> datetime | None:
         """Land one ended batch, or say when to try again; one that turns out to be somebody else's is looked for again."""
         work = self._work
         landing = Landing(
-            self._directory, self._wave.number, part, ticket, self._plan.spec, work.policy.retry_truncated
+            self._directory, self._wave.number, part, receipt, self._plan.spec, work.policy.retry_truncated
         )
         try:
             counts = await land(landing, work.provider, status, work.clock.now())
         except ForeignBatch:
-            log.warning("Batch %s is not ours after all: looking for %s again.", ticket.batch_id, ticket.tag)
-            self._directory.delete(f"{part.name}.ticket.json")  # the claim stays: ours may have become visible since
-            self._unknow(ticket)
+            log.warning("Batch %s is not ours after all: looking for %s again.", receipt.batch_id, receipt.tag)
+            self._directory.delete(f"{part.name}.receipt.json")  # the claim stays: ours may have become visible since
+            self._unknow(receipt)
             return None
         except NotSentYet as error:
             log.warning("%s", error)
             return work.clock.now() + timedelta(seconds=error.retry_after or COME_BACK)
-        self._leave(ticket)
+        self._leave(receipt)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
-        log.info("Landed batch %s (%s): %s.", ticket.batch_id, status.status, said)
+        log.info("Landed batch %s (%s): %s.", receipt.batch_id, status.status, said)
         return None
 
-    async def _void(self, part: Part, ticket: Ticket, status: BatchStatus) -> None:
+    async def _void(self, part: Part, receipt: Receipt, status: BatchStatus) -> None:
         """Put the part of a batch that failed as a whole, unbilled, back into the queue, after a rest that grows."""
-        current = self._ticket(part)
-        if current is None or current.batch_id != ticket.batch_id:
+        current = self._receipt(part)
+        if current is None or current.batch_id != receipt.batch_id:
             return  # another worker did it already, and may have bought the part since
         names = self._directory.names()
         last, number = self._last_void(part, names), voids(part, names) + 1
-        if last is None or last.batch_id != ticket.batch_id:  # no worker died right after this
+        if last is None or last.batch_id != receipt.batch_id:  # no worker died right after this
             again_at = self._work.clock.now() + min(REST * 2 ** min(number - 1, 10), LONGEST_REST)
-            log.warning("Batch %s failed: %s It is submitted again at %s.", ticket.batch_id, status.error, again_at)
-            void = Void(batch_id=ticket.batch_id, reason=status.error or "", again_at=again_at)
+            log.warning("Batch %s failed: %s It is submitted again at %s.", receipt.batch_id, status.error, again_at)
+            void = Void(batch_id=receipt.batch_id, reason=status.error or "", again_at=again_at)
             save(self._directory, f"{part.name}.void-{number}.json", void)
         # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
-        self._directory.delete(f"{part.name}.ticket.json")
-        self._leave(ticket)
-        await clean_up(self._work, ticket.batch_id)
+        self._directory.delete(f"{part.name}.receipt.json")
+        self._leave(receipt)
+        await clean_up(self._work, receipt.batch_id)
 
-    def _leave(self, ticket: Ticket) -> None:
+    def _leave(self, receipt: Receipt) -> None:
         if self._work.registry is not None:
-            self._work.registry.leave(ticket.tag)
+            self._work.registry.leave(receipt.tag)
 
-    def _unknow(self, ticket: Ticket) -> None:
+    def _unknow(self, receipt: Receipt) -> None:
         """The deployment still has a claimed batch under this tag, but not this one."""
         registry = self._work.registry
-        if registry is not None and (entry := registry.get(ticket.tag)):
+        if registry is not None and (entry := registry.get(receipt.tag)):
             registry.enter(entry.model_copy(update={"batch_id": None, "tentative": False}))
 
 

@@ -1,6 +1,6 @@
-"""Claim, submit, ticket: how one batch is bought once, wherever the process dies.
+"""Claim, submit, receipt: how one batch is bought once, wherever the process dies.
 
-A claim without a ticket is reconciled before anything else: the provider is asked for the batch. Found: the ticket is
+A claim without a receipt is reconciled before anything else: the provider is asked for the batch. Candidate: the receipt is
 written. Surely absent after a grace time: it is submitted. Undecidable: a person must look, and nothing is paid.
 
 A batch that was created while another worker took the claim over is cancelled at once.
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.exceptions import NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.claims import Hold, Order
 from airflow_batch_provider.ledger.patience import PATIENCE, Patience
-from airflow_batch_provider.providers.base import Claim, Parcel
+from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.records import ClaimRecord, Ticket
-    from airflow_batch_provider.providers.base import BatchProvider, Found
+    from airflow_batch_provider.ledger.records import Claim, Receipt
+    from airflow_batch_provider.providers.base import BatchProvider, Candidate
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +37,19 @@ _SENDS = 3
 _REFUSALS = (Rejected, Paused, UsageError)
 
 
-async def submit_once(order: Order, provider: BatchProvider, clock: Clock) -> Ticket:
-    """The ticket of the batch: found on disk, found at the provider, or bought now.
+async def submit_once(order: Order, provider: BatchProvider, clock: Clock) -> Receipt:
+    """The receipt of the batch: found on disk, found at the provider, or bought now.
 
     Raises:
         Unresolved: it cannot be known whether the batch was bought; nothing more was paid.
         Unavailable: the provider refuses for a passing reason and surely bought nothing; the claim is withdrawn.
         Rejected, Paused: the provider refuses; nothing was billed; the claim is withdrawn.
     """
-    return await _Submission(Hold(order, provider, clock)).ticket()
+    return await _Submission(Hold(order, provider, clock)).receipt()
 
 
 class _Submission:
-    """One worker's try to get one order's ticket."""
+    """One worker's try to get one order's receipt."""
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
@@ -58,9 +58,9 @@ class _Submission:
         self._clock = hold.clock
         self._sends = 0
 
-    async def ticket(self) -> Ticket:
-        if ticket := self._hold.ticket():
-            return ticket
+    async def receipt(self) -> Receipt:
+        if receipt := self._hold.receipt():
+            return receipt
         claim = self._hold.claim()
         if claim is None:
             return await self._take_and_send(self._hold.new_claim())
@@ -68,12 +68,12 @@ class _Submission:
             if not self._order.stands():
                 raise self._hold.overtaken()
             return await self._take_and_send(self._hold.new_claim(), lost=claim)
-        log.warning("A claim for batch %s has no ticket: looking for it at %s.", claim.tag, self._provider.name)
+        log.warning("A claim for batch %s has no receipt: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
 
     # buying
 
-    async def _take_and_send(self, claim: ClaimRecord, lost: ClaimRecord | None = None) -> Ticket:
+    async def _take_and_send(self, claim: Claim, lost: Claim | None = None) -> Receipt:
         """Submit under a new claim, unless its batch appears at the last moment.
 
         Args:
@@ -81,29 +81,29 @@ class _Submission:
         """
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             # What an earlier claim may have uploaded is found again; it may be 200 MB.
-            parcel = self._pack(claim.tag, Path(scratch, "batch.jsonl"), resumed=claim.number > 0)
+            payload = self._pack(claim.tag, Path(scratch, "batch.jsonl"), resumed=claim.number > 0)
             if not self._hold.take(claim):
                 raise Unavailable(f"Another worker just claimed batch {claim.tag!r}.", ambiguous=False)
-            if lost is not None and (ticket := await self._last_look(claim, lost)):
-                return ticket
-            return await self._in_turn(claim, parcel)
+            if lost is not None and (receipt := await self._last_look(claim, lost)):
+                return receipt
+            return await self._in_turn(claim, payload)
 
-    async def _last_look(self, claim: ClaimRecord, lost: ClaimRecord) -> Ticket | None:
-        """The ticket after a claim was replaced: its owner was alive, perhaps, and created what no list showed before."""
+    async def _last_look(self, claim: Claim, lost: Claim) -> Receipt | None:
+        """The receipt after a claim was replaced: its owner was alive, perhaps, and created what no list showed before."""
         if lost.owner != claim.owner:
             self._hold.end_turn(lost)
-        ticket = self._hold.ticket() or (None if claim.waits_for_turn else await self._look(claim))
-        if ticket is None:
+        receipt = self._hold.receipt() or (None if claim.waits_for_turn else await self._look(claim))
+        if receipt is None:
             log.info("Batch %s is not at %s: submitting it.", claim.tag, self._provider.name)
-        return ticket
+        return receipt
 
-    def _pack(self, tag: str, path: Path, *, resumed: bool = False) -> Parcel:
+    def _pack(self, tag: str, path: Path, *, resumed: bool = False) -> Payload:
         first_key = ""
         with path.open("wb", buffering=1 << 20) as file:
             for key, line in self._order.lines(tag):
                 first_key = first_key or key
                 file.write(line + b"\n")
-        return Parcel(
+        return Payload(
             tag=tag,
             label=self._order.label[:512],
             path=path,
@@ -115,35 +115,35 @@ class _Submission:
             fence=self._hold.check,
         )
 
-    async def _in_turn(self, claim: ClaimRecord, parcel: Parcel) -> Ticket:
+    async def _in_turn(self, claim: Claim, payload: Payload) -> Receipt:
         """Send; one worker of the deployment at a time where the provider keeps no tags, so that a lost reply is decidable."""
         self._hold.enter(claim)
         if not self._hold.takes_turns:
-            return await self._send(claim, parcel)
+            return await self._send(claim, payload)
         try:
-            return await self._send(await self._hold.take_turn(claim, PATIENCE), parcel)
+            return await self._send(await self._hold.take_turn(claim, PATIENCE), payload)
         finally:
             self._hold.end_turn(claim)
 
-    async def _send(self, claim: ClaimRecord, parcel: Parcel) -> Ticket:
+    async def _send(self, claim: Claim, payload: Payload) -> Receipt:
         self._sends += 1
-        batch_id = await self._create(claim, parcel)
+        batch_id = await self._create(claim, payload)
         if batch_id is None:
             return await self._reconcile(claim)
-        log.info("Submitted batch %s: %d requests, %d bytes.", batch_id, parcel.requests, parcel.bytes)
-        if self._hold.ticket() is None and not self._hold.is_ours():
+        log.info("Submitted batch %s: %d requests, %d bytes.", batch_id, payload.requests, payload.bytes)
+        if self._hold.receipt() is None and not self._hold.is_ours():
             await self._cancel_overtaken(claim, batch_id)
-        ticket = self._hold.keep(claim, batch_id, self._clock.now())
-        if ticket.batch_id != batch_id:
+        receipt = self._hold.keep(claim, batch_id, self._clock.now())
+        if receipt.batch_id != batch_id:
             await self._cancel_overtaken(claim, batch_id)
-        return ticket
+        return receipt
 
-    async def _create(self, claim: ClaimRecord, parcel: Parcel) -> str | None:
+    async def _create(self, claim: Claim, payload: Payload) -> str | None:
         """The id of the new batch, None when no answer came; a refusal withdraws the claim."""
         patience = self._patience()
         while True:
             try:
-                return await self._provider.submit(parcel)
+                return await self._provider.submit(payload)
             except Unavailable as error:
                 if error.ambiguous:
                     log.warning("No answer to the submit of %s: %s Looking whether it happened.", claim.tag, error)
@@ -152,7 +152,7 @@ class _Submission:
                     self._hold.withdraw()
                     raise
                 # What was uploaded is found again; an upload may be 200 MB.
-                parcel = replace(parcel, resumed=True)
+                payload = replace(payload, resumed=True)
             except _REFUSALS:
                 self._hold.withdraw()
                 raise
@@ -160,7 +160,7 @@ class _Submission:
                 self._hold.withdraw()
                 raise Rejected(str(error)) from error
 
-    async def _cancel_overtaken(self, claim: ClaimRecord, batch_id: str) -> None:
+    async def _cancel_overtaken(self, claim: Claim, batch_id: str) -> None:
         """Another worker took the claim over while this one created: two batches of the same rows must not run."""
         what = f"Another worker took batch {claim.tag!r} over while this one created {batch_id!r}"
         try:
@@ -180,26 +180,28 @@ class _Submission:
 
     # looking
 
-    async def _reconcile(self, claim: ClaimRecord) -> Ticket:
+    async def _reconcile(self, claim: Claim) -> Receipt:
         """Find out what became of a claim, and go on from there."""
         if claim.waits_for_turn:
             return await self._take_and_send(self._hold.succession(claim), lost=claim)
         # A batch may have been created a moment ago and still be invisible, so absence counts after a grace time only.
         until = self._clock.now() + GRACE
-        ticket = await self._look(claim)
-        while ticket is None and self._clock.now() < until:
+        receipt = await self._look(claim)
+        while receipt is None and self._clock.now() < until:
             await self._clock.sleep(10.0)
-            ticket = self._hold.ticket() or await self._look(claim)
-        if ticket is not None:
+            receipt = self._hold.receipt() or await self._look(claim)
+        if receipt is not None:
             self._hold.end_turn(claim)
-            return ticket
+            return receipt
         if self._sends >= _SENDS:
             raise Unavailable(f"{self._provider.name} answered none of {_SENDS} submits of batch {claim.tag!r}.")
         return await self._take_and_send(self._hold.succession(claim), lost=claim)
 
-    async def _look(self, claim: ClaimRecord) -> Ticket | None:
-        """The ticket of a batch that is at the provider, None when there is none to see."""
-        wanted = Claim(tag=claim.tag, claimed_at=claim.claimed_at, requests=claim.requests, key_prefix=f"{claim.tag}-")
+    async def _look(self, claim: Claim) -> Receipt | None:
+        """The receipt of a batch that is at the provider, None when there is none to see."""
+        wanted = BatchQuery(
+            tag=claim.tag, claimed_at=claim.claimed_at, requests=claim.requests, key_prefix=f"{claim.tag}-"
+        )
         found = await self._find(wanted, claim)
         certain = [batch for batch in found if batch.certain]
         candidates = certain or self._hold.free(found, claim.tag)
@@ -213,13 +215,13 @@ class _Submission:
             )
         return None
 
-    async def _find(self, wanted: Claim, claim: ClaimRecord) -> list[Found]:
+    async def _find(self, wanted: BatchQuery, claim: Claim) -> list[Candidate]:
         try:
             return await self._patience().repeat(lambda: self._provider.find(wanted))
         except Unresolved as error:
             raise Unresolved(f"{error} When you know what became of {claim.tag!r}: {self._way_on(claim)}") from error
 
-    def _way_on(self, claim: ClaimRecord) -> str:
+    def _way_on(self, claim: Claim) -> str:
         """What a person does who knows which batch it is; the commands find only what is in the registry."""
         if self._order.registry is None:
             return (

@@ -10,8 +10,9 @@ import msgspec
 
 from airflow_batch_provider.exceptions import Unresolved
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import Plan, PlannedRow, Ticket, Wave, load
-from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowWord, Usage
+from airflow_batch_provider.ledger.records import Plan, PlannedRow, Receipt, Wave
+from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowStatus, Usage
+from airflow_batch_provider.records import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,17 +71,17 @@ def overtaken(root: Directory) -> Unresolved:
     )
 
 
-def tickets(root: Directory, waves: list[Wave], *, unlanded: bool = False) -> list[Ticket]:
+def receipts(root: Directory, waves: list[Wave], *, unlanded: bool = False) -> list[Receipt]:
     """Every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
-    found: list[Ticket] = []
+    found: list[Receipt] = []
     for wave in waves:
         directory = wave_directory(root, wave.number)
         names = set(directory.names())
         for part in wave.parts:
             landed = part.rows_name in names
-            if f"{part.name}.ticket.json" in names and not (unlanded and landed):
-                ticket = load(directory, f"{part.name}.ticket.json", Ticket)
-                found += [ticket] if ticket and wave.owns(ticket.tag) else []
+            if f"{part.name}.receipt.json" in names and not (unlanded and landed):
+                receipt = load(directory, f"{part.name}.receipt.json", Receipt)
+                found += [receipt] if receipt and wave.owns(receipt.tag) else []
     return found
 
 
@@ -202,7 +203,7 @@ class Tally:
         open: number of requests without a good answer that may be asked again.
     """
 
-    counts: Counter[RowWord] = field(default_factory=Counter)
+    counts: Counter[RowStatus] = field(default_factory=Counter)
     open: int = 0
     _tokens: Counter[str] = field(default_factory=Counter)
     _reasons: dict[tuple[str, str], _Reason] = field(default_factory=dict)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.registry import Registry
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import Directory
 
 

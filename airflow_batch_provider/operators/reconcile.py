@@ -10,14 +10,14 @@ from airflow.sdk import BaseOperator, ObjectStoragePath
 
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.fleet.deployment import Deployment
+from airflow_batch_provider.fleet.findings import counts
+from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
 from airflow_batch_provider.hooks.accounts import open_account
-from airflow_batch_provider.ledger.deployment import Deployment
-from airflow_batch_provider.ledger.findings import counts
-from airflow_batch_provider.ledger.reconcile import Reconciler, Rules
-from airflow_batch_provider.ledger.registry import distinct
 from airflow_batch_provider.operators import settings
 from airflow_batch_provider.operators.errors import as_airflow_errors
 from airflow_batch_provider.operators.loop import run
+from airflow_batch_provider.registry import distinct
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.triggers.supervisor import TERMINAL
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_batch_provider.ledger.deployment import TaskIds, TaskWord
-    from airflow_batch_provider.ledger.findings import Action, Finding
+    from airflow_batch_provider.fleet.deployment import TaskState
+    from airflow_batch_provider.fleet.findings import Action, Finding
+    from airflow_batch_provider.models import TaskKey
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class _Asked:
     def __init__(self, context: Any) -> None:
         self._ti = context["ti"]
 
-    def __call__(self, task: TaskIds) -> TaskWord:
+    def __call__(self, task: TaskKey) -> TaskState:
         states: dict[str, dict[str, Any]] = self._ti.get_task_states(
             dag_id=task.dag_id, run_ids=[task.run_id], task_ids=[task.task_id], map_index=task.map_index
         )

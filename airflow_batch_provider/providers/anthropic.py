@@ -20,18 +20,18 @@ from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Un
 from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
 from airflow_batch_provider.providers import anthropic_messages as messages
 from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.base import BatchProvider, Found, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
     from datetime import datetime
 
-    from airflow_batch_provider.models import Account, BatchWord, Kind, Reply, Spec
-    from airflow_batch_provider.providers.base import Claim, Parcel
+    from airflow_batch_provider.models import Account, BatchState, Kind, Reply, Spec
+    from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 ADDRESS = "https://api.anthropic.com"
 
-STATES: Mapping[str, BatchWord] = {"in_progress": "processing", "canceling": "processing", "ended": "completed"}
+STATES: Mapping[str, BatchState] = {"in_progress": "processing", "canceling": "processing", "ended": "completed"}
 """`processing_status` → our word; an ended batch is told apart further by what became of its requests."""
 
 # Codes that mean money, not pace; `ramp_limit_exceeded` is pace (anthropic 2.12, types/shared/*_error_details.py).
@@ -115,12 +115,12 @@ class AnthropicProvider(BatchProvider):
             await reading.page(self._client.messages.batches.list(limit=1), what)
         return f"Anthropic at {self._address} accepts the key."
 
-    async def submit(self, parcel: Parcel) -> str:
+    async def submit(self, payload: Payload) -> str:
         """Stream the file as one JSON body of known length: flat memory, no stall of the loop (measured, 2026-11)."""
-        what = f"Creating batch {parcel.tag}"
-        length = len(_OPENING) + parcel.bytes - 1 + len(_CLOSING)
-        with await asyncio.to_thread(parcel.path.open, "rb") as file:
-            parcel.fence()
+        what = f"Creating batch {payload.tag}"
+        length = len(_OPENING) + payload.bytes - 1 + len(_CLOSING)
+        with await asyncio.to_thread(payload.path.open, "rb") as file:
+            payload.fence()
             async with self._talking(what):
                 batch = await self._client.post(
                     "/v1/messages/batches",
@@ -132,9 +132,9 @@ class AnthropicProvider(BatchProvider):
                         "headers": {"Content-Type": "application/json", "Content-Length": str(length)},
                     },
                 )
-        return reading.bought_id(reading.record(batch, what).get("id"), parcel.tag)
+        return reading.bought_id(reading.record(batch, what).get("id"), payload.tag)
 
-    async def find(self, claim: Claim) -> list[Found]:
+    async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
         since = claim.claimed_at - _SKEW
         async with self._talking(f"Looking for batch {claim.tag}"):
@@ -143,18 +143,18 @@ class AnthropicProvider(BatchProvider):
         looked_at = [await self._recognised(record, claim) for record in alike]
         return [found for found in looked_at if found is not None]
 
-    async def _recognised(self, record: dict[str, Any], claim: Claim) -> Found | None:
+    async def _recognised(self, record: dict[str, Any], claim: BatchQuery) -> Candidate | None:
         batch_id = reading.found_id(record.get("id"), claim.tag)
         if not (record.get("processing_status") == "ended" and record.get("results_url")):
-            return Found(batch_id, certain=False)
+            return Candidate(batch_id, certain=False)
         try:
             async with aclosing(self.results(batch_id, "generate")) as replies:
                 first = await anext(replies, None)
         except NotFound:
             first = None  # archived or deleted: whose it was can no longer be read
         if first is None:
-            return Found(batch_id, certain=False)
-        return Found(batch_id, certain=True) if first.key.startswith(claim.key_prefix) else None
+            return Candidate(batch_id, certain=False)
+        return Candidate(batch_id, certain=True) if first.key.startswith(claim.key_prefix) else None
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:  # noqa: ARG002
         """Nothing: Anthropic keeps no tags."""
@@ -196,7 +196,7 @@ class AnthropicProvider(BatchProvider):
                 await self._client.messages.batches.cancel(batch_id)
         except (Rejected, Unavailable):
             status = await self.status(batch_id)
-            if not status.ended and status.provider_word != "canceling":
+            if not status.ended and status.provider_status != "canceling":
                 raise
 
     async def clean_up(self, batch_id: str) -> None:
@@ -242,7 +242,7 @@ class AnthropicProvider(BatchProvider):
             created_at=reading.moment(record.get("created_at")),
             ended_at=reading.moment(record.get("ended_at")),
             expires_at=reading.moment(record.get("expires_at")),
-            provider_word=word,
+            provider_status=word,
         )
 
     @asynccontextmanager
@@ -279,7 +279,7 @@ def _counts(record: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _ended(record: dict[str, Any], counts: dict[str, int]) -> BatchWord:
+def _ended(record: dict[str, Any], counts: dict[str, int]) -> BatchState:
     """`ended` says nothing about success; whatever the word, landing takes the lines that are there."""
     if record.get("cancel_initiated_at"):
         return "cancelled"

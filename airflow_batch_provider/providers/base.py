@@ -30,7 +30,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Payload:
     r"""One batch, ready to be sent.
 
     Attributes:
@@ -56,7 +56,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Claim:
+class BatchQuery:
     """What is needed to find out later whether a batch was created under this tag.
 
     Attributes:
@@ -72,7 +72,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """A batch at the provider that may be the claimed one.
 
     Attributes:
@@ -144,11 +144,11 @@ class BatchProvider(ABC):
         """One cheap authenticated call that costs nothing; a sentence that says what was reached."""
 
     @abstractmethod
-    async def submit(self, parcel: Parcel) -> str:
+    async def submit(self, payload: Payload) -> str:
         """Create the batch and return its id; the SDK's own retries are off, so a lost reply means `Unavailable` with `ambiguous`."""
 
     @abstractmethod
-    async def find(self, claim: Claim) -> list[Found]:
+    async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Batches at the provider that may be the claimed one; empty when none is visible."""
 
     @abstractmethod

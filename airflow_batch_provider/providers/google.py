@@ -25,7 +25,7 @@ from airflow_batch_provider.providers import google_bodies as bodies
 from airflow_batch_provider.providers import google_operations as operations
 from airflow_batch_provider.providers import google_replies as replies
 from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.base import BatchProvider, Found, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 from airflow_batch_provider.providers.google_rest import PAGE, Rest, talking
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
-    from airflow_batch_provider.providers.base import Claim, Parcel
+    from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 log = logging.getLogger(__name__)
 
@@ -101,80 +101,80 @@ class GoogleProvider(BatchProvider):
             pass
         return f"Gemini at {self._address} accepts the key."
 
-    async def submit(self, parcel: Parcel) -> str:
+    async def submit(self, payload: Payload) -> str:
         """Upload the file under our tag, which buys nothing, then create the batch, which does."""
         try:
-            file = (parcel.resumed and await self._uploaded(parcel)) or await self._upload(parcel)
+            file = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
         except Unavailable as error:
             raise Unavailable(str(error), retry_after=error.retry_after, ambiguous=False) from error
-        parcel.fence()
-        async with self._asking(f"Creating batch {parcel.tag}"):
-            job = await self._create(parcel, file)
-        return f"batches/{reading.bought_id(operations.bare(job.name), parcel.tag)}"
+        payload.fence()
+        async with self._asking(f"Creating batch {payload.tag}"):
+            job = await self._create(payload, file)
+        return f"batches/{reading.bought_id(operations.bare(job.name), payload.tag)}"
 
-    async def _create(self, parcel: Parcel, file: str) -> types.BatchJob:
-        name = f"{parcel.tag} {parcel.label}"[:_NAME_LENGTH].rstrip()
+    async def _create(self, payload: Payload, file: str) -> types.BatchJob:
+        name = f"{payload.tag} {payload.label}"[:_NAME_LENGTH].rstrip()
         batches, options = self._client.aio.batches, self._options(times=5)
-        if parcel.spec.kind == "generate":
+        if payload.spec.kind == "generate":
             return await batches.create(
-                model=parcel.spec.model,
+                model=payload.spec.model,
                 src=file,
                 config=types.CreateBatchJobConfig(display_name=name, http_options=options),
             )
         # The SDK warns each time that this call may change, which nobody who runs a DAG can act on.
         warnings.filterwarnings("ignore", message=r"batches\.create_embeddings\(\) is experimental")
         return await batches.create_embeddings(
-            model=parcel.spec.model,
+            model=payload.spec.model,
             src=types.EmbeddingsBatchJobSource(file_name=file),
             config=types.CreateEmbeddingsBatchJobConfig(display_name=name, http_options=options),
         )
 
-    async def _upload(self, parcel: Parcel) -> str:
+    async def _upload(self, payload: Payload) -> str:
         """Send the file in blocks of 8 MiB; when that fails, an earlier try may have sent it already (409).
 
         The SDK sends a block again when no answer came; an upload that is complete by then is gone for it (404).
         """
         try:
-            async with self._asking(f"Uploading {parcel.tag}"):
+            async with self._asking(f"Uploading {payload.tag}"):
                 file = await self._client.aio.files.upload(
-                    file=str(parcel.path),
+                    file=str(payload.path),
                     config=types.UploadFileConfig(
-                        name=_file_name(parcel),
-                        display_name=parcel.tag,
+                        name=_file_name(payload),
+                        display_name=payload.tag,
                         mime_type="application/jsonl",
                         # Named again, the base URL also holds for the address that the provider tells for the blocks.
                         http_options=self._options(times=5),
                     ),
                 )
         except (Unavailable, NotFound) as error:
-            if name := await self._uploaded(parcel):
+            if name := await self._uploaded(payload):
                 return name
             if isinstance(error, NotFound):
                 raise Unavailable(str(error)) from error
             raise
-        return _ready(file, parcel)
+        return _ready(file, payload)
 
-    async def _uploaded(self, parcel: Parcel) -> str | None:
-        """The file of an earlier try at the same parcel, by its name and size; another one of that name is deleted."""
-        name = _file_name(parcel)
+    async def _uploaded(self, payload: Payload) -> str | None:
+        """The file of an earlier try at the same payload, by its name and size; another one of that name is deleted."""
+        name = _file_name(payload)
         try:
-            async with self._asking(f"Looking for the upload of {parcel.tag}"):
+            async with self._asking(f"Looking for the upload of {payload.tag}"):
                 file = await self._client.aio.files.get(name=name)
         except (NotFound, Denied):
             # A file that is not there is a 403 (https://github.com/googleapis/python-genai/issues/1218).
             return None
-        if file.size_bytes == parcel.bytes and file.state != types.FileState.FAILED:
-            return _ready(file, parcel)
+        if file.size_bytes == payload.bytes and file.state != types.FileState.FAILED:
+            return _ready(file, payload)
         await self._delete(name)
         return None
 
-    async def find(self, claim: Claim) -> list[Found]:
+    async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Batches whose display name begins with the tag, among those created since ten minutes before the claim."""
-        found: list[Found] = []
+        found: list[Candidate] = []
         pages = 0
         async for page in self._rest.batches(_MOST_PAGES):
             ours = [operation for operation in page if operations.tag(operation) == claim.tag]
-            found += [Found(_found_name(operation, claim), certain=True) for operation in ours]
+            found += [Candidate(_found_name(operation, claim), certain=True) for operation in ours]
             pages += 1
             if operations.past(page, claim.claimed_at - _SKEW):
                 return found
@@ -238,7 +238,7 @@ class GoogleProvider(BatchProvider):
                 await self._client.aio.batches.cancel(name=name)
         except (Rejected, Paused, Unavailable):
             status = await self.status(name)
-            if not status.ended and not status.provider_word.endswith("_CANCELLING"):
+            if not status.ended and not status.provider_status.endswith("_CANCELLING"):
                 raise
 
     async def clean_up(self, batch_id: str) -> None:
@@ -312,18 +312,18 @@ def _without_advice_on_keys() -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-def _found_name(operation: dict[str, Any], claim: Claim) -> str:
+def _found_name(operation: dict[str, Any], claim: BatchQuery) -> str:
     return f"batches/{reading.found_id(operations.bare(operation.get('name')), claim.tag)}"
 
 
-def _file_name(parcel: Parcel) -> str:
-    return f"files/{parcel.tag}"
+def _file_name(payload: Payload) -> str:
+    return f"files/{payload.tag}"
 
 
-def _ready(file: types.File, parcel: Parcel) -> str:
+def _ready(file: types.File, payload: Payload) -> str:
     """The name of a file that a batch can read."""
     if file.state == types.FileState.PROCESSING:
-        raise Unavailable(f"Gemini still digests the upload of {parcel.tag}.", retry_after=5.0, ambiguous=False)
+        raise Unavailable(f"Gemini still digests the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
     bare = wire.as_text(file.name).removeprefix("files/")
     return f"files/{wire.checked_id(bare, 'file')}"
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from airflow_batch_provider.models import BatchWord
+    from airflow_batch_provider.models import BatchState
 
-STATES: Mapping[str, BatchWord] = {
+STATES: Mapping[str, BatchState] = {
     "UNSPECIFIED": "pending",
     "QUEUED": "pending",
     "PENDING": "pending",
@@ -90,11 +90,11 @@ def status(operation: dict[str, Any], words: reading.Words) -> BatchStatus:
         ended_at=reading.moment(told.get("endTime")),
         error=_told(error),
         retryable=word.endswith("_FAILED") and error.get("code") in _PASSING and nothing_ran,
-        provider_word=word,
+        provider_status=word,
     )
 
 
-def _word(word: str, words: reading.Words, operation: dict[str, Any]) -> BatchWord:
+def _word(word: str, words: reading.Words, operation: dict[str, Any]) -> BatchState:
     """The state in our words; one that nobody knows is over when the operation says that it is done."""
     plain = word.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
     ours = words[plain]

@@ -13,7 +13,7 @@ from airflow_batch_provider.models import Reply, RowError, Usage
 from airflow_batch_provider.providers.wire import as_object, as_objects, as_text, clip, read_object
 
 if TYPE_CHECKING:
-    from airflow_batch_provider.models import Kind, RowWord
+    from airflow_batch_provider.models import Kind, RowStatus
 
 _INT64 = re.compile(r"[0-9]{1,18}")
 
@@ -79,7 +79,7 @@ CODES = {
 PERMANENT = frozenset({3, 5, 6, 7, 9, 11, 12, 16})
 """Codes of rows that asking again does not cure; one that is in no table may, for failed rows cost nothing."""
 
-_UNRUN: dict[int, RowWord] = {1: "cancelled", 4: "expired"}
+_UNRUN: dict[int, RowStatus] = {1: "cancelled", 4: "expired"}
 
 
 def decode(raw: bytes, kind: Kind) -> Reply:

@@ -19,18 +19,18 @@ from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Un
 from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
 from airflow_batch_provider.providers import openai_bodies as bodies
 from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.base import BatchProvider, Found, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
     from datetime import datetime
 
-    from airflow_batch_provider.models import Account, BatchWord, Kind, Reply, Spec
-    from airflow_batch_provider.providers.base import Claim, Parcel
+    from airflow_batch_provider.models import Account, BatchState, Kind, Reply, Spec
+    from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 ADDRESS = "https://api.openai.com/v1"
 
-STATES: Mapping[str, BatchWord] = {
+STATES: Mapping[str, BatchState] = {
     "validating": "pending",
     "in_progress": "processing",
     "finalizing": "processing",
@@ -113,52 +113,52 @@ class OpenAIProvider(BatchProvider):
             await reading.page(self._client.batches.list(limit=1), what)
         return f"OpenAI at {self._address} accepts the key."
 
-    async def submit(self, parcel: Parcel) -> str:
+    async def submit(self, payload: Payload) -> str:
         """Upload the file, which buys nothing, then create the batch, which does."""
         try:
-            file_id = (parcel.resumed and await self._uploaded(parcel)) or await self._upload(parcel)
+            file_id = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
         except Unavailable as error:
             raise Unavailable(str(error), retry_after=error.retry_after, ambiguous=False) from error
-        parcel.fence()
-        what = f"Creating batch {parcel.tag}"
+        payload.fence()
+        what = f"Creating batch {payload.tag}"
         async with self._talking(what):
             batch = await self._client.batches.create(
                 input_file_id=file_id,
-                endpoint=cast("_Endpoint", self._endpoint(parcel.spec)),
+                endpoint=cast("_Endpoint", self._endpoint(payload.spec)),
                 completion_window="24h",
-                metadata={"tag": parcel.tag} | ({"label": parcel.label[:512]} if parcel.label else {}),
+                metadata={"tag": payload.tag} | ({"label": payload.label[:512]} if payload.label else {}),
                 timeout=wire.patience(self.account, times=5),
             )
-        return reading.bought_id(reading.record(batch, what).get("id"), parcel.tag)
+        return reading.bought_id(reading.record(batch, what).get("id"), payload.tag)
 
-    async def _upload(self, parcel: Parcel) -> str:
-        what = f"Uploading {parcel.tag}"
+    async def _upload(self, payload: Payload) -> str:
+        what = f"Uploading {payload.tag}"
         # An open file is streamed in small blocks, where a path would be read whole (openai 3.54, `_files.py`).
-        with parcel.path.open("rb") as file:
+        with payload.path.open("rb") as file:
             async with self._talking(what):
                 reply = await self._client.files.create(
-                    file=(_file_name(parcel), file, "application/jsonl"),
+                    file=(_file_name(payload), file, "application/jsonl"),
                     purpose="batch",
                     timeout=wire.patience(self.account, times=5),
                 )
         return wire.checked_id(reading.record(reply, what).get("id"), "file")
 
-    async def _uploaded(self, parcel: Parcel) -> str | None:
-        """The file of an earlier attempt at the same parcel, known by its name and size."""
-        async with self._talking(f"Looking for the upload of {parcel.tag}"):
+    async def _uploaded(self, payload: Payload) -> str | None:
+        """The file of an earlier attempt at the same payload, known by its name and size."""
+        async with self._talking(f"Looking for the upload of {payload.tag}"):
             files = self._client.files.list(purpose="batch", limit=_FILES_PAGE, order="desc")
             async for file in reading.pages(files, _MOST_FILE_PAGES):
-                same = (file.get("filename"), file.get("bytes")) == (_file_name(parcel), parcel.bytes)
+                same = (file.get("filename"), file.get("bytes")) == (_file_name(payload), payload.bytes)
                 if same and file.get("status") in {"processed", "uploaded"}:
                     return wire.checked_id(file.get("id"), "file")
         return None
 
-    async def find(self, claim: Claim) -> list[Found]:
+    async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Batches whose metadata carry the tag, among those created since ten minutes before the claim."""
         since = claim.claimed_at - _SKEW
         async with self._talking(f"Looking for batch {claim.tag}"):
             ours = [record async for record in self._listed(_MOST_PAGES, since) if _tag(record) == claim.tag]
-        return [Found(reading.found_id(record.get("id"), claim.tag), certain=True) for record in ours]
+        return [Candidate(reading.found_id(record.get("id"), claim.tag), certain=True) for record in ours]
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:
         """Batches with a tag in their metadata, newest first."""
@@ -198,7 +198,7 @@ class OpenAIProvider(BatchProvider):
                 await self._client.batches.cancel(batch_id)
         except (Rejected, Unavailable):
             status = await self.status(batch_id)
-            if not status.ended and status.provider_word != "cancelling":
+            if not status.ended and status.provider_status != "cancelling":
                 raise
 
     async def clean_up(self, batch_id: str) -> None:
@@ -253,7 +253,7 @@ class OpenAIProvider(BatchProvider):
             error=_told(faults),
             retryable=word == "failed" and bool(codes) and codes <= _PASSING | PAUSING,
             unpaid=word == "failed" and bool(codes & PAUSING) and codes <= _PASSING | PAUSING,
-            provider_word=word,
+            provider_status=word,
         )
 
     @asynccontextmanager
@@ -294,8 +294,8 @@ def _api(account: Account) -> bodies.Api:
     return cast("bodies.Api", api)
 
 
-def _file_name(parcel: Parcel) -> str:
-    return f"{parcel.tag}.jsonl"
+def _file_name(payload: Payload) -> str:
+    return f"{payload.tag}.jsonl"
 
 
 def _file_ids(record: dict[str, Any], *names: str) -> list[str]:

@@ -18,7 +18,7 @@ from airflow_batch_provider.providers.schema import Dialect, strict
 from airflow_batch_provider.providers.wire import as_count, as_object, as_objects, as_text, clip, read_object
 
 if TYPE_CHECKING:
-    from airflow_batch_provider.models import BatchRequest, Kind, RowWord, Spec
+    from airflow_batch_provider.models import BatchRequest, Kind, RowStatus, Spec
 
 Api = Literal["chat", "responses"]
 
@@ -54,7 +54,7 @@ FINISH = {
 }
 """`finish_reason` of chat, and the reason of an incomplete response → our finish reason."""
 
-UNRUN: dict[str, RowWord] = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+UNRUN: dict[str, RowStatus] = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 """Code of a row that was not executed → our row status; a code that is not here was not executed either: `failed`."""
 
 # Codes of refused rows that passing time or a payment cures, whatever the HTTP status says.

@@ -15,7 +15,7 @@ from airflow_batch_provider.providers.wire import as_objects, checked_id, clip
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 
-    from airflow_batch_provider.models import Account, BatchStatus, BatchWord, Kind, Reply
+    from airflow_batch_provider.models import Account, BatchState, BatchStatus, Kind, Reply
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 class Words:
     """A provider's status words in ours; one that is not in the table is logged once and taken for `processing`."""
 
-    def __init__(self, provider: str, table: Mapping[str, BatchWord]) -> None:
+    def __init__(self, provider: str, table: Mapping[str, BatchState]) -> None:
         self._provider = provider
         self._table = table
         self._strange: set[str] = set()
 
-    def __getitem__(self, word: str) -> BatchWord:
+    def __getitem__(self, word: str) -> BatchState:
         if word in self._table:
             return self._table[word]
         if word not in self._strange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.stages.base import (
     AsyncBatchStage,
     CompletionCheck,
@@ -9,7 +10,7 @@ from airflow_batch_provider.stages.base import (
     Suspended,
     SuspendedState,
 )
-from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext, TaskKey
+from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
 __all__ = [
     "AsyncBatchStage",

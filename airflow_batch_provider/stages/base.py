@@ -27,7 +27,7 @@ from pydantic import AwareDatetime, BaseModel, Field, field_serializer, model_va
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import Overdue, UsageError
-from airflow_batch_provider.models import Value
+from airflow_batch_provider.models import FrozenModel
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
@@ -40,7 +40,7 @@ OutputT = TypeVar("OutputT", default=Any)
 LONGEST_WAIT = timedelta(days=14)
 
 
-class PollConfig(Value):
+class PollConfig(FrozenModel):
     """When to look at a suspended stage, and for how long.
 
     Attributes:
@@ -84,7 +84,7 @@ PRESETS = {
 }
 
 
-class SuspendedState(Value):
+class SuspendedState(FrozenModel):
     """What a stage remembers while it waits; travels through Airflow's database in plain text.
 
     Attributes:
@@ -99,7 +99,7 @@ class SuspendedState(Value):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-class Suspended(Value):
+class Suspended(FrozenModel):
     """`execute` returns this to free the worker until the batch is done."""
 
     state: SuspendedState

@@ -287,9 +287,9 @@ def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Man
 def _finished(ledger: Ledger, config: BatchConfig) -> Manifest | None:
     """The manifest of an earlier attempt that was good enough, unless a batch has been bought since or has yet to land."""
     manifest = sealed(ledger)
-    if manifest is None or not _standard(config).is_met(manifest) or ledger.tickets(unlanded=True):
+    if manifest is None or not _standard(config).is_met(manifest) or ledger.receipts(unlanded=True):
         return None
-    batches = tuple(ticket.batch_id for ticket in ledger.tickets())
+    batches = tuple(receipt.batch_id for receipt in ledger.receipts())
     return manifest if (manifest.waves, manifest.batches) == (len(ledger.waves()), batches) else None
 
 

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from airflow_batch_provider.models import Kind, Spec, Value, json_schema
+from airflow_batch_provider.models import FrozenModel, Kind, Spec, json_schema
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.stages.base import PRESETS, PollConfig
 
 
-class Source(Value):
+class Source(FrozenModel):
     """Rows of a file, one request each.
 
     Attributes:
@@ -26,7 +26,7 @@ class Source(Value):
     key: str | None = None
 
 
-class BatchConfig(Value):
+class BatchConfig(FrozenModel):
     """What the built-in stages are told.
 
     Attributes:

@@ -22,29 +22,14 @@ if TYPE_CHECKING:
     from upath.extensions import ProxyUPath
 
     from airflow_batch_provider.hub import Hub
-    from airflow_batch_provider.ledger import Registry
+    from airflow_batch_provider.models import TaskKey
+    from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.stages.base import PollConfig, SuspendedState
     from airflow_batch_provider.storage import StageStorage
 
 ConfigT = TypeVar("ConfigT", default=Any)
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
 _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
-
-
-@dataclass(frozen=True)
-class TaskKey:
-    """Whose storage and batches these are: one task instance, over all its tries."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int = -1
-    try_number: int = 1
-
-    def __str__(self) -> str:
-        """`dag/run/task` or `dag/run/task/map_index`, as people and storage paths write it."""
-        parts = [self.dag_id, self.run_id, self.task_id] + ([str(self.map_index)] if self.map_index >= 0 else [])
-        return "/".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import Overdue
-from airflow_batch_provider.models import BatchStatus, Value
+from airflow_batch_provider.models import BatchStatus, FrozenModel
 from airflow_batch_provider.stages.base import (
     PRESETS,
     AsyncBatchStage,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
 
-class WaitConfig(Value):
+class WaitConfig(FrozenModel):
     """Which batch is waited for.
 
     Attributes:

@@ -13,9 +13,9 @@ from uuid import uuid4
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.fleet.deployment import REGISTRY
 from airflow_batch_provider.ledger import Registry
-from airflow_batch_provider.ledger.deployment import REGISTRY
-from airflow_batch_provider.models import Value
+from airflow_batch_provider.models import FrozenModel
 from airflow_batch_provider.stages import AsyncBatchStage, PollConfig, SuspendedState, TaskKey
 from airflow_batch_provider.storage import Directory
 
@@ -28,7 +28,7 @@ LARGEST = 8 * 1024
 _CONFIG, _SUSPENDED, _OUTPUT = "config.json", "suspended.json", "output.json"
 
 
-class Suspension(Value):
+class Suspension(FrozenModel):
     """One wait of one stage: all that a trigger is given, plain JSON without prompts, keys or configuration.
 
     Attributes:

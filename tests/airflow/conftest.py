@@ -7,17 +7,13 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-HERE = Path(__file__).parent
-
-sys.path.insert(0, str(HERE / "stages"))
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")

@@ -179,12 +179,12 @@ def test_only_named_connections_are_looked_through(orphans, batches, emulator):
 
 
 @pytest.mark.parametrize("provider", MODELS)
-def test_a_lost_ticket_is_settled_by_hand(tested, storage, batches, emulator, provider):
+def test_a_lost_receipt_is_settled_by_hand(tested, storage, batches, emulator, provider):
     """Adopt writes it again; absent withdraws a claim that the provider surely has not."""
     tested(failed_dag(f"lost_{provider}", [provider]))
-    (ticket,) = storage.rglob("*.ticket.json")
-    batch_id, tag = (json.loads(ticket.read_text())[name] for name in ("batch_id", "tag"))
-    ticket.unlink()
+    (receipt,) = storage.rglob("*.receipt.json")
+    batch_id, tag = (json.loads(receipt.read_text())[name] for name in ("batch_id", "tag"))
+    receipt.unlink()
     assert batches("adopt", tag, "batches/b-0" if provider == "gemini" else "batch_0")[0] == 2
     code, _, err = batches("absent", tag)
     assert code == 2
@@ -194,14 +194,14 @@ def test_a_lost_ticket_is_settled_by_hand(tested, storage, batches, emulator, pr
 
     assert code == 0
     assert f"Batch {batch_id} is {tag} of lost_{provider}/" in out
-    assert json.loads(ticket.read_text())["batch_id"] == batch_id
-    assert json.loads(ticket.read_text())["tentative"] == (provider == "anthropic")
+    assert json.loads(receipt.read_text())["batch_id"] == batch_id
+    assert json.loads(receipt.read_text())["tentative"] == (provider == "anthropic")
 
 
 def test_an_absent_batch_is_withdrawn(tested, storage, batches, emulator):
     """The claim is old, and the provider has nothing under its tag."""
     tested(failed_dag("absent", ["openai"]))
-    for file in [*storage.rglob("*.ticket.json")]:
+    for file in [*storage.rglob("*.receipt.json")]:
         file.unlink()
     (claim,) = storage.rglob("*.claim.json")
     (entry,) = (storage / "=registry" / "open").iterdir()

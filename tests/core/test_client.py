@@ -57,7 +57,7 @@ async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provi
 
 
 async def test_a_worker_that_dies_while_it_forgets_a_dead_batch_leaves_nothing_stuck(client, provider, tmp_path):
-    """Its claim is withdrawn, its ticket is still there: the next one buys anew."""
+    """Its claim is withdrawn, its receipt is still there: the next one buys anew."""
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"
     (folder,) = (tmp_path / "own/submissions").iterdir()

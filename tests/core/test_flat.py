@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from airflow_batch_provider.ledger.parquet import write_parquet
 from airflow_batch_provider.models import BatchRow, Spec
+from airflow_batch_provider.parquet import write_parquet
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
 

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import pytest
 from upath import UPath
-from world import World
 
 from airflow_batch_provider.ledger import Ledger, Policy, Registry, Work
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.storage import Directory
-
-
-@pytest.fixture
-def world(tmp_path, clock, provider):
-    provider.looks_until_done = 1000
-    return World(tmp_path / "batches", clock, provider)
 
 
 @pytest.fixture

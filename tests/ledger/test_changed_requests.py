@@ -13,10 +13,11 @@ from airflow_batch_provider.exceptions import Unresolved
 from airflow_batch_provider.ledger import Ledger, Plan, Policy, Wave, Work
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.planner import Planner
-from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
+from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.ledger.rounds import Round
 from airflow_batch_provider.ledger.waves import read_waves
 from airflow_batch_provider.models import Reply, Spec
+from airflow_batch_provider.records import load, save
 from airflow_batch_provider.storage import Directory
 
 GOOD = Reply(key="", status="succeeded", output="fine")
@@ -157,7 +158,7 @@ async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
     """Its batch may be there, but its answers are to other rows."""
     ledger = Ledger(work(2))
     own = plan(ledger, "a")
-    strange = ClaimRecord(tag=f"{STRANGE}-0-00000", requests=1, claimed_at=START, attempt=1, owner="zombie")
+    strange = Claim(tag=f"{STRANGE}-0-00000", requests=1, claimed_at=START, attempt=1, owner="zombie")
     save(root, "waves/0/00000.claim.json", strange)
 
     await ledger.advance()
@@ -167,18 +168,18 @@ async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
     assert ClaimLog(root.sub("waves/0"), "00000").last().tag == batch.tag
 
 
-async def test_a_ticket_of_other_requests_is_not_landed(work, root, provider):
+async def test_a_receipt_of_other_requests_is_not_landed(work, root, provider):
     """Right index, wrong question."""
     ledger = Ledger(work(2))
     own = plan(ledger, "a")
-    strange = Ticket(batch_id="theirs", tag=f"{STRANGE}-0-00000", requests=1, submitted_at=START)
-    save(root, "waves/0/00000.ticket.json", strange)
+    strange = Receipt(batch_id="theirs", tag=f"{STRANGE}-0-00000", requests=1, submitted_at=START)
+    save(root, "waves/0/00000.receipt.json", strange)
 
-    assert ledger.tickets() == []
+    assert ledger.receipts() == []
     waiting = await ledger.advance()
 
     assert waiting.batch_ids == ("batch-0",)
-    assert load(root, "waves/0/00000.ticket.json", Ticket).tag == own.tag(0, 0, 0)
+    assert load(root, "waves/0/00000.receipt.json", Receipt).tag == own.tag(0, 0, 0)
 
 
 async def test_a_zombie_leaves_its_successors_claim_alone(work, root, provider):
@@ -188,7 +189,7 @@ async def test_a_zombie_leaves_its_successors_claim_alone(work, root, provider):
     successor = Ledger(work(2))
     plan(successor, "new")
     await successor.advance()
-    root.delete("waves/0/00000.ticket.json")
+    root.delete("waves/0/00000.receipt.json")
     claim = root.read("waves/0/00000.claim.json")
 
     with pytest.raises(Unresolved, match="took over"):

@@ -7,7 +7,7 @@ from fakes import START
 from upath import UPath
 
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import ClaimRecord
+from airflow_batch_provider.ledger.records import Claim
 from airflow_batch_provider.storage import Directory
 
 
@@ -22,7 +22,7 @@ def log(directory):
 
 
 def claim(number=0, owner="one"):
-    return ClaimRecord(number=number, tag="tag", requests=1, claimed_at=START, attempt=1, owner=owner)
+    return Claim(number=number, tag="tag", requests=1, claimed_at=START, attempt=1, owner=owner)
 
 
 def test_the_last_claim_counts(log):

@@ -12,7 +12,7 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
-from airflow_batch_provider.ledger.records import Part, PlannedRow, Ticket, encoded
+from airflow_batch_provider.ledger.records import Part, PlannedRow, Receipt, encoded
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
 from airflow_batch_provider.storage import Directory
 
@@ -47,9 +47,9 @@ class Batch:
                 own = encoded(self.schemas.get(index))
                 row = PlannedRow(index=index, custom_id=f"id-{index}", body=msgspec.Raw(b"{}"), schema=own)
                 file.write(msgspec.json.encode(row) + b"\n")
-        ticket = Ticket(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
+        receipt = Receipt(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
         spec = Spec(model="m", output_schema=schema)
-        landing = Landing(self.directory, 1, part, ticket, spec, retry_truncated)
+        landing = Landing(self.directory, 1, part, receipt, spec, retry_truncated)
         return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more), START)
 
     @property
@@ -290,7 +290,7 @@ async def test_results_that_are_gone_are_a_question_for_a_person(batch):
     """The message names the batch and the files whose deletion buys its rows again."""
     batch.fault = NotFound("removed after 29 days")
 
-    with pytest.raises(Unresolved, match=r"'b-9' are gone from openai: removed.*delete .*/00004\.ticket\.json and"):
+    with pytest.raises(Unresolved, match=r"'b-9' are gone from openai: removed.*delete .*/00004\.receipt\.json and"):
         await batch.land()
 
 

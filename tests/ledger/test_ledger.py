@@ -105,7 +105,7 @@ async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, cloc
 
     assert await three.settle(QUARTER) is True
     assert (clock.time - START).total_seconds() == 30
-    assert not three.tickets(unlanded=True)
+    assert not three.receipts(unlanded=True)
 
 
 async def test_what_has_ended_is_landed_without_waiting(three, provider, clock):
@@ -124,7 +124,7 @@ async def test_what_does_not_settle_is_given_up_when_the_patience_is_over(three,
 
     assert await three.settle(timedelta(seconds=patience)) is False
     assert (clock.time - START).total_seconds() == waited
-    assert len(three.tickets(unlanded=True)) == 3
+    assert len(three.receipts(unlanded=True)) == 3
 
 
 async def test_files_are_cleaned_up_once_their_rows_are_here_and_a_refusal_harms_nothing(three, provider):
@@ -156,5 +156,5 @@ async def test_a_next_wave_is_opened_and_submitted_at_once(ledger, provider):
 
     assert (waiting.batch_ids, waiting.queued) == (("batch-1",), 0)
     assert [wave.number for wave in task.waves()] == [0, 1]
-    assert [ticket.batch_id for ticket in task.tickets()] == ["batch-0", "batch-1"]
-    assert [ticket.batch_id for ticket in task.tickets(unlanded=True)] == ["batch-1"]
+    assert [receipt.batch_id for receipt in task.receipts()] == ["batch-0", "batch-1"]
+    assert [receipt.batch_id for receipt in task.receipts(unlanded=True)] == ["batch-1"]

@@ -22,7 +22,7 @@ from airflow_batch_provider.exceptions import (
 )
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.models import Manifest, Reply
-from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.providers.base import Candidate
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
 from airflow_batch_provider.storage import Directory
 
@@ -499,7 +499,7 @@ async def _undecided(task, provider):
     find = provider.find
 
     async def two(_claim):
-        return [Found("one", certain=False), Found("two", certain=False)]
+        return [Candidate("one", certain=False), Candidate("two", certain=False)]
 
     provider.find = two
     with pytest.raises(Unresolved):
@@ -859,7 +859,7 @@ async def test_a_damaged_ledger_stops_the_task(job, provider):
     """A file that cannot be read may hide a purchase, so a person must look."""
     task = job()
     await task.start()
-    task.directory.write("waves/0/00000.ticket.json", b'{"batch_')
+    task.directory.write("waves/0/00000.receipt.json", b'{"batch_')
 
     with pytest.raises(Unresolved, match="damaged"):
         await task.retry()
@@ -1040,4 +1040,4 @@ async def test_the_claim_is_on_disk_before_the_provider_is_asked(job, provider):
     await task.start()
 
     assert "00000.claim.json" in seen
-    assert "00000.ticket.json" not in seen
+    assert "00000.receipt.json" not in seen

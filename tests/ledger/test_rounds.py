@@ -10,9 +10,10 @@ from fakes import START, FakeBatch, Killed, failing
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger import rounds
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import Plan, Void, load
+from airflow_batch_provider.ledger.records import Plan, Void
 from airflow_batch_provider.models import Reply, RequestCounts
-from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.providers.base import Candidate
+from airflow_batch_provider.records import load
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
 
 
@@ -78,7 +79,7 @@ async def test_the_deployment_forgets_a_batch_that_has_landed_or_is_void(ledger,
 
 
 async def test_a_batch_that_was_adopted_by_mistake_is_looked_for_again(ledger, provider, clock):
-    """Its results carry none of our keys: ticket and note go, the claim stays, and the rows are bought once."""
+    """Its results carry none of our keys: receipt and note go, the claim stays, and the rows are bought once."""
     task, registry = ledger()
     provider.submit_faults = [Unavailable("cut")]
     found = []
@@ -88,7 +89,7 @@ async def test_a_batch_that_was_adopted_by_mistake_is_looked_for_again(ledger, p
 
     provider.find = find
     provider.batches["stranger"] = FakeBatch("x", ["x-0"], [{"prompt": "theirs"}], clock.now(), "completed")
-    found.append(Found("stranger", certain=False))
+    found.append(Candidate("stranger", certain=False))
     assert (await task.advance()).batch_ids == ("stranger",)
     found.clear()
 
@@ -126,7 +127,7 @@ async def test_a_batch_that_may_be_somebody_elses_is_not_cancelled(job, provider
     provider.batches["stranger"] = FakeBatch("x", ["x-0"], [{"prompt": "theirs"}], clock.now())
 
     async def find(_claim):
-        return [Found("stranger", certain=False)]
+        return [Candidate("stranger", certain=False)]
 
     provider.find = find
     task = job()
@@ -218,7 +219,7 @@ async def test_a_neighbours_batch_that_was_given_back_leaves_the_claim_in_the_de
     task, registry = ledger()
     provider.submit_faults = [Unavailable("cut")]
     provider.batches["stranger"] = FakeBatch("x", ["x-0"], [{"prompt": "theirs"}], clock.now(), "completed")
-    answers = [[Found("stranger", certain=False)], Unavailable("503", retry_after=900.0)]
+    answers = [[Candidate("stranger", certain=False)], Unavailable("503", retry_after=900.0)]
 
     async def find(_claim):
         if isinstance(answer := answers.pop(0), Exception):
@@ -328,7 +329,7 @@ async def test_a_batch_of_ones_own_that_has_landed_is_not_taken_for_a_lost_one(l
     provider.submit_faults = [(Unavailable("cut"), "after")]
 
     async def find(_claim):
-        return [Found("batch-0", certain=False), Found("batch-1", certain=False)]
+        return [Candidate("batch-0", certain=False), Candidate("batch-1", certain=False)]
 
     provider.find = find
 

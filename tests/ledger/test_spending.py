@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from upath import UPath
 
-from airflow_batch_provider.ledger.spending import Record, Spending
+from airflow_batch_provider.client.spending import Record, Spending
 from airflow_batch_provider.models import Cost, Usage
 from airflow_batch_provider.storage import Directory
 

@@ -15,11 +15,12 @@ from upath import UPath
 from airflow_batch_provider.exceptions import Rejected, Unavailable, Unresolved
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.claims import Order
-from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, load, save
-from airflow_batch_provider.ledger.registry import Entry, Registry
+from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.models import Spec
-from airflow_batch_provider.providers.base import Claim, Found
+from airflow_batch_provider.providers.base import BatchQuery, Candidate
+from airflow_batch_provider.records import load, save
+from airflow_batch_provider.registry import Entry, Registry
 from airflow_batch_provider.storage import Directory
 
 SPEC = Spec(kind="generate", model="m", max_tokens=10)
@@ -31,8 +32,8 @@ def lines(tag):
         yield key, json.dumps({"key": key, "body": {"prompt": f"q{index}"}}).encode()
 
 
-def with_its_bytes(parcel):
-    return parcel, Path(parcel.path).read_bytes()
+def with_its_bytes(payload):
+    return payload, Path(payload.path).read_bytes()
 
 
 @pytest.fixture
@@ -65,9 +66,9 @@ def parcels(provider):
     sent = []
     original = provider.submit
 
-    async def submit(parcel):
-        sent.append(with_its_bytes(parcel))
-        return await original(parcel)
+    async def submit(payload):
+        sent.append(with_its_bytes(payload))
+        return await original(payload)
 
     provider.submit = submit
     return sent
@@ -93,9 +94,9 @@ def claim_on(order):
 
 
 def left_by_a_dead_worker(order, **more):
-    """A claim without ticket."""
+    """A claim without receipt."""
     log = ClaimLog(order.directory, order.name)
-    claim = ClaimRecord(number=log.next(), tag="tag-0", requests=2, claimed_at=START, attempt=1, owner="dead")
+    claim = Claim(number=log.next(), tag="tag-0", requests=2, claimed_at=START, attempt=1, owner="dead")
     log.add(claim.model_copy(update=more))
 
 
@@ -103,32 +104,32 @@ async def test_a_parcel_says_what_is_in_it(order, provider, clock, parcels):
     """Every line with its newline, the first key, the size, and a label no longer than a provider keeps."""
     await submit_once(replace(order, label="x" * 600), provider, clock)
 
-    ((parcel, data),) = parcels
+    ((payload, data),) = parcels
     assert data == b"".join(line + b"\n" for _, line in lines("tag-1"))
-    assert (parcel.first_key, parcel.requests, parcel.bytes) == ("tag-1-0", 2, len(data))
-    assert (parcel.tag, parcel.label, parcel.spec, parcel.resumed) == ("tag-1", "x" * 512, SPEC, False)
+    assert (payload.first_key, payload.requests, payload.bytes) == ("tag-1-0", 2, len(data))
+    assert (payload.tag, payload.label, payload.spec, payload.resumed) == ("tag-1", "x" * 512, SPEC, False)
 
 
-async def test_the_claim_stands_before_the_create_and_the_ticket_after(order, provider, clock, directory):
+async def test_the_claim_stands_before_the_create_and_the_receipt_after(order, provider, clock, directory):
     """Nothing was bought before the claim; the age of the batch counts from the answer to its create."""
     seen = []
 
     async def look():
-        seen.append((claim_on(order), load(directory, order.ticket_name, Ticket)))
+        seen.append((claim_on(order), load(directory, order.receipt_name, Receipt)))
         clock.advance(5)
 
     provider.while_creating = [look]
-    ticket = await submit_once(order, provider, clock)
+    receipt = await submit_once(order, provider, clock)
 
-    ((claim, no_ticket),) = seen
-    assert no_ticket is None
+    ((claim, no_receipt),) = seen
+    assert no_receipt is None
     assert (claim.tag, claim.requests, claim.claimed_at, claim.attempt) == ("tag-1", 2, START, 3)
-    assert ticket == Ticket(batch_id="batch-0", tag="tag-1", requests=2, submitted_at=START + timedelta(seconds=5))
-    assert load(directory, order.ticket_name, Ticket) == ticket
+    assert receipt == Receipt(batch_id="batch-0", tag="tag-1", requests=2, submitted_at=START + timedelta(seconds=5))
+    assert load(directory, order.receipt_name, Receipt) == receipt
 
 
-async def test_a_batch_with_a_ticket_is_not_looked_for(order, provider, clock):
-    """The ticket is the answer."""
+async def test_a_batch_with_a_receipt_is_not_looked_for(order, provider, clock):
+    """The receipt is the answer."""
     first = await submit_once(order, provider, clock)
     provider.batches.clear()
 
@@ -138,27 +139,27 @@ async def test_a_batch_with_a_ticket_is_not_looked_for(order, provider, clock):
 async def test_a_claim_is_looked_for_by_all_that_is_known_of_it(order, provider, clock, untagged):
     """Under the tag it was made under, at the time it was made."""
     found, asked = untagged
-    found.append(Found("batch-7", certain=True))
+    found.append(Candidate("batch-7", certain=True))
     left_by_a_dead_worker(order)
     clock.advance(300)
 
-    ticket = await submit_once(order, provider, clock)
+    receipt = await submit_once(order, provider, clock)
 
-    assert asked == [Claim(tag="tag-0", claimed_at=START, requests=2, key_prefix="tag-0-")]
-    assert ticket == Ticket(batch_id="batch-7", tag="tag-0", requests=2, submitted_at=START)
+    assert asked == [BatchQuery(tag="tag-0", claimed_at=START, requests=2, key_prefix="tag-0-")]
+    assert receipt == Receipt(batch_id="batch-7", tag="tag-0", requests=2, submitted_at=START)
     assert not provider.batches
 
 
 async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(order, provider, clock, parcels, directory):
-    """After looks for the whole grace time; the parcel says that parts of it may be there already."""
+    """After looks for the whole grace time; the payload says that parts of it may be there already."""
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(order, provider, clock)
+    receipt = await submit_once(order, provider, clock)
 
-    ((parcel, data),) = parcels
-    assert (parcel.tag, parcel.resumed, parcel.first_key) == ("tag-0", True, "tag-0-0")
+    ((payload, data),) = parcels
+    assert (payload.tag, payload.resumed, payload.first_key) == ("tag-0", True, "tag-0-0")
     assert data == b"".join(line + b"\n" for _, line in lines("tag-0"))
-    assert ticket.tag == "tag-0"
+    assert receipt.tag == "tag-0"
     assert (clock.time - START).total_seconds() == 60
     assert claim_on(order).attempt == 3
 
@@ -174,7 +175,7 @@ async def test_a_batch_that_becomes_visible_within_the_grace_time_is_taken(order
         looks.append(seconds)
         clock.advance(seconds)
         if len(looks) == lag:
-            found.append(Found("late", certain=True))
+            found.append(Candidate("late", certain=True))
 
     clock.sleep = sleep
 
@@ -188,23 +189,23 @@ async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(order, p
     left_by_a_dead_worker(order)
 
     def slow(tag):
-        found.append(Found("just in time", certain=True))
+        found.append(Candidate("just in time", certain=True))
         yield from lines(tag)
 
     assert (await submit_once(replace(order, lines=slow), provider, clock)).batch_id == "just in time"
     assert not parcels
 
 
-async def test_a_ticket_that_the_owner_writes_while_its_batch_is_looked_for_is_taken(
+async def test_a_receipt_that_the_owner_writes_while_its_batch_is_looked_for_is_taken(
     order, provider, clock, untagged, parcels
 ):
     """The owner was only slow, and no list shows yet what it created."""
     left_by_a_dead_worker(order)
-    written = Ticket(batch_id="unlisted", tag="tag-0", requests=2, submitted_at=START)
+    written = Receipt(batch_id="unlisted", tag="tag-0", requests=2, submitted_at=START)
 
     async def sleep(seconds):
         clock.advance(seconds)
-        save(order.directory, order.ticket_name, written)
+        save(order.directory, order.receipt_name, written)
 
     clock.sleep = sleep
 
@@ -212,13 +213,13 @@ async def test_a_ticket_that_the_owner_writes_while_its_batch_is_looked_for_is_t
     assert not parcels
 
 
-async def test_a_ticket_that_the_owner_writes_at_the_last_moment_is_taken(order, provider, clock, untagged, parcels):
+async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(order, provider, clock, untagged, parcels):
     """After the last look of its successor, and before the claim is taken over."""
     left_by_a_dead_worker(order)
-    written = Ticket(batch_id="unlisted", tag="tag-0", requests=2, submitted_at=START)
+    written = Receipt(batch_id="unlisted", tag="tag-0", requests=2, submitted_at=START)
 
     def slow(tag):
-        save(order.directory, order.ticket_name, written)
+        save(order.directory, order.receipt_name, written)
         yield from lines(tag)
 
     assert await submit_once(replace(order, lines=slow), provider, clock) == written
@@ -227,29 +228,31 @@ async def test_a_ticket_that_the_owner_writes_at_the_last_moment_is_taken(order,
 
 async def test_a_batch_found_by_time_and_size_is_adopted_tentatively(order, provider, clock, untagged):
     """Its results must confirm it."""
-    untagged[0].append(Found("perhaps", certain=False))
+    untagged[0].append(Candidate("perhaps", certain=False))
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(order, provider, clock)
+    receipt = await submit_once(order, provider, clock)
 
-    assert (ticket.batch_id, ticket.tentative) == ("perhaps", True)
+    assert (receipt.batch_id, receipt.tentative) == ("perhaps", True)
 
 
 async def test_a_batch_with_our_keys_wins_over_those_that_only_fit(order, provider, clock, untagged):
     """Certainty ends the search."""
-    untagged[0].extend([Found("perhaps", certain=False), Found("surely", certain=True), Found("or", certain=False)])
+    untagged[0].extend(
+        [Candidate("perhaps", certain=False), Candidate("surely", certain=True), Candidate("or", certain=False)]
+    )
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(order, provider, clock)
+    receipt = await submit_once(order, provider, clock)
 
-    assert (ticket.batch_id, ticket.tentative) == ("surely", False)
+    assert (receipt.batch_id, receipt.tentative) == ("surely", False)
 
 
 async def test_several_batches_that_fit_are_a_question_for_a_person(
     order, provider, clock, untagged, parcels, registry
 ):
     """The message names them and both ways on; nothing is paid."""
-    untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
+    untagged[0].extend([Candidate("one", certain=False), Candidate("two", certain=False)])
     left_by_a_dead_worker(order)
 
     with pytest.raises(Unresolved, match=r"'tag-0': one, two\..*adopt tag-0 BATCH_ID.*absent tag-0 "):
@@ -260,7 +263,7 @@ async def test_several_batches_that_fit_are_a_question_for_a_person(
 
 async def test_without_a_registry_the_way_on_is_a_file_to_delete(order, provider, clock, untagged, parcels, directory):
     """The commands would not find the claim of a script; without its file the same requests are bought."""
-    untagged[0].extend([Found("one", certain=False), Found("two", certain=False)])
+    untagged[0].extend([Candidate("one", certain=False), Candidate("two", certain=False)])
     left_by_a_dead_worker(order)
 
     with pytest.raises(Unresolved, match=r"delete .*00000\.claim\*\.json and submit again") as stopped:
@@ -274,18 +277,20 @@ async def test_without_a_registry_the_way_on_is_a_file_to_delete(order, provider
 
 
 async def test_a_batch_of_a_sibling_or_a_neighbour_is_passed_over(order, provider, clock, untagged, registry):
-    """Those with tickets in this task, and those other tasks of the deployment have noted."""
+    """Those with receipts in this task, and those other tasks of the deployment have noted."""
     found, _ = untagged
     neighbour = replace(order, directory=order.directory.sub("other"), tag="tag-9", registry=registry)
     await submit_once(neighbour, provider, clock)
-    found.extend([Found("batch-0", certain=False), Found("sibling", certain=False), Found("mine", certain=False)])
+    found.extend(
+        [Candidate("batch-0", certain=False), Candidate("sibling", certain=False), Candidate("mine", certain=False)]
+    )
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(
+    receipt = await submit_once(
         replace(order, registry=registry, is_siblings=lambda batch_id: batch_id == "sibling"), provider, clock
     )
 
-    assert ticket.batch_id == "mine"
+    assert receipt.batch_id == "mine"
 
 
 async def test_a_submit_that_is_never_answered_gives_up_its_slot(order, provider, clock, parcels):
@@ -342,7 +347,7 @@ async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(order, provide
 
     await submit_once(order, provider, clock)
 
-    assert [parcel.resumed for parcel, _ in parcels] == [False, True, True]  # what was uploaded is found again
+    assert [payload.resumed for payload, _ in parcels] == [False, True, True]  # what was uploaded is found again
     assert (clock.time - START).total_seconds() == 60
 
 
@@ -391,8 +396,8 @@ async def test_a_batch_that_a_successor_found_first_is_kept(order, provider, clo
 
     async def overtake():
         left_by_a_dead_worker(order, tag="tag-1", owner="successor")
-        ticket = Ticket(batch_id="batch-0", tag="tag-1", requests=2, submitted_at=START)
-        save(order.directory, order.ticket_name, ticket)
+        receipt = Receipt(batch_id="batch-0", tag="tag-1", requests=2, submitted_at=START)
+        save(order.directory, order.receipt_name, receipt)
 
     provider.while_creating = [overtake]
 
@@ -407,8 +412,8 @@ async def test_a_batch_is_cancelled_when_its_successor_has_another(order, provid
         left_by_a_dead_worker(order, tag="tag-1", owner="successor")
         save(
             order.directory,
-            order.ticket_name,
-            Ticket(batch_id="its own", tag="tag-1", requests=2, submitted_at=START),
+            order.receipt_name,
+            Receipt(batch_id="its own", tag="tag-1", requests=2, submitted_at=START),
         )
 
     provider.while_creating = [overtake]
@@ -416,22 +421,22 @@ async def test_a_batch_is_cancelled_when_its_successor_has_another(order, provid
         await submit_once(order, provider, clock)
 
     assert provider.batches["batch-0"].status == "cancelled"
-    assert load(order.directory, order.ticket_name, Ticket).batch_id == "its own"
+    assert load(order.directory, order.receipt_name, Receipt).batch_id == "its own"
 
 
-async def test_a_batch_is_cancelled_when_there_is_another_ticket_already(order, provider, clock):
-    """Its former owner looked at the claim, and wrote the ticket when the claim was no longer its own."""
+async def test_a_batch_is_cancelled_when_there_is_another_receipt_already(order, provider, clock):
+    """Its former owner looked at the claim, and wrote the receipt when the claim was no longer its own."""
 
     async def late():
-        ticket = Ticket(batch_id="the first", tag="tag-1", requests=2, submitted_at=START)
-        save(order.directory, order.ticket_name, ticket)
+        receipt = Receipt(batch_id="the first", tag="tag-1", requests=2, submitted_at=START)
+        save(order.directory, order.receipt_name, receipt)
 
     provider.while_creating = [late]
     with pytest.raises(Unresolved, match="'tag-1' over while this one created 'batch-0'"):
         await submit_once(order, provider, clock)
 
     assert provider.batches["batch-0"].status == "cancelled"
-    assert load(order.directory, order.ticket_name, Ticket).batch_id == "the first"
+    assert load(order.directory, order.receipt_name, Receipt).batch_id == "the first"
 
 
 async def test_the_deployment_knows_a_claim_before_the_create_and_its_batch_after(order, provider, clock, registry):
@@ -468,11 +473,11 @@ async def test_a_batch_that_failed_as_a_whole_is_bought_anew_also_where_workers_
     """The claim on disk is of the failed one; the new one replaces it."""
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(
+    receipt = await submit_once(
         replace(order, registry=registry, is_outdated=lambda tag: tag == "tag-0"), provider, clock
     )
 
-    assert (ticket.tag, len(parcels)) == ("tag-1", 1)
+    assert (receipt.tag, len(parcels)) == ("tag-1", 1)
     assert claim_on(order).tag == "tag-1"
 
 
@@ -510,12 +515,12 @@ async def test_workers_need_no_turn_where_tags_are_kept(order, provider, clock, 
 async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(order, provider, clock, registry, untagged):
     """A batch of its size is a neighbour's, who would buy it again if this one took it."""
     found, asked = untagged
-    found.append(Found("a neighbour's", certain=False))
+    found.append(Candidate("a neighbour's", certain=False))
     left_by_a_dead_worker(order, waits_for_turn=True)
 
-    ticket = await submit_once(replace(order, registry=registry), provider, clock)
+    receipt = await submit_once(replace(order, registry=registry), provider, clock)
 
-    assert (ticket.batch_id, asked) == ("batch-0", [])
+    assert (receipt.batch_id, asked) == ("batch-0", [])
 
 
 async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
@@ -528,7 +533,7 @@ async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
     await submit_once(replace(order, registry=registry), provider, clock)
 
     assert clock.time == START
-    assert [parcel.resumed for parcel, _ in parcels] == [True]
+    assert [payload.resumed for payload, _ in parcels] == [True]
 
 
 async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(order, provider, clock, registry, untagged):
@@ -615,23 +620,23 @@ async def test_what_a_dead_worker_bought_is_found_although_a_neighbour_guesses_i
 ):
     """Buying it again would be worse than to wait, both, until its answers tell whose it is."""
     found, _ = untagged
-    found.append(Found("batch-7", certain=certain))
+    found.append(Candidate("batch-7", certain=certain))
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
+    receipt = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
 
-    assert (ticket.batch_id, ticket.tentative) == ("batch-7", not certain)
+    assert (receipt.batch_id, receipt.tentative) == ("batch-7", not certain)
     assert not provider.batches
 
 
 async def test_what_no_neighbour_guesses_is_taken_before_what_one_does(order, provider, clock, untagged, registry):
     """Where the neighbour is right, the other one is ours."""
-    untagged[0].extend([Found("batch-7", certain=False), Found("batch-8", certain=False)])
+    untagged[0].extend([Candidate("batch-7", certain=False), Candidate("batch-8", certain=False)])
     left_by_a_dead_worker(order)
 
-    ticket = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
+    receipt = await submit_once(a_guess(order, registry, "batch-7"), provider, clock)
 
-    assert (ticket.batch_id, ticket.tentative) == ("batch-8", True)
+    assert (receipt.batch_id, receipt.tentative) == ("batch-8", True)
     entry = registry.get("tag-0")
     assert (entry.batch_id, entry.tentative) == ("batch-8", True)
 
@@ -643,12 +648,12 @@ async def test_a_guess_that_is_older_than_the_turn_is_not_what_was_sent_in_it(
     found, _ = untagged
     order = a_guess(order, registry, "batch-7")
     os.utime(tmp_path / "registry/open/tag-9.json", (0, 0))
-    found.append(Found("batch-7", certain=False))
+    found.append(Candidate("batch-7", certain=False))
     provider.submit_faults = [Unavailable("cut")]
 
-    ticket = await submit_once(order, provider, clock)
+    receipt = await submit_once(order, provider, clock)
 
-    assert (ticket.batch_id, ticket.tentative) == ("batch-0", False)
+    assert (receipt.batch_id, receipt.tentative) == ("batch-0", False)
 
 
 async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
@@ -659,14 +664,14 @@ async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
 
     async def look():
         a_guess(order, registry, "batch-0")
-        found.append(Found("batch-0", certain=False))
+        found.append(Candidate("batch-0", certain=False))
 
     provider.while_creating = [look]
     provider.submit_faults = [(Unavailable("cut"), "after")]
 
-    ticket = await submit_once(replace(order, registry=registry), provider, clock)
+    receipt = await submit_once(replace(order, registry=registry), provider, clock)
 
-    assert (ticket.batch_id, ticket.tentative) == ("batch-0", True)
+    assert (receipt.batch_id, receipt.tentative) == ("batch-0", True)
     assert len(provider.batches) == 1
 
 
@@ -701,17 +706,17 @@ async def test_a_worker_that_slept_before_its_turn_does_not_undo_its_successors_
     assert not parcels
 
 
-async def test_a_worker_that_slept_before_its_ticket_does_not_undo_its_successors(order, provider, clock):
-    """Two batches of the same rows must not run; the one with the ticket stays."""
-    theirs = Ticket(batch_id="batch-7", tag="tag-1", requests=2, submitted_at=START)
+async def test_a_worker_that_slept_before_its_receipt_does_not_undo_its_successors(order, provider, clock):
+    """Two batches of the same rows must not run; the one with the receipt stays."""
+    theirs = Receipt(batch_id="batch-7", tag="tag-1", requests=2, submitted_at=START)
 
     def bought(_claim):
-        save(order.directory, order.ticket_name, theirs)
+        save(order.directory, order.receipt_name, theirs)
 
     with pytest.raises(Unresolved, match="created 'batch-0', which is cancelled"):
         await submit_once(asleep(order, 2, bought), provider, clock)
 
-    assert load(order.directory, order.ticket_name, Ticket) == theirs
+    assert load(order.directory, order.receipt_name, Receipt) == theirs
     assert provider.batches["batch-0"].status == "cancelled"
 
 

@@ -35,7 +35,7 @@ def test_a_round_is_played_again_exactly():
 
 
 def test_code_that_pays_twice_is_found(monkeypatch):
-    """A claim without a ticket is bought anew: the report names the row, the seed and the way to see it again."""
+    """A claim without a receipt is bought anew: the report names the row, the seed and the way to see it again."""
 
     async def buy(self, claim):
         return await self._take_and_send(self._hold.succession(claim), lost=claim)

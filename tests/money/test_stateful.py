@@ -205,7 +205,7 @@ class Money(RuleBasedStateMachine):
 
     @invariant()
     def books_balance(self):
-        self.airflow.note_tickets()
+        self.airflow.note_receipts()
         self.airflow.provider.pass_time()
         kept = [batch for batch in self.airflow.provider.ours if not is_waste(self.airflow, batch)]
         self.check_no_row_is_bought_twice_in_a_wave(kept)

@@ -324,7 +324,7 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
     """Whose it was can no longer be read, so neither yes nor no is certain."""
     from datetime import UTC, datetime
 
-    from airflow_batch_provider.providers.base import Claim
+    from airflow_batch_provider.providers.base import BatchQuery
 
     def answer(request):
         if request.url.path.endswith("/results"):
@@ -333,7 +333,7 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
         many = {"data": [one], "has_more": False, "first_id": None, "last_id": None}
         return httpx2.Response(200, json=many if request.url.path.endswith("batches") else one)
 
-    claim = Claim("t-1", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, "k-")
+    claim = BatchQuery("t-1", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, "k-")
     assert [found.certain for found in await provider(answer).find(claim)] == [False]
 
 
@@ -437,7 +437,7 @@ async def test_lines_with_any_text_stay_one_element_each(server, tmp_path):
     adapter = AnthropicProvider(backend.account(server.url))
     bench = Bench(backend, adapter, server.emulator, tmp_path, server.url)
     prompts = ["a\nb", "c\r\n", "\u2028", '"],[{"', "\\n", "é" * 700_000]
-    batch_id = await adapter.submit(bench.parcel(*prompts))
+    batch_id = await adapter.submit(bench.payload(*prompts))
     job = server.emulator.jobs.all[batch_id]
     sent = [msgspec.json.decode(text) for text in job.path.read_bytes().splitlines()]
     assert [one["params"]["messages"][0]["content"] for one in sent] == prompts

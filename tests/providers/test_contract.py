@@ -24,7 +24,7 @@ from airflow_batch_provider.exceptions import (
 )
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.providers import connect, provider_class
-from airflow_batch_provider.providers.base import Claim
+from airflow_batch_provider.providers.base import BatchQuery
 
 
 class Verdict(BaseModel):
@@ -33,7 +33,7 @@ class Verdict(BaseModel):
 
 
 async def submitted(bench, *prompts: str) -> str:
-    return await bench.provider.submit(bench.parcel(*prompts or ("one", "two")))
+    return await bench.provider.submit(bench.payload(*prompts or ("one", "two")))
 
 
 # the good way
@@ -163,7 +163,7 @@ async def test_strange_line_separators_stay_in_their_line(bench):
 async def test_missing_double_and_strange_lines_are_handed_on_as_they_are(bench):
     """The ledger, not the provider, says what they mean."""
     batch_id = await bench.provider.submit(
-        bench.parcel("[[emulate:missing]]", "[[emulate:duplicate]]", "[[emulate:stranger]]")
+        bench.payload("[[emulate:missing]]", "[[emulate:duplicate]]", "[[emulate:stranger]]")
     )
     bench.finish()
     keys = [reply.key async for reply in bench.provider.results(batch_id, "generate")]
@@ -177,15 +177,15 @@ async def test_missing_double_and_strange_lines_are_handed_on_as_they_are(bench)
 
 async def test_a_batch_begins_open_and_ends_completed(bench):
     """While it runs it is pending or processing; then completed, with its counts and its time."""
-    parcel = bench.parcel("one", "two")
-    batch_id = await bench.provider.submit(parcel)
+    payload = bench.payload("one", "two")
+    batch_id = await bench.provider.submit(payload)
     first = await bench.provider.status(batch_id)
     assert first.status in {"pending", "processing"}
     assert not first.ended
     bench.finish()
     last = await bench.provider.status(batch_id)
     assert (last.batch_id, last.status, last.ended) == (batch_id, "completed", True)
-    assert last.tag == (parcel.tag if bench.backend.keeps_tag else None)
+    assert last.tag == (payload.tag if bench.backend.keeps_tag else None)
     assert (last.counts.total, last.counts.succeeded, last.counts.failed) == (2, 2, 0)
     assert last.created_at <= last.ended_at
 
@@ -269,10 +269,10 @@ async def test_an_ended_batch_can_be_cleaned_up_twice(bench):
 
 async def test_a_claimed_batch_is_found_again(bench):
     """Certain where the provider keeps our tag, or where the results carry our keys."""
-    parcel = bench.parcel("one", "two")
-    claim = bench.claim(parcel)
+    payload = bench.payload("one", "two")
+    claim = bench.claim(payload)
     assert await bench.provider.find(claim) == []
-    batch_id = await bench.provider.submit(parcel)
+    batch_id = await bench.provider.submit(payload)
     (running,) = await bench.provider.find(claim)
     assert (running.batch_id, running.certain) == (batch_id, bench.backend.keeps_tag)
     bench.finish()
@@ -282,12 +282,12 @@ async def test_a_claimed_batch_is_found_again(bench):
 
 async def test_the_batch_of_another_is_not_taken_for_ours(bench):
     """Neither one of the same size under other keys, nor one from before the claim."""
-    parcel = bench.parcel("one", "two")
-    await bench.provider.submit(parcel)
+    payload = bench.payload("one", "two")
+    await bench.provider.submit(payload)
     bench.finish()
-    claim = bench.claim(bench.parcel("three", "four"))
+    claim = bench.claim(bench.payload("three", "four"))
     assert await bench.provider.find(claim) == []
-    batch_id = await bench.provider.submit(bench.parcel("five", "six"))
+    batch_id = await bench.provider.submit(bench.payload("five", "six"))
     bench.finish()
     found = await bench.provider.find(
         type(claim)(tag="abp-none", claimed_at=bench.now, requests=2, key_prefix="other-")
@@ -297,13 +297,13 @@ async def test_the_batch_of_another_is_not_taken_for_ours(bench):
 
 async def test_every_tagged_batch_since_then_is_told(bench):
     """Whoever made them; none where the provider keeps no tags."""
-    old = await bench.provider.submit(bench.parcel("zero"))
+    old = await bench.provider.submit(bench.payload("zero"))
     bench.emulator.clock.advance(3600)
-    sent = [bench.parcel("one"), bench.parcel("two", "three")]
-    ids = [await bench.provider.submit(parcel) for parcel in sent]
+    sent = [bench.payload("one"), bench.payload("two", "three")]
+    ids = [await bench.provider.submit(payload) for payload in sent]
     told = {status.batch_id: status async for status in bench.provider.tagged(bench.now - timedelta(minutes=1))}
     assert {name: status.tag for name, status in told.items()} == (
-        {name: parcel.tag for name, parcel in zip(ids, sent, strict=True)} if bench.backend.keeps_tag else {}
+        {name: payload.tag for name, payload in zip(ids, sent, strict=True)} if bench.backend.keeps_tag else {}
     )
     assert not any(status.ended for status in told.values())
     long_ago = [status.batch_id async for status in bench.provider.tagged(bench.now - timedelta(days=1))]
@@ -312,11 +312,11 @@ async def test_every_tagged_batch_since_then_is_told(bench):
 
 async def test_a_create_whose_answer_is_lost_is_ambiguous_and_can_be_found(bench):
     """The connection is cut after the provider took the batch: nobody but `find` can tell."""
-    parcel = bench.parcel("one", "two")
-    claim = bench.claim(parcel)
+    payload = bench.payload("one", "two")
+    claim = bench.claim(payload)
     bench.fault("create", "cut", when="after")
     with pytest.raises(Unavailable) as caught:
-        await bench.provider.submit(parcel)
+        await bench.provider.submit(payload)
     assert caught.value.ambiguous
     assert len(await bench.provider.find(claim)) == 1
 
@@ -529,12 +529,12 @@ async def test_a_batch_bought_under_a_hostile_id_is_not_bought_again(backend, tm
 
     provider = provider_class(backend.provider)(backend.account("http://x.test"), httpx2.MockTransport(answer))
     bench = Bench(backend, provider, None, tmp_path, "")
-    parcel = bench.parcel("one")
+    payload = bench.payload("one")
     with pytest.raises(Unavailable) as caught:
-        await provider.submit(parcel)
+        await provider.submit(payload)
     assert caught.value.ambiguous
     with pytest.raises(Unresolved, match="console"):
-        await provider.find(Claim(parcel.tag, datetime.fromtimestamp(1_790_000_000, UTC), 1, PREFIX))
+        await provider.find(BatchQuery(payload.tag, datetime.fromtimestamp(1_790_000_000, UTC), 1, PREFIX))
 
 
 async def test_a_list_that_never_ends_is_no_proof_of_absence(backend, monkeypatch):
@@ -547,13 +547,13 @@ async def test_a_list_that_never_ends_is_no_proof_of_absence(backend, monkeypatc
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=page))
     provider = provider_class(backend.provider)(backend.account("http://x.test"), transport)
     with pytest.raises(Unresolved, match="3 pages"):
-        await provider.find(Claim("abp-1", datetime.fromtimestamp(1_790_000_000, UTC), 1, PREFIX))
+        await provider.find(BatchQuery("abp-1", datetime.fromtimestamp(1_790_000_000, UTC), 1, PREFIX))
 
 
 async def test_claims_reach_back_a_little(bench):
     """The provider's clock may be behind ours by a minute."""
-    parcel = bench.parcel("one", "two")
-    batch_id = await bench.provider.submit(parcel)
-    claim = bench.claim(parcel)
+    payload = bench.payload("one", "two")
+    batch_id = await bench.provider.submit(payload)
+    claim = bench.claim(payload)
     late = type(claim)(claim.tag, claim.claimed_at + timedelta(minutes=1), claim.requests, claim.key_prefix)
     assert [found.batch_id for found in await bench.provider.find(late)] == [batch_id]

@@ -17,7 +17,7 @@ from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected
 from airflow_batch_provider.models import Account, Spec
 from airflow_batch_provider.providers import google_operations as operations
 from airflow_batch_provider.providers import reading
-from airflow_batch_provider.providers.base import Claim
+from airflow_batch_provider.providers.base import BatchQuery
 from airflow_batch_provider.providers.google import GoogleProvider
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -80,7 +80,7 @@ async def test_the_environment_of_the_sdk_has_no_say(monkeypatch, tmp_path, capl
 
     adapter = provider(reply)
     await adapter.check()
-    await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").parcel("one"))
+    await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     await adapter.cancel("b1")
     assert {request.url.host for request in seen} == {"generativelanguage.googleapis.com"}
     assert {request.headers.get("x-goog-api-key") for request in seen} == {KEY, None}
@@ -119,7 +119,7 @@ async def test_the_time_out_of_the_connection_reaches_the_sdk(server, tmp_path):
     bench = Bench(BACKENDS["google"], adapter, server.emulator, tmp_path, server.url)
     server.emulator.faults.add("google.create", "stall", seconds=2)
     with pytest.raises(Unavailable, match="ReadTimeout") as caught:
-        await adapter.submit(bench.parcel("one"))
+        await adapter.submit(bench.payload("one"))
     assert caught.value.ambiguous
     await adapter.aclose()
 
@@ -140,22 +140,22 @@ async def test_a_model_is_a_name(model):
 
 async def test_a_batch_carries_our_tag_and_whose_it_is(bench):
     """The file has the tag as its name, the batch as the first word of its own, both short enough."""
-    parcel = bench.parcel("one", label="dag/run/" + "täsk" * 100)
-    batch_id = await bench.provider.submit(parcel)
+    payload = bench.payload("one", label="dag/run/" + "täsk" * 100)
+    batch_id = await bench.provider.submit(payload)
     job = bench.emulator.jobs.all[batch_id]
-    assert job.label.startswith(f"{parcel.tag} dag/run/täsk")
+    assert job.label.startswith(f"{payload.tag} dag/run/täsk")
     assert len(job.label) == 128
-    assert f"files/{parcel.tag}" in bench.emulator.files
-    assert (await bench.provider.status(batch_id)).tag == parcel.tag
-    assert [found.batch_id for found in await bench.provider.find(bench.claim(parcel))] == [batch_id]
+    assert f"files/{payload.tag}" in bench.emulator.files
+    assert (await bench.provider.status(batch_id)).tag == payload.tag
+    assert [found.batch_id for found in await bench.provider.find(bench.claim(payload))] == [batch_id]
 
 
 async def test_a_tag_that_begins_like_another_is_another(bench):
     """`find` compares whole words."""
-    parcel = bench.parcel("one", label="")
-    await bench.provider.submit(parcel)
-    claim = bench.claim(parcel)
-    assert await bench.provider.find(Claim(parcel.tag[:-1], claim.claimed_at, 1, PREFIX)) == []
+    payload = bench.payload("one", label="")
+    await bench.provider.submit(payload)
+    claim = bench.claim(payload)
+    assert await bench.provider.find(BatchQuery(payload.tag[:-1], claim.claimed_at, 1, PREFIX)) == []
 
 
 async def test_embedding_warns_nobody(bench):
@@ -164,7 +164,7 @@ async def test_embedding_warns_nobody(bench):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         replies = await bench.ask("one", spec=spec)
-        await bench.provider.submit(bench.parcel("two", spec=spec))
+        await bench.provider.submit(bench.payload("two", spec=spec))
         warnings.warn("still heard", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in caught] == ["still heard"]
     assert len(replies["0"].output) == 5
@@ -173,42 +173,42 @@ async def test_embedding_warns_nobody(bench):
 async def test_a_resumed_parcel_is_not_uploaded_again(bench):
     """What an earlier attempt sent is still there for two days."""
     bench.fault("create", "status", status=503)
-    parcel = bench.parcel("one")
+    payload = bench.payload("one")
     with pytest.raises(Unavailable):
-        await bench.provider.submit(parcel)
+        await bench.provider.submit(payload)
     starts = bench.emulator.calls["google.upload.start"]
-    again = bench.parcel("one", resumed=True)
-    await bench.provider.submit(type(again)(**{**vars(again), "tag": parcel.tag}))
+    again = bench.payload("one", resumed=True)
+    await bench.provider.submit(type(again)(**{**vars(again), "tag": payload.tag}))
     assert bench.emulator.calls["google.upload.start"] == starts == 1
 
 
 async def test_an_upload_that_expired_is_sent_again(bench):
-    """A resumed parcel may be older than its file."""
-    batch_id = await bench.provider.submit(bench.parcel("one", resumed=True))
+    """A resumed payload may be older than its file."""
+    batch_id = await bench.provider.submit(bench.payload("one", resumed=True))
     assert bench.emulator.calls["google.upload.start"] == 1
     assert batch_id in bench.emulator.jobs.all
 
 
 async def test_a_file_of_our_name_is_used_though_nobody_remembers_it(bench):
     """Uploading under a name that is taken is a 409, and the file is ours."""
-    parcel = bench.parcel("one")
+    payload = bench.payload("one")
     bench.fault("create", "status", status=429)
     with pytest.raises(Unavailable):
-        await bench.provider.submit(parcel)
-    assert await bench.provider.submit(parcel) in bench.emulator.jobs.all
-    assert len([name for name in bench.emulator.files if parcel.tag in name]) == 1
+        await bench.provider.submit(payload)
+    assert await bench.provider.submit(payload) in bench.emulator.jobs.all
+    assert len([name for name in bench.emulator.files if payload.tag in name]) == 1
 
 
 async def test_a_file_of_another_size_is_replaced(bench):
-    """It is no whole upload of this parcel."""
-    parcel = bench.parcel("one")
+    """It is no whole upload of this payload."""
+    payload = bench.payload("one")
     bench.fault("create", "status", status=429)
     with pytest.raises(Unavailable):
-        await bench.provider.submit(parcel)
-    parcel.path.write_bytes(parcel.path.read_bytes() * 2)
-    longer = type(parcel)(**{**vars(parcel), "bytes": parcel.path.stat().st_size, "resumed": True})
+        await bench.provider.submit(payload)
+    payload.path.write_bytes(payload.path.read_bytes() * 2)
+    longer = type(payload)(**{**vars(payload), "bytes": payload.path.stat().st_size, "resumed": True})
     await bench.provider.submit(longer)
-    assert bench.emulator.files[f"files/{parcel.tag}"].size == longer.bytes
+    assert bench.emulator.files[f"files/{payload.tag}"].size == longer.bytes
 
 
 @pytest.mark.parametrize(
@@ -218,18 +218,18 @@ async def test_a_file_of_another_size_is_replaced(bench):
 async def test_a_failed_upload_bought_nothing(bench, route, when):
     """So it is not ambiguous, and the next try sends the file."""
     bench.emulator.faults.add(route, "cut", when=when)
-    parcel = bench.parcel("one")
+    payload = bench.payload("one")
     with pytest.raises(Unavailable) as caught:
-        await bench.provider.submit(parcel)
+        await bench.provider.submit(payload)
     assert not caught.value.ambiguous
     assert bench.emulator.calls["google.create"] == 0
-    assert await bench.provider.submit(parcel) in bench.emulator.jobs.all
+    assert await bench.provider.submit(payload) in bench.emulator.jobs.all
 
 
 async def test_an_upload_whose_answer_is_lost_is_used(bench):
     """The file is there, whole, under our name."""
     bench.emulator.faults.add("google.upload.chunk", "cut", when="after")
-    assert await bench.provider.submit(bench.parcel("one")) in bench.emulator.jobs.all
+    assert await bench.provider.submit(bench.payload("one")) in bench.emulator.jobs.all
     assert bench.emulator.calls["google.upload.start"] == 1
 
 
@@ -256,7 +256,7 @@ async def test_an_upload_against_the_protocol_is_unavailable(headers, body, tmp_
 
     adapter = provider(reply)
     with pytest.raises(Unavailable) as caught:
-        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").parcel("one"))
+        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     assert not caught.value.ambiguous
     await adapter.aclose()
 
@@ -272,7 +272,7 @@ async def test_a_file_that_is_still_digested_is_waited_for(tmp_path):
 
     adapter = provider(reply)
     with pytest.raises(Unavailable) as caught:
-        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").parcel("one"))
+        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     assert (caught.value.ambiguous, caught.value.retry_after) == (False, 5.0)
     await adapter.aclose()
 
@@ -286,7 +286,7 @@ async def test_a_create_whose_answer_cannot_be_read_is_ambiguous(tmp_path, body)
 
     adapter = provider(reply)
     with pytest.raises(Unavailable) as caught:
-        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").parcel("one"))
+        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     assert caught.value.ambiguous
     await adapter.aclose()
 
@@ -312,7 +312,7 @@ def aged(name: str, hours: int, tag: str = "other") -> dict:
 async def found(*pages: list[dict]) -> list[str]:
     adapter = provider(listing(*pages))
     try:
-        return [one.batch_id for one in await adapter.find(Claim("abp-1", NOW, 1, PREFIX))]
+        return [one.batch_id for one in await adapter.find(BatchQuery("abp-1", NOW, 1, PREFIX))]
     finally:
         await adapter.aclose()
 
@@ -352,7 +352,7 @@ def test_every_state_of_the_sdk_has_a_meaning():
     for word, ours in operations.STATES.items():
         for prefix in ("BATCH_STATE_", "JOB_STATE_"):
             seen = status(operation(state=prefix + word))
-            assert (seen.status, seen.provider_word) == (ours, prefix + word)
+            assert (seen.status, seen.provider_status) == (ours, prefix + word)
 
 
 def test_a_status_tells_what_the_sdk_drops():
@@ -399,7 +399,7 @@ def test_a_strange_operation_is_read_nevertheless(metadata):
 
 async def test_ids_are_taken_with_and_without_their_prefix(bench):
     """As people copy them."""
-    batch_id = await bench.provider.submit(bench.parcel("one"))
+    batch_id = await bench.provider.submit(bench.payload("one"))
     short = batch_id.removeprefix("batches/")
     assert (await bench.provider.status(short)).batch_id == batch_id
     assert list(await bench.provider.statuses([short])) == [short]
@@ -551,7 +551,7 @@ async def test_a_download_is_redirected_neither_in_the_clear_nor_for_ever(locati
 
 async def test_files_are_removed_and_the_record_stays(bench):
     """Files fill the project's 20 GB; people look for the record."""
-    batch_id = await bench.provider.submit(bench.parcel("one"))
+    batch_id = await bench.provider.submit(bench.payload("one"))
     bench.finish()
     await bench.provider.status(batch_id)
     assert len(bench.emulator.files) == 2
@@ -562,7 +562,7 @@ async def test_files_are_removed_and_the_record_stays(bench):
 
 async def test_a_file_that_gemini_keeps_is_no_error(bench):
     """Names of output files are longer than Gemini's own delete takes; the input goes nevertheless."""
-    batch_id = await bench.provider.submit(bench.parcel("one"))
+    batch_id = await bench.provider.submit(bench.payload("one"))
     bench.finish()
     await bench.provider.status(batch_id)
     message = "* DeleteFileRequest.name: File ID cannot be more than 40 characters."
@@ -641,7 +641,7 @@ def test_a_refusal_is_short_and_holds_no_key():
 
 async def test_cancelling_is_done_when_the_batch_is_over_or_stopping(bench):
     """A refusal that leaves the batch running is an error."""
-    batch_id = await bench.provider.submit(bench.parcel("one"))
+    batch_id = await bench.provider.submit(bench.payload("one"))
     bench.fault("cancel", "status", status=400, code="FAILED_PRECONDITION")
     with pytest.raises(Paused):
         await bench.provider.cancel(batch_id)
@@ -653,7 +653,7 @@ async def test_cancelling_is_done_when_the_batch_is_over_or_stopping(bench):
 async def test_the_sdk_tells_its_debug_log_no_key(bench, caplog):
     """Neither do we, when a file cannot be deleted."""
     with caplog.at_level(logging.DEBUG):
-        batch_id = await bench.provider.submit(bench.parcel("one"))
+        batch_id = await bench.provider.submit(bench.payload("one"))
         bench.emulator.faults.add("google.files.delete", "status", status=403, message=f"key {KEY}", times=None)
         await bench.provider.clean_up(batch_id)
     assert "was not deleted" in caplog.text

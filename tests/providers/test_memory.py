@@ -56,7 +56,7 @@ import asyncio, sys, time
 from pathlib import Path
 from airflow_batch_provider.models import Account, Spec
 from airflow_batch_provider.providers import connect
-from airflow_batch_provider.providers.base import Parcel
+from airflow_batch_provider.providers.base import Payload
 
 def peak():
     # Not getrusage: its ru_maxrss is inherited from the parent process on Linux.
@@ -73,11 +73,11 @@ async def main():
     name, url, path = sys.argv[1:]
     provider = connect(Account(provider=name, api_key="sk-1", base_url=url))
     file = Path(path)
-    parcel = Parcel("t-1", "d/r/t", file, 1, file.stat().st_size, "k-0", Spec(model="m"))
+    payload = Payload("t-1", "d/r/t", file, 1, file.stat().st_size, "k-0", Spec(model="m"))
     await provider.check()
     before, worst = peak(), [0.0]
     watch = asyncio.create_task(stalls(worst))
-    batch_id = await provider.submit(parcel)
+    batch_id = await provider.submit(payload)
     sent = peak() - before
     count = 0
     async for reply in provider.results(batch_id, "generate"):

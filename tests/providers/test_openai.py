@@ -441,26 +441,26 @@ async def test_a_failed_upload_bought_nothing(bench):
     """So it is not ambiguous, however it failed."""
     bench.emulator.faults.add("openai.files.create", "cut", when="after")
     with pytest.raises(Unavailable) as caught:
-        await bench.provider.submit(bench.parcel("one"))
+        await bench.provider.submit(bench.payload("one"))
     assert not caught.value.ambiguous
     assert bench.emulator.calls["openai.batches.create"] == 0
 
 
 async def test_an_earlier_upload_is_used_again(bench):
-    """A resumed parcel is looked for by name and size before it is sent again."""
-    parcel = bench.parcel("one", resumed=True)
+    """A resumed payload is looked for by name and size before it is sent again."""
+    payload = bench.payload("one", resumed=True)
     bench.emulator.faults.add("openai.batches.create", "status", status=503)
     with pytest.raises(Unavailable):
-        await bench.provider.submit(parcel)
-    await bench.provider.submit(parcel)
+        await bench.provider.submit(payload)
+    await bench.provider.submit(payload)
     assert bench.emulator.calls["openai.files.create"] == 1
-    await bench.provider.submit(bench.parcel("one", "two", resumed=True))
+    await bench.provider.submit(bench.payload("one", "two", resumed=True))
     assert bench.emulator.calls["openai.files.create"] == 2
 
 
 async def test_cleaning_up_leaves_no_file(bench):
     """Input, output and error file go."""
-    batch_id = await bench.provider.submit(bench.parcel("one", "[[emulate:error=invalid_request]]"))
+    batch_id = await bench.provider.submit(bench.payload("one", "[[emulate:error=invalid_request]]"))
     bench.finish()
     assert len(await bench.replies(batch_id)) == 2
     assert len(bench.emulator.files) == 3
@@ -470,7 +470,7 @@ async def test_cleaning_up_leaves_no_file(bench):
 
 async def test_a_batch_carries_our_tag_and_whose_it_is(bench):
     """Metadata values have at most 512 characters."""
-    batch_id = await bench.provider.submit(bench.parcel("one", label="dag/" * 400))
+    batch_id = await bench.provider.submit(bench.payload("one", label="dag/" * 400))
     metadata = bench.emulator.jobs.all[batch_id].metadata
     assert metadata["tag"] == "abp-test-1"
     assert len(metadata["label"]) == 512

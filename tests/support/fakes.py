@@ -15,7 +15,7 @@ from upath import UPath
 from airflow_batch_provider.exceptions import NotFound, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account, BatchStatus, Reply, RowError, Usage
-from airflow_batch_provider.providers.base import BatchProvider, Found, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 from airflow_batch_provider.stages import (
     CheckCompletionContext,
     PollConfig,
@@ -136,36 +136,36 @@ class FakeProvider(BatchProvider):
     async def check(self):
         return "reached"
 
-    async def submit(self, parcel):
+    async def submit(self, payload):
         self.bomb.tick("submit: before the provider has it")
         if self.while_preparing:
             await self.while_preparing.pop(0)()
-        parcel.fence()
+        payload.fence()
         if self.while_creating:
             await self.while_creating.pop(0)()
         if self.submit_faults:
             fault = self.submit_faults.pop(0)
             if isinstance(fault, tuple):  # (error, "after"): the provider has it, the answer is lost
-                self._commit(parcel)
+                self._commit(payload)
                 raise fault[0]
             if fault is not None:
                 raise fault
-        batch_id = self._commit(parcel)
+        batch_id = self._commit(payload)
         self.bomb.tick("submit: the provider has it, we do not know")
         return batch_id
 
-    def _commit(self, parcel):
-        lines = [json.loads(line) for line in Path(parcel.path).read_bytes().splitlines()]
+    def _commit(self, payload):
+        lines = [json.loads(line) for line in Path(payload.path).read_bytes().splitlines()]
         batch_id = f"batch-{len(self.batches)}"
         bodies = [line["body"] for line in lines]
-        self.batches[batch_id] = FakeBatch(parcel.tag, [line["key"] for line in lines], bodies, self.clock.now())
+        self.batches[batch_id] = FakeBatch(payload.tag, [line["key"] for line in lines], bodies, self.clock.now())
         for body in bodies:
             self.bought[body["prompt"]] += 1
         return batch_id
 
     async def find(self, claim):
         self.bomb.tick("find")
-        return [Found(batch_id, certain=True) for batch_id, batch in self.batches.items() if batch.tag == claim.tag]
+        return [Candidate(batch_id, certain=True) for batch_id, batch in self.batches.items() if batch.tag == claim.tag]
 
     async def tagged(self, since):
         for batch_id, batch in self.batches.items():

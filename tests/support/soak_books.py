@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from airflow_batch_provider.ledger.waves import read_waves, tickets, wave_directory
+from airflow_batch_provider.ledger.waves import read_waves, receipts, wave_directory
 from airflow_batch_provider.models import BatchRow, Manifest
 
 KEY = re.compile(r"([0-9a-f]{12})-([0-9]+)-([0-9]{5})(?:-[0-9]+)?-([0-9]+)")
@@ -60,7 +60,7 @@ class _Books:
     def _was_left(self, job):
         """Its task may have left it running on purpose."""
         for task in self.world.tasks.values():
-            if task.script.config["on_timeout"] == "leave" and any(job.id == one.batch_id for one in _tickets(task)):
+            if task.script.config["on_timeout"] == "leave" and any(job.id == one.batch_id for one in _receipts(task)):
                 return True
         return False
 
@@ -69,8 +69,8 @@ class _Books:
         return [f"the registry still has {tags}"] if tags else []
 
 
-def _tickets(task):
-    return tickets(task.directory, read_waves(task.directory))
+def _receipts(task):
+    return receipts(task.directory, read_waves(task.directory))
 
 
 class _Account:

@@ -11,7 +11,7 @@ from money_bench import LIFE, Life
 
 from airflow_batch_provider.exceptions import NotFound, Unresolved
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts, RowError, Usage
-from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.providers.base import Candidate
 
 # Real providers drop what did not run after a day.
 LIFETIME = timedelta(hours=24)
@@ -117,15 +117,15 @@ class Unruly(FakeProvider):
 
     # the wire, as workers see it
 
-    async def submit(self, parcel):
+    async def submit(self, payload):
         self.while_creating = [self._on_its_way]
-        return await super().submit(parcel)
+        return await super().submit(payload)
 
     async def _on_its_way(self):
         self.bomb.tick("submit: on its way")
 
-    def _commit(self, parcel):
-        batch_id = super()._commit(parcel)
+    def _commit(self, payload):
+        batch_id = super()._commit(payload)
         made = self.batches[batch_id]
         self.batches[batch_id] = UnrulyBatch(
             made.tag,
@@ -134,7 +134,7 @@ class Unruly(FakeProvider):
             made.created_at,
             batch_id=batch_id,
             buyer=LIFE.get(),
-            overtaken=not _holds(parcel.fence),
+            overtaken=not _holds(payload.fence),
             visible_at=self.clock.now() + self.lag,
             fates=["good"] * len(made.keys),
         )
@@ -148,7 +148,7 @@ class Unruly(FakeProvider):
         return [found for batch in self._visible() if (found := self._recognised(batch, claim))]
 
     def _recognised(self, batch, claim):
-        return Found(batch.batch_id, certain=True) if batch.tag == claim.tag else None
+        return Candidate(batch.batch_id, certain=True) if batch.tag == claim.tag else None
 
     async def tagged(self, since):
         for batch in self._visible():
@@ -254,9 +254,9 @@ class Untagged(Unruly):
         if batch.created_at < claim.claimed_at - _SKEW or len(batch.keys) != claim.requests:
             return None
         if batch.is_live or not batch.replies:
-            return Found(batch.batch_id, certain=False)
+            return Candidate(batch.batch_id, certain=False)
         first = batch.replies[-1].key
-        return Found(batch.batch_id, certain=True) if first.startswith(claim.key_prefix) else None
+        return Candidate(batch.batch_id, certain=True) if first.startswith(claim.key_prefix) else None
 
     async def tagged(self, since):
         for nothing in ():

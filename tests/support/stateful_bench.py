@@ -19,10 +19,10 @@ from money_bench import LIFE, Life
 from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, UsageError
-from airflow_batch_provider.ledger.deployment import Deployment
-from airflow_batch_provider.ledger.reconcile import Reconciler, Rules
-from airflow_batch_provider.ledger.resolve import Resolver
-from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.fleet.deployment import Deployment
+from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
+from airflow_batch_provider.fleet.resolve import Resolver
+from airflow_batch_provider.models import Manifest, TaskKey
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
 
@@ -130,7 +130,7 @@ class Task:
 
     @property
     def ids(self):
-        return ("dag", "run", self.name, -1)
+        return TaskKey("dag", "run", self.name)
 
 
 class Names:
@@ -152,7 +152,7 @@ class Airflow:
         self.clock = provider.clock
         self.deployment = Deployment(Directory(UPath(root)))
         self.tasks = {}
-        self.ticketed = set()
+        self.receipted = set()
         self.loop = asyncio.Runner()
 
     def close(self):
@@ -259,7 +259,7 @@ class Airflow:
         of_task = f"dag/run/{task.name}"
         entries = [entry for entry in self.deployment.registry.entries() if entry.label == of_task]
         slots = [(entry, self.deployment.slot(entry)) for entry in entries]
-        return [entry for entry, slot in slots if slot.claim is not None and slot.ticket is None]
+        return [entry for entry, slot in slots if slot.claim is not None and slot.receipt is None]
 
     def _decided(self, resolver, entry):
         self.provider.pass_time()
@@ -276,10 +276,10 @@ class Airflow:
 
     # what is on disk
 
-    def note_tickets(self):
-        """Remember every batch that has a ticket."""
-        paths = self.root.glob("dag/run/*/waves/*/*.ticket.json")
-        self.ticketed |= {json.loads(path.read_bytes())["batch_id"] for path in paths}
+    def note_receipts(self):
+        """Remember every batch that has a receipt."""
+        paths = self.root.glob("dag/run/*/waves/*/*.receipt.json")
+        self.receipted |= {json.loads(path.read_bytes())["batch_id"] for path in paths}
 
     def rows(self, manifest):
         return [json.loads(line) for line in Path(manifest.results).read_bytes().splitlines()]
@@ -305,4 +305,4 @@ def check_finished(airflow, task):
 
 def is_waste(airflow, batch):
     """A create that was on its way when another worker took its claim over, and that nobody adopted."""
-    return batch.overtaken and batch.batch_id not in airflow.ticketed
+    return batch.overtaken and batch.batch_id not in airflow.receipted

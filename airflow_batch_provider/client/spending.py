@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from airflow_batch_provider.ledger.records import load
-from airflow_batch_provider.models import Cost, Usage, Value
+from airflow_batch_provider.models import Cost, FrozenModel, Usage
+from airflow_batch_provider.records import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.storage import Directory
 
 
-class Record(Value):
+class Record(FrozenModel):
     """What the answers of one batch cost."""
 
     batch_id: str
@@ -27,7 +27,7 @@ class Record(Value):
     cost: Cost
 
 
-class Stats(Value):
+class Stats(FrozenModel):
     """Sums over every recorded batch.
 
     Attributes:

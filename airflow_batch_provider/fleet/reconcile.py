@@ -1,6 +1,6 @@
 """Batches that nobody waits for: found in the registry and at the providers, and what is to be done about each.
 
-A task that is killed while no triggerer runs, a deleted DAG run, a worker lost between claim and ticket: in each case
+A task that is killed while no triggerer runs, a deleted DAG run, a worker lost between claim and receipt: in each case
 the provider works on, and bills, for nobody. What a task still waits for is never touched.
 """
 
@@ -14,21 +14,21 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, Unresolved
-from airflow_batch_provider.ledger.deployment import task_of
-from airflow_batch_provider.ledger.findings import Case, Finding, verdict, without_provider
-from airflow_batch_provider.ledger.records import Ticket
-from airflow_batch_provider.ledger.registry import account_digest
+from airflow_batch_provider.fleet.deployment import task_of
+from airflow_batch_provider.fleet.findings import Case, Finding, verdict, without_provider
+from airflow_batch_provider.ledger.records import Receipt
 from airflow_batch_provider.providers import connected
-from airflow_batch_provider.providers.base import Claim
+from airflow_batch_provider.providers.base import BatchQuery
+from airflow_batch_provider.registry import account_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.deployment import AskAirflow, Deployment
-    from airflow_batch_provider.ledger.registry import Entry
+    from airflow_batch_provider.fleet.deployment import AskAirflow, Deployment
     from airflow_batch_provider.models import Account, BatchStatus
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.registry import Entry
 
 log = logging.getLogger(__name__)
 
@@ -171,8 +171,8 @@ class Reconciler:
             self._registry.unmark_over(entry.tag)
         elif finding.batch_id is not None:
             slot = self._deployment.slot(entry)
-            if slot.claim is not None and slot.ticket is None:
-                slot.keep(ticket_of(entry, finding.batch_id))
+            if slot.claim is not None and slot.receipt is None:
+                slot.keep(receipt_of(entry, finding.batch_id))
             if entry.batch_id != finding.batch_id:
                 self._registry.enter(entry.model_copy(update={"batch_id": finding.batch_id}))
 
@@ -224,16 +224,16 @@ class _Account:
         Raises:
             BatchError: the provider does not answer, or refuses.
         """
-        ticket, claim = case.slot.ticket, case.slot.claim
+        receipt, claim = case.slot.receipt, case.slot.claim
         listed = tuple(self._tagged.get(case.entry.tag, ()))
-        known = ticket.batch_id if ticket else None if claim else case.entry.batch_id
+        known = receipt.batch_id if receipt else None if claim else case.entry.batch_id
         if known is None and listed:
             return replace(case, statuses=listed)
         if known is not None:
             return replace(case, statuses=await self._statuses(case, known))
         if claim is None or claim.waits_for_turn:
             return case
-        wanted = Claim(case.entry.tag, case.entry.claimed_at, case.entry.requests, f"{case.entry.tag}-")
+        wanted = BatchQuery(case.entry.tag, case.entry.claimed_at, case.entry.requests, f"{case.entry.tag}-")
         found = await self.provider.find(wanted)
         certain = await self.provider.statuses([one.batch_id for one in found if one.certain])
         doubtful = tuple(one.batch_id for one in found if not one.certain)
@@ -263,9 +263,9 @@ def _is(status: BatchStatus, tag: str) -> bool:
     return status.tag in (None, tag)
 
 
-def ticket_of(entry: Entry, batch_id: str, *, tentative: bool = False) -> Ticket:
-    """The ticket that makes a batch the claimed one."""
-    return Ticket(
+def receipt_of(entry: Entry, batch_id: str, *, tentative: bool = False) -> Receipt:
+    """The receipt that makes a batch the claimed one."""
+    return Receipt(
         batch_id=batch_id,
         tag=entry.tag,
         requests=entry.requests,

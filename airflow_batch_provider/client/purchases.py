@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_batch_provider.ledger.records import NO_SCHEMA, Part, encoded, load, save
-from airflow_batch_provider.models import Value
+from airflow_batch_provider.ledger.records import NO_SCHEMA, Part, encoded
+from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.records import load, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _CUT = "parts.json"
 
 
-class Purchase(Value):
+class Purchase(FrozenModel):
     """Where the requests of one batch stand.
 
     Attributes:
@@ -34,7 +35,7 @@ class Purchase(Value):
     output_schema: dict[str, Any] | None = None
 
 
-class Cut(Value):
+class Cut(FrozenModel):
     """How the requests of one submission were cut into batches."""
 
     parts: tuple[Part, ...]

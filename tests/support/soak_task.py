@@ -211,11 +211,11 @@ class Task:
         return [f"{self.script.name}, {self.number} tries: {done}", *(f"    {end!r}" for end in self.ends)]
 
     async def resolve(self):
-        """A person looks at the provider's console and says what became of each claim without a ticket."""
+        """A person looks at the provider's console and says what became of each claim without a receipt."""
         registry = self.world.deployment.registry
         for entry in registry.entries():
             slot = self.world.deployment.slot(entry)
-            if entry.label != f"dag/run/{self.script.name}" or slot.claim is None or slot.ticket is not None:
+            if entry.label != f"dag/run/{self.script.name}" or slot.claim is None or slot.receipt is not None:
                 continue
             resolver, provider = self.world.resolver, self.world.provider(Life())
             batch_id = batch_under(self.world, entry.tag)

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from upath import UPath
 
 from airflow_batch_provider.exceptions import Unavailable
-from airflow_batch_provider.ledger.registry import LEASE, Entry, Registry, account_digest, distinct
 from airflow_batch_provider.models import Account
+from airflow_batch_provider.registry import LEASE, Entry, Registry, account_digest, distinct
 from airflow_batch_provider.storage import Directory
 
 PATIENCE = timedelta(seconds=60)

@@ -15,19 +15,20 @@ from uuid import uuid4
 import msgspec
 from upath import UPath
 
+from airflow_batch_provider.client.purchases import AskedRow, Purchase, Purchases, cut_once
+from airflow_batch_provider.client.spending import Record, Spending, Stats
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
-from airflow_batch_provider.ledger.bought import AskedRow, Purchase, Purchases, cut_once
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import absence, checked
 from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
-from airflow_batch_provider.ledger.records import Part, PlannedRow, Ticket, encoded, load
-from airflow_batch_provider.ledger.spending import Record, Spending, Stats
+from airflow_batch_provider.ledger.records import Part, PlannedRow, Receipt, encoded
 from airflow_batch_provider.ledger.submit import submit_once
-from airflow_batch_provider.models import BatchRow, BatchWord, Kind, Reply, Spec, Usage, Value, json_schema
+from airflow_batch_provider.models import BatchRow, BatchState, FrozenModel, Kind, Reply, Spec, Usage, json_schema
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.providers import split_model
+from airflow_batch_provider.records import load
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
 
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_batch_provider.hub import Hub
-    from airflow_batch_provider.ledger.registry import Registry
     from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import StageStorage
 
 log = logging.getLogger(__name__)
@@ -47,10 +48,10 @@ log = logging.getLogger(__name__)
 # What all three providers take as a key (Anthropic's rule is the narrowest: [a-zA-Z0-9_-]{1,64}), less our own prefix.
 _LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,49}")
 _OUR_PREFIX = re.compile(r"\A[0-9a-f]{12}-c-")
-_DEAD: frozenset[BatchWord] = frozenset({"failed", "expired", "cancelled"})
+_DEAD: frozenset[BatchState] = frozenset({"failed", "expired", "cancelled"})
 
 
-class BatchHandle(Value):
+class BatchHandle(FrozenModel):
     """What a submit returns.
 
     Attributes:
@@ -59,7 +60,7 @@ class BatchHandle(Value):
     """
 
     id: str
-    status: BatchWord
+    status: BatchState
     provider: str
     batch_ids: tuple[str, ...]
 
@@ -142,8 +143,8 @@ class BatchClient:
         limits = provider.limits(spec)
         cut = PartLimits(min(batch_size or limits.requests, limits.requests), limits.bytes)
         with self._submission(provider, spec, rows, cut) as (root, name, parts):
-            tickets = [await self._buy(_Sending(provider, spec, root, name), part) for part in parts]
-        ids = tuple(ticket.batch_id for ticket in tickets)
+            receipts = [await self._buy(_Sending(provider, spec, root, name), part) for part in parts]
+        ids = tuple(receipt.batch_id for receipt in receipts)
         return BatchHandle(id=ids[0], status="pending", provider=provider.name, batch_ids=ids)
 
     async def get_status(self, batch_id: str) -> BatchStatus:
@@ -234,7 +235,7 @@ class BatchClient:
             cutter = Cutter(root.sub(name), provider, spec, cut, draft=uuid4().hex[:8])
             yield root, name, cut_once(root.sub(name), cutter, rows)
 
-    async def _buy(self, sending: _Sending, part: Part) -> Ticket:
+    async def _buy(self, sending: _Sending, part: Part) -> Receipt:
         await self._forget_useless(sending, part)
         order = Order(
             directory=sending.directory,
@@ -247,33 +248,33 @@ class BatchClient:
             is_siblings=sending.purchases.__contains__,
             registry=self._registry,
         )
-        ticket = await submit_once(order, sending.provider, self._clock)
+        receipt = await submit_once(order, sending.provider, self._clock)
         requests = f"{sending.name}/{part.requests_name}"
-        purchase = Purchase(tag=ticket.tag, requests=requests, output_schema=sending.spec.output_schema)
-        sending.purchases.note(ticket.batch_id, purchase)
-        return ticket
+        purchase = Purchase(tag=receipt.tag, requests=requests, output_schema=sending.spec.output_schema)
+        sending.purchases.note(receipt.batch_id, purchase)
+        return receipt
 
     async def _forget_useless(self, sending: _Sending, part: Part) -> None:
-        """Remove the ticket of a batch that died, to buy it anew, or of one that is not surely ours, to look again."""
+        """Remove the receipt of a batch that died, to buy it anew, or of one that is not surely ours, to look again."""
         directory = sending.directory
-        ticket = load(directory, f"{part.name}.ticket.json", Ticket)
-        if ticket is None:
+        receipt = load(directory, f"{part.name}.receipt.json", Receipt)
+        if receipt is None:
             return
-        if ticket.tentative:
-            sending.purchases.forget(ticket.batch_id)
-            directory.delete(f"{part.name}.ticket.json")
+        if receipt.tentative:
+            sending.purchases.forget(receipt.batch_id)
+            directory.delete(f"{part.name}.receipt.json")
             return
         try:
-            status = await sending.provider.status(ticket.batch_id)
+            status = await sending.provider.status(receipt.batch_id)
         except NotFound:
             return  # not visible yet; whoever waits for it finds out when it never becomes so
         if status.status in _DEAD:
-            log.info("Batch %s is %s: the same requests are bought anew.", ticket.batch_id, status.status)
+            log.info("Batch %s is %s: the same requests are bought anew.", receipt.batch_id, status.status)
             claims = ClaimLog(directory, part.name)
             claim = claims.last()
-            # Another worker may have bought it anew meanwhile; one that died right here left only the ticket.
-            if claim is None or (claim.tag == ticket.tag and claims.withdraw(claim)):
-                directory.delete(f"{part.name}.ticket.json")
+            # Another worker may have bought it anew meanwhile; one that died right here left only the receipt.
+            if claim is None or (claim.tag == receipt.tag and claims.withdraw(claim)):
+                directory.delete(f"{part.name}.receipt.json")
 
     async def _purchase(self, batch_id: str) -> Purchase | None:
         if self._storage is None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
-from airflow_batch_provider.ledger.deployment import segments, task_in
-from airflow_batch_provider.models import Value
+from airflow_batch_provider.fleet.deployment import segments, task_in
+from airflow_batch_provider.models import FrozenModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from airflow_batch_provider.ledger.deployment import AskAirflow, Deployment
+    from airflow_batch_provider.fleet.deployment import AskAirflow, Deployment
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _MARKS = ("manifest.json", "output.json", "suspended.json", "plan.json", "config.json")
 
 
-class Old(Value):
+class Old(FrozenModel):
     """A directory that may go.
 
     Attributes:

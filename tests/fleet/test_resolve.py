@@ -8,17 +8,17 @@ import pytest
 from world import TASK
 
 from airflow_batch_provider.exceptions import Unresolved, UsageError
+from airflow_batch_provider.fleet.reconcile import receipt_of
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.reconcile import ticket_of
 from airflow_batch_provider.models import RequestCounts
-from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.providers.base import Candidate
 
 
 @pytest.fixture
 async def lost(world):
-    """A failed task whose claim has no ticket; its batch is `batch-0`. Returns the tag."""
+    """A failed task whose claim has no receipt; its batch is `batch-0`. Returns the tag."""
     await world.job().start()
-    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.job().root.joinpath("waves/0/00000.receipt.json").unlink()
     (tag,) = world.tags
     (entry,) = world.deployment.registry.entries()
     world.deployment.registry.enter(entry.model_copy(update={"batch_id": None}))
@@ -39,9 +39,9 @@ def shown(world, **changes):
 
 async def test_an_adopted_batch_is_what_the_cleared_task_goes_on_with(world, lost):
     """Nothing more is bought."""
-    ticket = await world.resolver.adopt(lost, "batch-0", world.provider)
+    receipt = await world.resolver.adopt(lost, "batch-0", world.provider)
 
-    assert (ticket.batch_id, ticket.tentative) == ("batch-0", False)
+    assert (receipt.batch_id, receipt.tentative) == ("batch-0", False)
     (entry,) = world.deployment.registry.entries()
     assert (entry.batch_id, entry.tentative) == ("batch-0", False)
     world.provider.looks_until_done = 0
@@ -51,13 +51,13 @@ async def test_an_adopted_batch_is_what_the_cleared_task_goes_on_with(world, los
 
 
 async def test_to_adopt_the_same_batch_twice_is_no_error(world, lost):
-    """The first time may have been interrupted after the ticket."""
+    """The first time may have been interrupted after the receipt."""
     first = await world.resolver.adopt(lost, "batch-0", world.provider)
 
     assert await world.resolver.adopt(lost, "batch-0", world.provider) == first
 
 
-async def test_a_ticket_that_was_written_meanwhile_stands(world, lost):
+async def test_a_receipt_that_was_written_meanwhile_stands(world, lost):
     """A person's word comes too late; the message says where to look."""
     slot_of = world.deployment.slot
     look = world.provider.status
@@ -65,19 +65,19 @@ async def test_a_ticket_that_was_written_meanwhile_stands(world, lost):
     async def overtaken(batch_id):
         status = await look(batch_id)
         (entry,) = world.deployment.registry.entries()
-        slot_of(entry).keep(ticket_of(entry, "batch-7"))
+        slot_of(entry).keep(receipt_of(entry, "batch-7"))
         return status
 
     world.provider.status = overtaken
 
-    with pytest.raises(UsageError, match=r"was given a ticket a moment ago\. Look again: airflow batches list"):
+    with pytest.raises(UsageError, match=r"was given a receipt a moment ago\. Look again: airflow batches list"):
         await world.resolver.adopt(lost, "batch-0", world.provider)
     (entry,) = world.deployment.registry.entries()
-    assert (slot_of(entry).ticket.batch_id, entry.batch_id) == ("batch-7", None)
+    assert (slot_of(entry).receipt.batch_id, entry.batch_id) == ("batch-7", None)
 
 
 async def test_a_batch_without_tag_is_adopted_until_its_results_say_otherwise(world, lost):
-    """Anthropic keeps none: the ticket is tentative."""
+    """Anthropic keeps none: the receipt is tentative."""
     shown(world, tag=None, counts=RequestCounts(total=2))
 
     assert (await world.resolver.adopt(lost, "batch-0", world.provider)).tentative
@@ -105,7 +105,7 @@ async def test_a_batch_that_cannot_be_it_is_refused(world, lost, changes, why):
 
     assert why.format(tag=lost) in str(caught.value)
     assert f"airflow batches absent {lost}" in str(caught.value) or "Try again" in str(caught.value)
-    assert not world.job().root.joinpath("waves/0/00000.ticket.json").exists()
+    assert not world.job().root.joinpath("waves/0/00000.receipt.json").exists()
 
 
 async def test_a_neighbours_batch_is_refused(world, lost):
@@ -129,7 +129,7 @@ async def test_an_unknown_batch_or_tag_is_refused(world, lost):
 
 @pytest.mark.parametrize("word", ["adopt", "absent"])
 async def test_a_task_that_is_at_work_settles_its_claims_itself(world, lost, word):
-    """A person's word could come between its claim and its ticket."""
+    """A person's word could come between its claim and its receipt."""
     world.states[TASK] = "waiting"
     more = ["batch-0"] if word == "adopt" else []
 
@@ -162,7 +162,7 @@ async def test_what_only_looks_alike_does_not_hinder_a_persons_word(world, lost)
     """That is what the person was asked about; nor does a list that is too long."""
 
     async def find(_claim):
-        return [Found("batch-7", certain=False)]
+        return [Candidate("batch-7", certain=False)]
 
     async def endless(_claim):
         raise Unresolved("pages do not reach back")
@@ -183,7 +183,7 @@ async def test_what_only_looks_alike_does_not_hinder_a_persons_word(world, lost)
 async def test_a_young_claim_cannot_be_declared_absent(world):
     """The provider may not show the batch yet."""
     await world.job().start()
-    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.job().root.joinpath("waves/0/00000.receipt.json").unlink()
     world.states[TASK] = "over"
     world.clock.advance(59)
 
@@ -195,7 +195,7 @@ async def test_a_young_claim_cannot_be_declared_absent(world):
 
 
 async def test_a_settled_batch_stays_as_it_is(world, lost):
-    """A ticket was written; the message names it."""
+    """A receipt was written; the message names it."""
     await world.resolver.adopt(lost, "batch-0", world.provider)
     for call in (
         world.resolver.absent(lost, world.provider),

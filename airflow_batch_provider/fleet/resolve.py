@@ -7,18 +7,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
-from airflow_batch_provider.ledger.deployment import task_of
-from airflow_batch_provider.ledger.reconcile import ticket_of
+from airflow_batch_provider.fleet.deployment import task_of
+from airflow_batch_provider.fleet.reconcile import receipt_of
 from airflow_batch_provider.ledger.submit import GRACE
-from airflow_batch_provider.providers.base import Claim
+from airflow_batch_provider.providers.base import BatchQuery
 
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.deployment import AskAirflow, Deployment, Slot
-    from airflow_batch_provider.ledger.records import Ticket
-    from airflow_batch_provider.ledger.registry import Entry
+    from airflow_batch_provider.fleet.deployment import AskAirflow, Deployment, Slot
+    from airflow_batch_provider.ledger.records import Receipt
     from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.registry import Entry
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +53,24 @@ class Resolver:
             )
         return entry
 
-    async def adopt(self, tag: str, batch_id: str, provider: BatchProvider) -> Ticket:
-        """Write the ticket that makes this batch the claimed one.
+    async def adopt(self, tag: str, batch_id: str, provider: BatchProvider) -> Receipt:
+        """Write the receipt that makes this batch the claimed one.
 
         Raises:
             UsageError: it cannot be; says why.
         """
         entry = self.entry(tag)
         slot = self._unsettled(entry, but=batch_id)
-        if slot.ticket is not None:
-            return slot.ticket
+        if slot.receipt is not None:
+            return slot.receipt
         status = await _look(batch_id, provider)
         self._check_fit(entry, status)
-        ticket = ticket_of(entry, status.batch_id, tentative=status.tag != tag)
-        if not slot.keep(ticket):
-            raise UsageError(f"Batch {tag!r} was given a ticket a moment ago. Look again: airflow batches list.")
-        self._registry.enter(entry.model_copy(update={"batch_id": ticket.batch_id, "tentative": ticket.tentative}))
+        receipt = receipt_of(entry, status.batch_id, tentative=status.tag != tag)
+        if not slot.keep(receipt):
+            raise UsageError(f"Batch {tag!r} was given a receipt a moment ago. Look again: airflow batches list.")
+        self._registry.enter(entry.model_copy(update={"batch_id": receipt.batch_id, "tentative": receipt.tentative}))
         log.info("Batch %s is %s of %s from now on.", batch_id, tag, entry.label)
-        return ticket
+        return receipt
 
     async def absent(self, tag: str, provider: BatchProvider) -> Entry:
         """Withdraw the claim, so that a clear of the task buys the batch.
@@ -96,17 +96,17 @@ class Resolver:
         return entry
 
     def _unsettled(self, entry: Entry, but: str | None = None) -> Slot:
-        """The files of a claim without ticket, or with the ticket of the batch `but`."""
+        """The files of a claim without receipt, or with the receipt of the batch `but`."""
         if self._ask(task_of(entry)) == "waiting":
             raise UsageError(
                 f"Task {entry.label!r} has not ended, so it settles batch {entry.tag!r} itself. If it cannot, mark it failed "
                 "first."
             )
         slot = self._deployment.slot(entry)
-        if slot.ticket is not None and slot.ticket.batch_id != but:
+        if slot.receipt is not None and slot.receipt.batch_id != but:
             raise UsageError(
-                f"Batch {entry.tag!r} is settled: it is {slot.ticket.batch_id!r}. Clear task {entry.label!r} to go on with "
-                f"it; if that is wrong, delete {slot.directory.uri(slot.ticket_name)} and say so again."
+                f"Batch {entry.tag!r} is settled: it is {slot.receipt.batch_id!r}. Clear task {entry.label!r} to go on with "
+                f"it; if that is wrong, delete {slot.directory.uri(slot.receipt_name)} and say so again."
             )
         if slot.claim is None:
             raise UsageError(
@@ -145,7 +145,7 @@ async def _look(batch_id: str, provider: BatchProvider) -> BatchStatus:
 
 async def _certain(entry: Entry, provider: BatchProvider) -> str | None:
     """The id of a batch that surely is the claimed one."""
-    wanted = Claim(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
+    wanted = BatchQuery(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
     try:
         found = await provider.find(wanted)
     except Unresolved as error:

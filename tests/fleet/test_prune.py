@@ -8,7 +8,7 @@ import pytest
 from upath import UPath
 from world import TASK, World
 
-from airflow_batch_provider.ledger.deployment import TaskIds
+from airflow_batch_provider.models import TaskKey
 
 LATER = datetime.now(UTC) + timedelta(days=30)
 
@@ -89,7 +89,7 @@ def test_mapped_tasks_are_pruned_one_by_one(world):
         for name in ("plan.json", "manifest.json"):
             world.deployment.storage.write(f"d/r%2F1/t/{index}/{name}", b"{}")
     world.deployment.storage.write("d/r%2F1/t/manifest.json", b"{}")  # from before it was mapped
-    world.states[TaskIds("d", "r/1", "t", 1)] = "waiting"
+    world.states[TaskKey("d", "r/1", "t", 1)] = "waiting"
 
     assert old(world, unfinished=True) == [(("d", "r%2F1", "t", "0"), "finished")]
 
@@ -98,7 +98,7 @@ def test_what_the_deployment_keeps_for_itself_is_no_tasks(world):
     """Whatever its files are called."""
     for name in ("plan.json", "manifest.json"):
         world.deployment.storage.write(f"=registry/open/t/{name}", b"{}")
-    world.states = {TaskIds("=registry", "open", "t"): "over"}
+    world.states = {TaskKey("=registry", "open", "t"): "over"}
 
     assert old(world, unfinished=True) == []
 

@@ -12,13 +12,12 @@ from upath import UPath
 from world import TASK, World
 
 from airflow_batch_provider.exceptions import Denied, Unavailable, UsageError
+from airflow_batch_provider.fleet.findings import Finding, counts
+from airflow_batch_provider.fleet.reconcile import Reconciler
 from airflow_batch_provider.hub import Hub
-from airflow_batch_provider.ledger.deployment import TaskIds
-from airflow_batch_provider.ledger.findings import Finding, counts
-from airflow_batch_provider.ledger.reconcile import Reconciler
-from airflow_batch_provider.models import Account
+from airflow_batch_provider.models import Account, TaskKey
 from airflow_batch_provider.providers import connect
-from airflow_batch_provider.providers.base import Found
+from airflow_batch_provider.providers.base import Candidate
 from airflow_batch_provider.stages import Suspended
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5-mini", "google": "gemini-2.5-flash"}
@@ -94,12 +93,12 @@ async def test_a_batch_that_a_task_waits_for_is_left_alone(wire):
     assert len(wire.tags) == 1
 
 
-async def test_a_batch_without_ticket_is_found_at_the_provider(wire):
+async def test_a_batch_without_receipt_is_found_at_the_provider(wire):
     """Its answer was lost with the worker: by its tag where there is one, else a person is told the candidates."""
     job = wire.job(**wire.job_options)
     await job.start()
-    ticket = job.root / "waves" / "0" / "00000.ticket.json"
-    ticket.unlink()
+    receipt = job.root / "waves" / "0" / "00000.receipt.json"
+    receipt.unlink()
     wire.states[TASK] = "over"
 
     (found,) = await wire.look(grace=timedelta(hours=1))
@@ -110,7 +109,7 @@ async def test_a_batch_without_ticket_is_found_at_the_provider(wire):
     assert found.action == "adopt"
     await wire.reconcile(grace=timedelta(hours=1))
 
-    assert ticket.exists()
+    assert receipt.exists()
     assert (await wire.reconcile(grace=timedelta(hours=1)))[0].action == "keep"
 
 
@@ -244,8 +243,8 @@ async def test_a_claim_that_no_batch_belongs_to_is_forgotten_when_it_is_old(worl
     await world.job().start()
     (tag,) = world.tags
     world.provider.batches.clear()
-    ticket = world.job().root / "waves" / "0" / "00000.ticket.json"
-    ticket.unlink()
+    receipt = world.job().root / "waves" / "0" / "00000.receipt.json"
+    receipt.unlink()
     world.states[TASK] = "over"
     assert (await world.reconcile())[0].action == "keep"
     world.clock.advance(601)
@@ -260,24 +259,24 @@ async def test_a_batch_that_is_adopted_is_noted_for_all(world):
     await world.job().start()
     (entry,) = world.deployment.registry.entries()
     world.deployment.registry.enter(entry.model_copy(update={"batch_id": None}))
-    ticket = world.job().root.joinpath("waves/0/00000.ticket.json")
-    ticket.unlink()
+    receipt = world.job().root.joinpath("waves/0/00000.receipt.json")
+    receipt.unlink()
     world.states[TASK] = "over"
 
     (finding,) = await world.reconcile(grace=timedelta(hours=1))
 
-    assert (finding.action, finding.done, ticket.exists()) == ("adopt", True, True)
+    assert (finding.action, finding.done, receipt.exists()) == ("adopt", True, True)
     assert list(world.deployment.registry.entries()) == [entry]
 
 
 @pytest.mark.parametrize("noted", [True, False])
 @pytest.mark.parametrize("listed", [True, False])
-async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_ticket(world, noted, listed):
-    """It is known by its note or by its tag; a ticket would let a clear land what was cancelled."""
+async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_receipt(world, noted, listed):
+    """It is known by its note or by its tag; a receipt would let a clear land what was cancelled."""
     await world.job().start()
     world.job().root.joinpath("waves/0/00000.claim.json").unlink()
-    ticket = world.job().root.joinpath("waves/0/00000.ticket.json")
-    ticket.unlink()
+    receipt = world.job().root.joinpath("waves/0/00000.receipt.json")
+    receipt.unlink()
     world.states[TASK] = "over"
     if not noted:
         (entry,) = world.deployment.registry.entries()
@@ -288,7 +287,7 @@ async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_ticket
     (finding,) = await world.reconcile()
 
     known = noted or listed
-    assert (finding.action, finding.done, ticket.exists()) == ("cancel" if known else "keep", known, False)
+    assert (finding.action, finding.done, receipt.exists()) == ("cancel" if known else "keep", known, False)
     assert world.provider.batches["batch-0"].status == ("cancelled" if known else "processing")
 
 
@@ -305,7 +304,7 @@ def lists_no_tags(provider):
 async def test_a_batch_that_no_list_names_is_found_by_its_keys(world):
     """As at Anthropic, once it has ended."""
     await world.job().start()
-    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.job().root.joinpath("waves/0/00000.receipt.json").unlink()
     lists_no_tags(world.provider)
     world.states[TASK] = "gone"
 
@@ -366,11 +365,11 @@ async def test_what_is_a_neighbours_is_not_among_what_may_be_ours(world):
     (entry,) = world.deployment.registry.entries()
     neighbour = entry.model_copy(update={"tag": "0" * 12 + "-0-00000", "batch_id": "theirs"})
     world.deployment.registry.enter(neighbour)
-    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.job().root.joinpath("waves/0/00000.receipt.json").unlink()
     world.states[TASK] = "over"
     world.clock.advance(3600)
     lists_no_tags(world.provider)
-    found = [Found("theirs", certain=False), Found("perhaps", certain=False)]
+    found = [Candidate("theirs", certain=False), Candidate("perhaps", certain=False)]
 
     async def find(_claim):
         return found
@@ -397,7 +396,7 @@ async def test_a_batch_that_is_gone_when_it_is_to_be_cancelled_is_reported(world
     assert finding.why.endswith("It was not found to cancel.")
 
 
-async def test_a_ticket_for_a_batch_of_another_tag_is_for_a_person(world):
+async def test_a_receipt_for_a_batch_of_another_tag_is_for_a_person(world):
     """Nothing is cancelled that is not surely ours."""
     await world.job().start()
     (tag,) = world.tags
@@ -410,7 +409,7 @@ async def test_a_ticket_for_a_batch_of_another_tag_is_for_a_person(world):
     assert world.provider.batches["batch-0"].status == "processing"
 
 
-async def test_of_two_batches_under_a_tag_the_ticket_names_ours(world):
+async def test_of_two_batches_under_a_tag_the_receipt_names_ours(world):
     """The other one is reported."""
     await world.job().start()
     world.provider.batches["batch-x"] = replace(world.provider.batches["batch-0"])
@@ -428,7 +427,7 @@ async def test_two_batches_under_one_tag_are_for_a_person(world):
     await world.job().start()
     (tag,) = world.tags
     world.provider.batches["batch-x"] = world.provider.batches["batch-0"]
-    world.job().root.joinpath("waves/0/00000.ticket.json").unlink()
+    world.job().root.joinpath("waves/0/00000.receipt.json").unlink()
     world.states[TASK] = "over"
 
     found = await world.look()
@@ -439,7 +438,7 @@ async def test_two_batches_under_one_tag_are_for_a_person(world):
     )
 
 
-async def test_a_second_batch_under_a_tag_with_a_ticket_is_a_stray(world):
+async def test_a_second_batch_under_a_tag_with_a_receipt_is_a_stray(world):
     """The task waits for one of them; the other runs for nobody."""
     await world.job().start()
     world.provider.batches["batch-x"] = world.provider.batches["batch-0"]
@@ -554,8 +553,8 @@ async def test_a_stages_own_batch_is_forgotten_when_it_ended_and_its_task_too(wo
 
 def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
     """Ids are percent-encoded in paths; a map index is the fourth folder."""
-    from airflow_batch_provider.ledger.deployment import task_of
-    from airflow_batch_provider.ledger.registry import Entry
+    from airflow_batch_provider.fleet.deployment import task_of
+    from airflow_batch_provider.registry import Entry
 
     def entry(label, path):
         claim = f"s3://conn@bucket/batches/{path}/waves/0/00000.claim.json"
@@ -565,9 +564,9 @@ def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
     for part in ("", ".", ".."):
         with pytest.raises(UsageError, match="The registry says that batch 't'"):
             task_of(entry(f"d/{part}/t", f"d/{part}/t"))
-    assert task_of(entry("d/../t", "d/%2E%2E/t")) == TaskIds("d", "..", "t", -1)
-    assert task_of(entry("d/r/t/5", "d/r/t/5")) == TaskIds("d", "r", "t", 5)
-    assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskIds("d", "a/b", "t", -1)
+    assert task_of(entry("d/../t", "d/%2E%2E/t")) == TaskKey("d", "..", "t", -1)
+    assert task_of(entry("d/r/t/5", "d/r/t/5")) == TaskKey("d", "r", "t", 5)
+    assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskKey("d", "a/b", "t", -1)
 
 
 def test_findings_are_counted_by_what_is_to_be_done():

@@ -9,11 +9,12 @@ import pytest
 from fakes import START
 from upath import UPath
 
-from airflow_batch_provider.ledger.deployment import Slot
-from airflow_batch_provider.ledger.findings import VISIBLE, Case, verdict, without_provider
-from airflow_batch_provider.ledger.records import ClaimRecord, Ticket, save
-from airflow_batch_provider.ledger.registry import Entry
+from airflow_batch_provider.fleet.deployment import Slot
+from airflow_batch_provider.fleet.findings import VISIBLE, Case, verdict, without_provider
+from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.models import BatchStatus
+from airflow_batch_provider.records import save
+from airflow_batch_provider.registry import Entry
 from airflow_batch_provider.storage import Directory
 
 HOUR = timedelta(hours=1)
@@ -21,18 +22,18 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def case(tmp_path):
-    """Makes a case: `case("over", "claim", "ticket", shown="completed")`, an hour after its claim."""
+    """Makes a case: `case("over", "claim", "receipt", shown="completed")`, an hour after its claim."""
     root = Directory(UPath(tmp_path / "task"))
     wave = root.sub("waves/0")
 
     def make(task, *files, shown=(), config=None, doubtful=(), over_since=None, now=START + HOUR):
         if "claim" in files:
-            claim = ClaimRecord(tag="t", requests=2, claimed_at=START, attempt=1, owner="o")
+            claim = Claim(tag="t", requests=2, claimed_at=START, attempt=1, owner="o")
             save(wave, "00000.claim.json", claim)
-        if "ticket" in files or "guess" in files:
+        if "receipt" in files or "guess" in files:
             tentative = "guess" in files
-            ticket = Ticket(batch_id="b-0", tag="t", requests=2, submitted_at=START, tentative=tentative)
-            save(wave, "00000.ticket.json", ticket)
+            receipt = Receipt(batch_id="b-0", tag="t", requests=2, submitted_at=START, tentative=tentative)
+            save(wave, "00000.receipt.json", receipt)
         if "rows" in files:
             wave.write("00000.rows.jsonl", b"")
         if "clock" in files:
@@ -53,7 +54,7 @@ def case(tmp_path):
 @pytest.mark.parametrize("task", ["waiting", "over", "gone", "unknown"])
 def test_a_batch_whose_rows_are_here_is_forgotten(case, task):
     """Whatever Airflow says."""
-    found = without_provider(case(task, "claim", "ticket", "rows"))
+    found = without_provider(case(task, "claim", "receipt", "rows"))
 
     assert (found.action, found.task, found.batch_id, found.label) == ("forget", task, "b-0", "d/r/t")
 
@@ -64,16 +65,16 @@ def test_a_task_that_airflow_does_not_know_is_not_touched(case):
 
 
 def test_a_claim_that_a_task_waits_for_is_kept(case):
-    """With a ticket or without; a withdrawn claim is another matter."""
+    """With a receipt or without; a withdrawn claim is another matter."""
     assert without_provider(case("waiting")) is None
     assert without_provider(case("waiting", "claim")).action == "keep"
-    assert without_provider(case("waiting", "claim", "ticket")).action == "keep"
+    assert without_provider(case("waiting", "claim", "receipt")).action == "keep"
 
 
 @pytest.mark.parametrize("task", ["over", "gone"])
 def test_a_batch_that_nobody_waits_for_is_looked_at(case, task):
     """Only its provider knows."""
-    assert without_provider(case(task, "claim", "ticket")) is None
+    assert without_provider(case(task, "claim", "receipt")) is None
 
 
 # what the provider shows of it
@@ -110,10 +111,10 @@ def test_a_batch_that_is_not_shown_is_not_there_after_a_while(case):
     ("task", "files", "action", "lands"),
     [
         ("over", ["claim"], "adopt", True),
-        ("over", ["claim", "ticket"], "forget", True),
+        ("over", ["claim", "receipt"], "forget", True),
         ("over", [], "forget", False),
         ("gone", ["claim"], "forget", False),
-        ("gone", ["claim", "ticket"], "forget", False),
+        ("gone", ["claim", "receipt"], "forget", False),
     ],
 )
 @pytest.mark.parametrize("word", ["completed", "failed", "expired", "cancelled"])
@@ -151,16 +152,16 @@ def test_a_guess_is_never_cancelled(case):
 )
 def test_only_what_was_left_at_its_deadline_runs_on(case, task, files, config, action):
     """`on_timeout='leave'` is no licence for a task that was killed, nor for one whose run is deleted."""
-    running = case(task, "claim", "ticket", *files, config=config, shown="processing")
+    running = case(task, "claim", "receipt", *files, config=config, shown="processing")
 
     assert verdict(running, timedelta(0)).action == action
 
 
 @pytest.mark.parametrize(
-    ("files", "meanwhile"), [(["claim", "ticket"], "keep"), (["claim"], "adopt"), ([], "keep"), (["ticket"], "keep")]
+    ("files", "meanwhile"), [(["claim", "receipt"], "keep"), (["claim"], "adopt"), ([], "keep"), (["receipt"], "keep")]
 )
 def test_a_batch_is_cancelled_after_the_grace(case, files, meanwhile):
-    """It counts from when the task was first seen to be over, or else from now; a ticket is written meanwhile."""
+    """It counts from when the task was first seen to be over, or else from now; a receipt is written meanwhile."""
     first = case("over", *files, shown="pending")
     young = case("over", *files, shown="processing", over_since=START + timedelta(seconds=1))
     old = case("over", *files, shown="processing", over_since=START)
@@ -173,7 +174,7 @@ def test_a_batch_is_cancelled_after_the_grace(case, files, meanwhile):
 @pytest.mark.parametrize(("task", "said"), [("over", "is over"), ("gone", "was deleted")])
 def test_a_cancel_says_what_became_of_the_task(case, task, said):
     """The two are mended in different ways: by a clear, or not at all."""
-    found = verdict(case(task, "claim", "ticket", shown="processing"), timedelta(0))
+    found = verdict(case(task, "claim", "receipt", shown="processing"), timedelta(0))
 
     assert (found.action, found.status) == ("cancel", "processing")
     assert said in found.why

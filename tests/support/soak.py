@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from random import SystemRandom
 
 PROVIDERS = ("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
@@ -24,7 +23,6 @@ PROGRESS = 10.0
 """Seconds between two lines."""
 
 if __name__ == "__main__":  # under pytest, tests/conftest.py has seen to both
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     os.environ["AIRFLOW_HOME"] = HOME = tempfile.mkdtemp(prefix="soak-airflow-")
     for variable in [name for name in os.environ if name.startswith(PROVIDERS)]:
         del os.environ[variable]

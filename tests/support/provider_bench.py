@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.models import Account, BatchRequest, Spec
-from airflow_batch_provider.providers.base import Claim, Parcel
+from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.core import Emulator
@@ -76,7 +76,7 @@ class Bench:
     def spec(self, **changes: Any) -> Spec:
         return Spec(model=self.backend.model, **changes)
 
-    def parcel(self, *prompts: str, spec: Spec | None = None, **changes: Any) -> Parcel:
+    def payload(self, *prompts: str, spec: Spec | None = None, **changes: Any) -> Payload:
         """The prompts as a file of wire lines, under keys with our prefix."""
         spec = spec or self.spec()
         self.sent += 1
@@ -87,10 +87,10 @@ class Bench:
         path = self.directory / f"{tag}.jsonl"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         given = {"label": "dag/run/task", "requests": len(lines), "first_key": f"{PREFIX}0", **changes}
-        return Parcel(tag=tag, path=path, bytes=path.stat().st_size, spec=spec, **given)
+        return Payload(tag=tag, path=path, bytes=path.stat().st_size, spec=spec, **given)
 
-    def claim(self, parcel: Parcel) -> Claim:
-        return Claim(tag=parcel.tag, claimed_at=self.now, requests=parcel.requests, key_prefix=PREFIX)
+    def claim(self, payload: Payload) -> BatchQuery:
+        return BatchQuery(tag=payload.tag, claimed_at=self.now, requests=payload.requests, key_prefix=PREFIX)
 
     def fault(self, route: str, kind: str, **order: Any) -> None:
         """Order a fault on one of the backend's routes."""
@@ -106,6 +106,6 @@ class Bench:
     async def ask(self, *prompts: str, spec: Spec | None = None) -> dict[str, Any]:
         """Submit, let it run, read the replies by the number of the prompt."""
         spec = spec or self.spec()
-        batch_id = await self.provider.submit(self.parcel(*prompts, spec=spec))
+        batch_id = await self.provider.submit(self.payload(*prompts, spec=spec))
         self.finish()
         return await self.replies(batch_id, spec.kind)

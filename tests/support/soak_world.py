@@ -20,9 +20,9 @@ from virtual_time import VirtualClock
 from airflow_batch_provider.emulator import Clock, Settings
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.core import Emulator
-from airflow_batch_provider.ledger.deployment import Deployment
-from airflow_batch_provider.ledger.reconcile import Reconciler, Rules
-from airflow_batch_provider.ledger.resolve import Resolver
+from airflow_batch_provider.fleet.deployment import Deployment
+from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
+from airflow_batch_provider.fleet.resolve import Resolver
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.providers import provider_class
 from airflow_batch_provider.storage import Directory

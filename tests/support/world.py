@@ -5,13 +5,14 @@ from __future__ import annotations
 from fakes import Job
 from upath import UPath
 
-from airflow_batch_provider.ledger.deployment import Deployment, TaskIds
-from airflow_batch_provider.ledger.prune import Pruner
-from airflow_batch_provider.ledger.reconcile import Reconciler, Rules
-from airflow_batch_provider.ledger.resolve import Resolver
+from airflow_batch_provider.fleet.deployment import Deployment
+from airflow_batch_provider.fleet.prune import Pruner
+from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
+from airflow_batch_provider.fleet.resolve import Resolver
+from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.storage import Directory
 
-TASK = TaskIds("dag", "run", "task")
+TASK = TaskKey("dag", "run", "task")
 
 
 class World:

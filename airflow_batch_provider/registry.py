@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.exceptions import Unavailable
-from airflow_batch_provider.ledger.records import load, save
-from airflow_batch_provider.models import Value
+from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.records import load, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,15 +33,15 @@ LEASE = timedelta(minutes=15)
 _TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
-class Entry(Value):
+class Entry(FrozenModel):
     """One claimed batch.
 
     Attributes:
         account: tells accounts apart without showing a key.
         label: whose it is: `dag/run/task[/map_index]`.
-        claim: URI of the claim, beside which the ticket lies.
+        claim: URI of the claim, beside which the receipt lies.
         batch_id: None until the provider has answered.
-        tentative: as in the ticket: the batch may be somebody else's.
+        tentative: as in the receipt: the batch may be somebody else's.
     """
 
     tag: str
@@ -55,14 +55,14 @@ class Entry(Value):
     tentative: bool = False
 
 
-class Turn(Value):
+class Turn(FrozenModel):
     """Who may submit at an account that keeps no tags."""
 
     owner: str
     taken_at: AwareDatetime
 
 
-class Over(Value):
+class Over(FrozenModel):
     """The task of an open batch was seen to be over."""
 
     seen_at: AwareDatetime

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from airflow_batch_provider.models import BatchWord, Value
+from airflow_batch_provider.models import BatchState, FrozenModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_batch_provider.ledger.deployment import Slot, TaskWord
-    from airflow_batch_provider.ledger.registry import Entry
+    from airflow_batch_provider.fleet.deployment import Slot, TaskState
     from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.registry import Entry
 
 # A batch that no list shows this long after its claim was not bought.
 VISIBLE = timedelta(minutes=10)
@@ -23,11 +23,11 @@ VISIBLE = timedelta(minutes=10)
 Action = Literal["keep", "adopt", "cancel", "forget", "report"]
 
 
-class Finding(Value):
+class Finding(FrozenModel):
     """One batch, and what is to be done about it.
 
     Attributes:
-        action: `keep`: nothing. `adopt`: write the ticket, so that a clear of the task goes on with the batch. `cancel`
+        action: `keep`: nothing. `adopt`: write the receipt, so that a clear of the task goes on with the batch. `cancel`
             it at the provider. `forget` the registry's entry. `report`: a person must look.
         label: whose batch it is, `dag/run/task[/map_index]`; None where the registry knows nothing about it.
         status: at the provider, None where it was not looked at or shows no such batch.
@@ -41,7 +41,7 @@ class Finding(Value):
     tag: str
     label: str | None = None
     batch_id: str | None = None
-    status: BatchWord | None = None
+    status: BatchState | None = None
     task: Literal["waiting", "over", "gone", "unknown"] | None = None
     why: str
     done: bool = False
@@ -53,7 +53,7 @@ class Case:
 
     entry: Entry
     slot: Slot
-    task: TaskWord
+    task: TaskState
     now: datetime
     over_since: datetime | None
     statuses: tuple[BatchStatus, ...] = ()
@@ -61,7 +61,7 @@ class Case:
 
     def finding(self, action: Action, why: str) -> Finding:
         only = self.statuses[0] if len(self.statuses) == 1 else None
-        known = self.slot.ticket.batch_id if self.slot.ticket else self.entry.batch_id
+        known = self.slot.receipt.batch_id if self.slot.receipt else self.entry.batch_id
         return Finding(
             action=action,
             provider=self.entry.provider,
@@ -105,21 +105,21 @@ def verdict(case: Case, grace: timedelta) -> Finding:
 def _ended(case: Case) -> Finding:
     if case.slot.claim is None or case.task != "over":
         return case.finding("forget", "It has ended, and nobody will land it.")
-    if case.slot.ticket is None:
-        return case.finding("adopt", "It has ended; with a ticket, a clear of its task lands it.")
+    if case.slot.receipt is None:
+        return case.finding("adopt", "It has ended; with a receipt, a clear of its task lands it.")
     return case.finding("forget", "It has ended; a clear of its task lands it.")
 
 
 def _running(case: Case, grace: timedelta) -> Finding:
     if case.task == "waiting":
         return case.finding("report", "It runs, but its task lost the claim: cancel it at the provider.")
-    if case.slot.ticket is not None and case.slot.ticket.tentative:
+    if case.slot.receipt is not None and case.slot.receipt.tentative:
         return case.finding("report", "It runs for nobody, and is ours by its time and size only: cancel it by hand.")
     if case.task == "over" and _left(case.slot):
         return case.finding("keep", "Its task left it running on purpose (on_timeout='leave').")
     since = case.over_since or case.now
     if case.now - since < grace:
-        action: Action = "keep" if case.slot.ticket or case.slot.claim is None else "adopt"
+        action: Action = "keep" if case.slot.receipt or case.slot.claim is None else "adopt"
         return case.finding(action, f"Its task is {case.task}; it is cancelled after {since + grace:%Y-%m-%d %H:%M}.")
     said = "was deleted" if case.task == "gone" else "is over"
     return case.finding("cancel", f"It runs, but its task {said}.")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import ROWS, ClaimRecord, Ticket, load
-from airflow_batch_provider.ledger.registry import Entry, Registry
+from airflow_batch_provider.ledger.records import ROWS, Claim, Receipt
+from airflow_batch_provider.models import TaskKey
+from airflow_batch_provider.records import load
+from airflow_batch_provider.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from airflow_batch_provider.storage import Directory
@@ -19,24 +21,15 @@ if TYPE_CHECKING:
 # Beside the DAGs' folders; no DAG id may hold an equals sign.
 REGISTRY = "=registry"
 
-_CLAIM, _TICKET = ".claim.json", ".ticket.json"
+_CLAIM, _RECEIPT = ".claim.json", ".receipt.json"
 _FOLDERS = ("waves", "submissions")
 
 
-class TaskIds(NamedTuple):
-    """Airflow's names of one task instance; `map_index` is -1 where the task is not mapped."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int = -1
-
-
-TaskWord = Literal["waiting", "over", "gone", "unknown"]
+TaskState = Literal["waiting", "over", "gone", "unknown"]
 """What Airflow thinks of a task instance: it will look at its batches again, it ended, there is none (any more), or
 Airflow does not say."""
 
-AskAirflow = Callable[[TaskIds], TaskWord]
+AskAirflow = Callable[[TaskKey], TaskState]
 
 
 @dataclass(frozen=True)
@@ -55,21 +48,21 @@ class Slot:
     name: str
 
     @property
-    def ticket_name(self) -> str:
-        """File of the ticket."""
-        return self.name + _TICKET
+    def receipt_name(self) -> str:
+        """File of the receipt."""
+        return self.name + _RECEIPT
 
     @cached_property
-    def claim(self) -> ClaimRecord | None:
+    def claim(self) -> Claim | None:
         """The claim, None when it was withdrawn or replaced."""
         claim = ClaimLog(self.directory, self.name).last()
         return claim if claim and claim.tag == self.tag else None
 
     @cached_property
-    def ticket(self) -> Ticket | None:
-        """The ticket, None when nobody wrote one."""
-        ticket = load(self.directory, self.ticket_name, Ticket)
-        return ticket if ticket and ticket.tag == self.tag else None
+    def receipt(self) -> Receipt | None:
+        """The receipt, None when nobody wrote one."""
+        receipt = load(self.directory, self.receipt_name, Receipt)
+        return receipt if receipt and receipt.tag == self.tag else None
 
     @cached_property
     def landed(self) -> bool:
@@ -82,9 +75,9 @@ class Slot:
         if self.claim is not None:
             ClaimLog(self.directory, self.name).withdraw(self.claim)
 
-    def keep(self, ticket: Ticket) -> bool:
-        """Write the ticket; False when there is one already."""
-        return self.directory.create(self.ticket_name, ticket.model_dump_json().encode())
+    def keep(self, receipt: Receipt) -> bool:
+        """Write the receipt; False when there is one already."""
+        return self.directory.create(self.receipt_name, receipt.model_dump_json().encode())
 
 
 @dataclass(frozen=True)
@@ -131,7 +124,7 @@ def segments(entry: Entry) -> list[str]:
     raise UsageError(f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}.")
 
 
-def task_of(entry: Entry) -> TaskIds:
+def task_of(entry: Entry) -> TaskKey:
     """The task instance that claimed a batch.
 
     Raises:
@@ -140,7 +133,7 @@ def task_of(entry: Entry) -> TaskIds:
     return task_in(segments(entry))
 
 
-def task_in(folders: list[str]) -> TaskIds:
+def task_in(folders: list[str]) -> TaskKey:
     """The task instance whose stage storage these folders are."""
     dag_id, run_id, task_id, *mapped = map(unquote, folders)
-    return TaskIds(dag_id, run_id, task_id, int(mapped[0]) if mapped else -1)
+    return TaskKey(dag_id, run_id, task_id, int(mapped[0]) if mapped else -1)

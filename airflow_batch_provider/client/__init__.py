@@ -1,0 +1,7 @@
+"""Batches for stages of one's own and for the hook."""
+
+from __future__ import annotations
+
+from airflow_batch_provider.client.client import BatchClient, BatchHandle
+
+__all__ = ["BatchClient", "BatchHandle"]
