@@ -11,7 +11,6 @@ from airflow_batch_provider.exceptions import RowsFailed
 from airflow_batch_provider.ledger.records import UNMET
 from airflow_batch_provider.ledger.waves import Tally, best_rows, check_stands
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
-from airflow_batch_provider.pricing import cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +63,8 @@ def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome
     plan = ledger.plan()
     assert plan is not None  # only a planned ledger is finished
     while True:
-        tally, waves, receipts = Tally(), ledger.waves(), ledger.receipts()
+        bill, waves, receipts = ledger.bill(plan), ledger.waves(), ledger.receipts()
+        tally = Tally(bill=bill)
         _write(target, plan, best_rows(ledger.root, waves, tally))
         check_stands(ledger.root, plan)
         if (ledger.waves(), ledger.receipts()) == (waves, receipts):
@@ -79,7 +79,7 @@ def finish(ledger: Ledger, stage: str, target: Target, now: datetime) -> Outcome
         requests=plan.requests,
         counts={word: tally.counts[word] for word in ROW_STATUSES},
         usage=tally.usage,
-        cost=cost(plan.provider, plan.spec.model, tally.usage),
+        cost=bill.cost,
         waves=len(waves),
         batches=tuple(receipt.batch_id for receipt in receipts),
         errors=tally.digest,

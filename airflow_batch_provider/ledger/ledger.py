@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.patience import Patience
+from airflow_batch_provider.ledger.plan import wire_line
 from airflow_batch_provider.ledger.planner import Planner
 from airflow_batch_provider.ledger.records import CLOCK, ClockRecord
 from airflow_batch_provider.ledger.rounds import Round, clean_up, started_at
-from airflow_batch_provider.ledger.waves import read_waves, receipts
+from airflow_batch_provider.ledger.waves import planned_rows, read_waves, receipts
+from airflow_batch_provider.pricing import Bill, Forecast, forecast, price_book
 from airflow_batch_provider.records import load
 
 if TYPE_CHECKING:
@@ -105,6 +107,24 @@ class Ledger:
     def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
         """Every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
         return receipts(self.root, self.waves(), unlanded=unlanded)
+
+    def bill(self, plan: Plan) -> Bill:
+        """Return an empty bill at the prices of this moment.
+
+        Raises:
+            UsageError: the connection's own prices cannot be read.
+        """
+        return Bill(price_book(self._work.provider.account, self._work.clock.now()), plan.spec.model)
+
+    def forecast(self, plan: Plan, wave: Wave) -> Forecast:
+        """Return what the rows of a wave may use and cost at most, read from its request files.
+
+        Raises:
+            UsageError: the connection's own prices cannot be read.
+        """
+        rows = planned_rows(self.root, wave)
+        lines = (wire_line(self._work.provider, row, plan.spec) for row in rows)
+        return forecast(lines, self.bill(plan), plan.spec)
 
     async def cancel(self, budget: timedelta) -> int:
         """Stop the clock, and at the provider every batch that has not landed and surely is ours; returns how many.

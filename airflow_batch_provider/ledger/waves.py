@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.records import Part
+    from airflow_batch_provider.pricing import Bill
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
 
@@ -201,10 +202,12 @@ class Tally:
     Attributes:
         counts: row status → number of requests, by what finally became of them.
         open: number of requests without a good answer that may be asked again.
+        bill: charges every row that was asked, in whatever wave; None counts tokens only.
     """
 
     counts: Counter[RowStatus] = field(default_factory=Counter)
     open: int = 0
+    bill: Bill | None = None
     _tokens: Counter[str] = field(default_factory=Counter)
     _reasons: dict[tuple[str, str], _Reason] = field(default_factory=dict)
 
@@ -212,6 +215,8 @@ class Tally:
         """Count what a row cost in one wave."""
         for name in Usage.model_fields:
             self._tokens[name] += getattr(row.usage, name)
+        if self.bill:
+            self.bill.add(row.usage, row.model)
 
     def settled(self, row: BatchRow) -> None:
         """Count what finally became of a request."""

@@ -23,8 +23,7 @@ from airflow_batch_provider.ledger import (
     seal,
     sealed,
 )
-from airflow_batch_provider.models import Manifest, Usage
-from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_batch_provider.ledger import Plan, Wave
+    from airflow_batch_provider.pricing import Forecast
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
@@ -160,11 +160,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         _check_writable(target.directory)
 
         def check(plan: Plan, wave: Wave) -> None:
-            tokens = Usage(
-                input_tokens=sum(part.tokens for part in wave.parts),
-                output_tokens=plan.requests * plan.spec.max_tokens if plan.spec.kind == "generate" else 0,
-            )
-            _check_budget(self.id, plan, tokens, ctx.config)
+            if ctx.config.dry_run or ctx.config.max_cost_usd is not None:
+                _check_budget(self.id, plan, ledger.forecast(plan, wave), ctx.config)
 
         ledger.open_plan(lambda: _requests(ctx), check)
 
@@ -250,25 +247,26 @@ def _check_writable(directory: Directory) -> None:
         raise Unavailable(f"{directory} cannot be written now: {error}", ambiguous=False) from error
 
 
-def _check_budget(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> None:
-    limit = config.max_cost_usd
-    if limit is None and not config.dry_run:
-        return
-    price = cost(plan.provider, plan.spec.model, tokens)
+def _check_budget(stage: str, plan: Plan, expected: Forecast, config: BatchConfig) -> None:
     if config.dry_run:
-        raise _DryRun(_estimate(stage, plan, tokens, config))
+        raise _DryRun(_estimate(stage, plan, expected, config))
+    limit = config.max_cost_usd
+    if limit is None:
+        return
+    price, tokens = expected.cost, expected.usage
     if price.usd is None:
         raise UsageError(
-            f"Model {plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Drop it."
+            f"Model {plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Set its price in the "
+            "connection's option 'prices', or drop the limit."
         )
-    if price.usd > limit:  # type: ignore[operator]  # one of the two was set, and it is not dry_run
+    if expected.bill.exceeds(limit):
         raise UsageError(
             f"{plan.requests} requests may cost up to ${price.usd:.4f} ({tokens.input_tokens} tokens in, at most "
             f"{tokens.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
         )
 
 
-def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Manifest:
+def _estimate(stage: str, plan: Plan, expected: Forecast, config: BatchConfig) -> Manifest:
     return Manifest(
         stage=stage,
         provider=plan.provider,
@@ -277,8 +275,8 @@ def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Man
         format=config.result_format,
         requests=plan.requests,
         counts={"missing": plan.requests},
-        usage=tokens,
-        cost=cost(plan.provider, plan.spec.model, tokens),
+        usage=expected.usage,
+        cost=expected.cost,
         waves=0,
         dry_run=True,
     )
