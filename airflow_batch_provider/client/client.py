@@ -204,7 +204,7 @@ class BatchClient:
         usage = sum((row.usage for row in rows), Usage())
         account = (await self._provider()).account
         model = split_model(self.model)[1]
-        bill = Bill(price_book(account, self._clock.now()), model)
+        bill = Bill(price_book(account), model)
         bill.add_rows(rows)
         record = Record(batch_id=batch_id, model=model, calls=len(rows), usage=usage, cost=bill.cost)
         return await asyncio.to_thread(self._spending.count, record)

@@ -114,7 +114,7 @@ class Ledger:
         Raises:
             UsageError: the connection's own prices cannot be read.
         """
-        return Bill(price_book(self._work.provider.account, self._work.clock.now()), plan.spec.model)
+        return Bill(price_book(self._work.provider.account), plan.spec.model)
 
     def forecast(self, plan: Plan, wave: Wave) -> Forecast:
         """Return what the rows of a wave may use and cost at most, read from its request files.

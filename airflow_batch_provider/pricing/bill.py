@@ -6,7 +6,7 @@ from decimal import Decimal
 from operator import add, itemgetter
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.clock import utc_now
 from airflow_batch_provider.models import Cost, Usage
 from airflow_batch_provider.pricing.book import MOST_MODELS, PriceBook
 from airflow_batch_provider.pricing.kinds import KINDS, counted
@@ -105,7 +105,7 @@ def cost(provider: str, model: str, usage: Usage, at: datetime | None = None) ->
     Args:
         at: when, for prices that change; by default at this moment.
     """
-    bill = Bill(PriceBook(provider, at or Clock().now()), model)
+    bill = Bill(PriceBook(provider, at or utc_now()), model)
     bill.add(usage)
     return bill.cost
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from airflow_batch_provider.clock import utc_now
 from airflow_batch_provider.pricing.listed import PriceList
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
 
@@ -69,10 +70,15 @@ class PriceBook:
         return PriceList(self.provider, self.at)
 
 
-def price_book(account: Account, at: datetime) -> PriceBook:
+def price_book(account: Account, at: datetime | None = None) -> PriceBook:
     """Return the prices for an account, its option `prices` first.
+
+    Args:
+        at: when, for prices that change; by default at this moment.
 
     Raises:
         UsageError: that option is not a mapping of models to prices.
     """
-    return PriceBook(account.provider, at, own_prices(account.options.get("prices"), "The connection's prices"))
+    return PriceBook(
+        account.provider, at or utc_now(), own_prices(account.options.get("prices"), "The connection's prices")
+    )

@@ -190,9 +190,13 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+# No request has a trillion of anything; sums over a million rows of less fit into 64 bits, as Parquet keeps them.
+MOST = 10**12
+
+
 def as_count(value: object) -> int:
-    """The value when it is a number of things, 0 otherwise."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    """Return the value when it is a believable number of things, 0 otherwise."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else 0
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
