@@ -6,12 +6,13 @@ A price per token depends on how long one request is, so tokens are never summed
 from __future__ import annotations
 
 from airflow_batch_provider.pricing.bill import Bill, cost
-from airflow_batch_provider.pricing.book import PriceBook, price_book
+from airflow_batch_provider.pricing.book import CONFIGURED, PriceBook, price_book
 from airflow_batch_provider.pricing.estimate import Estimate, estimate, estimate_tokens
 from airflow_batch_provider.pricing.forecast import Forecast, forecast
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
 
 __all__ = [
+    "CONFIGURED",
     "Bill",
     "Estimate",
     "Forecast",

@@ -13,7 +13,7 @@ from airflow_batch_provider.pricing.kinds import KINDS, counted
 from airflow_batch_provider.pricing.price import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from airflow_batch_provider.models import BatchRow
@@ -99,13 +99,13 @@ class Bill:
         )
 
 
-def cost(provider: str, model: str, usage: Usage, at: datetime | None = None) -> Cost:
+def cost(provider: str, model: str, usage: Usage, now: Callable[[], datetime] = utc_now) -> Cost:
     """Return what one row costs; several rows are one `Bill`, since a sum of tokens has another price.
 
     Args:
-        at: when, for prices that change; by default at this moment.
+        now: tells when, for prices that change.
     """
-    bill = Bill(PriceBook(provider, at or utc_now()), model)
+    bill = Bill(PriceBook(provider, now()), model)
     bill.add(usage)
     return bill.cost
 

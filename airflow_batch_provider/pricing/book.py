@@ -11,13 +11,16 @@ from airflow_batch_provider.pricing.listed import PriceList
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from genai_prices.types import ModelInfo
 
     from airflow_batch_provider.models import Account
     from airflow_batch_provider.pricing.price import Price
+
+CONFIGURED = "configured_prices"
+"""Option of an account that holds the deployment's own prices, as they stand in `[batch_provider] prices`."""
 
 # The model that answered is a word of the provider, so its length and number are bounded: an answer of one more model is
 # charged as the asked one.
@@ -70,15 +73,15 @@ class PriceBook:
         return PriceList(self.provider, self.at)
 
 
-def price_book(account: Account, at: datetime | None = None) -> PriceBook:
-    """Return the prices for an account, its option `prices` first.
+def price_book(account: Account, now: Callable[[], datetime] = utc_now) -> PriceBook:
+    """Return the prices for an account, its option `prices` first, then those of the deployment's configuration.
 
     Args:
-        at: when, for prices that change; by default at this moment.
+        now: tells when, for prices that change.
 
     Raises:
-        UsageError: that option is not a mapping of models to prices.
+        UsageError: one of the two is not a mapping of models to prices.
     """
-    return PriceBook(
-        account.provider, at or utc_now(), own_prices(account.options.get("prices"), "The connection's prices")
-    )
+    configured = own_prices(account.options.get(CONFIGURED), "[batch_provider] prices")
+    chosen = own_prices(account.options.get("prices"), "The connection's prices")
+    return PriceBook(account.provider, now(), configured | chosen)

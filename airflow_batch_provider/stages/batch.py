@@ -24,6 +24,7 @@ from airflow_batch_provider.ledger import (
     sealed,
 )
 from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
@@ -158,6 +159,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         _check_writable(ledger.root)
         target = _target(ctx)
         _check_writable(target.directory)
+        # Prices of one's own that cannot be read are refused here, not after the rows were paid.
+        price_book(provider.account)
 
         def check(plan: Plan, wave: Wave) -> None:
             if ctx.config.dry_run or ctx.config.max_cost_usd is not None:
