@@ -120,7 +120,7 @@ class _Sum:
     def add(self, usage: Usage) -> None:
         price, fields = self.price, vars(usage)
         counts = self._counts[price.tier(usage) if price.starts else 0]
-        if _BEYOND_TEXT(fields) == _NOTHING and price.lists_text:
+        if _BEYOND_TEXT(fields) == _NOTHING:
             counts[_INPUT] += fields["input_tokens"]
             counts[_OUTPUT] += fields["output_tokens"]
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cached_property
 from operator import mul
 from typing import TYPE_CHECKING
 
@@ -49,11 +48,6 @@ class Price:
     unlisted: frozenset[str]
     estimated: bool
     source: str
-
-    @cached_property
-    def lists_text(self) -> bool:
-        """True when text in and text out have prices, which an embedding model has not for the second."""
-        return not self.unlisted & {"input_tokens", "output_tokens"}
 
     def tier(self, usage: Usage) -> int:
         """Return the index in `tiers` of the tier that a row falls into."""
