@@ -6,7 +6,7 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, floor, sqrt
 
 # A JPEG has a few dozen segments before its frame; one that has more is not looked through.
 _MOST_SEGMENTS = 500
@@ -147,9 +147,15 @@ class Patches:
         if size is None:
             return ceil(most * self.factor)
         patches = size.squares(32)
-        if patches > most:
-            patches = min(most, size.scaled(sqrt(most * 32**2 / (size.width * size.height))).squares(32))
-        return ceil(patches * self.factor)
+        return ceil((patches if patches <= most else _shrunk(size, most)) * self.factor)
+
+
+def _shrunk(size: Size, most: int) -> int:
+    """Return the patches of an image that is scaled down until whole patches of its shorter fraction fit."""
+    factor = sqrt(most * 32**2 / (size.width * size.height))
+    across, down = size.width * factor / 32, size.height * factor / 32
+    factor *= min(max(1, floor(across)) / across, max(1, floor(down)) / down)
+    return min(most, size.scaled(factor).squares(32))
 
 
 _ORIGINAL = 10_000
