@@ -124,7 +124,7 @@ def test_claude_counts_an_image_by_its_area(photo, model, sides, tokens):
         ("o4-mini", "high", (1800, 2400), 2498),
         ("gpt-5.4", "high", (1024, 1024), 1229),
         ("gpt-5.4", "original", (3200, 3200), 12_000),
-        ("gpt-6-astra", "", (6000, 4000), 3000),
+        ("gpt-6-astra", "", (6000, 4000), 2880),
     ],
 )
 def test_openai_counts_tiles_or_patches(photo, model, detail, sides, tokens):
