@@ -304,7 +304,7 @@ class _Sending:
         for line in self.directory.lines(part.requests_name):
             row = decoder.decode(line)
             key = f"{tag}-{row.custom_id}"
-            yield key, self.provider.line(key, bytes(row.body), self.spec)
+            yield key, self.provider.codec.line(key, bytes(row.body), self.spec)
 
 
 def _check_id(custom_id: str) -> None:

@@ -141,7 +141,7 @@ class Round:
             only = wave.model_copy(update={"parts": (part,)})
             for row in planned_rows(work.root, only):
                 key = f"{tag}-{row.index}"
-                yield key, work.provider.line(key, bytes(row.body), plan.spec)
+                yield key, work.provider.codec.line(key, bytes(row.body), plan.spec)
 
         *voided, tag = plan.tags(wave.number, part.number, voids(part, self._directory.names()))
         return Order(

@@ -24,7 +24,7 @@ from airflow_batch_provider.providers.base import BatchQuery, Payload
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.records import Claim, Receipt
-    from airflow_batch_provider.providers.base import BatchProvider, Candidate
+    from airflow_batch_provider.providers.base import BatchProvider, Candidate, Prepared
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,6 @@ class _Submission:
             first_key=first_key,
             spec=self._order.spec,
             resumed=resumed,
-            fence=self._hold.check,
         )
 
     async def _in_turn(self, claim: Claim, payload: Payload) -> Receipt:
@@ -141,11 +140,15 @@ class _Submission:
     async def _create(self, claim: Claim, payload: Payload) -> str | None:
         """The id of the new batch, None when no answer came; a refusal withdraws the claim."""
         patience = self._patience()
+        prepared: Prepared | None = None
         while True:
             try:
-                return await self._provider.submit(payload)
+                prepared = prepared or await self._provider.prepare(payload)
+                self._hold.check()
+                return await self._provider.create(prepared)
             except Unavailable as error:
-                if error.ambiguous:
+                # A fault while preparing bought nothing, whether or not the call took effect.
+                if prepared is not None and error.ambiguous:
                     log.warning("No answer to the submit of %s: %s Looking whether it happened.", claim.tag, error)
                     return None
                 if not await patience.waited(error):

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from money_bench import FORM
+from money_bench import FORM, LIFE
 from stateful_bench import Airflow, Names, SharedClock, Task, check_finished, is_waste
 from unruly_provider import STRANGER, Unruly, Untagged
 
@@ -315,6 +315,18 @@ def names():
     kept = planner.uuid4
     yield
     planner.uuid4 = claims.uuid4 = kept
+
+
+@pytest.fixture(autouse=True)
+def last_looks(monkeypatch):
+    """Remember at which claim each worker looked last, so that the books can tell who was overtaken since."""
+    check = claims.Hold.check
+
+    def remembered(hold):
+        LIFE.get().hold = hold
+        check(hold)
+
+    monkeypatch.setattr(claims.Hold, "check", remembered)
 
 
 def plots(sweep):

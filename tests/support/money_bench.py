@@ -53,9 +53,14 @@ ASKED = Counter({(0, index): 1 for index in range(5)} | {(1, 2): 1, (1, 3): 1})
 
 
 class Life(Bomb):
-    """What a worker lives by: ends at the nth dangerous moment, and then for good."""
+    """What a worker lives by: ends at the nth dangerous moment, and then for good.
+
+    Attributes:
+        hold: the hold on a claim at which the worker looked last.
+    """
 
     dead = False
+    hold = None
 
     def tick(self, where):
         if self.dead:
