@@ -31,8 +31,8 @@ class Unacceptable(Exception):
         self.param = param
 
 
-def careful(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
-    """For a codec's `ask`: a field of another type than expected is the request's fault, not ours."""
+def refuse_malformed(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
+    """Make a codec's `ask` raise `Unacceptable` for a field of another type than expected."""
 
     @functools.wraps(read)
     def reading(codec: Any, request: Json) -> Ask:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +43,10 @@ class Control:
             plan.clear()
         if request.method == "POST":
             try:
-                for order in await _orders(request):
-                    plan.add(**order)
+                plan.order(await _orders(request))
             except (ValueError, TypeError) as error:
                 return _wrong(error)
-        return JSONResponse({"faults": [dataclasses.asdict(fault) for fault in plan], "kinds": KINDS})
+        return JSONResponse({"faults": [fault.model_dump() for fault in plan], "kinds": KINDS})
 
     async def rules(self, request: Request) -> Response:
         """GET the outcome rules, POST one or a list, DELETE all."""
@@ -60,7 +58,7 @@ class Control:
                 rules.extend([Rule.read(order) for order in await _orders(request)])
             except (ValueError, TypeError) as error:
                 return _wrong(error)
-        return JSONResponse({"rules": [dataclasses.asdict(rule) for rule in rules]})
+        return JSONResponse({"rules": [rule.model_dump() for rule in rules]})
 
     async def clock(self, request: Request) -> Response:
         """GET the emulator's time, POST `{"advance": seconds}`."""
@@ -81,7 +79,7 @@ class Control:
                 self._emulator.change(order)
             except (ValueError, TypeError) as error:
                 return _wrong(error)
-        shown = dataclasses.asdict(self._emulator.settings)
+        shown = self._emulator.settings.model_dump()
         # A setting may hold real keys.
         shown["keys"] = None if shown["keys"] is None else len(shown["keys"])
         return JSONResponse(shown)

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,7 +16,7 @@ from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import Scope
 
     from airflow_batch_provider.emulator.clock import Clock
     from airflow_batch_provider.emulator.faults import Faults
@@ -126,7 +126,7 @@ class EmulatorServer:
         self._thread: threading.Thread | None = None
 
     def _config(self) -> uvicorn.Config:
-        app = cast("ASGIApp", create_app(self.emulator, self._connections.cut))
+        app = create_app(self.emulator, self._connections.cut)
         return uvicorn.Config(
             app, http=self._connections.protocol(), log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
             timeout_keep_alive=75, loop="asyncio",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, dump, refuse_malformed, text_of
 from airflow_batch_provider.emulator.core import Emulator, write_lines
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class MessageCodec:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
         """What the params of one request ask; raises `Unacceptable` for what the service finds wrong later."""
         _check(request)
@@ -53,7 +53,7 @@ class MessageCodec:
             max_tokens=request["max_tokens"],
         )
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the one file that holds all results."""
         job.extra["results"] = path = self._emulator.blobs.new()
         write_lines(path, self._lines(job))

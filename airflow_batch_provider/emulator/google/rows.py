@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, text_of, vector
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
 from airflow_batch_provider.emulator.answers import dump as compact
 from airflow_batch_provider.emulator.blobs import slices
 from airflow_batch_provider.emulator.core import Emulator, File, row, write_lines
@@ -47,7 +47,7 @@ class GenerateCodec:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
         """What a request asks; raises `Unacceptable`."""
         contents = pick(request, "contents")
@@ -99,7 +99,7 @@ class GenerateCodec:
                 raise ValueError(f"Line {number} of the input file is not a JSON object with a 'request'.")  # noqa: TRY004 - a bad value from outside
             yield row(self, index, _key(request, index), place, request["request"])
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the responses in the order of the requests; a job without output leaves none."""
         partial = self._emulator.settings.google_cancel_output == "partial"
         if job.phase in ("failed", "expired") or (job.phase == "cancelled" and not partial):
@@ -157,7 +157,7 @@ class GenerateCodec:
 class EmbedCodec(GenerateCodec):
     """EmbedContentRequest in, EmbedContentResponse out."""
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
         """What a request asks; raises `Unacceptable`."""
         if not (text := text_of(pick(request, "content"))):

@@ -6,7 +6,16 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of, vector
+from airflow_batch_provider.emulator.answers import (
+    Answer,
+    Ask,
+    Unacceptable,
+    answer,
+    dump,
+    refuse_malformed,
+    text_of,
+    vector,
+)
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.outcomes import Outcome
@@ -29,7 +38,7 @@ class Endpoint(Protocol):
 class Chat:
     """/v1/chat/completions."""
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
@@ -82,7 +91,7 @@ class Chat:
 class Responses:
     """/v1/responses."""
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         given = body.get("input")
         if not given:
@@ -152,7 +161,7 @@ class Embeddings:
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         given = body.get("input")
         inputs = given if isinstance(given, list) else [given]

@@ -85,7 +85,7 @@ class LineCodec:
         """What the body of a line asks."""
         return self._endpoint.ask(request)
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the output file and the error file, each only when it has lines."""
         if job.phase == "failed":
             return
