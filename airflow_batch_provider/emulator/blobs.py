@@ -6,12 +6,11 @@ import itertools
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 
 class TooLarge(Exception):
@@ -41,27 +40,3 @@ async def spool(stream: AsyncIterator[bytes], path: Path, limit: int) -> int:
                 raise TooLarge
             file.write(piece)
     return size
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """One line of a file."""
-
-    offset: int
-    length: int
-
-    def read(self, path: Path) -> bytes:
-        """The bytes of the line."""
-        with path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.length)
-
-
-def slices(path: Path) -> Iterator[tuple[int, Slice, bytes]]:
-    """Every line that is not blank, with its number from 1 and its place."""
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, Slice(offset, len(line)), line
-            offset += len(line)

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from airflow_batch_provider.emulator.jsonl import encode
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
-    from airflow_batch_provider.emulator.answers import Json
     from airflow_batch_provider.emulator.jobs import Job
+    from airflow_batch_provider.emulator.jsonl import Json
 
 _PIECE = 1 << 18
 
@@ -89,7 +91,7 @@ class Reply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.content is not None:
-            self.body = json.dumps(self.content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            self.body = encode(self.content)
         self.headers["content-length"] = str(len(self.body))
         await super().__call__(scope, receive, send)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_batch_provider.emulator.outcomes import CANCELLED, EXPIRED, Directive, Outcome, Rule, decide
 from airflow_batch_provider.emulator.pace import Pace, Phase
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_batch_provider.emulator.answers import Ask
-    from airflow_batch_provider.emulator.blobs import Slice
     from airflow_batch_provider.emulator.clock import Clock
+    from airflow_batch_provider.emulator.jsonl import Json, Slice
     from airflow_batch_provider.emulator.settings import Settings
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-Json = dict[str, Any]
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
+from airflow_batch_provider.emulator.guard import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -122,11 +124,17 @@ class EmulatorServer:
         self._connections = Connections()
         self._socket = socket.create_server((host, port), backlog=512)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
+        if not is_loopback(self._address[0]):
+            warnings.warn(
+                f"The emulator listens on {self._address[0]}: everyone who reaches this machine can read the prompts that are sent "
+                f"to it and change its answers. Bind {HOST} unless you mean that.",
+                stacklevel=2,
+            )
         self._server = _Server(self._config(), self._connections)
         self._thread: threading.Thread | None = None
 
     def _config(self) -> uvicorn.Config:
-        app = create_app(self.emulator, self._connections.cut)
+        app = create_app(self.emulator, self._connections.cut, loopback=is_loopback(self._address[0]))
         return uvicorn.Config(
             app, http=self._connections.protocol(), log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
             timeout_keep_alive=75, loop="asyncio",

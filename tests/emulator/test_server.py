@@ -99,3 +99,60 @@ def test_a_call_that_stalls_does_not_hold_the_server(batch_emulator, monkeypatch
 def http_client(batch_emulator):
     with httpx2.Client(base_url=batch_emulator.url) as client:
         yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/emulator/books", "/emulator/settings"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "localhost.evil.example", "10.0.0.1", "[::2]", "["]
+)
+async def test_a_foreign_name_of_this_machine_reads_nothing(http, path, host):
+    """A page whose name resolves to 127.0.0.1 (DNS rebinding) is of the same origin for the browser."""
+    answer = await http.get(path, headers={"host": host})
+    assert answer.status_code == 403
+    assert "localhost" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8765", "127.0.0.1", "127.8.9.1:1", "[::1]:8765", "emulator.localhost"]
+)
+async def test_names_of_this_machine_are_served(http, host):
+    assert (await http.get("/emulator/books", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"}, {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("method", "path"), [("POST", "settings"), ("POST", "reset"), ("DELETE", "faults")])
+async def test_a_page_of_another_site_orders_nothing(http, batch_emulator, headers, method, path):
+    """A form or a simple fetch of any page reaches 127.0.0.1 from its visitor's browser."""
+    batch_emulator.faults.add("*", "stall")
+    before = batch_emulator.emulator.settings
+    answer = await http.request(method, f"/emulator/{path}", content='{"seed": 5}', headers=headers)
+    assert answer.status_code == 403
+    assert batch_emulator.emulator.settings == before
+    assert len(batch_emulator.faults.all) == 1
+
+
+async def test_the_emulators_own_page_and_programs_order(http, batch_emulator):
+    for headers in ({}, {"origin": batch_emulator.url}, {"sec-fetch-site": "none"}, {"sec-fetch-site": "same-origin"}):
+        assert (await http.post("/emulator/reset", headers=headers)).status_code == 200
+
+
+async def test_providers_routes_take_any_host(http):
+    """A container calls this machine by names of its own; these routes need an API key."""
+    headers = {"host": "host.docker.internal", "authorization": "Bearer k"}
+    assert (await http.get("/openai/v1/models", headers=headers)).status_code == 200
+
+
+def test_an_open_port_is_told():
+    """Bound beyond this machine it warns, and takes the names by which others call it."""
+    with pytest.warns(UserWarning, match=r"listens on 0\.0\.0\.0: everyone"):
+        server = EmulatorServer(host="0.0.0.0")
+    with server:
+        url = f"http://127.0.0.1:{server.port}/emulator"
+        assert httpx2.get(f"{url}/books", headers={"host": "batch.example"}).status_code == 200
+        assert httpx2.post(f"{url}/reset", headers={"origin": "https://evil.example"}).status_code == 403

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_batch_provider.emulator.anthropic.rows import ERRORS, Json, MessageCodec
-from airflow_batch_provider.emulator.blobs import Slice, TooLarge, spool
+from airflow_batch_provider.emulator.anthropic.rows import ERRORS, MessageCodec
+from airflow_batch_provider.emulator.blobs import TooLarge, spool
 from airflow_batch_provider.emulator.calls import (
     Call,
     Download,
@@ -26,6 +26,7 @@ from airflow_batch_provider.emulator.calls import (
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.core import Emulator, row
 from airflow_batch_provider.emulator.jobs import Job, Row
+from airflow_batch_provider.emulator.jsonl import Json, Slice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,6 @@ class AnthropicApi:
             raise self._refuse(400, f"The request body is not valid JSON: {error}") from None
         if not rows:
             raise self._refuse(400, "requests: List should have at least 1 item after validation, not 0")
-        job.model = str(json.loads(rows[0].place.read(job.path))["params"].get("model", ""))
         return rows
 
     def _written(self, requests: list[msgspec.Raw], job: Job) -> list[Row]:
@@ -138,6 +138,7 @@ class AnthropicApi:
                 length = file.write(raw) + file.write(b"\n")
                 rows.append(row(self._codec, index, key, Slice(offset, length), request["params"]))
                 offset += length
+                job.model = job.model or str(request["params"].get("model", ""))
         return rows
 
     def _key(self, index: int, request: object, seen: set[str]) -> str:

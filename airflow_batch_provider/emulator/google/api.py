@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import dump
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
 from airflow_batch_provider.emulator.calls import Call, Operation, Problem, Reply, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
-from airflow_batch_provider.emulator.core import Emulator, write_lines
 from airflow_batch_provider.emulator.google.files import Files
 from airflow_batch_provider.emulator.google.problems import pick, problem, refuse
 from airflow_batch_provider.emulator.google.rows import EmbedCodec, GenerateCodec
 from airflow_batch_provider.emulator.jobs import Job
+from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
 
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.core import Emulator
+
 
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
 _STATES = {
@@ -91,7 +91,7 @@ class GoogleApi:
             extra={"inline": bool(inline), "kind": kind, "file": pick(source, "fileName")},
         )
         if inline:
-            write_lines(job.path, (dump(item).encode("utf-8", "surrogatepass") for item in inline))
+            write_lines(job.path, map(encode, inline))
         try:
             job.rows = await asyncio.to_thread(lambda: list(codec.scan(job.path)))
         except ValueError as error:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
 from airflow_batch_provider.emulator.calls import Call, Download, Operation, Reply, page_after
@@ -19,7 +19,8 @@ from airflow_batch_provider.emulator.settings import DAY
 if TYPE_CHECKING:
     from pathlib import Path
 
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.jsonl import Json
+
 _NAME = re.compile(r"files/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
-from airflow_batch_provider.emulator.answers import dump as compact
-from airflow_batch_provider.emulator.blobs import slices
-from airflow_batch_provider.emulator.core import Emulator, File, row, write_lines
+from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.google.files import sha256
 from airflow_batch_provider.emulator.google.problems import pick
+from airflow_batch_provider.emulator.jsonl import Json, encode, slices, write_lines
 from airflow_batch_provider.emulator.settings import DAY
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.emulator.jobs import Job, Row
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str]] = {
     "overloaded": (14, "The model is overloaded. Please try again later."),
@@ -123,16 +121,14 @@ class GenerateCodec:
                 if item.outcome is None or item.outcome.kind == "missing":
                     continue
                 line = self._line(job, item, source)
-                raw = compact(line).encode("utf-8", "surrogatepass")
-                yield from [raw] * item.outcome.copies
+                yield from [encode(line)] * item.outcome.copies
                 if item.outcome.stranger:
                     stranger = {"key": f"stranger-{item.index}", "metadata": {"key": f"stranger-{item.index}"}}
                     kept = {name: stranger.get(name, value) for name, value in line.items()}
-                    yield compact(kept).encode("utf-8", "surrogatepass")
+                    yield encode(kept)
 
     def _line(self, job: Job, item: Row, source: BinaryIO) -> Json:
-        source.seek(item.place.offset)
-        given = json.loads(source.read(item.place.length))
+        given = item.place.load(source)
         names = ("metadata",) if job.extra["inline"] else ("key",)
         return {**{name: given[name] for name in names if name in given}, **self._result(job, item, given["request"])}
 

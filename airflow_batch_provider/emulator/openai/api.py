@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.calls import Call, Operation, Problem, Refused, Reply, bearer, ends, page_after
 from airflow_batch_provider.emulator.clock import unix
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from airflow_batch_provider.emulator.core import Emulator
+    from airflow_batch_provider.emulator.jsonl import Json
 
-Json = dict[str, Any]
 
 _WORDS = {"pending": "validating", "running": "in_progress"}
 

@@ -6,21 +6,11 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_batch_provider.emulator.answers import (
-    Answer,
-    Ask,
-    Unacceptable,
-    answer,
-    dump,
-    refuse_malformed,
-    text_of,
-    vector,
-)
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
+from airflow_batch_provider.emulator.jsonl import Json, dump
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.outcomes import Outcome
-
-Json = dict[str, Any]
 
 
 class Endpoint(Protocol):

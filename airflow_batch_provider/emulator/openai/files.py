@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import FormData, UploadFile
 
@@ -18,7 +18,8 @@ from airflow_batch_provider.emulator.settings import DAY
 if TYPE_CHECKING:
     from pathlib import Path
 
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.jsonl import Json
+
 _PART_BYTES = 64 * 1024 * 1024
 _UPLOAD_BYTES = 8 * 1024**3
 
