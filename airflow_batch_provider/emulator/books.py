@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.emulator.clock import rfc3339
 
 if TYPE_CHECKING:
-    from airflow_batch_provider.emulator.core import Emulator
+    from airflow_batch_provider.emulator.core import Emulator, File
     from airflow_batch_provider.emulator.jobs import Job
     from airflow_batch_provider.emulator.jsonl import Json
 
 
 def books(emulator: Emulator) -> Json:
-    """Every job with its keys, every prompt with how often it ran and was paid, every route with its calls."""
+    """Return every job with its keys, every prompt with how often it ran and was paid, every route with its calls."""
     for job in [*emulator.jobs.all.values()]:
         emulator.jobs.advance(job)
     return {
@@ -27,16 +27,17 @@ def books(emulator: Emulator) -> Json:
         "rows_asked": emulator.jobs.asked.total(),
         "rows_bought": emulator.jobs.bought.total(),
         "bought_twice": sum(1 for times in emulator.jobs.bought.values() if times > 1),
-        "files": [
-            {
-                "id": file.id,
-                "provider": file.provider,
-                "name": file.name,
-                "bytes": file.size,
-                "generated": file.generated,
-            }
-            for file in [*emulator.files.values()]
-        ],
+        "files": [_file(file) for file in [*emulator.files.values()]],
+    }
+
+
+def _file(file: File) -> Json:
+    return {
+        "id": file.id,
+        "provider": file.provider,
+        "name": file.name,
+        "bytes": file.size,
+        "generated": file.generated,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from airflow_batch_provider.emulator.core import File
     from airflow_batch_provider.emulator.jobs import Job
     from airflow_batch_provider.emulator.jsonl import Json
 
@@ -62,13 +64,17 @@ class Call(Request):
             raise ValueError("the body must be a JSON object")  # noqa: TRY004 - a bad value from outside
         return value
 
-    async def drain(self) -> None:
-        """Read what the caller still sends: an answer before that would look like a cut connection."""
-        try:
+    async def answer(self, response: Response, dialect: Dialect, send: Send) -> None:
+        """Send the response with the headers of the provider, once the caller has sent everything.
+
+        An answer before that would look like a cut connection.
+        """
+        with suppress(ClientDisconnect, RuntimeError):  # the caller has left, or all has been read
             async for _ in self.stream():
                 pass
-        except (ClientDisconnect, RuntimeError):  # it has left, or all has been read
-            return
+        for name, value in dialect.headers().items():
+            response.headers.setdefault(name, value)
+        await response(self.scope, self.receive, send)
 
 
 class Reply(Response):
@@ -154,20 +160,11 @@ class Problem:
 class Dialect(Protocol):
     """One provider's HTTP API."""
 
-    @property
-    def name(self) -> str:
-        """The provider's name in prefixes and books."""
-        ...
-
-    @property
-    def operations(self) -> Sequence[Operation]:
-        """All it answers; the first that matches counts."""
-        ...
-
-    @property
-    def status(self) -> tuple[str, ...]:
-        """The path to the status word in a job's JSON."""
-        ...
+    name: str
+    status: tuple[str, ...]
+    """The path to the status word in a job's JSON."""
+    operations: tuple[Operation, ...]
+    """All it answers; the first that matches counts."""
 
     def problem(self, problem: Problem) -> Reply:
         """Return the error as this provider words it."""
@@ -188,13 +185,7 @@ def bearer(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-class HasId(Protocol):
-    """Anything that lists name by an id."""
-
-    id: str
-
-
-_Item = TypeVar("_Item", bound=HasId)
+_Item = TypeVar("_Item", "Job", "File")
 
 
 def page_after(items: Sequence[_Item], limit: int, after: str | None) -> tuple[list[_Item], bool]:
@@ -203,6 +194,6 @@ def page_after(items: Sequence[_Item], limit: int, after: str | None) -> tuple[l
     return [*items[start : start + limit]], start + limit < len(items)
 
 
-def ends(page: Sequence[HasId]) -> Json:
+def ends(page: Sequence[Job] | Sequence[File]) -> Json:
     """Return the ids of the first and the last item of a page, as Anthropic and OpenAI say them."""
     return {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}

@@ -11,7 +11,7 @@ from airflow_batch_provider.emulator.outcomes import CANCELLED, EXPIRED, Directi
 from airflow_batch_provider.emulator.pace import Pace, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from airflow_batch_provider.emulator.answers import Ask
@@ -125,6 +125,13 @@ class Job:
         """The tokens of all its questions."""
         return sum(row.tokens for row in self.rows)
 
+    def results(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome, Json]]:
+        """Yield those of its rows that have a result line, each with its outcome and its request."""
+        with self.path.open("rb") as source:
+            for row in rows:
+                if row.outcome is not None and row.outcome.kind != "missing":
+                    yield row, row.outcome, row.place.load(source)
+
     def enter(self, phase: Phase, moment: float) -> None:
         """Change the phase and remember when."""
         self.phase = phase
@@ -147,11 +154,15 @@ class Jobs:
         self.bought: Counter[bytes] = Counter()
         """How often each prompt ran and cost money."""
 
-    def add(self, job: Job) -> Job:
+    def add(self, job: Job) -> None:
         """Add a new job."""
         self.all[job.id] = job
         self.ever.append(job)
-        return job
+
+    def clear(self) -> None:
+        """Forget all jobs and what they bought."""
+        for held in (self.all, self.ever, self.asked, self.bought):
+            held.clear()
 
     def of(self, provider: str) -> list[Job]:
         """Return the provider's jobs, newest first."""
@@ -160,9 +171,7 @@ class Jobs:
     def visible(self, provider: str, job_id: str) -> Job | None:
         """Return the provider's job of that id; None when there is none, or a fault hides it."""
         job = self.all.get(job_id)
-        if job is None or job.provider != provider:
-            return None
-        return None if self._is_covered(job.faults.hidden) else job
+        return job if job and job.provider == provider and not self._is_covered(job.faults.hidden) else None
 
     def listed(self, provider: str) -> list[Job]:
         """Return the jobs that the provider lists, newest first."""
@@ -180,16 +189,12 @@ class Jobs:
         """Return the provider's jobs that had not ended when they were last brought up to date."""
         return [job for job in self.of(provider) if not job.ended]
 
-    def look(self, job: Job) -> Job:
-        """Count a look, and bring the job to where it is now."""
-        with job.lock:
-            job.looks += 1
-            return self.advance(job)
-
-    def look_at(self, jobs: Iterable[Job]) -> None:
-        """Count a look at each job of a list."""
+    def look(self, *jobs: Job) -> None:
+        """Count a look at each job, and bring it to where it is now."""
         for job in jobs:
-            self.look(job)
+            with job.lock:
+                job.looks += 1
+                self.advance(job)
 
     def advance(self, job: Job) -> Job:
         """Bring the job to where it is now, and write its results when it has just ended."""

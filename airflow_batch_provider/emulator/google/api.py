@@ -37,12 +37,12 @@ class GoogleApi:
     """Files, batches and, for connection tests, the list of models."""
 
     name = "google"
-    status = ("metadata", "state")
+    status: tuple[str, ...] = ("metadata", "state")
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._files = Files(emulator)
-        self.operations = (
+        self.operations: tuple[Operation, ...] = (
             *self._files.operations,
             Operation("google.create", "POST", "/{v}/models/{model}:batchGenerateContent", self.generate),
             Operation("google.embed", "POST", "/{v}/models/{model}:asyncBatchEmbedContent", self.embed),
@@ -77,18 +77,18 @@ class GoogleApi:
         batch = await self._body(call)
         source = pick(batch, "inputConfig") or {}
         inline = pick(pick(source, "requests"), "requests")
+        name = pick(source, "fileName")
+        path = self._emulator.blobs.new() if inline else self._files.found(str(name or "files/")).path
         job = Job(
             id=self._emulator.id("batches/"),
             provider=self.name,
             codec=codec,
-            path=self._emulator.blobs.new()
-            if inline
-            else self._files.found(str(pick(source, "fileName") or "files/")).path,
+            path=path,
             created=self._emulator.clock.now(),
             window=self._emulator.settings.google_window,
             model=f"models/{call.path_params['model']}",
             label=str(pick(batch, "displayName") or ""),
-            extra={"inline": bool(inline), "kind": kind, "file": pick(source, "fileName")},
+            extra={"inline": bool(inline), "kind": kind, "file": name},
         )
         if inline:
             write_lines(job.path, map(encode, inline))
@@ -122,9 +122,8 @@ class GoogleApi:
             return
         waiting = sum(other.tokens for other in active if other.model == job.model)
         if waiting + job.tokens > limits.google_enqueued_tokens:
-            raise refuse(
-                429, f"Batch enqueued tokens for {job.model} exceed the limit of {limits.google_enqueued_tokens}."
-            )
+            message = f"Batch enqueued tokens for {job.model} exceed the limit of {limits.google_enqueued_tokens}."
+            raise refuse(429, message)
 
     def _found(self, call: Call) -> Job:
         name = f"batches/{call.path_params['id']}"
@@ -142,7 +141,7 @@ class GoogleApi:
         """GET /{v}/batches, newest first, without inlined responses."""
         limit, token = call.number(50, 1000, "pageSize", "page_size"), call.query("pageToken", "page_token")
         page, more = page_after(self._emulator.jobs.listed(self.name), limit, token)
-        await asyncio.to_thread(self._emulator.jobs.look_at, page)
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
         body: Json = {"operations": [self._render(job, brief=True) for job in page]} if page else {}
         return Reply({**body, "nextPageToken": page[-1].id} if more else body)
 
@@ -210,13 +209,13 @@ def _output(job: Job, *, brief: bool) -> Json:
 def _stats(job: Job) -> Json:
     good, total = job.counts["succeeded"], len(job.rows)
     failed = sum(job.counts.values()) - good
-    named = {
-        "requestCount": total,
-        "successfulRequestCount": good,
-        "failedRequestCount": failed,
-        "pendingRequestCount": total - good - failed,
+    counts = {
+        "request": total,
+        "successfulRequest": good,
+        "failedRequest": failed,
+        "pendingRequest": total - good - failed,
     }
-    return {name: str(count) for name, count in named.items()}
+    return {f"{name}Count": str(count) for name, count in counts.items()}
 
 
 def _error(job: Job) -> Json:

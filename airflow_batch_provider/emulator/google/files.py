@@ -57,10 +57,10 @@ class Files:
         given = pick(await call.json(), "file") or {}
         name = str(pick(given, "name") or self._emulator.id("files/"))
         if not _NAME.fullmatch(name):
-            raise refuse(
-                400,
-                f"* CreateFileRequest.file.name: {name!r} must be lowercase letters, digits and dashes, at most 40.",
+            message = (
+                f"* CreateFileRequest.file.name: {name!r} must be lowercase letters, digits and dashes, at most 40."
             )
+            raise refuse(400, message)
         if name in {file.id for file in self._all()}:
             raise refuse(409, f"Requested entity already exists: {name}")
         size = headers.get("x-goog-upload-header-content-length")
@@ -169,6 +169,6 @@ class Files:
 
 
 def sha256(path: Path) -> str:
-    """The hexadecimal digest of a file."""
+    """Return the hexadecimal digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -165,14 +165,11 @@ class Embeddings:
     def reply(self, body: Json, outcome: Outcome, reply_id: str, created: int) -> tuple[Json, Answer]:
         del reply_id, created
         ask = self.ask(body)
-        vectors = (
-            [] if outcome.kind == "empty" else [vector(text, ask.dimensions or self._dimensions) for text in ask.inputs]
-        )
-        packed = body.get("encoding_format") == "base64"
-        data = [
-            {"object": "embedding", "index": index, "embedding": _packed(values) if packed else values}
-            for index, values in enumerate(vectors)
-        ]
+        inputs = () if outcome.kind == "empty" else ask.inputs
+        vectors: list[Any] = [vector(text, ask.dimensions or self._dimensions) for text in inputs]
+        if body.get("encoding_format") == "base64":
+            vectors = [*map(_packed, vectors)]
+        data = [{"object": "embedding", "index": index, "embedding": values} for index, values in enumerate(vectors)]
         usage = {"prompt_tokens": ask.tokens, "total_tokens": ask.tokens}
         said = Answer(text="", finish="stop", read=ask.tokens, cached=0, written=0, reasoning=0)
         return {"object": "list", "data": data, "model": ask.model, "usage": usage}, said

@@ -133,9 +133,8 @@ def _lifetime(form: FormData, purpose: str) -> float | None:
 def lifetime(seconds: int) -> float:
     """A number of seconds a file may live; refuses what OpenAI refuses."""
     if not 3600 <= seconds <= 2_592_000:
-        raise refuse(
-            400, f"expires_after.seconds must be between 3600 and 2592000, not {seconds}.", param="expires_after"
-        )
+        message = f"expires_after.seconds must be between 3600 and 2592000, not {seconds}."
+        raise refuse(400, message, param="expires_after")
     return float(seconds)
 
 
@@ -218,9 +217,8 @@ class Uploads:
         path = self._emulator.blobs.new()
         await asyncio.to_thread(_join, [upload.parts[part] for part in wanted], path)
         if path.stat().st_size != upload.size:
-            raise refuse(
-                400, f"The parts have {path.stat().st_size} bytes, {upload.size} were announced.", param="part_ids"
-            )
+            message = f"The parts have {path.stat().st_size} bytes, {upload.size} were announced."
+            raise refuse(400, message, param="part_ids")
         upload.file = self._files.add(path, upload.name, upload.purpose, upload.lifetime)
         upload.status = "completed"
         return Reply(_upload(upload))
