@@ -191,7 +191,7 @@ _Item = TypeVar("_Item", "Job", "File")
 def page_after(items: Sequence[_Item], limit: int, after: str | None) -> tuple[list[_Item], bool]:
     """Return the `limit` items behind the one of that id, and whether more follow; None begins at the start."""
     start = 0 if after is None else next((n + 1 for n, item in enumerate(items) if item.id == after), len(items))
-    return [*items[start : start + limit]], start + limit < len(items)
+    return list(items[start : start + limit]), start + limit < len(items)
 
 
 def ends(page: Sequence[Job] | Sequence[File]) -> Json:

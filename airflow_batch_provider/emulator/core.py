@@ -66,6 +66,17 @@ class Emulator:
         """Return a new id such as `batch_…`."""
         return f"{prefix}{self._salt}{next(self._numbers):06x}"
 
+    def store(self, file: File) -> File:
+        """Add a file."""
+        self.files[file.id] = file
+        return file
+
+    def stored(self, provider: str) -> dict[str, File]:
+        """Return the provider's files that have not expired, by id and oldest first."""
+        now = self.clock.now()
+        files = [file for file in self.files.values() if file.provider == provider]
+        return {file.id: file for file in files if file.expires is None or now < file.expires}
+
     def shuffled(self, job: Job) -> list[Row]:
         """Return the rows in the order of the result file: not that of the requests, and the same every time."""
         rows = list(job.rows)

@@ -107,11 +107,10 @@ class GenerateCodec:
             job.extra["responses"] = path
             return
         now = self._emulator.clock.now()
-        file = File(
+        file = self._emulator.store(File(
             id=f"files/batch-{job.id.removeprefix('batches/')}", provider="google", name="", path=path, size=size, created=now,
             expires=job.created + _RESULTS_KEPT, purpose="application/jsonl", generated=True, sha256=sha256(path),
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
+        ))  # fmt: skip
         job.extra["responses_file"] = file.id
 
     def _lines(self, job: Job) -> Iterator[bytes]:

@@ -75,33 +75,24 @@ class Files:
             raise refuse(413, "Maximum content size limit exceeded.")
 
     def add(self, path: Path, name: str, purpose: str, lifetime: float | None) -> File:
-        """Take a file in."""
+        """Add a file that was uploaded."""
         now = self._emulator.clock.now()
-        file = File(
+        return self._emulator.store(File(
             id=self._emulator.id("file-"), provider="openai", name=name, path=path, size=path.stat().st_size, created=now,
             expires=now + lifetime if lifetime else None, purpose=purpose,
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
-        return file
-
-    def all(self) -> list[File]:
-        """The files that have not expired, oldest first."""
-        now = self._emulator.clock.now()
-        files = [file for file in self._emulator.files.values() if file.provider == "openai"]
-        return [file for file in files if file.expires is None or now < file.expires]
+        ))  # fmt: skip
 
     def found(self, file_id: str) -> File:
-        """The file of that id, or a 404."""
-        for file in self.all():
-            if file.id == file_id:
-                return file
+        """Return the file of that id; raise a 404."""
+        if file := self._emulator.stored("openai").get(file_id):
+            return file
         raise refuse(404, f"No such File object: {file_id}", param="id")
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/files, newest first unless `order=asc`."""
         limit = call.number(10_000, 10_000, "limit")
         purpose = call.query("purpose")
-        files = [file for file in self.all() if purpose in (None, file.purpose)]
+        files = [file for file in self._emulator.stored("openai").values() if purpose in (None, file.purpose)]
         if call.query("order") != "asc":
             files.reverse()
         page, more = page_after(files, limit, call.query("after"))

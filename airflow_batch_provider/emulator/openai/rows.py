@@ -82,11 +82,10 @@ class LineCodec:
             return None
         now = self._emulator.clock.now()
         keep = job.extra.get("output_expires")
-        file = File(
+        file = self._emulator.store(File(
             id=self._emulator.id("file-"), provider="openai", name=f"{job.id}_{kind}.jsonl", path=path, size=size, created=now,
             expires=now + keep if keep else None, purpose="batch_output", generated=True,
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
+        ))  # fmt: skip
         return file.id
 
     def _line(self, job: Job, item: Row, outcome: Outcome, request: Json) -> Json:
