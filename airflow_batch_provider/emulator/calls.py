@@ -14,7 +14,7 @@ from starlette.responses import Response
 from airflow_batch_provider.emulator.jsonl import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
@@ -43,6 +43,12 @@ class Call(Request):
     def base(self) -> str:
         """Scheme, host and prefix, as the caller wrote them."""
         return f"{self.url.scheme}://{self.headers.get('host', '127.0.0.1')}{self.prefix}"
+
+    @property
+    def bearer(self) -> str:
+        """The token of an `Authorization: Bearer` header, or nothing."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
 
     def query(self, *names: str) -> str | None:
         """Return the first query parameter of these names."""
@@ -83,12 +89,7 @@ class Reply(Response):
     media_type = "application/json; charset=utf-8"
 
     def __init__(
-        self,
-        content: Json | None,
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-        *,
-        job: Job | None = None,
+        self, content: Json | None, status: int = 200, headers: dict[str, str] | None = None, *, job: Job | None = None
     ) -> None:
         super().__init__(None, status, headers)
         self.content = content
@@ -109,11 +110,11 @@ class Download(Response):
     """
 
     def __init__(self, path: Path, media_type: str, size: int | None = None) -> None:
-        headers = {"content-type": media_type} | ({} if size is None else {"content-length": str(size)})
-        super().__init__(None, headers=headers)
-        if size is None:
-            del self.headers["content-length"]
+        super().__init__(None, media_type=media_type)
         self.path = path
+        del self.headers["content-length"]
+        if size is not None:
+            self.headers["content-length"] = str(size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
@@ -170,19 +171,13 @@ class Dialect(Protocol):
         """Return the error as this provider words it."""
         ...
 
-    def key(self, request: Request) -> str:
+    def key(self, call: Call) -> str:
         """Return the API key of the caller, empty when there is none."""
         ...
 
     def headers(self) -> dict[str, str]:
         """Return the headers that every answer carries."""
         ...
-
-
-def bearer(request: Request) -> str:
-    """Return the token of an `Authorization: Bearer` header."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 _Item = TypeVar("_Item", "Job", "File")

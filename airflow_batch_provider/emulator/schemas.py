@@ -140,9 +140,8 @@ def _object(schema: Schema, spot: _Spot) -> dict[str, Any]:
 
 def _fill(value: dict[str, Any], schema: Schema, spot: _Spot) -> None:
     extra = schema.get("additionalProperties")
-    wanted = int(
-        schema.get("minProperties") or (1 if isinstance(extra, Mapping) and not value and not spot.deep else 0)
-    )
+    default = 1 if isinstance(extra, Mapping) and not value and not spot.deep else 0
+    wanted = int(schema.get("minProperties") or default)
     for nth in range(wanted - len(value)):
         value[f"key{nth}"] = _value(extra, replace(spot.below(), nth=nth))
 
@@ -192,16 +191,9 @@ def _beside(bound: Any, margin: int) -> float | None:
 
 
 _FORMATS = {
-    "date-time": "2026-09-21T14:13:20Z",
-    "date": "2026-09-21",
-    "time": "14:13:20",
-    "duration": "PT5M",
-    "hostname": "example.com",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "regex": ".*",
-    "json-pointer": "/a",
-}
+    "date-time": "2026-09-21T14:13:20Z", "date": "2026-09-21", "time": "14:13:20", "duration": "PT5M", "hostname": "example.com",
+    "ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "regex": ".*", "json-pointer": "/a",
+}  # fmt: skip
 
 
 def _string(schema: Schema, spot: _Spot) -> str:
@@ -232,9 +224,8 @@ def _matching(pattern: str, schema: Schema, spot: _Spot) -> str:
     tries = (spot.text, digest, digest[:8], digest[:8].upper(), str(spot.number))
     found = matching(pattern, tries, lambda text: _sized(text, schema, digest) == text)
     if found is None:
-        raise ValueError(
-            f"The emulator finds no text for the pattern {pattern!r}. Order the row's outcome, or drop the pattern."
-        )
+        remedy = "Order the row's outcome, or drop the pattern"
+        raise ValueError(f"The emulator finds no text for the pattern {pattern!r}. {remedy}.")
     return found
 
 

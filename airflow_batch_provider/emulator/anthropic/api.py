@@ -12,17 +12,7 @@ import msgspec
 
 from airflow_batch_provider.emulator.anthropic.rows import ERRORS, MessageCodec
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
-from airflow_batch_provider.emulator.calls import (
-    Call,
-    Download,
-    Operation,
-    Problem,
-    Refused,
-    Reply,
-    bearer,
-    ends,
-    page_after,
-)
+from airflow_batch_provider.emulator.calls import Call, Download, Operation, Problem, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.core import Emulator, row
 from airflow_batch_provider.emulator.jobs import Job, Row
@@ -30,8 +20,6 @@ from airflow_batch_provider.emulator.jsonl import Json, Slice
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from starlette.requests import Request
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _BY_STATUS = {status: (kind, message) for status, kind, message in reversed(ERRORS.values())}
@@ -64,12 +52,12 @@ class AnthropicApi:
             Operation("anthropic.models", "GET", "/v1/models", self.models),
         )
 
-    def key(self, request: Request) -> str:
-        """SDKs up to 2.11 send x-api-key, later ones a bearer token."""
-        return request.headers.get("x-api-key") or bearer(request)
+    def key(self, call: Call) -> str:
+        """Return the API key: SDKs up to 2.11 send x-api-key, later ones a bearer token."""
+        return call.headers.get("x-api-key") or call.bearer
 
     def headers(self) -> dict[str, str]:
-        """Anthropic numbers its requests."""
+        """Return a number for the request."""
         return {"request-id": self._emulator.id("req_")}
 
     def problem(self, problem: Problem) -> Reply:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
-from airflow_batch_provider.emulator.calls import Call, Operation, Problem, Reply, page_after
+from airflow_batch_provider.emulator.calls import Call, Operation, Reply, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.google.files import Files
 from airflow_batch_provider.emulator.google.problems import pick, problem, refuse
@@ -17,8 +17,6 @@ from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from starlette.requests import Request
 
     from airflow_batch_provider.emulator.core import Emulator
 
@@ -38,6 +36,7 @@ class GoogleApi:
 
     name = "google"
     status: tuple[str, ...] = ("metadata", "state")
+    problem = staticmethod(problem)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -53,17 +52,13 @@ class GoogleApi:
             Operation("google.models", "GET", "/{v}/models", self.models),
         )
 
-    def key(self, request: Request) -> str:
-        """The API key, as header or query parameter."""
-        return request.headers.get("x-goog-api-key") or request.query_params.get("key", "")
+    def key(self, call: Call) -> str:
+        """Return the API key, from a header or the query."""
+        return call.headers.get("x-goog-api-key") or call.query_params.get("key", "")
 
     def headers(self) -> dict[str, str]:
-        """None that the SDK reads."""
+        """Return none: the SDK reads none."""
         return {}
-
-    def problem(self, given: Problem) -> Reply:
-        """The error in Google's shape."""
-        return problem(given)
 
     async def generate(self, call: Call) -> Reply:
         """POST models/{m}:batchGenerateContent."""
@@ -80,16 +75,10 @@ class GoogleApi:
         name = pick(source, "fileName")
         path = self._emulator.blobs.new() if inline else self._files.found(str(name or "files/")).path
         job = Job(
-            id=self._emulator.id("batches/"),
-            provider=self.name,
-            codec=codec,
-            path=path,
-            created=self._emulator.clock.now(),
-            window=self._emulator.settings.google_window,
-            model=f"models/{call.path_params['model']}",
-            label=str(pick(batch, "displayName") or ""),
-            extra={"inline": bool(inline), "kind": kind, "file": name},
-        )
+            id=self._emulator.id("batches/"), provider=self.name, codec=codec, path=path, created=self._emulator.clock.now(),
+            window=self._emulator.settings.google_window, model=f"models/{call.path_params['model']}",
+            label=str(pick(batch, "displayName") or ""), extra={"inline": bool(inline), "kind": kind, "file": name},
+        )  # fmt: skip
         if inline:
             write_lines(job.path, map(encode, inline))
         try:
@@ -209,12 +198,8 @@ def _output(job: Job, *, brief: bool) -> Json:
 def _stats(job: Job) -> Json:
     good, total = job.counts["succeeded"], len(job.rows)
     failed = sum(job.counts.values()) - good
-    counts = {
-        "request": total,
-        "successfulRequest": good,
-        "failedRequest": failed,
-        "pendingRequest": total - good - failed,
-    }
+    counts = {"request": total, "successfulRequest": good, "failedRequest": failed}
+    counts["pendingRequest"] = total - good - failed
     return {f"{name}Count": str(count) for name, count in counts.items()}
 
 

@@ -57,10 +57,8 @@ class Files:
         given = pick(await call.json(), "file") or {}
         name = str(pick(given, "name") or self._emulator.id("files/"))
         if not _NAME.fullmatch(name):
-            message = (
-                f"* CreateFileRequest.file.name: {name!r} must be lowercase letters, digits and dashes, at most 40."
-            )
-            raise refuse(400, message)
+            rule = "must be lowercase letters, digits and dashes, at most 40"
+            raise refuse(400, f"* CreateFileRequest.file.name: {name!r} {rule}.")
         if name in self._emulator.stored("google"):
             raise refuse(409, f"Requested entity already exists: {name}")
         size = headers.get("x-goog-upload-header-content-length")

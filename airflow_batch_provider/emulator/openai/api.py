@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.calls import Call, Operation, Problem, Refused, Reply, bearer, ends, page_after
+from airflow_batch_provider.emulator.calls import Call, Operation, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import unix
 from airflow_batch_provider.emulator.jobs import Job
 from airflow_batch_provider.emulator.openai.files import Files, Uploads, lifetime
@@ -13,8 +13,6 @@ from airflow_batch_provider.emulator.openai.problems import missing, problem, re
 from airflow_batch_provider.emulator.openai.rows import ENDPOINTS, LineCodec, Validator
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jsonl import Json
 
@@ -27,6 +25,7 @@ class OpenAIApi:
 
     name = "openai"
     status: tuple[str, ...] = ("status",)
+    problem = staticmethod(problem)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -43,17 +42,13 @@ class OpenAIApi:
             *self._uploads.operations,
         )
 
-    def key(self, request: Request) -> str:
-        """The bearer token."""
-        return bearer(request)
+    def key(self, call: Call) -> str:
+        """Return the bearer token."""
+        return call.bearer
 
     def headers(self) -> dict[str, str]:
-        """OpenAI numbers its requests."""
+        """Return a number for the request, and how long it took."""
         return {"x-request-id": self._emulator.id("req_"), "openai-processing-ms": "1"}
-
-    def problem(self, given: Problem) -> Reply:
-        """The error in OpenAI's shape."""
-        return problem(given)
 
     async def create(self, call: Call) -> Reply:
         """POST /v1/batches; what is wrong with the file shows only later."""
