@@ -1,4 +1,4 @@
-"""The books: what was bought, by whom it can be recognised, and how often each route was called."""
+"""The books: every batch with its keys, how often each prompt was paid, how often each route was called."""
 
 from __future__ import annotations
 

@@ -50,17 +50,25 @@ class Emulator:
 
     def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.settings = settings or Settings()
         self.faults = Faults()
         self.rules: list[Rule] = []
         self.blobs = Blobs()
-        self.jobs = Jobs(self.clock, lambda: self.settings, self.rules)
+        self.jobs = Jobs(self.clock, settings or Settings(), self.rules)
         self.files: dict[str, File] = {}
         self.calls: Counter[str] = Counter()
         """How often each route was called."""
         # A ticket of an earlier run must never match a job of this one.
         self._salt = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+
+    @property
+    def settings(self) -> Settings:
+        """All settings that hold."""
+        return self.jobs.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self.jobs.settings = settings
 
     def id(self, prefix: str) -> str:
         """Return a new id such as `batch_…`."""

@@ -34,7 +34,7 @@ async def cut_in_process(_scope: Scope) -> None:
 
 
 class Endpoint:
-    """Answers the calls to one operation."""
+    """An ASGI application that answers the calls to one operation."""
 
     def __init__(self, operation: Operation, dialect: Dialect, emulator: Emulator, cut: Cut) -> None:
         self._operation = operation

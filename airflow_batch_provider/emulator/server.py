@@ -156,11 +156,11 @@ class EmulatorServer:
         return self.emulator.faults
 
     def books(self) -> dict[str, Any]:
-        """What was bought, as `/emulator/books` says it."""
+        """Return the books, as `/emulator/books` does."""
         return books(self.emulator)
 
     def start(self) -> Self:
-        """Serve from a thread; returns when the port answers."""
+        """Serve from a thread; return when the port answers."""
         self._thread = threading.Thread(target=self._run, name="batch-emulator", daemon=True)
         self._thread.start()
         while not self._server.serving.wait(0.1):

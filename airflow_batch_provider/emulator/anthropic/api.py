@@ -61,7 +61,7 @@ class AnthropicApi:
         return {"request-id": self._emulator.id("req_")}
 
     def problem(self, problem: Problem) -> Reply:
-        """`{"type": "error", "error": {...}, "request_id": …}`; a code with `_error` is the type, others go to details."""
+        """Return the error; a code that ends with `_error` is its type, others go to its details."""
         kind, message = _BY_STATUS.get(problem.status, ("api_error", "Internal server error"))
         details = problem.details
         if problem.code and problem.code.endswith(("_error", "_too_large")):

@@ -33,7 +33,7 @@ ERRORS: dict[str, tuple[int, str, str]] = {
 
 
 class MessageCodec:
-    """Reads message params, writes result lines."""
+    """Message params in, result lines out."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator

@@ -82,7 +82,7 @@ class GoogleApi:
         if inline:
             write_lines(job.path, map(encode, inline))
         try:
-            job.rows = await asyncio.to_thread(lambda: list(codec.scan(job.path)))
+            job.rows = await asyncio.to_thread(codec.rows, job.path)
         except ValueError as error:
             job.faults.fail = ("INVALID_ARGUMENT", str(error))
         await asyncio.to_thread(self._emulator.jobs.refresh, self.name)

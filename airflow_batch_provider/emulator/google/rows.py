@@ -85,8 +85,9 @@ class GenerateCodec:
         finish = "MAX_TOKENS" if said.finish == "length" else "STOP"
         return {"candidates": [{"content": content, "finishReason": finish, "index": 0}], **body}
 
-    def scan(self, path: Path) -> Iterator[Row]:
-        """Yield the rows of an input file; raise `ValueError` with the number of a line that is not a request."""
+    def rows(self, path: Path) -> list[Row]:
+        """Return the rows of an input file; raise `ValueError` with the number of a line that is not a request."""
+        rows: list[Row] = []
         for index, (number, place, line) in enumerate(slices(path)):
             try:
                 request = json.loads(line)
@@ -94,10 +95,11 @@ class GenerateCodec:
                 request = None
             if not isinstance(request, dict) or not isinstance(request.get("request"), dict):
                 raise ValueError(f"Line {number} of the input file is not a JSON object with a 'request'.")  # noqa: TRY004 - a bad value from outside
-            yield row(self, index, _key(request, index), place, request["request"])
+            rows.append(row(self, index, _key(request, index), place, request["request"]))
+        return rows
 
     def write_results(self, job: Job) -> None:
-        """Write the responses in the order of the requests; a job without output leaves none."""
+        """Write the responses in the order of the requests; a job without output has none."""
         partial = self._emulator.settings.google_cancel_output == "partial"
         if job.phase in ("failed", "expired") or (job.phase == "cancelled" and not partial):
             return
@@ -165,7 +167,7 @@ def _key(request: Json, index: int) -> str:
 
 
 def _usage(said: Answer) -> Json:
-    """Google counts thoughts beside the candidates, not inside."""
+    """Return the usage; Google counts thoughts beside the candidates, not inside."""
     usage: Json = {
         "promptTokenCount": said.read,
         "candidatesTokenCount": said.written - said.reasoning,

@@ -1,4 +1,4 @@
-"""OpenAI's routes; the batches are here, files and uploads beside."""
+"""The routes of OpenAI's batches."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class OpenAIApi:
             job.faults.fail = (errors[0]["code"], errors[0]["message"])
 
     def _over(self, job: Job) -> list[Json]:
-        """Too many tokens waiting for the model: transient, and says so."""
+        """Return the error of a job with too many tokens for the model's queue; it is transient."""
         most = self._emulator.settings.limits.openai_enqueued_tokens
         if most is None:
             return []

@@ -25,7 +25,7 @@ _UPLOAD_BYTES = 8 * 1024**3
 
 
 def rendered(file: File) -> Json:
-    """A FileObject."""
+    """Return a FileObject."""
     body: Json = {
         "id": file.id,
         "object": "file",
@@ -122,7 +122,7 @@ def _lifetime(form: FormData, purpose: str) -> float | None:
 
 
 def lifetime(seconds: int) -> float:
-    """A number of seconds a file may live; refuses what OpenAI refuses."""
+    """Return the seconds a file may live; refuse what OpenAI refuses."""
     if not 3600 <= seconds <= 2_592_000:
         message = f"expires_after.seconds must be between 3600 and 2592000, not {seconds}."
         raise refuse(400, message, param="expires_after")

@@ -47,7 +47,7 @@ _NOT_RUN = {
 
 
 class LineCodec:
-    """Reads and writes the lines of one endpoint."""
+    """Lines of one endpoint in, output and error file out."""
 
     def __init__(self, emulator: Emulator, url: str) -> None:
         self._emulator = emulator
@@ -60,7 +60,7 @@ class LineCodec:
         return Responses() if self._url == "/v1/responses" else Chat()
 
     def ask(self, request: Json) -> Ask:
-        """What the body of a line asks."""
+        """Return what the body of a line asks."""
         return self._endpoint.ask(request)
 
     def write_results(self, job: Job) -> None:
@@ -112,7 +112,7 @@ class LineCodec:
 
 
 class Validator:
-    """Checks an input file as OpenAI does after it has taken the batch: what is wrong fails the whole batch."""
+    """The check of an input file, which OpenAI makes after it has accepted the batch: an error fails the whole batch."""
 
     def __init__(self, emulator: Emulator, url: str, codec: LineCodec) -> None:
         self._limits = emulator.settings.limits
@@ -124,7 +124,7 @@ class Validator:
         self.model = ""
 
     def rows(self, path: Path) -> list[Row]:
-        """The rows of the file; `errors` tells what is wrong with it."""
+        """Return the rows of the file; `errors` tells what is wrong with it."""
         rows: list[Row] = []
         if path.stat().st_size > self._limits.openai_bytes:
             size = self._limits.openai_bytes
