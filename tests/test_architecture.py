@@ -28,7 +28,7 @@ CORE = [
 MAY_TELL_TIME = {
     "clock.py": "the one source of both",
     "demo": "a program at a terminal, which waits for real processes",
-    "emulator/gateway.py": "a fault that holds a reply back does so in the caller's time",
+    "emulator/endpoint.py": "a fault that holds a reply back does so in the caller's time",
     "sensors/batch.py": "sleeps zero seconds: its hub has nobody to share a call with",
 }
 CLOCKS = {
