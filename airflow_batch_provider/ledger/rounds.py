@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import Paused, Unavailable, Unresolved
+from airflow_batch_provider.exceptions import BatchError, Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.claims import Order
 from airflow_batch_provider.ledger.land import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import CLOCK, ClockRecord, Part, Plan, Receipt, Void, Wave
 from airflow_batch_provider.ledger.submit import GRACE, submit_once
 from airflow_batch_provider.ledger.waves import planned_rows, receipts, stands, voids, wave_directory
+from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.records import load, save
 
 if TYPE_CHECKING:
@@ -176,11 +177,13 @@ class Round:
             status = statuses.get(receipt.batch_id)
             if status is None:
                 self._check_visible(receipt)
+            elif isinstance(status, BatchError):
+                continue
             elif status.status == "failed" and status.retryable:
                 await self._void(part, receipt, status)
             elif status.ended:
                 late_at = await self._land(part, receipt, status) or late_at
-        _check_paid(statuses.values())
+        _check_paid(whole(statuses).values())
         return late_at
 
     def _check_visible(self, receipt: Receipt) -> None:
