@@ -17,9 +17,9 @@ from upath import UPath
 
 from airflow_batch_provider.clock import Clock, utc_now
 from airflow_batch_provider.ledger import Ledger, Policy, Target, Work, finish
-from airflow_batch_provider.ledger.land import Landing, land
+from airflow_batch_provider.ledger.landing import Landing, land
+from airflow_batch_provider.ledger.merge import wave_directory
 from airflow_batch_provider.ledger.records import Receipt
-from airflow_batch_provider.ledger.waves import wave_directory
 from airflow_batch_provider.models import Account, BatchStatus, Spec
 from airflow_batch_provider.providers import reading
 from airflow_batch_provider.providers.openai import OpenAIProvider

@@ -13,6 +13,7 @@ from airflow_batch_provider.exceptions import (
     Denied,
     NotFound,
     Overdue,
+    Overtaken,
     Paused,
     Rejected,
     RowsFailed,
@@ -20,7 +21,7 @@ from airflow_batch_provider.exceptions import (
     Unresolved,
     UsageError,
 )
-from airflow_batch_provider.ledger.claim_log import ClaimLog
+from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.models import Manifest, Reply
 from airflow_batch_provider.providers.base import Candidate
 from airflow_batch_provider.stages import CheckCompletionContext, Suspended
@@ -316,7 +317,7 @@ async def test_a_refused_submit_withdraws_its_claim(job, provider, error):
     with pytest.raises(type(error)):
         await task.start()
 
-    assert ClaimLog(task.directory.sub("waves/0"), "00000").last() is None
+    assert BatchFiles(task.directory.sub("waves/0"), 0).claim() is None
     assert (await task.retry()).counts["succeeded"] == 3
 
 
@@ -564,7 +565,7 @@ async def test_a_worker_that_waits_to_cancel_lets_its_successors_batch_run(job, 
         raise AssertionError(batch_id)
 
     provider.cancel = busy
-    with pytest.raises(Unresolved, match="so they are not cancelled"):
+    with pytest.raises(Overtaken, match="so they are not cancelled"):
         await zombie.overdue(suspended)
 
 
@@ -810,7 +811,7 @@ async def test_a_dry_run_buys_nothing_and_says_what_it_would_cost(job, provider)
 
 
 async def test_duplicates_and_strangers_in_the_results_change_nothing(job, provider):
-    """The last good answer wins; keys that were never asked are passed over."""
+    """The last good answer wins; keys that were never asked are ignored."""
     original = provider.results
 
     async def noisy(batch_id, kind):
@@ -961,7 +962,7 @@ async def test_a_zombie_that_was_overtaken_creates_nothing(job, provider, clock)
         await successor.start()
 
     provider.while_preparing = [overtake]
-    with pytest.raises(Unresolved, match="took over"):
+    with pytest.raises(Overtaken, match="took over"):
         await zombie.start()
 
     assert len(provider.batches) == 1
@@ -977,7 +978,7 @@ async def test_a_zombie_that_is_overtaken_while_it_creates_cancels_what_it_creat
         await successor.start()
 
     provider.while_creating = [overtake]
-    with pytest.raises(Unresolved, match="is cancelled"):
+    with pytest.raises(Overtaken, match="is cancelled"):
         await zombie.start()
 
     assert sorted(batch.status for batch in provider.batches.values()) == ["cancelled", "processing"]
@@ -986,11 +987,14 @@ async def test_a_zombie_that_is_overtaken_while_it_creates_cancels_what_it_creat
 
 @pytest.mark.parametrize("fault", [Unavailable("busy", retry_after=10.0), NotFound("not visible yet")])
 @pytest.mark.parametrize(
-    ("faults", "status", "message"),
-    [(3, "cancelled", "is cancelled"), (99, "processing", "Cancel it in openai's console")],
+    ("faults", "status", "error", "message"),
+    [
+        (3, "cancelled", Overtaken, "is cancelled"),
+        (99, "processing", Unresolved, "Cancel it in openai's console"),
+    ],
 )
 async def test_an_overtaken_batch_is_cancelled_as_soon_as_the_provider_lets_it(
-    job, provider, clock, faults, status, message, fault
+    job, provider, clock, faults, status, error, message, fault
 ):
     """It would run beside the successor's; what does not pass in a minute is a person's, who is told the batch."""
     zombie, successor = job(), job()
@@ -1009,7 +1013,7 @@ async def test_an_overtaken_batch_is_cancelled_as_soon_as_the_provider_lets_it(
         await cancel(batch_id)
 
     provider.while_creating = [overtake]
-    with pytest.raises(Unresolved, match=message):
+    with pytest.raises(error, match=message):
         await zombie.start()
 
     assert sorted(batch.status for batch in provider.batches.values()) == [status, "processing"]
