@@ -343,7 +343,7 @@ class _SubmissionBatch(BatchToBuy):
     def lines(self, tag: str) -> Iterator[tuple[str, bytes]]:
         for row in self.files.planned_rows():
             key = f"{tag}-{row.custom_id}"
-            yield key, self.context.provider.line(key, bytes(row.body), self.plan.spec)
+            yield key, self.context.provider.codec.line(key, bytes(row.body), self.plan.spec)
 
 
 def _check_id(custom_id: str) -> None:

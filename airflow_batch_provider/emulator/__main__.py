@@ -44,8 +44,8 @@ def build(arguments: argparse.Namespace) -> EmulatorServer:
         settings = settings.changed(json.loads(arguments.settings.read_text()))
     pace = {name: value for name in ("by", "pending", "running") if (value := getattr(arguments, name)) is not None}
     server = EmulatorServer(settings.changed({"progress": pace}), host=arguments.host, port=arguments.port)
-    for order in json.loads(arguments.faults.read_text()) if arguments.faults else ():
-        server.faults.add(**order)
+    if arguments.faults:
+        server.faults.order(json.loads(arguments.faults.read_text()))
     for order in json.loads(arguments.rules.read_text()) if arguments.rules else ():
         server.emulator.rule(**order)
     return server

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_batch_provider.emulator.jsonl import Json, dump
 from airflow_batch_provider.emulator.schemas import instance, misfit
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 SEPARATORS = "\u2028\u2029\u0085"
 REFUSAL = "I can't help with that."
-
-Json = dict[str, Any]
 
 
 class Unacceptable(Exception):
@@ -31,8 +30,8 @@ class Unacceptable(Exception):
         self.param = param
 
 
-def careful(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
-    """For a codec's `ask`: a field of another type than expected is the request's fault, not ours."""
+def refuse_malformed(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
+    """Make a codec's `ask` raise `Unacceptable` for a field of another type than expected."""
 
     @functools.wraps(read)
     def reading(codec: Any, request: Json) -> Ask:
@@ -172,11 +171,6 @@ def vector(text: str, dimensions: int) -> list[float]:
     values = [number / 2**31 for number in struct.unpack(f">{dimensions}i", raw)]
     length = math.sqrt(sum(value * value for value in values)) or 1.0
     return [round(value / length, 8) for value in values]
-
-
-def dump(value: object) -> str:
-    """JSON with every character as itself, as the services write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def text_of(content: object) -> str:

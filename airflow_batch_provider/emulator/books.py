@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.clock import rfc3339
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jobs import Job
-
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.jsonl import Json
 
 
 def books(emulator: Emulator) -> Json:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.emulator.answers import Ask, Unacceptable
-from airflow_batch_provider.emulator.blobs import Blobs, Slice
+from airflow_batch_provider.emulator.blobs import Blobs
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.faults import Faults
 from airflow_batch_provider.emulator.jobs import Codec, Job, Jobs, Row
@@ -18,10 +18,10 @@ from airflow_batch_provider.emulator.outcomes import Rule, directives
 from airflow_batch_provider.emulator.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.jsonl import Slice
 
 
 @dataclass(slots=True)
@@ -110,12 +110,3 @@ def row(codec: Codec, index: int, key: str, place: Slice, request: Any) -> Row:
 
 def _orders(ask: Ask) -> tuple[Any, ...]:
     return tuple(order for text in (ask.context, ask.prompt, *ask.inputs) for order in directives(text))
-
-
-def write_lines(path: Path, lines: Iterable[bytes]) -> int:
-    """Write lines, each with its newline; returns the number of bytes."""
-    size = 0
-    with path.open("wb") as file:
-        for line in lines:
-            size += file.write(line) + file.write(b"\n")
-    return size

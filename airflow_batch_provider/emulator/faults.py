@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import itertools
-from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from airflow_batch_provider.emulator.jobs import Job, Veil
+from pydantic import Field
+
+from airflow_batch_provider.emulator.jobs import Hidden, Job
+from airflow_batch_provider.emulator.orders import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 Kind = Literal[
     "status", "cut", "stall", "cut_body", "gone", "unknown_status", "extra_fields", "empty_file_ids",
@@ -36,21 +37,20 @@ KINDS: dict[str, str] = {
 }
 
 
-@dataclass(slots=True)
-class Fault:
+class FaultOrder(Order):
     """One thing that goes wrong on the routes that match, `times` times (None: always), after `after` good calls."""
 
-    route: str
-    kind: Kind
+    route: Annotated[str, Field(min_length=1, description="for example 'anthropic.create' or '*.create'")]
+    kind: Annotated[Kind, Field(title="fault", description="GET /emulator/faults lists the kinds")]
     times: int | None = 1
     after: int = 0
     when: Literal["before", "after"] = "before"
     path: str = "*"
     """A shell pattern over the request's path, to hit one job or file."""
-    status: int = 500
+    status: Annotated[int, Field(ge=200, le=599)] = 500
     code: str | None = None
     message: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
     retry_after: float | str | None = None
     """Seconds, or `date:30` for an HTTP date 30 seconds ahead."""
     details: Any = None
@@ -60,26 +60,17 @@ class Fault:
     lines: int | None = None
     word: str = "rebalancing"
     fraction: float = 0.5
-    id: int = 0
+
+
+class Fault(FaultOrder):
+    """An order under its number, with the calls it saw and those it took."""
+
+    id: int
     seen: int = 0
     taken: int = 0
 
-    @classmethod
-    def read(cls, order: Mapping[str, Any]) -> Fault:
-        """From JSON; raises `ValueError` for what it cannot mean."""
-        known = {item.name for item in dataclasses.fields(cls)} - {"id", "seen", "taken"}
-        if unknown := sorted(set(order) - known):
-            raise ValueError(f"No field {unknown[0]!r} in a fault. Choose among: {', '.join(sorted(known))}.")
-        if order.get("kind") not in KINDS:
-            raise ValueError(f"No fault {order.get('kind')!r}. Choose among: {', '.join(KINDS)}.")
-        if not order.get("route"):
-            raise ValueError("A fault needs a `route`, for example 'anthropic.create' or '*.create'.")
-        if order.get("when", "before") not in ("before", "after"):
-            raise ValueError(f"A fault strikes 'before' or 'after', not {order['when']!r}.")
-        return cls(**order)
-
-    def strikes(self, route: str, path: str) -> bool:
-        """Whether it happens to this call; asking counts the call."""
+    def takes(self, route: str, path: str) -> bool:
+        """Return whether it happens to this call; asking counts the call."""
         if not (fnmatch.fnmatchcase(route, self.route) and fnmatch.fnmatchcase(path, self.path)):
             return False
         self.seen += 1
@@ -89,7 +80,7 @@ class Fault:
         return True
 
     def all_headers(self, now: float) -> dict[str, str]:
-        """The headers of the answer, with retry-after spelled out."""
+        """Return the headers of the answer, with `retry_after` as seconds or as a date."""
         if self.retry_after is None:
             return self.headers
         text = str(self.retry_after)
@@ -98,30 +89,28 @@ class Fault:
         return {**self.headers, "retry-after": text.removesuffix(".0")}
 
     def mark(self, job: Job, now: float) -> None:
-        """Give the orders to a job that was just created."""
-        veil = Veil(looks=self.looks, until=now + self.seconds if self.seconds else None)
+        """Write the fault on a job that was just created."""
+        hidden = Hidden(looks=self.looks, until=now + self.seconds if self.seconds else None)
         match self.kind:
             case "hide":
-                job.orders.hidden = veil
+                job.faults.hidden = hidden
             case "unlist":
-                job.orders.unlisted = veil
+                job.faults.unlisted = hidden
             case "stuck":
-                job.orders.stuck = True
+                job.faults.stuck = True
             case "expire":
-                job.orders.expire = self.fraction
+                job.faults.expire = self.fraction
             case "fail" if job.provider == "anthropic":
                 # Anthropic has no failed batch, only batches whose rows all errored.
-                job.orders.row_error = "api"
+                job.faults.row_error = "api"
             case "fail":
-                job.orders.fail = (
-                    self.code or "invalid_request",
-                    self.message or "The emulator was told to fail this batch.",
-                )
+                message = self.message or "The emulator was told to fail this batch."
+                job.faults.fail = (self.code or "invalid_request", message)
             case "fail_rows":
-                job.orders.row_error = self.code or "api"
+                job.faults.row_error = self.code or "api"
 
     def alter(self, body: dict[str, Any], status: tuple[str, ...]) -> None:
-        """Change an answer in place; `status` is the way to the status word in one item."""
+        """Change an answer in place; `status` is the path to the status word in one item."""
         items = body.get("data") or body.get("operations") or [body]
         for item in items if isinstance(items, list) else [body]:
             match self.kind:
@@ -130,16 +119,12 @@ class Fault:
                 case "extra_fields":
                     item["emulator_extra"] = {"new": True, "list": [1, "two", None]}
                 case "empty_file_ids":
-                    absent = [
-                        name
-                        for name in ("output_file_id", "error_file_id", "results_url")
-                        if item.get(name, "") is None
-                    ]
-                    item.update(dict.fromkeys(absent, ""))
+                    names = ("output_file_id", "error_file_id", "results_url")
+                    item.update({name: "" for name in names if item.get(name, "") is None})
 
 
-def _put(item: dict[str, Any], way: tuple[str, ...], word: str) -> None:
-    *parents, last = way
+def _put(item: dict[str, Any], path: tuple[str, ...], word: str) -> None:
+    *parents, last = path
     for name in parents:
         item = item.get(name) or {}
     if last in item:
@@ -154,18 +139,22 @@ class Faults:
         self.all: list[Fault] = []
 
     def add(self, route: str, kind: Kind, **order: Any) -> Fault:
-        """Order a fault; the fields are those of `Fault`. Raises `ValueError` for an unknown one."""
-        fault = Fault.read({"route": route, "kind": kind, **order})
-        fault.id = next(self._numbers)
-        self.all.append(fault)
-        return fault
+        """Order a fault; the fields are those of `FaultOrder`. Raise `ValueError` for an unknown one."""
+        return self.order([{"route": route, "kind": kind, **order}])[0]
+
+    def order(self, given: Sequence[Mapping[str, Any]]) -> list[Fault]:
+        """Order all faults of a list, or none and raise `ValueError`."""
+        orders = [FaultOrder.read(order) for order in given]
+        added = [Fault(id=next(self._numbers), **order.model_dump()) for order in orders]
+        self.all += added
+        return added
 
     def take(self, route: str, path: str) -> list[Fault]:
-        """The faults that happen to this call, in the order they were given."""
-        return [fault for fault in self.all if fault.strikes(route, path)]
+        """Return the faults that happen to this call, in the order they were given."""
+        return [fault for fault in self.all if fault.takes(route, path)]
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Forget all faults."""
         self.all.clear()
 
     def __iter__(self) -> Iterator[Fault]:

@@ -7,7 +7,6 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from airflow_batch_provider.emulator.clock import rfc3339
 
@@ -36,7 +35,6 @@ class Page:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self.route = Route("/", self.show, methods=["GET"])
 
     async def show(self, request: Request) -> Response:
         """GET /."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Self, cast
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -13,9 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
+from airflow_batch_provider.emulator.guard import is_loopback
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import Scope
 
     from airflow_batch_provider.emulator.clock import Clock
     from airflow_batch_provider.emulator.faults import Faults
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 8765
+_GRACE = 1.0
+"""Seconds that calls under way get when the server stops."""
 
 
 class Connections:
@@ -38,6 +43,9 @@ class Connections:
         class Known(H11Protocol):
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
                 super().connection_made(transport)
+                # uvicorn writes head and body apart: with Nagle's algorithm each answer waits 40 ms for the caller's
+                # delayed acknowledgement. asyncio turns it off only for a socket made with `proto=IPPROTO_TCP`.
+                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 opened[_peer(transport)] = transport, asyncio.Event()
 
             def connection_lost(self, exc: Exception | None) -> None:
@@ -56,6 +64,45 @@ class Connections:
         transport.close()
         # uvicorn answers 500 for an application that does not, unless it knows that the connection is gone.
         await gone.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until every connection has closed; after so many seconds, drop what is left."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for _, gone in [*self._open.values()]:
+                    await gone.wait()
+        for transport, gone in [*self._open.values()]:
+            transport.abort()
+            await gone.wait()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which looks every 0.1 s whether to stop and sleeps 0.1 s while it does, without these waits."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self.serving = threading.Event()
+
+    async def main_loop(self) -> None:
+        self._loop, self._ticks = asyncio.get_running_loop(), asyncio.create_task(super().main_loop())
+        self.serving.set()
+        await asyncio.wait([self._ticks])
+        if not self._ticks.cancelled():
+            self._ticks.result()
+
+    def stop(self) -> None:
+        """End `serve`, from another thread."""
+        self.should_exit = True
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._ticks.cancel)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for connection in [*self.server_state.connections]:
+            connection.shutdown()
+        await self._connections.drain(_GRACE)
 
 
 def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
@@ -77,14 +124,20 @@ class EmulatorServer:
         self._connections = Connections()
         self._socket = socket.create_server((host, port), backlog=512)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
-        self._server = uvicorn.Server(self._config())
+        if not is_loopback(self._address[0]):
+            warnings.warn(
+                f"The emulator listens on {self._address[0]}: everyone who reaches this machine can read the prompts that are sent "
+                f"to it and change its answers. Bind {HOST} unless you mean that.",
+                stacklevel=2,
+            )
+        self._server = _Server(self._config(), self._connections)
         self._thread: threading.Thread | None = None
 
     def _config(self) -> uvicorn.Config:
-        app = cast("ASGIApp", create_app(self.emulator, self._connections.cut))
+        app = create_app(self.emulator, self._connections.cut, loopback=is_loopback(self._address[0]))
         return uvicorn.Config(
             app, http=self._connections.protocol(), log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
-            timeout_graceful_shutdown=1, timeout_keep_alive=75, loop="asyncio",
+            timeout_keep_alive=75, loop="asyncio",
         )  # fmt: skip
 
     @property
@@ -130,8 +183,7 @@ class EmulatorServer:
         """Serve from a thread; returns when the port answers."""
         self._thread = threading.Thread(target=self._run, name="batch-emulator", daemon=True)
         self._thread.start()
-        while not self._server.started:
-            self._thread.join(0.002)
+        while not self._server.serving.wait(0.1):
             if not self._thread.is_alive():
                 raise RuntimeError("The emulator's server thread ended before it served; see its traceback above.")
         return self
@@ -149,7 +201,7 @@ class EmulatorServer:
     def stop(self) -> None:
         """Close the port and remove the files."""
         if self._thread is not None:
-            self._server.should_exit = True
+            self._server.stop()
             self._thread.join()
             self._thread = None
         self._socket.close()

@@ -66,4 +66,4 @@ class BatchToBuy:
         """Write the rows as they are sent under a tag: the key and the wire line, without newline, of each."""
         for row in self.files.planned_rows():
             key = f"{tag}-{row.index}"
-            yield key, self.context.provider.line(key, bytes(row.body), self.plan.spec)
+            yield key, self.context.provider.codec.line(key, bytes(row.body), self.plan.spec)

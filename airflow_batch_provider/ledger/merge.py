@@ -105,9 +105,9 @@ def _asked_better(planned: PlannedRow, best: BatchRow, provider: BatchProvider, 
         return planned
     body = msgspec.json.decode(planned.body)
     if cut_off:
-        body = provider.lengthen(body, factor)
+        body = provider.codec.lengthen(body, factor)
     elif unfit and best.error is not None:
-        body = provider.reask(body, best.output, _COMPLAINT.format(problem=best.error.message))
+        body = provider.codec.reask(body, best.output, _COMPLAINT.format(problem=best.error.message))
     return msgspec.structs.replace(planned, body=msgspec.Raw(msgspec.json.encode(body)))
 
 

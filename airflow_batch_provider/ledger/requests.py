@@ -82,7 +82,7 @@ def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: S
     """Return the row's body, and its own schema if it has one."""
     schema = encoded(request.output_type)
     try:
-        body = msgspec.Raw(msgspec.json.encode(provider.encode(request, spec)))
+        body = msgspec.Raw(msgspec.json.encode(provider.codec.encode(request, spec)))
         if schema:
             answer_schema(bytes(schema))
     except UsageError as error:
@@ -186,7 +186,7 @@ class ChunkWriter:
     ) -> PlannedRow | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
         while row is not None:
-            size = len(self._provider.line(_LONGEST_KEY, bytes(row.body), self._spec)) + 1
+            size = len(self._provider.codec.line(_LONGEST_KEY, bytes(row.body), self._spec)) + 1
             if not self._has_room(size, row):
                 return row
             line = msgspec.json.encode(row)

@@ -31,7 +31,7 @@ from airflow_batch_provider.timing import LIST_LAG, SEARCH_PAUSE
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger.batch import BatchToBuy
     from airflow_batch_provider.ledger.records import Claim, Receipt
-    from airflow_batch_provider.providers.base import Candidate
+    from airflow_batch_provider.providers.base import Candidate, Prepared
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,6 @@ class _Submission:
             first_key=first_key,
             spec=self._batch.plan.spec,
             resumed=resumed,
-            fence=self._handle.check,
         )
 
     async def _submit(self, claim: Claim, payload: Payload) -> Receipt:
@@ -149,11 +148,15 @@ class _Submission:
     async def _create(self, claim: Claim, payload: Payload) -> str | None:
         """Return the id of the new batch, None when no answer came; a refusal withdraws the claim."""
         budget = self._budget()
+        prepared: Prepared | None = None
         while True:
             try:
-                return await self._provider.submit(payload)
+                prepared = prepared or await self._provider.prepare(payload)
+                self._handle.check()
+                return await self._provider.create(prepared)
             except Unavailable as error:
-                if error.ambiguous:
+                # A fault while preparing bought nothing, whether or not the call took effect.
+                if prepared is not None and error.ambiguous:
                     log.warning("No answer to the submit of %s: %s Looking whether it happened.", claim.tag, error)
                     return None
                 if not await budget.waited(error):

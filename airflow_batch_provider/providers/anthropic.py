@@ -18,9 +18,9 @@ from anthropic.types.messages import MessageBatch  # noqa: TID253
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
-from airflow_batch_provider.providers import anthropic_messages as messages
 from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
+from airflow_batch_provider.providers.anthropic_messages import AnthropicCodec
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -64,6 +64,7 @@ class AnthropicProvider(BatchProvider):
     name: ClassVar[str] = "anthropic"
     keeps_tags: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
+    codec = AnthropicCodec()
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account)
@@ -86,27 +87,7 @@ class AnthropicProvider(BatchProvider):
             raise UsageError(
                 f"Anthropic has no embeddings, so {spec.model!r} cannot embed. Use a connection of OpenAI or Gemini."
             )
-        messages.encode(BatchRequest(prompt="?"), spec)
-
-    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """A body of POST /v1/messages."""
-        return messages.encode(request, spec)
-
-    def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
-        """One element of `requests`."""
-        return messages.line(key, body)
-
-    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The same conversation, with the answer and the problem."""
-        return messages.reask(body, answer, problem)
-
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The same question with more room for the answer."""
-        return messages.lengthen(body, factor)
-
-    def decode(self, line: bytes, kind: Kind) -> Reply:  # noqa: ARG002
-        """One line of the results."""
-        return messages.decode(line)
+        self.codec.encode(BatchRequest(prompt="?"), spec)
 
     async def check(self) -> str:
         """List one batch, which costs nothing and needs the same right as creating one."""
@@ -115,12 +96,15 @@ class AnthropicProvider(BatchProvider):
             await reading.page(self._client.messages.batches.list(limit=1), what)
         return f"Anthropic at {self._address} accepts the key."
 
-    async def submit(self, payload: Payload) -> str:
+    async def prepare(self, payload: Payload) -> Prepared:
+        """Do nothing: the create carries the lines."""
+        return Prepared(payload)
+
+    async def create(self, prepared: Prepared) -> str:
         """Stream the file as one JSON body of known length: flat memory, no stall of the loop (measured, 2026-11)."""
-        what = f"Creating batch {payload.tag}"
+        payload, what = prepared.payload, f"Creating batch {prepared.payload.tag}"
         length = len(_OPENING) + payload.bytes - 1 + len(_CLOSING)
         with await asyncio.to_thread(payload.path.open, "rb") as file:
-            payload.fence()
             async with self._talking(what):
                 batch = await self._client.post(
                     "/v1/messages/batches",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Collection
     from datetime import datetime
     from pathlib import Path
 
@@ -41,7 +41,6 @@ class Payload:
         bytes: size of the file.
         first_key: key of the first line.
         resumed: True when an earlier attempt may have sent parts of it (an uploaded file), which are looked for first.
-        fence: called right before the call that buys; raises when another worker has taken the batch over.
     """
 
     tag: str
@@ -52,7 +51,18 @@ class Payload:
     first_key: str
     spec: Spec
     resumed: bool = False
-    fence: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A payload of which everything is at the provider that has to be there before the batch is created.
+
+    Attributes:
+        file: the provider's name of the uploaded file; None where the create carries the lines itself.
+    """
+
+    payload: Payload
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,38 @@ class Candidate:
     certain: bool
 
 
+class Codec(ABC):
+    """How one provider writes requests and results: pure, without a connection."""
+
+    @abstractmethod
+    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
+        """Return the request body for one row, as it would be sent without a batch.
+
+        Raises:
+            UsageError: the provider does not take such a row or schema.
+        """
+
+    @abstractmethod
+    def line(self, key: str, body: bytes, spec: Spec) -> bytes:
+        """Return one wire line, without newline: the JSON `body` in the provider's batch envelope under `key`."""
+
+    @abstractmethod
+    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
+        """Return the body that shows the model its own `answer` and the `problem` with it, and asks again."""
+
+    @abstractmethod
+    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
+        """Return the body with `factor` times the room for an answer (in tokens), for one that was cut off."""
+
+    @abstractmethod
+    def decode(self, line: bytes, kind: Kind) -> Reply:
+        """Return what one result line says.
+
+        Raises:
+            Rejected: the provider does not document such a line.
+        """
+
+
 class BatchProvider(ABC):
     """One account at one provider, over its async SDK.
 
@@ -95,6 +137,8 @@ class BatchProvider(ABC):
     keeps_tags: ClassVar[bool] = True
     """False where a batch carries no name of ours, so that a lost one is only found by its time and size."""
     kinds: ClassVar[frozenset[Kind]]
+    codec: Codec
+    """One for the class, or for the account where its settings choose among several wire formats (OpenAI)."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -109,34 +153,6 @@ class BatchProvider(ABC):
     def check_spec(self, spec: Spec) -> None:
         """Raise `UsageError` when this provider cannot do what is asked (e.g. embeddings), before anything is paid."""
 
-    @abstractmethod
-    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """The provider's request body for one row, as it would be sent without a batch.
-
-        Raises:
-            UsageError: the provider takes no such row or schema.
-        """
-
-    @abstractmethod
-    def line(self, key: str, body: bytes, spec: Spec) -> bytes:
-        """One wire line, without newline: the JSON `body` in the provider's batch envelope under `key`."""
-
-    @abstractmethod
-    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The body that shows the model its own `answer` and the `problem` with it, and asks again."""
-
-    @abstractmethod
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The body with `factor` times the room for an answer (in tokens), for one that was cut off."""
-
-    @abstractmethod
-    def decode(self, line: bytes, kind: Kind) -> Reply:
-        """What one result line says.
-
-        Raises:
-            Rejected: the line is not one that this provider documents.
-        """
-
     # network
 
     @abstractmethod
@@ -144,8 +160,15 @@ class BatchProvider(ABC):
         """One cheap authenticated call that costs nothing; a sentence that says what was reached."""
 
     @abstractmethod
-    async def submit(self, payload: Payload) -> str:
-        """Create the batch and return its id; the SDK's own retries are off, so a lost reply means `Unavailable` with `ambiguous`."""
+    async def prepare(self, payload: Payload) -> Prepared:
+        """Upload whatever the batch needs. Costs nothing and may be repeated; a resumed payload's uploads are reused."""
+
+    @abstractmethod
+    async def create(self, prepared: Prepared) -> str:
+        """Create the batch and return its id: the one call that costs money.
+
+        The SDK's own retries are off, so a lost reply raises `Unavailable` with `ambiguous`.
+        """
 
     @abstractmethod
     async def find(self, claim: BatchQuery) -> list[Candidate]:

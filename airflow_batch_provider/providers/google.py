@@ -21,11 +21,11 @@ from google.genai import errors, types  # noqa: TID253
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.models import BatchRequest
-from airflow_batch_provider.providers import google_bodies as bodies
 from airflow_batch_provider.providers import google_operations as operations
 from airflow_batch_provider.providers import google_replies as replies
 from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
+from airflow_batch_provider.providers.google_bodies import GoogleCodec
 from airflow_batch_provider.providers.google_rest import PAGE, Rest, talking
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class GoogleProvider(BatchProvider):
 
     name: ClassVar[str] = "google"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "embed"})
+    codec = GoogleCodec()
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account)
@@ -73,27 +74,7 @@ class GoogleProvider(BatchProvider):
         """Raise `UsageError` for a model name, parameters or schemas that a batch cannot take."""
         if not _MODEL.fullmatch(spec.model):
             raise UsageError(f"{spec.model!r} is no model of Gemini. Give a name like 'gemini-2.5-flash'.")
-        self.encode(BatchRequest(prompt="?"), spec)
-
-    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """A body of models.generateContent or models.embedContent."""
-        return bodies.encode(request, spec)
-
-    def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
-        """One line of the input file."""
-        return bodies.line(key, body)
-
-    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The same conversation, with the answer and the problem."""
-        return bodies.reask(body, answer, problem)
-
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The same question with more room for the answer."""
-        return bodies.lengthen(body, factor)
-
-    def decode(self, line: bytes, kind: Kind) -> Reply:
-        """One line of the results."""
-        return replies.decode(line, kind)
+        self.codec.encode(BatchRequest(prompt="?"), spec)
 
     async def check(self) -> str:
         """List one batch, which costs nothing and needs the same right as creating one."""
@@ -101,16 +82,17 @@ class GoogleProvider(BatchProvider):
             pass
         return f"Gemini at {self._address} accepts the key."
 
-    async def submit(self, payload: Payload) -> str:
-        """Upload the file under our tag, which buys nothing, then create the batch, which does."""
-        try:
-            file = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
-        except Unavailable as error:
-            raise Unavailable(str(error), retry_after=error.retry_after, ambiguous=False) from error
-        payload.fence()
-        async with self._asking(f"Creating batch {payload.tag}"):
-            job = await self._create(payload, file)
-        return f"batches/{reading.bought_id(operations.bare(job.name), payload.tag)}"
+    async def prepare(self, payload: Payload) -> Prepared:
+        """Upload the file under our tag, unless an earlier attempt has."""
+        file = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
+        return Prepared(payload, file)
+
+    async def create(self, prepared: Prepared) -> str:
+        """Create a batch of the uploaded file."""
+        tag = prepared.payload.tag
+        async with self._asking(f"Creating batch {tag}"):
+            job = await self._create(prepared.payload, str(prepared.file))
+        return f"batches/{reading.bought_id(operations.bare(job.name), tag)}"
 
     async def _create(self, payload: Payload, file: str) -> types.BatchJob:
         name = f"{payload.tag} {payload.label}"[:_NAME_LENGTH].rstrip()

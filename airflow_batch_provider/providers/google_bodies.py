@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.providers import google_replies
+from airflow_batch_provider.providers.base import Codec
 from airflow_batch_provider.providers.google_schema import response_schema
 from airflow_batch_provider.providers.wire import as_objects
 
 if TYPE_CHECKING:
-    from airflow_batch_provider.models import BatchRequest, Spec
+    from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
 
 _TOP = frozenset({"tools", "toolConfig", "safetySettings", "cachedContent", "serviceTier", "store", "labels"})
 _OURS = {
@@ -30,9 +32,32 @@ _OURS = {
 _ROLES = {"user", "model", "function", None}
 
 
-def encode(request: BatchRequest, spec: Spec) -> dict[str, Any]:
-    """The body that the model's method would take without a batch."""
-    return _embed(request, spec) if spec.kind == "embed" else _generate(request, spec)
+class GoogleCodec(Codec):
+    """Bodies of models.generateContent and models.embedContent, lines of the files of a batch."""
+
+    def decode(self, line: bytes, kind: Kind) -> Reply:
+        """Return what one line of the results says."""
+        return google_replies.decode(line, kind)
+
+    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
+        """The body that the model's method would take without a batch."""
+        return _embed(request, spec) if spec.kind == "embed" else _generate(request, spec)
+
+    def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
+        """One line of the input file."""
+        return b'{"key":%b,"request":%b}' % (msgspec.json.encode(key), body)
+
+    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
+        """The body with the answer and the problem as further turns."""
+        told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []
+        return {**body, "contents": [*body["contents"], *told, {"role": "user", "parts": [{"text": problem}]}]}
+
+    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
+        """The body with `factor` times as many `maxOutputTokens`."""
+        settings = body.get("generationConfig", {})
+        if "maxOutputTokens" not in settings:
+            return body
+        return {**body, "generationConfig": {**settings, "maxOutputTokens": settings["maxOutputTokens"] * factor}}
 
 
 def _embed(request: BatchRequest, spec: Spec) -> dict[str, Any]:
@@ -111,22 +136,3 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in rest)
-
-
-def reask(body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-    """The body with the answer and the problem as further turns."""
-    told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []
-    return {**body, "contents": [*body["contents"], *told, {"role": "user", "parts": [{"text": problem}]}]}
-
-
-def lengthen(body: dict[str, Any], factor: int) -> dict[str, Any]:
-    """The body with `factor` times as many `maxOutputTokens`."""
-    settings = body.get("generationConfig", {})
-    if "maxOutputTokens" not in settings:
-        return body
-    return {**body, "generationConfig": {**settings, "maxOutputTokens": settings["maxOutputTokens"] * factor}}
-
-
-def line(key: str, body: bytes) -> bytes:
-    """One line of the input file."""
-    return b'{"key":%b,"request":%b}' % (msgspec.json.encode(key), body)

@@ -17,9 +17,9 @@ import openai  # noqa: TID253  # the one file that names this SDK is imported wh
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
-from airflow_batch_provider.providers import openai_bodies as bodies
 from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
+from airflow_batch_provider.providers.openai_bodies import Api, OpenAICodec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -61,11 +61,12 @@ class OpenAIProvider(BatchProvider):
 
     name: ClassVar[str] = "openai"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "embed"})
+    codec: OpenAICodec
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account)
         self._address, self._key = wire.base_url(account, ADDRESS), wire.api_key(account)
-        self._api = _api(account)
+        self.codec = OpenAICodec(_api(account))
         self._http = wire.http_client(account, transport)
         self._client = openai.AsyncOpenAI(
             api_key=self._key, base_url=self._address, http_client=self._http, max_retries=0
@@ -84,27 +85,7 @@ class OpenAIProvider(BatchProvider):
 
     def check_spec(self, spec: Spec) -> None:
         """Raise `UsageError` for parameters or schemas that a batch cannot take."""
-        self.encode(BatchRequest(prompt="?"), spec)
-
-    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """A body of the endpoint that the connection's `api` and the kind choose."""
-        return bodies.encode(request, spec, self._api)
-
-    def line(self, key: str, body: bytes, spec: Spec) -> bytes:
-        """One line of the input file."""
-        return bodies.line(key, body, self._endpoint(spec))
-
-    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The same conversation, with the answer and the problem."""
-        return bodies.reask(body, answer, problem)
-
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The same question with more room for the answer."""
-        return bodies.lengthen(body, factor)
-
-    def decode(self, line: bytes, kind: Kind) -> Reply:
-        """One line of an output or error file."""
-        return bodies.decode(line, kind)
+        self.codec.encode(BatchRequest(prompt="?"), spec)
 
     async def check(self) -> str:
         """List one batch, which costs nothing and needs the same right as creating one."""
@@ -113,18 +94,18 @@ class OpenAIProvider(BatchProvider):
             await reading.page(self._client.batches.list(limit=1), what)
         return f"OpenAI at {self._address} accepts the key."
 
-    async def submit(self, payload: Payload) -> str:
-        """Upload the file, which buys nothing, then create the batch, which does."""
-        try:
-            file_id = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
-        except Unavailable as error:
-            raise Unavailable(str(error), retry_after=error.retry_after, ambiguous=False) from error
-        payload.fence()
-        what = f"Creating batch {payload.tag}"
+    async def prepare(self, payload: Payload) -> Prepared:
+        """Upload the file, unless an earlier attempt has."""
+        file_id = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
+        return Prepared(payload, file_id)
+
+    async def create(self, prepared: Prepared) -> str:
+        """Create a batch of the uploaded file."""
+        payload, what = prepared.payload, f"Creating batch {prepared.payload.tag}"
         async with self._talking(what):
             batch = await self._client.batches.create(
-                input_file_id=file_id,
-                endpoint=cast("_Endpoint", self._endpoint(payload.spec)),
+                input_file_id=str(prepared.file),
+                endpoint=cast("_Endpoint", self.codec.endpoint(payload.spec)),
                 completion_window="24h",
                 metadata={"tag": payload.tag} | ({"label": payload.label[:512]} if payload.label else {}),
                 timeout=wire.patience(self.account, times=5),
@@ -218,9 +199,6 @@ class OpenAIProvider(BatchProvider):
         """Close the connections."""
         await self._http.aclose()
 
-    def _endpoint(self, spec: Spec) -> str:
-        return bodies.ENDPOINTS["embed" if spec.kind == "embed" else self._api]
-
     async def _retrieve(self, batch_id: str) -> dict[str, Any]:
         what = f"Looking at {wire.checked_id(batch_id)}"
         async with self._talking(what):
@@ -287,11 +265,11 @@ class OpenAIProvider(BatchProvider):
 _ENDINGS = ("completed_at", "failed_at", "expired_at", "cancelled_at")
 
 
-def _api(account: Account) -> bodies.Api:
+def _api(account: Account) -> Api:
     api = account.options.get("api", "chat")
     if api not in {"chat", "responses"}:
         raise UsageError(f"The connection's api is {api!r}. Choose 'chat' or 'responses'.")
-    return cast("bodies.Api", api)
+    return cast("Api", api)
 
 
 def _file_name(payload: Payload) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import struct
 from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from airflow_batch_provider.exceptions import Rejected, UsageError
 from airflow_batch_provider.models import Reply, RowError, Usage
+from airflow_batch_provider.providers.base import Codec
 from airflow_batch_provider.providers.schema import Dialect, strict
 from airflow_batch_provider.providers.wire import as_count, as_object, as_objects, as_text, clip, read_object
 
@@ -62,14 +64,44 @@ _PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "insufficient
 _PASSING_STATUSES = frozenset({408, 409, 429})
 
 
-def encode(request: BatchRequest, spec: Spec, api: Api) -> dict[str, Any]:
-    """The body that the endpoint would take without a batch; `text` of several sources is joined, all else replaced."""
-    extra = {**spec.request_params, **request.request_params}
-    if spec.kind == "embed":
-        body = _embed(request, spec, extra)
-    else:
-        body = (_chat if api == "chat" else _responses)(request, spec, extra)
-    return _checked(body, spec)
+@dataclass(frozen=True)
+class OpenAICodec(Codec):
+    """Bodies of the endpoint that the kind and the connection's `api` choose, lines of the files of a batch."""
+
+    api: Api = "chat"
+
+    def endpoint(self, spec: Spec) -> str:
+        """Return the path of the endpoint that such requests are for."""
+        return ENDPOINTS["embed" if spec.kind == "embed" else self.api]
+
+    def decode(self, line: bytes, kind: Kind) -> Reply:
+        """Return what one line of an output or error file says."""
+        return decode(line, kind)
+
+    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
+        """The body that the endpoint would take without a batch; `text` of several sources is joined, all else replaced."""
+        extra = {**spec.request_params, **request.request_params}
+        if spec.kind == "embed":
+            body = _embed(request, spec, extra)
+        else:
+            body = (_chat if self.api == "chat" else _responses)(request, spec, extra)
+        return _checked(body, spec)
+
+    def line(self, key: str, body: bytes, spec: Spec) -> bytes:
+        """One line of the input file."""
+        parts = msgspec.json.encode(key), msgspec.json.encode(self.endpoint(spec)), body
+        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % parts
+
+    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
+        """The body with the answer and the problem appended to its `messages` or `input`."""
+        field = "messages" if "messages" in body else "input"
+        told = [{"role": "assistant", "content": answer}] if answer else []
+        return {**body, field: [*body[field], *told, {"role": "user", "content": problem}]}
+
+    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
+        """The body with `factor` times as many tokens, by whichever of its three names it limits them."""
+        limits = body.keys() & {"max_tokens", "max_completion_tokens", "max_output_tokens"}
+        return body | {name: body[name] * factor for name in limits}
 
 
 def _embed(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str, Any]:
@@ -121,25 +153,6 @@ def _checked(body: dict[str, Any], spec: Spec) -> dict[str, Any]:
         if is_refused:
             raise UsageError(f"OpenAI takes no {name}={body.get(name)!r} in this batch. Drop it from request_params.")
     return body
-
-
-def reask(body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-    """The body with the answer and the problem appended to its `messages` or `input`."""
-    field = "messages" if "messages" in body else "input"
-    told = [{"role": "assistant", "content": answer}] if answer else []
-    return {**body, field: [*body[field], *told, {"role": "user", "content": problem}]}
-
-
-def lengthen(body: dict[str, Any], factor: int) -> dict[str, Any]:
-    """The body with `factor` times as many tokens, by whichever of its three names it limits them."""
-    limits = body.keys() & {"max_tokens", "max_completion_tokens", "max_output_tokens"}
-    return body | {name: body[name] * factor for name in limits}
-
-
-def line(key: str, body: bytes, endpoint: str) -> bytes:
-    """One line of the input file."""
-    parts = msgspec.json.encode(key), msgspec.json.encode(endpoint), body
-    return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % parts
 
 
 def decode(raw: bytes, kind: Kind) -> Reply:

@@ -117,7 +117,7 @@ def moment(value: object) -> datetime | None:
 def read_reply(provider: BatchProvider, line: bytes, kind: Kind) -> Reply | None:
     """What the line says; None, and a warning without its content, when it says nothing readable."""
     try:
-        return provider.decode(line, kind)
+        return provider.codec.decode(line, kind)
     except Rejected:
         log.warning("%s sent a result line of %d bytes that cannot be read; passed over.", provider.name, len(line))
         return None

@@ -10,7 +10,7 @@ import sys
 import httpx2
 import pytest
 
-from airflow_batch_provider.emulator import Clock, EmulatorServer, Settings
+from airflow_batch_provider.emulator import Clock, Settings
 from airflow_batch_provider.emulator.__main__ import build, connections, parser
 
 
@@ -167,16 +167,6 @@ def test_the_command_line(tmp_path):
     lines = connections("http://127.0.0.1:8765")
     assert len(lines) == 3
     assert json.loads(lines[1].split("=", 1)[1].strip("'"))["host"].endswith("/v1")
-
-
-def test_a_server_leaves_nothing(batch_emulator_settings):
-    """Its port and its files are gone when it stops."""
-    with EmulatorServer(batch_emulator_settings) as server:
-        folder = server.emulator.blobs.new().parent
-        assert folder.is_dir()
-    assert not folder.exists()
-    with pytest.raises(OSError, match="refused"):
-        __import__("socket").create_connection(("127.0.0.1", server.port), 1)
 
 
 def test_the_plugin_is_light():

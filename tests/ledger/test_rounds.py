@@ -358,7 +358,7 @@ async def test_a_part_holds_just_what_the_provider_takes(job, provider):
     alone = job(["x" * 40])
     await alone.start()
     (chunk,) = load(alone.directory, "plan.json", Plan).first.chunks
-    line = provider.line("0" * 12 + "-000-00000-0000000000", b'{"prompt":"' + b"x" * 40 + b'","model":"m"}', None)
+    line = provider.codec.line("0" * 12 + "-000-00000-0000000000", b'{"prompt":"' + b"x" * 40 + b'","model":"m"}', None)
     assert chunk.bytes == len(line) + 1
 
     for limit, cut in ((2 * chunk.bytes, [2, 1]), (2 * chunk.bytes - 1, [1, 1, 1])):

@@ -13,7 +13,7 @@ from fakes import START
 from ledgers import policy_of
 from upath import UPath
 
-from airflow_batch_provider.exceptions import Overtaken, Rejected, Unavailable, Unresolved
+from airflow_batch_provider.exceptions import NotFound, Overtaken, Rejected, Unavailable, Unresolved
 from airflow_batch_provider.ledger import LedgerContext, Plan, Wave
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.records import Chunk, Claim, Receipt
@@ -111,13 +111,13 @@ def within(batch, registry, **context):
 def parcels(provider):
     """What the provider was sent, each with its bytes."""
     sent = []
-    original = provider.submit
+    original = provider.create
 
-    async def submit(payload):
-        sent.append(with_its_bytes(payload))
-        return await original(payload)
+    async def create(prepared):
+        sent.append(with_its_bytes(prepared.payload))
+        return await original(prepared)
 
-    provider.submit = submit
+    provider.create = create
     return sent
 
 
@@ -393,8 +393,40 @@ async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provide
 
     await submit_once(batch)
 
-    assert [payload.resumed for payload, _ in parcels] == [False, True, True]  # what was uploaded is found again
+    assert len(parcels) == 3
     assert (clock.time - START).total_seconds() == 60
+
+
+async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch, provider, clock, parcels):
+    """Preparing buys nothing, so a lost answer is only waited for; an uploaded file is found again."""
+    provider.prepare_faults = [Unavailable("cut", ambiguous=True)]
+    prepare, prepared = provider.prepare, []
+
+    async def noted(payload):
+        prepared.append(payload.resumed)
+        return await prepare(payload)
+
+    async def find(_claim):
+        raise AssertionError("looked for")
+
+    provider.prepare, provider.find = noted, find
+    await submit_once(batch)
+
+    assert prepared == [False, True]
+    assert len(parcels) == len(provider.batches) == 1
+    assert (clock.time - START).total_seconds() == 5
+
+
+@pytest.mark.parametrize("fault", [Unavailable("cut", retry_after=61), Rejected("no"), NotFound("no such file")])
+async def test_a_fault_for_good_before_the_create_gives_the_claim_back(batch, provider, parcels, fault):
+    """It surely bought nothing, whatever the fault says of itself."""
+    provider.prepare_faults = [fault]
+
+    with pytest.raises((Unavailable, Rejected)):
+        await submit_once(batch)
+
+    assert not parcels
+    assert claim_on(batch) is None
 
 
 async def test_a_provider_that_is_busy_for_long_gets_its_claim_back(batch, provider, clock):

@@ -16,6 +16,7 @@ from airflow_batch_provider.providers import google_bodies as bodies
 from airflow_batch_provider.providers import google_replies as replies
 from airflow_batch_provider.providers.google_schema import response_schema
 
+CODEC = bodies.GoogleCodec()
 SPEC = Spec(model="gemini-x", max_tokens=100)
 EMBED = Spec(kind="embed", model="gemini-embedding-x")
 USER = [{"role": "user", "parts": [{"text": "hi"}]}]
@@ -24,7 +25,7 @@ OPEN = {"type": "object", "properties": {"n": {"type": "object", "additionalProp
 
 def encode(spec: Spec = SPEC, **fields) -> dict:
     given = fields if "messages" in fields else {"prompt": "hi", **fields}
-    return bodies.encode(BatchRequest(**given), spec)
+    return CODEC.encode(BatchRequest(**given), spec)
 
 
 def decode(kind="generate", **record):
@@ -113,19 +114,19 @@ def test_an_embedding_takes_one_content():
 
 def test_a_line_has_the_key_beside_the_request():
     """Keys are the user's, so they are escaped; the body is taken as it is."""
-    assert bodies.line('a"\n', b'{"x":1}') == b'{"key":"a\\"\\n","request":{"x":1}}'
+    assert CODEC.line('a"\n', b'{"x":1}', SPEC) == b'{"key":"a\\"\\n","request":{"x":1}}'
 
 
 def test_asking_again_adds_the_answer_and_the_problem():
     """As turns of the model and the user; an empty answer is no turn."""
     body = encode()
-    again = bodies.reask(body, "no", "wrong")
+    again = CODEC.reask(body, "no", "wrong")
     assert [(turn["role"], turn["parts"][0]["text"]) for turn in again["contents"]] == [
         ("user", "hi"),
         ("model", "no"),
         ("user", "wrong"),
     ]
-    assert len(bodies.reask(body, "", "wrong")["contents"]) == 2
+    assert len(CODEC.reask(body, "", "wrong")["contents"]) == 2
     assert body["contents"] == USER
 
 

@@ -251,6 +251,6 @@ def test_row_55_a_requests_own_parameters_win(provider):
     """Parameters of one request replace those of all."""
     adapter = provider_class(provider)(Account(provider=provider, api_key="k"))
     spec = Spec(model="gemini-m", request_params={"temperature": 0, "top_p": 0.5})
-    body = adapter.encode(BatchRequest(prompt="one", request_params={"temperature": 1}), spec)
+    body = adapter.codec.encode(BatchRequest(prompt="one", request_params={"temperature": 1}), spec)
     settings = body.get("generationConfig", body)
     assert (settings["temperature"], settings.get("top_p", settings.get("topP"))) == (1, 0.5)

@@ -16,7 +16,7 @@ from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.exceptions import NotFound, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account, BatchStatus, Reply, RowError, Usage
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Codec, Limits, Prepared
 from airflow_batch_provider.stages import (
     CheckCompletionContext,
     PollConfig,
@@ -80,44 +80,8 @@ class FakeBatch:
     unpaid: bool = False
 
 
-@dataclass
-class FakeProvider(BatchProvider):
-    """A provider in memory, with books of what was bought.
-
-    answer: body, number of the asking (1, 2, …) → a Reply without key, or None for no result line.
-    """
-
-    clock: FakeClock
-    bomb: Bomb = field(default_factory=Bomb)
-    answer: object = None
-    max_requests: int = 100
-    max_bytes: int = 1_000_000
-    looks_until_done: int = 1
-    batches: dict[str, FakeBatch] = field(default_factory=dict)
-    submit_faults: list = field(default_factory=list)
-    status_faults: list = field(default_factory=list)
-    result_faults: list = field(default_factory=list)
-    cleaned: list[str] = field(default_factory=list)
-    in_flight_limit: int = 100
-    while_preparing: list = field(default_factory=list)
-    while_creating: list = field(default_factory=list)
-
-    name = "openai"
-    kinds = frozenset({"generate", "embed"})
-
-    def __post_init__(self):
-        super().__init__(Account(provider="openai", api_key=SecretStr("k")))
-        self.bought = Counter()
-        self.answer = self.answer or (
-            lambda body, _n: Reply(key="", status="succeeded", output=f"echo: {body['prompt']}")
-        )
-
-    def limits(self, spec):
-        return Limits(requests=self.max_requests, bytes=self.max_bytes, in_flight=self.in_flight_limit)
-
-    def check_spec(self, spec):
-        if spec.model == "unknown":
-            raise UsageError("no such model")
+class FakeCodec(Codec):
+    """Bodies that a person can read."""
 
     def encode(self, request, spec):
         return {"prompt": request.prompt, "model": spec.model}
@@ -134,14 +98,61 @@ class FakeProvider(BatchProvider):
     def decode(self, line, kind):
         raise NotImplementedError
 
+
+@dataclass
+class FakeProvider(BatchProvider):
+    """A provider in memory, with books of what was bought.
+
+    answer: body, number of the asking (1, 2, …) → a Reply without key, or None for no result line.
+    """
+
+    clock: FakeClock
+    bomb: Bomb = field(default_factory=Bomb)
+    answer: object = None
+    max_requests: int = 100
+    max_bytes: int = 1_000_000
+    looks_until_done: int = 1
+    batches: dict[str, FakeBatch] = field(default_factory=dict)
+    prepare_faults: list = field(default_factory=list)
+    submit_faults: list = field(default_factory=list)
+    status_faults: list = field(default_factory=list)
+    result_faults: list = field(default_factory=list)
+    cleaned: list[str] = field(default_factory=list)
+    in_flight_limit: int = 100
+    while_preparing: list = field(default_factory=list)
+    while_creating: list = field(default_factory=list)
+
+    name = "openai"
+    kinds = frozenset({"generate", "embed"})
+    codec = FakeCodec()
+
+    def __post_init__(self):
+        super().__init__(Account(provider="openai", api_key=SecretStr("k")))
+        self.bought = Counter()
+        self.answer = self.answer or (
+            lambda body, _n: Reply(key="", status="succeeded", output=f"echo: {body['prompt']}")
+        )
+
+    def limits(self, spec):
+        return Limits(requests=self.max_requests, bytes=self.max_bytes, in_flight=self.in_flight_limit)
+
+    def check_spec(self, spec):
+        if spec.model == "unknown":
+            raise UsageError("no such model")
+
     async def check(self):
         return "reached"
 
-    async def submit(self, payload):
+    async def prepare(self, payload):
         self.bomb.tick("submit: before the provider has it")
         if self.while_preparing:
             await self.while_preparing.pop(0)()
-        payload.fence()
+        if self.prepare_faults:
+            raise self.prepare_faults.pop(0)
+        return Prepared(payload, file=f"file-of-{payload.tag}")
+
+    async def create(self, prepared):
+        payload = prepared.payload
         if self.while_creating:
             await self.while_creating.pop(0)()
         if self.submit_faults:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of
-from airflow_batch_provider.emulator.core import Emulator, write_lines
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of
+from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jobs import Job, Row
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str, str]] = {
     "overloaded": (529, "overloaded_error", "Overloaded"),
@@ -38,7 +37,7 @@ class MessageCodec:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
         """What the params of one request ask; raises `Unacceptable` for what the service finds wrong later."""
         _check(request)
@@ -53,7 +52,7 @@ class MessageCodec:
             max_tokens=request["max_tokens"],
         )
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the one file that holds all results."""
         job.extra["results"] = path = self._emulator.blobs.new()
         write_lines(path, self._lines(job))
@@ -63,13 +62,10 @@ class MessageCodec:
             for row in self._emulator.shuffled(job):
                 if row.outcome is None or row.outcome.kind == "missing":
                     continue
-                source.seek(row.place.offset)
-                request = json.loads(source.read(row.place.length))["params"]
-                line = {"custom_id": row.key, "result": self._result(job, row, request)}
-                raw = dump(line).encode("utf-8", "surrogatepass")
-                yield from [raw] * row.outcome.copies
+                line = {"custom_id": row.key, "result": self._result(job, row, row.place.load(source)["params"])}
+                yield from [encode(line)] * row.outcome.copies
                 if row.outcome.stranger:
-                    yield dump({**line, "custom_id": f"stranger-{row.index}"}).encode("utf-8", "surrogatepass")
+                    yield encode({**line, "custom_id": f"stranger-{row.index}"})
 
     def _result(self, job: Job, row: Row, request: Json) -> Json:
         outcome = row.outcome

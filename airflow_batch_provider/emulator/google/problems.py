@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_batch_provider.emulator.wire import Problem, Refused, Reply
+from airflow_batch_provider.emulator.calls import Problem, Refused, Reply
 
 _STATUS = {
     400: ("INVALID_ARGUMENT", "Request contains an invalid argument."),
@@ -28,7 +28,7 @@ def problem(given: Problem) -> Reply:
     error: dict[str, Any] = {"code": given.status, "message": given.message or message, "status": given.code or status}
     if given.details is not None:
         error["details"] = given.details if isinstance(given.details, list) else [given.details]
-    return Reply(given.status, {"error": error})
+    return Reply({"error": error}, given.status)
 
 
 def refuse(status: int, message: str, code: str | None = None) -> Refused:

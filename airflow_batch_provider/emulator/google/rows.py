@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, text_of, vector
-from airflow_batch_provider.emulator.answers import dump as compact
-from airflow_batch_provider.emulator.blobs import slices
-from airflow_batch_provider.emulator.core import Emulator, File, row, write_lines
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
+from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.google.files import sha256
 from airflow_batch_provider.emulator.google.problems import pick
+from airflow_batch_provider.emulator.jsonl import Json, encode, slices, write_lines
 from airflow_batch_provider.emulator.settings import DAY
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.emulator.jobs import Job, Row
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str]] = {
     "overloaded": (14, "The model is overloaded. Please try again later."),
@@ -47,7 +45,7 @@ class GenerateCodec:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
         """What a request asks; raises `Unacceptable`."""
         contents = pick(request, "contents")
@@ -99,7 +97,7 @@ class GenerateCodec:
                 raise ValueError(f"Line {number} of the input file is not a JSON object with a 'request'.")  # noqa: TRY004 - a bad value from outside
             yield row(self, index, _key(request, index), place, request["request"])
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the responses in the order of the requests; a job without output leaves none."""
         partial = self._emulator.settings.google_cancel_output == "partial"
         if job.phase in ("failed", "expired") or (job.phase == "cancelled" and not partial):
@@ -123,16 +121,14 @@ class GenerateCodec:
                 if item.outcome is None or item.outcome.kind == "missing":
                     continue
                 line = self._line(job, item, source)
-                raw = compact(line).encode("utf-8", "surrogatepass")
-                yield from [raw] * item.outcome.copies
+                yield from [encode(line)] * item.outcome.copies
                 if item.outcome.stranger:
                     stranger = {"key": f"stranger-{item.index}", "metadata": {"key": f"stranger-{item.index}"}}
                     kept = {name: stranger.get(name, value) for name, value in line.items()}
-                    yield compact(kept).encode("utf-8", "surrogatepass")
+                    yield encode(kept)
 
     def _line(self, job: Job, item: Row, source: BinaryIO) -> Json:
-        source.seek(item.place.offset)
-        given = json.loads(source.read(item.place.length))
+        given = item.place.load(source)
         names = ("metadata",) if job.extra["inline"] else ("key",)
         return {**{name: given[name] for name in names if name in given}, **self._result(job, item, given["request"])}
 
@@ -157,7 +153,7 @@ class GenerateCodec:
 class EmbedCodec(GenerateCodec):
     """EmbedContentRequest in, EmbedContentResponse out."""
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
         """What a request asks; raises `Unacceptable`."""
         if not (text := text_of(pick(request, "content"))):

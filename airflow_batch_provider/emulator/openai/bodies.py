@@ -6,12 +6,11 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of, vector
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
+from airflow_batch_provider.emulator.jsonl import Json, dump
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.outcomes import Outcome
-
-Json = dict[str, Any]
 
 
 class Endpoint(Protocol):
@@ -29,7 +28,7 @@ class Endpoint(Protocol):
 class Chat:
     """/v1/chat/completions."""
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
@@ -82,7 +81,7 @@ class Chat:
 class Responses:
     """/v1/responses."""
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         given = body.get("input")
         if not given:
@@ -152,7 +151,7 @@ class Embeddings:
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         given = body.get("input")
         inputs = given if isinstance(given, list) else [given]

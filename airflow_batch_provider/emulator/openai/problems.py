@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_batch_provider.emulator.wire import Problem, Refused, Reply
+from airflow_batch_provider.emulator.calls import Problem, Refused, Reply
 
 _TYPES = {
     400: ("invalid_request_error", None, "Bad request"),
@@ -24,7 +24,7 @@ def problem(given: Problem, param: str | None = None) -> Reply:
             "You exceeded your current quota, please check your plan and billing details.",
         )
     error = {"message": given.message or message, "type": kind, "param": param, "code": given.code or code}
-    return Reply(given.status, {"error": error})
+    return Reply({"error": error}, given.status)
 
 
 def refuse(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Refused:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.emulator.answers import Ask, Unacceptable, dump
-from airflow_batch_provider.emulator.blobs import Slice, slices
+from airflow_batch_provider.emulator.answers import Ask, Unacceptable
 from airflow_batch_provider.emulator.core import Emulator, File, row
+from airflow_batch_provider.emulator.jsonl import Json, Slice, encode, slices
 from airflow_batch_provider.emulator.openai.bodies import Chat, Embeddings, Endpoint, Responses
 
 if TYPE_CHECKING:
@@ -16,49 +16,23 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.emulator.jobs import Job, Row
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str, str | None, str]] = {
-    "overloaded": (
-        503,
-        "server_error",
-        "server_overloaded",
-        "The engine is currently overloaded, please try again later.",
-    ),
+    "overloaded": (503, "server_error", "server_overloaded", "The engine is currently overloaded, please try again later."),
     "rate_limit": (429, "requests", "rate_limit_exceeded", "Rate limit reached for requests."),
-    "quota": (
-        429,
-        "insufficient_quota",
-        "insufficient_quota",
-        "You exceeded your current quota, please check your plan.",
-    ),
+    "quota": (429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota, please check your plan."),
     "server": (500, "server_error", None, "The server had an error while processing your request. Sorry about that!"),
     "api": (500, "server_error", None, "The server had an error while processing your request. Sorry about that!"),
     "timeout": (504, "server_error", "timeout", "The request timed out."),
     "unavailable": (503, "server_error", "service_unavailable", "The service is temporarily unavailable."),
     "invalid_request": (400, "invalid_request_error", None, "The emulator was told to refuse this request."),
-    "content_filter": (
-        400,
-        "invalid_request_error",
-        "content_policy_violation",
-        "Your request was rejected by our safety system.",
-    ),
-    "too_large": (
-        400,
-        "invalid_request_error",
-        "context_length_exceeded",
-        "This model's maximum context length is exceeded.",
-    ),
+    "content_filter": (400, "invalid_request_error", "content_policy_violation", "Your request was rejected by our safety system."),
+    "too_large": (400, "invalid_request_error", "context_length_exceeded", "This model's maximum context length is exceeded."),
     "authentication": (401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
     "billing": (429, "insufficient_quota", "billing_hard_limit_reached", "Billing hard limit has been reached."),
     "permission": (403, "invalid_request_error", "permission_denied", "You do not have access to this model."),
-    "not_found": (
-        404,
-        "invalid_request_error",
-        "model_not_found",
-        "The model does not exist or you do not have access to it.",
-    ),
-}
+    "not_found": (404, "invalid_request_error", "model_not_found", "The model does not exist or you do not have access to it."),
+}  # fmt: skip
 """Word of a marker → HTTP status of the line, error.type, error.code and message."""
 
 ENDPOINTS = (
@@ -85,7 +59,7 @@ class LineCodec:
         """What the body of a line asks."""
         return self._endpoint.ask(request)
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the output file and the error file, each only when it has lines."""
         if job.phase == "failed":
             return
@@ -93,7 +67,7 @@ class LineCodec:
         with job.path.open("rb") as source, good.open("wb") as output, bad.open("wb") as errors:
             for item in self._emulator.shuffled(job):
                 for line, failed in self._lines(job, item, source):
-                    (errors if failed else output).write(dump(line).encode("utf-8", "surrogatepass") + b"\n")
+                    (errors if failed else output).write(encode(line) + b"\n")
         job.extra["output_file_id"] = self._file(job, good, "output")
         job.extra["error_file_id"] = self._file(job, bad, "error")
 
@@ -128,9 +102,7 @@ class LineCodec:
                 "message": "This request was not executed: the batch was cancelled.",
             }
         else:
-            source.seek(item.place.offset)
-            body = json.loads(source.read(item.place.length))["body"]
-            line["response"] = self._response(job, item, body)
+            line["response"] = self._response(job, item, item.place.load(source)["body"])
         failed = line["response"] is None or line["response"]["status_code"] >= 400
         for _ in range(outcome.copies):
             yield line, failed

@@ -1,0 +1,58 @@
+"""The base of what users order: strict models whose errors say what would be right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+
+class Order(BaseModel):
+    """A model that takes no unknown field and converts no value to another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    field_word: ClassVar[str] = "field"
+    """Word for a field in error messages."""
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Self:
+        """Return the order that a JSON object means; raise `ValueError` with a sentence for each wrong field."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise ValueError(" ".join(cls._sentence(detail) for detail in error.errors())) from None
+
+    @classmethod
+    def _sentence(cls, detail: ErrorDetails) -> str:
+        *parents, name = detail["loc"] or ("",)
+        field = cls.model_fields.get(str(name))
+        value = repr(detail["input"]) if field is None or field.repr else "the given value"
+        message = detail["msg"].removeprefix("Value error, ")
+        match detail["type"]:
+            case "extra_forbidden":
+                return f"No {cls.field_word} {name!r}. Choose among: {', '.join(sorted(_fields(cls, parents)))}."
+            case "missing":
+                return f"{name!r} is missing{f': {field.description}' if field and field.description else ''}."
+            case "literal_error":
+                choices = detail["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+                wrong = f"No {field.title} {value}." if field and field.title else f"{name!r} cannot become {value}."
+                return f"{wrong} Choose among: {choices}."
+            case "value_error":
+                return message
+            case _:
+                return f"{name!r} cannot become {value}: {message}."
+
+
+def _fields(model: type[BaseModel], path: list[int | str]) -> list[str]:
+    """Return the names of the fields of the model at the end of `path`."""
+    for name in path:
+        nested = model.model_fields[str(name)].annotation
+        assert isinstance(nested, type)
+        assert issubclass(nested, BaseModel)
+        model = nested
+    return [*model.model_fields]
