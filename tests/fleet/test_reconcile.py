@@ -213,8 +213,6 @@ async def test_a_cleared_task_lands_what_was_cancelled_and_buys_only_the_rest(wo
 async def test_a_batch_that_was_left_on_purpose_runs_on(world):
     """`on_timeout='leave'` says so; cancelled as a whole only when the run is deleted."""
     job = world.job(on_timeout="leave")
-    (job.root).mkdir(parents=True)
-    (job.root / "config.json").write_text(job.config.model_dump_json())
     suspended = await job.start()
     with pytest.raises(Exception, match="go on running"):
         await job.overdue(suspended)

@@ -205,6 +205,59 @@ async def test_a_settled_batch_stays_as_it_is(world, lost):
             await call
 
 
+async def test_a_batch_that_is_gone_from_its_provider_is_bought_again_after_a_word(world):
+    """The task stopped as unresolved; its message names this command."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches.clear()
+    world.clock.advance(601)
+    with pytest.raises(Unresolved, match=f"again: airflow batches absent {tag}, then clear the task"):
+        await world.job().start()
+    world.states[TASK] = "over"
+
+    await world.resolver.absent(tag, world.provider)
+
+    world.provider.looks_until_done = 0
+    world.states[TASK] = "waiting"
+    manifest = await world.job().retry()
+    assert manifest.counts["succeeded"] == 2
+    assert world.provider.bought == {"a": 2, "b": 2}
+
+
+async def test_a_batch_that_may_only_not_be_visible_yet_is_not_declared_gone(world):
+    """Ten minutes from its submit, to the second."""
+    await world.job().start()
+    world.provider.batches.clear()
+    world.states[TASK] = "over"
+    world.clock.advance(600)
+
+    with pytest.raises(UsageError, match="is settled: it is 'batch-0'"):
+        await world.resolver.absent(world.tags[0], world.provider)
+    world.clock.advance(1)
+    await world.resolver.absent(world.tags[0], world.provider)
+
+
+async def test_a_word_that_was_cut_off_can_be_said_again(world, monkeypatch):
+    """The receipt goes first: a claim without one is searched for, whoever comes next."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches.clear()
+    world.states[TASK] = "over"
+    world.clock.advance(601)
+
+    def killed(_self, _claim):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchFiles, "withdraw", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await world.resolver.absent(tag, world.provider)
+
+    await world.resolver.absent(tag, world.provider)
+    assert BatchFiles(world.job().directory.sub("waves/0"), 0).claim() is None
+    assert world.tags == []
+
+
 async def test_a_claim_that_was_withdrawn_needs_no_word(world, lost):
     """The entry alone is left."""
     world.job().root.joinpath("waves/0/00000.claim.json").unlink()

@@ -271,3 +271,33 @@ def test_a_zombie_that_planned_first_removes_no_files_of_a_later_plan(work, root
 
     (chunk,) = plans[0].first.chunks
     assert f"00000-{chunk.draft}.requests.jsonl" in root.names("waves/0")
+
+
+def test_a_plan_that_was_made_although_the_storage_failed_keeps_its_request_files(work, root, monkeypatch):
+    """The answer to the write was lost: the next attempt finds a whole plan and goes on with it."""
+    create = Directory.create
+
+    def lost(self, name, data):
+        create(self, name, data)
+        raise OSError("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "create", lost)
+        with pytest.raises(OSError, match="reset"):
+            plan_of(Ledger(work(1)), "a")
+
+    plan = load(root, "plan.json", Plan)
+    assert plan_of(Ledger(work(2)), "a") == plan
+
+
+def test_a_draft_that_is_not_committed_leaves_nothing(work, root):
+    """Whether the block ends or raises; a price was asked, no more."""
+    ledger = Ledger(work(1))
+
+    with ledger.draft(["a"]):
+        assert len(root.names("waves/0")) == 1
+    with pytest.raises(ValueError, match="too dear"), ledger.draft(["a"]):
+        raise ValueError("too dear")
+
+    assert root.names("waves/0") == []
+    assert ledger.plan() is None

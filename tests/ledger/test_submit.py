@@ -815,3 +815,13 @@ async def test_a_claim_that_is_taken_over_is_in_the_new_owners_name(batch, provi
 
     assert owners
     assert "dead" not in owners
+
+
+async def test_the_deployment_knows_how_to_look_after_a_batch(batch, registry):
+    """Which connection reaches it, and whether its task wants it to run on: no other floor's files are read for that."""
+    policy = policy_of(leave_running=True)
+
+    await submit_once(within(batch, registry, connection="openai_prod", policy=policy))
+
+    (entry,) = registry.entries()
+    assert (entry.connection, entry.leave_running) == ("openai_prod", True)

@@ -1,4 +1,4 @@
-"""The claims on one batch: only one worker can make the next one, and the last one counts."""
+"""The files of one batch: only one worker can make the next claim, the last one counts, and no file is another's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fakes import START
 from upath import UPath
 
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.records import Claim
+from airflow_batch_provider.ledger.records import Claim, FailedBatch
 from airflow_batch_provider.storage import Directory
 
 
@@ -90,3 +90,44 @@ def test_claims_on_other_batches_are_others(log, directory):
     directory.write("00000.claim.json.draft-1", b"{")
 
     assert (log.claim(), log.next_claim()) == (None, 0)
+
+
+def failed(number):
+    return FailedBatch(batch_id=f"batch-{number}", reason="full", again_at=START)
+
+
+def test_a_failed_batch_that_a_person_removed_shifts_no_other(log, directory):
+    """The tag of the next batch is made of the number, and must never be used twice."""
+    for number in (1, 2, 3):
+        log.add_failure(number, failed(number))
+    directory.delete("00000.failed-2.json")
+
+    last = log.failures(log.names())
+    assert (last, log.failure(last)) == (3, failed(3))
+
+
+def test_files_of_other_batches_are_not_ones_own(directory):
+    """Not even when one number begins as the other."""
+    one, many = BatchFiles(directory, 1), BatchFiles(directory, 100001)
+    many.add_failure(4, failed(4))
+    directory.write("100001-x.rows.jsonl", b"")
+
+    assert one.failures(one.names()) == 0
+    assert many.has_landed()
+    assert not BatchFiles(directory, 10000).has_landed()
+
+
+@pytest.mark.parametrize(("draft", "here"), [("a", True), ("b", False), (None, True)])
+def test_rows_have_landed_in_ones_own_draft_only(directory, draft, here):
+    """Who knows only the number, as the reconciler, takes those of any draft."""
+    directory.write("00002-a.rows.jsonl", b"")
+
+    assert BatchFiles(directory, 2, draft).has_landed() is here
+    assert BatchFiles(directory, 2, draft).has_landed(directory.names()) is here
+
+
+def test_a_batch_is_found_by_the_name_of_its_claim(directory):
+    """A registry may hold anything in its place."""
+    assert BatchFiles.at(directory, "00007.claim.json") == BatchFiles(directory, 7)
+    assert BatchFiles.at(directory, "00007.claim-1.json") is None
+    assert BatchFiles.at(directory, "../x.claim.json") is None
