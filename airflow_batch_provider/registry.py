@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OPEN, _OVER = "open", "over"
 _TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -88,26 +89,26 @@ class Registry:
 
     def enter(self, entry: Entry) -> None:
         """Note a claimed batch, or more about one that is noted."""
-        save(self._directory, f"open/{entry.tag}.json", entry)
+        save(self._directory, _entry_name(entry.tag), entry)
 
     def leave(self, tag: str) -> None:
         """Forget a batch that has landed or was never bought."""
-        self._directory.delete(f"open/{tag}.json")
+        self._directory.delete(_entry_name(tag))
 
     def get(self, tag: str) -> Entry | None:
         """Return the entry of this tag, None when there is none; a tag that a provider shows may be anything."""
-        return load(self._directory, f"open/{tag}.json", Entry) if _TAG.fullmatch(tag) else None
+        return load(self._directory, _entry_name(tag), Entry) if _TAG.fullmatch(tag) else None
 
     def entries(self) -> Iterator[Entry]:
         """Return every entry, by tag."""
         for tag in self.tags():
-            entry = load(self._directory, f"open/{tag}.json", Entry)
+            entry = load(self._directory, _entry_name(tag), Entry)
             if entry is not None:  # it may have landed meanwhile
                 yield entry
 
     def tags(self) -> list[str]:
         """Return the tags of all entries."""
-        return [name.removesuffix(".json") for name in self._directory.names("open") if name.endswith(".json")]
+        return [name.removesuffix(".json") for name in self._directory.names(_OPEN) if name.endswith(".json")]
 
     def held_by_others(self, batch_ids: Collection[str], tag: str) -> dict[str, list[Entry]]:
         """Return the entries of other claims that have one of these batches, be it by a guess.
@@ -132,26 +133,26 @@ class Registry:
         if holder is None or holder.owner != owner:
             return False
         # By the clock of the filesystem, because those of two workers may differ.
-        return self._directory.modified(f"open/{entry.tag}.json") < self._directory.modified(_lock_name(account))
+        return self._directory.modified(_entry_name(entry.tag)) < self._directory.modified(_lock_name(account))
 
     # since when nobody waits for a batch; kept by the reconciler from one run to the next
 
     def over_since(self, tag: str) -> datetime | None:
         """Return when the task of this batch was first seen to be over, None when it was not."""
-        seen = load(self._directory, f"over/{tag}.json", Over)
+        seen = load(self._directory, _over_name(tag), Over)
         return None if seen is None else seen.seen_at
 
     def mark_over(self, tag: str, now: datetime) -> None:
         """Note that the task of this batch is over; the first note stands."""
-        create(self._directory, f"over/{tag}.json", Over(seen_at=now))
+        create(self._directory, _over_name(tag), Over(seen_at=now))
 
     def unmark_over(self, tag: str) -> None:
         """Drop the note: the task waits again, or its batch is no longer open."""
-        self._directory.delete(f"over/{tag}.json")
+        self._directory.delete(_over_name(tag))
 
     def marked_over(self) -> list[str]:
         """Return the tags of all such notes."""
-        return [name.removesuffix(".json") for name in self._directory.names("over") if name.endswith(".json")]
+        return [name.removesuffix(".json") for name in self._directory.names(_OVER) if name.endswith(".json")]
 
     # one worker at a time
 
@@ -188,6 +189,14 @@ class Registry:
 
     def _lock(self, account: Account) -> SubmitLock | None:
         return load(self._directory, _lock_name(account), SubmitLock)
+
+
+def _entry_name(tag: str) -> str:
+    return f"{_OPEN}/{tag}.json"
+
+
+def _over_name(tag: str) -> str:
+    return f"{_OVER}/{tag}.json"
 
 
 def _lock_name(account: Account) -> str:

@@ -1,7 +1,7 @@
-"""What a worker writes about one batch: the claim in its name, the receipt, the entry in the registry.
+"""One worker's writes about one batch: the claim in its name, the receipt, the entry in the registry.
 
 Two workers may run the same task for a while (a zombie and its successor). The successor takes the claim over with one
-in its own name; whoever submits looks whether its claim still counts right before the create, and again right after.
+in its own name; a worker that submits checks that its claim still counts right before the create, and again right after.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_batch_provider.ledger.batch import BatchToBuy
+    from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.providers.base import Candidate
     from airflow_batch_provider.registry import Registry
 
@@ -29,14 +30,16 @@ class ClaimHandle:
     Attributes:
         owner: the worker's name in its claims.
         claim: the last claim that this worker made.
+        files: of the batch.
     """
 
     batch: BatchToBuy
-    owner: str = ""
+    owner: str = field(init=False)
     claim: Claim | None = field(default=None, init=False)
+    files: BatchFiles = field(init=False)
 
     def __post_init__(self) -> None:
-        self.owner = self.owner or self.batch.context.new_id()
+        self.owner = self.batch.context.new_id()
         self.files = self.batch.files
 
     @property

@@ -1,4 +1,4 @@
-"""What every room of a ledger works with."""
+"""The context that every module of a ledger works in."""
 
 from __future__ import annotations
 

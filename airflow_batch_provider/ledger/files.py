@@ -1,4 +1,4 @@
-"""The files of one task instance's record; which of them exist is its state. Each has its name in one place, here.
+"""The files of one task instance's record; which of them exist is its state.
 
 ```
 plan.json                     what is asked and how, and the chunks of wave 0; made last, by one worker only

@@ -1,4 +1,4 @@
-"""What is asked: the plan and the waves of one task, drafted on disk and committed before anything is paid.
+"""The plan and the waves of one task, drafted on disk and committed before anything is paid.
 
 Two workers may plan at once (a zombie and its successor). Each writes request files of its own; the one that makes the
 record which names them was first, and the other goes on with the plan or wave of the first one.

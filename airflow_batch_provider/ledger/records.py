@@ -58,7 +58,7 @@ class Wave(FrozenModel):
 
 
 class Plan(FrozenModel):
-    """What is asked and how.
+    """All requests of a task, and how they are asked.
 
     Attributes:
         layout: version of the file layout; it holds for all files of the task.
@@ -102,7 +102,7 @@ class Claim(FrozenModel):
         number: of the claim among those on the same batch, from 0.
         owner: the worker that may submit; another one takes the claim over with a claim in its own name.
         queued_for_lock: True until the worker has the submit lock of the account, so nothing was sent yet.
-        withdrawn: True when nothing was bought, so that this is no claim any more.
+        withdrawn: True when nothing was bought, so that this is not a claim any more.
     """
 
     number: int = 0
@@ -147,7 +147,7 @@ class ClockRecord(FrozenModel):
     started_at: AwareDatetime
 
 
-# msgspec reads no `Raw | None` (0.20), so a row without a schema of its own holds empty bytes, which are not written.
+# msgspec does not read `Raw | None` (0.20), so a row without a schema of its own holds empty bytes, which are not written.
 NO_SCHEMA = msgspec.Raw()
 
 

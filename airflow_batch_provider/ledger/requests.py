@@ -33,7 +33,7 @@ _LOOKED_UP_AT_ONCE = 5000
 
 @dataclass(frozen=True)
 class ChunkLimits:
-    """What one request file may hold; `tokens` are estimated input tokens, None means any number."""
+    """The most that one request file may hold; `tokens` are estimated input tokens, None means any number."""
 
     requests: int
     bytes: int
@@ -113,7 +113,7 @@ class _SeenIds:
             (first,) = self._database.execute("SELECT row FROM seen WHERE digest = ?", (digest,)).fetchone()
             if first != index:
                 raise UsageError(
-                    f"custom_id {custom_id!r} stands in row {first} and in row {index}. Give each row a key of its own."
+                    f"custom_id {custom_id!r} is used by row {first} and by row {index}. Give each row a key of its own."
                 )
 
 

@@ -1,4 +1,4 @@
-"""What a suspended task waits for: one value, from the worker through Airflow's database to the trigger and the page."""
+"""The batches that a suspended task waits for: one value, from the worker by Airflow's database to trigger and page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two built-in stages share: a ledger that is driven until every row has its answer."""
+"""The base of the two built-in stages: it drives a ledger until every row has its answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
-# What a storage answers that takes no file at this place, whenever it is asked; other faults may pass.
+# Answers of a storage that takes no file at this place, whenever it is asked; other faults may pass.
 _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 _PLACES = "Set storage_path to a shared disk, S3, Google Cloud Storage or Azure."
