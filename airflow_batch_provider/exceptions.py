@@ -7,6 +7,7 @@ BatchError
 ├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
 ├── Unavailable     wait; a passing fault of the network or the provider
 ├── NotFound        the provider does not know the id: not visible yet, removed, or another account's
+├── Overtaken       no action is needed: another worker goes on with the same task
 ├── Unresolved      a person must look whether a batch was bought; nothing more is paid until then
 ├── Overdue         the deadline passed; says what was salvaged
 └── RowsFailed      too many rows have no answer; the good ones are kept
@@ -69,6 +70,10 @@ class Unavailable(BatchError):
 
 class NotFound(BatchError):
     """The provider does not know this id (404)."""
+
+
+class Overtaken(BatchError):
+    """Another worker goes on with what this one was doing; this one stops, and no action is needed."""
 
 
 class Unresolved(BatchError):

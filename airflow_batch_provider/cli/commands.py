@@ -97,7 +97,7 @@ def reconcile_batches(arguments: Namespace) -> Answer:
     """Show what is to be done about each batch, and do it when told to."""
     deployment = server.open_deployment(arguments.storage_path)
     accounts = server.accounts(arguments.conn_id, deployment)
-    rules = Rules(timedelta(minutes=arguments.grace), arguments.cancel_strays)
+    rules = Rules(timedelta(minutes=arguments.grace), arguments.cancel_orphans)
     reconciler = Reconciler(deployment, server.ask_database, Clock(), rules)
     findings = asyncio.run(reconciler.run(accounts, act=arguments.apply))
     waiting = [finding for finding in findings if finding.action in _DONE and not finding.done]
@@ -173,7 +173,7 @@ def prune_batches(arguments: Namespace) -> Answer:
     pruner = Pruner(deployment, server.ask_database)
     before = Clock().now() - timedelta(days=arguments.older_than)
     rows = []
-    for old in pruner.old(before, unfinished=arguments.unfinished):
+    for old in pruner.stale(before, unfinished=arguments.unfinished):
         deleted = arguments.apply and pruner.delete(old)
         rows.append(
             {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -75,18 +74,13 @@ def accounts(given: Iterable[str] | None, deployment: Deployment) -> list[Accoun
 
 
 def _known(deployment: Deployment) -> Iterator[str]:
-    """Connections of our own types, those with the usual names, and those that tasks with open batches were told."""
+    """Connections of our own types, those with the usual names, and those of open batches."""
     yield from _USUAL
     with create_session() as session:
         yield from session.scalars(select(Connection.conn_id).where(Connection.conn_type.in_(OWN_TYPES)))
     for entry in deployment.registry.entries():
-        try:
-            config = deployment.slot(entry).root.read("config.json")
-        except UsageError:
-            continue  # the reconciler reports it
-        told: Any = json.loads(config) if config else None
-        if isinstance(told, dict) and isinstance(told.get("conn_id"), str):
-            yield told["conn_id"]
+        if entry.connection is not None:
+            yield entry.connection
 
 
 def _usable(refs: Iterable[str]) -> Iterator[Account]:

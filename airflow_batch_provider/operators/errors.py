@@ -5,13 +5,21 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import BatchError, Paused, Rejected, RowsFailed, Unresolved, UsageError
+from airflow_batch_provider.exceptions import (
+    BatchError,
+    Overtaken,
+    Paused,
+    Rejected,
+    RowsFailed,
+    Unresolved,
+    UsageError,
+)
 from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FOR_GOOD = (UsageError, Rejected, Paused, Unresolved)
+_FOR_GOOD = (UsageError, Rejected, Paused, Overtaken, Unresolved)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class ReconcileOperator(BaseOperator):
     Args:
         conn_ids: Airflow connections whose accounts are looked through; templated.
         apply: False only tells what would be done.
-        cancel_strays: also cancel running batches under tags like ours that this storage does not know; they may belong to
+        cancel_orphans: also cancel running batches under tags like ours that this storage does not know; they may belong to
             another Airflow at the same account.
         grace: how long a task must have been over before its batches are cancelled: time to mend and clear it.
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default; templated.
@@ -59,7 +59,7 @@ class ReconcileOperator(BaseOperator):
         *,
         conn_ids: Sequence[str] | str,
         apply: bool = True,
-        cancel_strays: bool = False,
+        cancel_orphans: bool = False,
         grace: timedelta = timedelta(hours=1),
         storage_path: str | None = None,
         **kwargs: Any,
@@ -67,7 +67,7 @@ class ReconcileOperator(BaseOperator):
         super().__init__(**kwargs)
         self.conn_ids = [conn_ids] if isinstance(conn_ids, str) else conn_ids
         self.apply = apply
-        self.cancel_strays = cancel_strays
+        self.cancel_orphans = cancel_orphans
         self.grace = grace
         self.storage_path = storage_path
         if not self.conn_ids:
@@ -78,7 +78,7 @@ class ReconcileOperator(BaseOperator):
         with as_airflow_errors():
             accounts = distinct(map(open_account, self.conn_ids))
             deployment = Deployment(Directory(ObjectStoragePath(self.storage_path or settings.storage_path())))
-            reconciler = Reconciler(deployment, _Asked(context), Clock(), Rules(self.grace, self.cancel_strays))
+            reconciler = Reconciler(deployment, _Asked(context), Clock(), Rules(self.grace, self.cancel_orphans))
             findings = run(reconciler.run(accounts, act=self.apply))
         for finding in findings:
             self._tell(finding)

@@ -28,16 +28,13 @@ from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import Overdue, UsageError
 from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.timing import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
 ConfigT = TypeVar("ConfigT", default=Any)
 OutputT = TypeVar("OutputT", default=Any)
-
-# A batch never lives longer: Gemini's hard limit is 48 hours, the others' 24 (their guides, 2026-09), and a queue in
-# front of several batches may need several rounds.
-LONGEST_WAIT = timedelta(days=14)
 
 
 class PollConfig(FrozenModel):

@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
-from airflow_batch_provider.clock import Clock, utc_now
+from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import account_ref
 
@@ -49,6 +49,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         now: the wall clock.
         sleep: waits seconds; for the worker's short waits.
         registry: what this deployment has at the providers; None in the triggerer, which never submits, and in scripts.
+        new_id: draws 32 hex digits that nobody else has.
     """
 
     stage_id: str
@@ -63,6 +64,7 @@ class CheckCompletionContext(Generic[ConfigT]):
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     registry: Registry | None = None
+    new_id: Callable[[], str] = random_id
 
     @property
     def clock(self) -> Clock:

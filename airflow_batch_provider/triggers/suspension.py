@@ -13,9 +13,9 @@ from uuid import uuid4
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.fleet.deployment import REGISTRY
-from airflow_batch_provider.ledger import Registry
+from airflow_batch_provider.layout import CONFIG, OUTPUT, REGISTRY, SUSPENDED
 from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.stages import AsyncBatchStage, PollConfig, SuspendedState, TaskKey
 from airflow_batch_provider.storage import Directory
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # Trigger arguments lie in Airflow's database in plain text, and are read by every component.
 LARGEST = 8 * 1024
-
-_CONFIG, _SUSPENDED, _OUTPUT = "config.json", "suspended.json", "output.json"
 
 
 class Suspension(FrozenModel):
@@ -183,15 +181,15 @@ class StageFiles:
 
     def save_config(self, config: Any) -> None:
         """Keep the configuration for all later processes: templates would be rendered anew there."""
-        self._write(_CONFIG, to_json(config))
+        self._write(CONFIG, to_json(config))
 
     def config(self, stage: AsyncBatchStage[Any, Any]) -> Any:
         """What the stage was told, in its own schema."""
-        return parse(stage.config_schema, self._read(_CONFIG), f"The saved config of stage {stage.id!r}")
+        return parse(stage.config_schema, self._read(CONFIG), f"The saved config of stage {stage.id!r}")
 
     def save_suspension(self, suspension: Suspension) -> None:
         """Keep the wait for the process that resumes it; Airflow's `dag.test` hands over nothing else."""
-        self._write(_SUSPENDED, suspension.model_dump(mode="json"))
+        self._write(SUSPENDED, suspension.model_dump(mode="json"))
 
     def suspension(self) -> Suspension:
         """The wait that the task is in.
@@ -199,20 +197,20 @@ class StageFiles:
         Raises:
             UsageError: there is none; stage storage was removed meanwhile.
         """
-        found = self._read(_SUSPENDED)
+        found = self._read(SUSPENDED)
         if found is None:
             raise UsageError(
-                f"{self.directory} holds no {_SUSPENDED}: stage storage is gone. Clear the task to start over."
+                f"{self.directory} holds no {SUSPENDED}: stage storage is gone. Clear the task to start over."
             )
         return Suspension.model_validate(found)
 
     def save_output(self, token: str, output: dict[str, Any]) -> None:
         """Keep what a completion check returned."""
-        self._write(_OUTPUT, {"token": token, **output})
+        self._write(OUTPUT, {"token": token, **output})
 
     def output(self, token: str) -> dict[str, Any]:
         """What the completion check of this wait returned; empty when it returned nothing."""
-        found = self._read(_OUTPUT)
+        found = self._read(OUTPUT)
         return found if isinstance(found, dict) and found.get("token") == token else {}
 
     def _read(self, name: str) -> Any:

@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import BatchError, NotFound, Unavailable, UsageError
+from airflow_batch_provider.timing import GONE_AFTER, LONGEST_POLL_PAUSE
 from airflow_batch_provider.triggers.suspension import parse, seconds_until, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.stages import AsyncBatchStage, CheckCompletionContext, CompletionCheck
-    from airflow_batch_provider.triggers.suspension import StageFiles, Suspension
-
-# A batch may not be visible at once after it was created; later, an unknown id is a fact.
-GRACE = timedelta(minutes=10)
-
-# Between two looks while the provider or the storage cannot be reached.
-LONGEST_PAUSE = timedelta(minutes=15)
+from airflow_batch_provider.triggers.suspension import StageFiles, Suspension
 
 _LONGEST_ERROR = 1500
 
@@ -104,7 +99,7 @@ class Watch:
 
     async def _passing(self, error: Exception) -> Event | timedelta:
         now = self.clock.now()
-        if isinstance(error, NotFound) and now > self.suspension.state.submitted_at + GRACE:
+        if isinstance(error, NotFound) and now > self.suspension.state.submitted_at + GONE_AFTER:
             return event("failed", str(error))
         text = f"{type(error).__name__}: {error}"
         if now >= self.suspension.deadline:
@@ -116,7 +111,7 @@ class Watch:
 
     def _backoff(self, error: Exception) -> timedelta:
         interval = self.suspension.poll.interval
-        doubled: timedelta = min(interval * 2 ** min(self._streak - 1, 10), max(LONGEST_PAUSE, interval))
+        doubled: timedelta = min(interval * 2 ** min(self._streak - 1, 10), max(LONGEST_POLL_PAUSE, interval))
         asked = getattr(error, "retry_after", None) or 0.0
         return doubled if asked <= doubled.total_seconds() else timedelta(seconds=asked)
 

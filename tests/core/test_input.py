@@ -16,8 +16,8 @@ from airflow_batch_provider.sources import PromptTemplate, requests_of
     ("requests", "message"),
     [
         ([], "Cannot submit empty batch"),
-        (["a", 42], "Row 1 is no prompt but int"),
-        (["a", ""], "Row 1 is no request: prompt"),
+        (["a", 42], "Row 1 is not a prompt but int"),
+        (["a", ""], "Row 1 is not a request: prompt"),
         ([{"prompt": "a", "promt": "b"}], "promt.*A row is a str or a dict of custom_id, prompt"),
         ([{"prompt": "a", "messages": [{}]}], "exactly one of 'prompt' and 'messages'"),
         ([{"custom_id": "x"}], "exactly one of"),

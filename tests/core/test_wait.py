@@ -79,7 +79,7 @@ async def test_a_batch_that_came_to_nothing_fails_the_wait(waiting, word):
     waiting.show(word)
     check = await waiting.check(suspended)
     assert check.error.startswith(f"Batch 'theirs' {word}. ")
-    assert "submit what is missing anew" in check.error
+    assert "submit the missing rows again" in check.error
     assert not check.is_ready
 
     waiting.show(word, error="bad file")

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from upath import UPath
 
+from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.exceptions import NotFound, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account, BatchStatus, Reply, RowError, Usage
@@ -272,6 +273,7 @@ class Job:
         self.task_id = "task"
         self.map_index = -1
         self.shown = []
+        self.new_id = random_id
 
     @property
     def directory(self):
@@ -292,6 +294,7 @@ class Job:
             now=self.clock.now,
             sleep=self.clock.sleep,
             registry=self.registry,
+            new_id=self.new_id,
             **more,
         )
 

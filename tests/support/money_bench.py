@@ -25,9 +25,9 @@ from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
 from airflow_batch_provider.emulator.endpoint import CutInProcess
 from airflow_batch_provider.exceptions import BatchError, Unresolved
-from airflow_batch_provider.ledger import Registry
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.providers import provider_class
+from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:

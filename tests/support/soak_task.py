@@ -214,8 +214,9 @@ class Task:
         """A person looks at the provider's console and says what became of each claim without a receipt."""
         registry = self.world.deployment.registry
         for entry in registry.entries():
-            slot = self.world.deployment.slot(entry)
-            if entry.label != f"dag/run/{self.script.name}" or slot.claim is None or slot.receipt is not None:
+            files = self.world.deployment.files(entry)
+            is_open = files.claim_under(entry.tag) and not files.receipt_under(entry.tag)
+            if entry.label != f"dag/run/{self.script.name}" or not is_open:
                 continue
             resolver, provider = self.world.resolver, self.world.provider(Life())
             batch_id = batch_under(self.world, entry.tag)

@@ -11,8 +11,9 @@ from fakes import START
 from upath import UPath
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
-from airflow_batch_provider.ledger.land import ForeignBatch, Landing, land
-from airflow_batch_provider.ledger.records import Part, PlannedRow, Receipt, encoded
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, land
+from airflow_batch_provider.ledger.records import PlannedRow, Receipt, encoded
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
 from airflow_batch_provider.storage import Directory
 
@@ -41,15 +42,15 @@ class Batch:
             raise self.fault
 
     async def land(self, *, tentative=False, status="completed", retry_truncated=False, schema=None, **more):
-        part = Part(number=4, requests=3, bytes=30, tokens=9)
-        with self.directory.writer(part.requests_name) as file:
+        files = BatchFiles(self.directory, 4, "")
+        with self.directory.writer(files.requests_name) as file:
             for index in self.indices:
                 own = encoded(self.schemas.get(index))
                 row = PlannedRow(index=index, custom_id=f"id-{index}", body=msgspec.Raw(b"{}"), schema=own)
                 file.write(msgspec.json.encode(row) + b"\n")
         receipt = Receipt(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
         spec = Spec(model="m", output_schema=schema)
-        landing = Landing(self.directory, 1, part, receipt, spec, retry_truncated)
+        landing = Landing(files, 1, receipt, spec, retry_truncated)
         return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more), START)
 
     @property
@@ -251,7 +252,7 @@ async def test_what_was_passed_over_is_counted_in_the_log(batch, caplog, more, t
 
     await batch.land()
 
-    said = [record.message for record in caplog.records if "passed over" in record.message]
+    said = [record.message for record in caplog.records if "ignored" in record.message]
     assert len(said) == (told is not None)
     assert not said or f" sent {told}" in said[0]
 

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 from fakes import START, FakeBatch, Killed, failing
+from ledgers import plan_of
 
 from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved, UsageError
-from airflow_batch_provider.ledger import rounds
-from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import Plan, Void
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.records import FailedBatch, Plan
+from airflow_batch_provider.ledger.wave import WaveRun
 from airflow_batch_provider.models import Reply, RequestCounts
 from airflow_batch_provider.providers.base import Candidate
 from airflow_batch_provider.records import load
@@ -31,8 +32,10 @@ async def test_a_part_rests_twice_as_long_each_time_up_to_an_hour(ledger, provid
         clock.time = waiting.resume_at
 
     assert rests == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    void = load(task.root, "waves/0/00000.void-1.json", Void)
-    assert void == Void(batch_id="batch-0", reason="token_limit_exceeded", again_at=START + timedelta(seconds=60))
+    void = load(task.root, "waves/0/00000.failed-1.json", FailedBatch)
+    assert void == FailedBatch(
+        batch_id="batch-0", reason="token_limit_exceeded", again_at=START + timedelta(seconds=60)
+    )
 
 
 async def test_a_part_that_rests_is_not_submitted_too_early(ledger, provider, clock):
@@ -50,7 +53,7 @@ async def test_a_part_that_rests_is_not_submitted_too_early(ledger, provider, cl
 
     assert waiting.batch_ids == ("batch-0", "batch-2")
     assert len(provider.batches) == 3
-    assert load(task.root, "waves/0/00001.void-1.json", Void).reason == ""
+    assert load(task.root, "waves/0/00001.failed-1.json", FailedBatch).reason == ""
 
 
 async def test_a_batch_that_failed_for_good_is_landed(ledger, provider):
@@ -149,14 +152,14 @@ async def test_the_claim_of_a_batch_that_failed_as_a_whole_stays_until_the_next_
     await task.advance()
     provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
     await task.advance()
-    old = ClaimLog(task.root.sub("waves/0"), "00000").last()
+    old = BatchFiles(task.root.sub("waves/0"), 0).claim()
     provider.bomb.at = provider.bomb.moment + 2  # a look, then the create
 
     clock.advance(60)
     with pytest.raises(Killed, match="we do not know"):
         await task.advance()
 
-    new = ClaimLog(task.root.sub("waves/0"), "00000").last()
+    new = BatchFiles(task.root.sub("waves/0"), 0).claim()
     assert (new.tag, new.owner != old.owner) == (f"{old.tag}-1", True)
     assert (await task.advance()).batch_ids == ("batch-1",)
 
@@ -241,14 +244,14 @@ async def test_a_rest_that_ends_between_two_looks_at_the_files_wakes_the_task(le
     batch = provider.batches["batch-0"]
     batch.status, batch.retryable = "failed", True
     resting = await task.advance()
-    submit_queued = rounds.Round._submit_queued
+    submit_queued = WaveRun._submit_queued
 
     async def just_before(self):
         await submit_queued(self)
         clock.time = resting.resume_at
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds.Round, "_submit_queued", just_before)
+        patch.setattr(WaveRun, "_submit_queued", just_before)
         waiting = await task.advance()
 
     assert (waiting.batch_ids, waiting.queued, waiting.resume_at) == ((), 1, clock.now())
@@ -263,7 +266,7 @@ async def test_full_batches_of_two_tasks_differ_where_only_their_size_tells_them
         provider.keeps_tags = keeps_tags
         task, _ = ledger()
         task.root.delete("plan.json")
-        first, *_ = task.open_plan(lambda: rows, lambda _plan, _wave: None).first.parts
+        first, *_ = plan_of(task, *rows).first.chunks
         sizes.append(first.requests)
 
     assert sizes[:2] == [1000, 1000]
@@ -291,7 +294,7 @@ async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, pro
     waiting = await task.advance()
 
     assert (waiting.batch_ids, waiting.queued) == (("batch-0", "batch-2"), 0)
-    assert (waiting.held, waiting.resume_at) == (True, START + timedelta(minutes=10))
+    assert (waiting.must_wait, waiting.resume_at) == (True, START + timedelta(minutes=10))
 
 
 async def test_people_read_what_became_of_the_rows_of_a_batch(ledger, provider, caplog):
@@ -345,25 +348,25 @@ async def test_parts_are_cut_to_the_token_budget_and_claimed_in_the_attempts_nam
     suspended = await task.start()
 
     plan = load(task.directory, "plan.json", Plan)
-    assert [(part.requests, part.tokens) for part in plan.first.parts] == [(2, 2 * size), (2, 2 * size)]
+    assert [(chunk.requests, chunk.tokens) for chunk in plan.first.chunks] == [(2, 2 * size), (2, 2 * size)]
     assert (suspended.state.metadata["batch_ids"], suspended.state.metadata["queued"]) == (["batch-0"], 1)
-    assert ClaimLog(task.directory.sub("waves/0"), "00000").last().attempt == 7
+    assert BatchFiles(task.directory.sub("waves/0"), 0).claim().attempt == 7
 
 
 async def test_a_part_holds_just_what_the_provider_takes(job, provider):
     """To the byte, with the longest key that a row may get and its newline."""
     alone = job(["x" * 40])
     await alone.start()
-    (part,) = load(alone.directory, "plan.json", Plan).first.parts
+    (chunk,) = load(alone.directory, "plan.json", Plan).first.chunks
     line = provider.codec.line("0" * 12 + "-000-00000-0000000000", b'{"prompt":"' + b"x" * 40 + b'","model":"m"}', None)
-    assert part.bytes == len(line) + 1
+    assert chunk.bytes == len(line) + 1
 
-    for limit, cut in ((2 * part.bytes, [2, 1]), (2 * part.bytes - 1, [1, 1, 1])):
+    for limit, cut in ((2 * chunk.bytes, [2, 1]), (2 * chunk.bytes - 1, [1, 1, 1])):
         alone.directory.delete("")
         provider.max_bytes = limit
         task = job(["x" * 40] * 3)
         await task.start()
-        assert [one.requests for one in load(task.directory, "plan.json", Plan).first.parts] == cut
+        assert [one.requests for one in load(task.directory, "plan.json", Plan).first.chunks] == cut
 
 
 async def test_a_row_that_is_larger_than_the_token_budget_is_refused_by_its_name(job, provider):

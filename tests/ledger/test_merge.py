@@ -7,8 +7,9 @@ from fakes import START, failing
 from upath import UPath
 
 from airflow_batch_provider.exceptions import RowsFailed
-from airflow_batch_provider.ledger.records import Part, Wave
-from airflow_batch_provider.ledger.waves import Tally, best_rows, landed_rows, wave_directory
+from airflow_batch_provider.ledger.files import TaskFiles
+from airflow_batch_provider.ledger.merge import Tally, best_rows, landed_rows
+from airflow_batch_provider.ledger.records import Chunk, Wave
 from airflow_batch_provider.models import BatchRow, Reply, RowError, Usage
 from airflow_batch_provider.storage import Directory
 
@@ -131,13 +132,13 @@ async def test_a_good_answer_of_an_early_wave_is_kept(job, provider):
 
 def landed(root, number, *rows):
     """A wave with these rows: index → status."""
-    part = Part(number=0, requests=len(rows), bytes=1, tokens=1)
-    directory = wave_directory(root, number)
+    chunk = Chunk(number=0, requests=len(rows), bytes=1, tokens=1, draft="")
+    directory = TaskFiles(root).wave_directory(number)
     with directory.writer("00000.rows.jsonl") as file:
         for index, status in rows:
             row = BatchRow(custom_id=f"id-{index}", index=index, status=status, wave=number)
             file.write(row.model_dump_json().encode() + b"\n")
-    return Wave(nonce="n", number=number, attempt=1, opened_at=START, parts=(part,))
+    return Wave(nonce="n", number=number, attempt=1, opened_at=START, chunks=(chunk,))
 
 
 def test_a_good_answer_is_not_replaced_by_a_later_bad_one(tmp_path):
@@ -149,7 +150,7 @@ def test_a_good_answer_is_not_replaced_by_a_later_bad_one(tmp_path):
         landed(root, 2, (1, "succeeded"), (2, "invalid")),
     ]
 
-    best = list(best_rows(root, waves))
+    best = list(best_rows(TaskFiles(root), waves))
 
     assert [(row.index, row.status, row.wave) for row in best] == [
         (0, "succeeded", 0),
@@ -162,11 +163,12 @@ async def test_a_row_whose_batch_has_not_landed_is_missing_and_says_why(ledger, 
     """In the wave in which it was to be asked."""
     task, _ = ledger()
     (first,) = task.waves()
-    (part,) = first.parts
-    task.root.write(f"waves/1/{part.requests_name}", task.root.read(f"waves/0/{part.requests_name}"))
+    (chunk,) = first.chunks
+    name = f"00000-{chunk.draft}.requests.jsonl"
+    task.root.write(f"waves/1/{name}", task.root.read(f"waves/0/{name}"))
     second = first.model_copy(update={"number": 1})
 
     for wave in (first, second):
-        for row in landed_rows(task.root, wave):
+        for row in landed_rows(task.files, wave):
             assert (row.status, row.wave, row.error.code) == ("missing", wave.number, "not_asked")
             assert row.error.retryable

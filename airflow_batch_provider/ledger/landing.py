@@ -8,31 +8,27 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
-from airflow_batch_provider.ledger.records import PlannedRow, encoded
+from airflow_batch_provider.ledger.records import encoded
 from airflow_batch_provider.models import BatchRow, Reply, RowError
 from airflow_batch_provider.schemas import Misfit, answer_schema
+from airflow_batch_provider.timing import RESULTS_LAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
-    from airflow_batch_provider.ledger.records import Part, Receipt
+    from airflow_batch_provider.ledger.batch_files import BatchFiles
+    from airflow_batch_provider.ledger.records import PlannedRow, Receipt
     from airflow_batch_provider.models import BatchStatus, Spec
     from airflow_batch_provider.providers.base import BatchProvider
-    from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
 
 _NOWHERE = -1
-
-# The answers of a batch may appear after its end; later, none will come.
-LATE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -40,25 +36,19 @@ class Landing:
     """One ended batch and where its rows go.
 
     Attributes:
-        directory: the wave's; gets the rows of the part.
+        files: of the batch; they get the rows.
         retry_truncated: an answer that was cut off at its `max_tokens` counts as failed and may be asked again.
     """
 
-    directory: Directory
+    files: BatchFiles
     wave: int
-    part: Part
     receipt: Receipt
     spec: Spec
     retry_truncated: bool = False
 
-    @property
-    def is_done(self) -> bool:
-        """True when the rows are here, whoever landed them."""
-        return self.directory.exists(self.part.rows_name)
-
 
 class ForeignBatch(Exception):
-    """The results carry none of our keys: a tentatively adopted batch was somebody else's."""
+    """A tentatively adopted batch was somebody else's: its results carry none of our keys."""
 
 
 class NotSentYet(Unavailable):
@@ -66,7 +56,7 @@ class NotSentYet(Unavailable):
 
 
 async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, now: datetime) -> Counter[str]:
-    """Write one row per request of the batch; returns row status → number of rows.
+    """Write one row per request of the batch; return row status → number of rows.
 
     Good answers win over others for the same key, later ones over earlier ones; duplicates and keys that were never
     asked are counted and logged. A request without any result becomes a row that says why.
@@ -83,16 +73,16 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):
                 replies.add(reply)
         except NotFound as error:
-            if landing.is_done:  # another worker landed them meanwhile, and cleaned up
+            if landing.files.has_landed():  # another worker landed them meanwhile, and cleaned up
                 return Counter()
             raise Unresolved(
                 f"The results of batch {landing.receipt.batch_id!r} are gone from {provider.name}: {error} They were "
-                f"paid and cannot be landed. To buy these rows again delete "
-                f"{landing.directory.uri(landing.part.name)}.receipt.json and .claim*.json."
+                f"paid and cannot be landed. To buy these rows again delete {landing.files.receipt_uri} and "
+                f"{landing.files.claim_pattern}, then clear the task."
             ) from error
         replies.check_ours()
         replies.check_there(status, now)
-        if landing.is_done:
+        if landing.files.has_landed():
             log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
             return Counter()
         return _write_rows(landing, replies, status)
@@ -106,7 +96,7 @@ class _Replies:
         self._spool = spool
         self._prefix = f"{landing.receipt.tag}-"
         decoder = msgspec.json.Decoder(_Index)
-        lines = landing.directory.lines(landing.part.requests_name)
+        lines = landing.files.request_lines()
         self._indices = array("q", (decoder.decode(line).index for line in lines))
         self._offsets = array("q", [_NOWHERE]) * len(self._indices)
         self._good = bytearray(len(self._indices))
@@ -141,17 +131,17 @@ class _Replies:
             raise ForeignBatch(self._landing.receipt.batch_id)
         if self.duplicates or self.strangers:
             log.warning(
-                "Batch %s sent %d answers twice and %d that were never asked; they are passed over.",
+                "Batch %s sent %d answers twice and %d that were never asked; they are ignored.",
                 self._landing.receipt.batch_id,
                 self.duplicates,
                 self.strangers,
             )
 
     def check_there(self, status: BatchStatus, now: datetime) -> None:
-        """Wait a while for answers that a batch tells of and does not send: their rows would be asked, and paid, again."""
+        """Wait a while for answers that a batch counts and does not send: their rows would be asked, and paid, again."""
         told = status.counts.succeeded if status.counts else 0
         sent = self.strangers + sum(offset != _NOWHERE for offset in self._offsets)
-        late_at = status.ended_at + LATE if status.ended_at else now
+        late_at = status.ended_at + RESULTS_LAG if status.ended_at else now
         if sent < told and now < late_at:
             raise NotSentYet(
                 f"Batch {status.batch_id} has {told} answers, but sends only {sent} yet.",
@@ -159,7 +149,7 @@ class _Replies:
             )
 
     def at(self, place: int) -> Reply | None:
-        """The reply to the request at this place, None if there is none."""
+        """Return the reply to the request at this place, None if there is none."""
         if self._offsets[place] == _NOWHERE:
             return None
         self._spool.seek(self._offsets[place])
@@ -174,19 +164,13 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
     counts: Counter[str] = Counter()
     absent = absence(status)
     default = encoded(landing.spec.output_schema)
-    with landing.directory.writer(landing.part.rows_name) as file:
-        for place, planned in enumerate(_planned(landing)):
+    with landing.files.directory.writer(landing.files.rows_name) as file:
+        for place, planned in enumerate(landing.files.planned_rows()):
             reply = checked(replies.at(place) or absent, planned.schema or default)
             row = _row(landing, planned, _whole(reply) if landing.retry_truncated else reply)
             counts[row.status] += 1
             file.write(row.model_dump_json().encode() + b"\n")
     return counts
-
-
-def _planned(landing: Landing) -> Iterator[PlannedRow]:
-    decoder = msgspec.json.Decoder(PlannedRow)
-    for line in landing.directory.lines(landing.part.requests_name):
-        yield decoder.decode(line)
 
 
 def _row(landing: Landing, planned: PlannedRow, reply: Reply) -> BatchRow:
@@ -200,7 +184,7 @@ def _row(landing: Landing, planned: PlannedRow, reply: Reply) -> BatchRow:
 
 
 def absence(status: BatchStatus) -> Reply:
-    """What a request without any result became, by how its batch ended."""
+    """Return the fate of a request without any result, by how its batch ended."""
     batch = f"batch {status.batch_id}"
     if status.status == "failed":
         reason = status.error or "the provider gave no reason"
@@ -214,7 +198,7 @@ def absence(status: BatchStatus) -> Reply:
 
 
 def _whole(reply: Reply) -> Reply:
-    """The reply, `failed` with the text so far when it was cut off."""
+    """Return the reply, as `failed` with the text so far when it was cut off."""
     if reply.status != "succeeded" or reply.finish_reason != "max_tokens":
         return reply
     error = RowError(code="truncated", message="the answer was cut off at its max_tokens", retryable=True)
@@ -222,7 +206,7 @@ def _whole(reply: Reply) -> Reply:
 
 
 def checked(reply: Reply, schema: msgspec.Raw) -> Reply:
-    """The reply with its answer parsed, or `invalid` with the raw text and the reason when it does not fit."""
+    """Return the reply with its answer parsed, or as `invalid` with the raw text and the reason when it does not fit."""
     if reply.status != "succeeded" or not schema or not isinstance(reply.output, str):
         return reply
     match answer_schema(bytes(schema)).read(reply.output):

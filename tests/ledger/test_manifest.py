@@ -1,4 +1,4 @@
-"""The manifest says what became of a task, and a sealed one is what later attempts return."""
+"""The manifest says what became of a task, and one that is written is what later attempts return."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from fakes import START, failing
 from upath import UPath
 
-from airflow_batch_provider.exceptions import Unresolved
-from airflow_batch_provider.ledger import Standard, Target, finish, seal, sealed
+from airflow_batch_provider.exceptions import Overtaken
+from airflow_batch_provider.ledger import SuccessCriteria, Target
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
 
@@ -32,7 +32,7 @@ def target(tmp_path):
 
 async def test_the_manifest_tells_when_what_and_for_how_much(landed, tmp_path, clock):
     """From the first submit to now; the money is that of the tokens."""
-    manifest = finish(landed, "generate", target(tmp_path), clock.now()).manifest
+    manifest = landed.write_results("generate", target(tmp_path)).manifest
 
     assert (manifest.submitted_at, manifest.completed_at) == (START, START + timedelta(minutes=3))
     assert (manifest.stage, manifest.provider, manifest.model) == ("generate", "openai", "m")
@@ -48,20 +48,20 @@ async def test_the_money_is_that_of_the_tokens(job):
     assert manifest.cost.usd > 0
 
 
-async def test_only_a_sealed_task_is_done(landed, tmp_path, clock):
-    """What is sealed is read back as it was."""
-    manifest = finish(landed, "generate", target(tmp_path), clock.now()).manifest
-    assert sealed(landed) is None
+async def test_only_a_task_with_a_manifest_is_done(landed, tmp_path):
+    """It is read back as it was written."""
+    manifest = landed.write_results("generate", target(tmp_path)).manifest
+    assert landed.finished() is None
 
-    seal(landed, manifest)
+    landed.files.write_manifest(manifest)
 
-    assert sealed(landed) == manifest
+    assert landed.finished() == manifest
 
 
-def test_a_standard_is_said_as_the_user_wrote_it():
+def test_criteria_are_said_as_the_user_wrote_them():
     """Both ways to ask for more."""
-    assert str(Standard(on_partial="fail")) == "on_partial='fail'"
-    assert str(Standard(min_success_ratio=0.9)) == "min_success_ratio=0.9"
+    assert str(SuccessCriteria(0.0, "fail")) == "on_partial='fail'"
+    assert str(SuccessCriteria(0.9, "succeed")) == "min_success_ratio=0.9"
 
 
 async def test_results_that_a_worker_wrote_late_are_written_again_as_they_are_now(job, provider, monkeypatch):
@@ -102,7 +102,7 @@ async def test_a_worker_whose_requests_were_set_aside_finishes_nothing(job, cloc
         publish(self, local, name)
 
     monkeypatch.setattr(Directory, "publish", slow)
-    with pytest.raises(Unresolved, match="began later"):
+    with pytest.raises(Overtaken, match="began later"):
         await zombie.run()
 
     assert "manifest.json" in zombie.directory.names()

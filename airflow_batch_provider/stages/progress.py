@@ -1,50 +1,51 @@
-"""What the triggerer sees of a built-in stage's batches, and shows to the people who wait."""
+"""The status of a built-in stage's batches, as the triggerer polls it and shows it to the people who wait."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_batch_provider.ledger import Waiting
     from airflow_batch_provider.models import BatchStatus
-    from airflow_batch_provider.stages.base import SuspendedState
     from airflow_batch_provider.stages.config import BatchConfig
     from airflow_batch_provider.stages.context import CheckCompletionContext
 
 
-async def look(batch_ids: list[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
-    """The status of every batch that the provider shows."""
-    looks = await asyncio.gather(
+async def poll_statuses(batch_ids: Iterable[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
+    """Return the status of every batch that the provider shows.
+
+    Raises:
+        BatchError: the provider refuses, or does not answer.
+    """
+    polled = await asyncio.gather(
         *(ctx.hub.status(ctx.config.conn_id, batch_id) for batch_id in batch_ids), return_exceptions=True
     )
     statuses: list[BatchStatus] = []
-    for look in looks:
-        if isinstance(look, NotFound):
+    for found in polled:
+        if isinstance(found, NotFound):
             continue
-        if isinstance(look, BaseException):
-            raise look
-        statuses.append(look)
+        if isinstance(found, BaseException):
+            raise found
+        statuses.append(found)
     return statuses
 
 
-def newest_at(state: SuspendedState) -> datetime:
-    """When the last of the batches was bought."""
-    told = state.metadata.get("newest_at")
-    return datetime.fromisoformat(told) if told else state.submitted_at
-
-
-async def show(statuses: list[BatchStatus], state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
+async def publish_progress(
+    statuses: list[BatchStatus], waiting: Waiting, ctx: CheckCompletionContext[BatchConfig]
+) -> None:
     """Publish a record for the UI and a sentence for the log."""
     counts = [status.counts for status in statuses if status.counts]
     total, succeeded, failed = (
         sum(getattr(count, name) for count in counts) for name in ("total", "succeeded", "failed")
     )
     words = Counter(status.status for status in statuses)
-    queued = state.metadata["queued"]
+    queued = waiting.queued
     said = [f"{number} {word}" for word, number in sorted(words.items())] + ([f"{queued} queued"] if queued else [])
     await ctx.publish(
         {
@@ -54,6 +55,6 @@ async def show(statuses: list[BatchStatus], state: SuspendedState, ctx: CheckCom
             "succeeded": succeeded,
             "failed": failed,
             "queued_batches": queued,
-            "submitted_at": state.submitted_at.isoformat(),
+            "submitted_at": waiting.started_at.isoformat(),
         }
     )
