@@ -65,7 +65,7 @@ COMMANDS = (
             _CONNECTIONS,
             _OUTPUT,
             _APPLY,
-            _option("--cancel-strays", action="store_true", help="Also cancel batches with tags like ours that are not known here"),
+            _option("--cancel-orphans", action="store_true", help="Also cancel batches with tags like ours that are not known here"),
             _option(
                 "--grace",
                 type=float,

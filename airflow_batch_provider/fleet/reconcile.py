@@ -45,11 +45,11 @@ class Rules:
 
     Attributes:
         grace: how long a task must have been over, as seen by reconciliations that act, before its batches are cancelled.
-        cancel_strays: cancel running batches under tags like ours that the registry does not know.
+        cancel_orphans: cancel running batches under tags like ours that the registry does not know.
     """
 
     grace: timedelta = timedelta(0)
-    cancel_strays: bool = False
+    cancel_orphans: bool = False
 
 
 class Reconciler:
@@ -128,7 +128,7 @@ class Reconciler:
     def _stray(self, status: BatchStatus, account: _Account) -> Finding:
         entry = self._registry.get(status.tag or "")
         return Finding(
-            action="cancel" if self._rules.cancel_strays else "report",
+            action="cancel" if self._rules.cancel_orphans else "report",
             provider=account.provider.name,
             tag=status.tag or "",
             label=entry.label if entry else None,

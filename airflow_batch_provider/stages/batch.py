@@ -27,9 +27,10 @@ from airflow_batch_provider.models import Manifest, Usage
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
-from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.looks import look, newest_at, show
+from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         ledger = _ledger(ctx, provider)
         if ctx.resume_state is None:
             if not ledger.root.is_exclusive:
@@ -106,7 +107,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         Raises:
             BatchError: one of them could not be cancelled; the log names each.
         """
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         patience = Patience(provider.name, ctx.clock)
         failed: BatchError | None = None
         for batch_id in state.metadata["batch_ids"]:
@@ -122,7 +123,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         ledger = _ledger(ctx, provider)
         if ctx.config.on_timeout == "leave":
             ledger.stop_clock()
@@ -146,7 +147,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Refuse a connection of another provider than the model names, and a spec the provider cannot take."""
         if config.provider not in (None, provider.name):
             raise UsageError(
-                f"Model {config.model!r} belongs to {config.provider}, but connection {config.conn_id!r} is of "
+                f"Model {config.model!r} belongs to {config.provider}, but connection {str(config.connection)!r} is of "
                 f"{provider.name}. Change model or conn_id."
             )
         provider.check_spec(config.spec)

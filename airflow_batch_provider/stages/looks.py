@@ -11,15 +11,15 @@ from airflow_batch_provider.exceptions import NotFound
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchStatus
-    from airflow_batch_provider.stages.base import SuspendedState
     from airflow_batch_provider.stages.config import BatchConfig
     from airflow_batch_provider.stages.context import CheckCompletionContext
+    from airflow_batch_provider.stages.values import SuspendedState
 
 
 async def look(batch_ids: list[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
     """The status of every batch that the provider shows."""
     looks = await asyncio.gather(
-        *(ctx.hub.status(ctx.config.conn_id, batch_id) for batch_id in batch_ids), return_exceptions=True
+        *(ctx.hub.status(ctx.config.connection, batch_id) for batch_id in batch_ids), return_exceptions=True
     )
     statuses: list[BatchStatus] = []
     for look in looks:

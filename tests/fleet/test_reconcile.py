@@ -126,7 +126,7 @@ async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
     assert [(one.action, one.tag, one.label, one.done) for one in told] == [("report", tag, None, False)]
     assert "the registry does not have it" in told[0].why
     assert not (await wire.provider.status(told[0].batch_id)).ended
-    (cancelled,) = await wire.reconcile(cancel_strays=True)
+    (cancelled,) = await wire.reconcile(cancel_orphans=True)
     assert (cancelled.action, cancelled.done) == ("cancel", True)
     assert wire.phases == ["cancelling"]
 

@@ -193,9 +193,9 @@ class Money(RuleBasedStateMachine):
     def a_stranger_buys(self, requests):
         self.airflow.provider.a_stranger_buys(requests)
 
-    @rule(cancel_strays=st.booleans())
-    def reconcile(self, cancel_strays):
-        self.airflow.reconcile(cancel_strays=cancel_strays)
+    @rule(cancel_orphans=st.booleans())
+    def reconcile(self, cancel_orphans):
+        self.airflow.reconcile(cancel_orphans=cancel_orphans)
 
     @rule(name=tasks)
     def a_person_decides(self, name):

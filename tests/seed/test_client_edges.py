@@ -128,7 +128,7 @@ async def test_a_create_that_never_arrived_is_sent_again(driver, provider_name):
 
 async def test_a_process_that_died_after_the_commit_buys_nothing_in_the_next_one(driver, provider_name, monkeypatch):
     """The claim is on disk, the receipt is not: the next process finds the batch and goes on with it."""
-    provider = await driver.hub.provider(driver.client(MODELS[provider_name])._conn_id)
+    provider = await driver.hub.provider(driver.client(MODELS[provider_name])._connection)
     really = provider.submit
 
     async def submit_and_die(payload):

@@ -6,13 +6,13 @@ import logging
 from datetime import timedelta
 
 import pytest
-from driving import MODELS, StageFailed
+from driving import MODELS
 from guide_stages import BatchEmbeddings, BatchProcess, ProcessConfig, ResumedProcess
 
-from airflow_batch_provider.exceptions import Overdue, RowsFailed, UsageError
+from airflow_batch_provider.exceptions import Overdue, RowsFailed, StageFailed, UsageError
 from airflow_batch_provider.stages import PollConfig
-from airflow_batch_provider.stages.base import PRESETS
 from airflow_batch_provider.stages.generate import GenerateStage
+from airflow_batch_provider.stages.values import PRESETS
 
 RETRIEVE = {"anthropic": "anthropic.retrieve", "openai": "openai.batches.retrieve", "google": "google.get"}
 CANCEL = {"anthropic": "anthropic.cancel", "openai": "openai.batches.cancel", "google": "google.cancel"}

@@ -103,7 +103,7 @@ class World:
         return Resolver(self.deployment, self.ask, self.clock)
 
     async def reconcile(self, grace=0.0):
-        rules = Rules(grace=timedelta(seconds=grace), cancel_strays=True)
+        rules = Rules(grace=timedelta(seconds=grace), cancel_orphans=True)
         reconciler, providers = Reconciler(self.deployment, self.ask, self.clock, rules), [self.provider(Life())]
         return await reconciler.act(await reconciler.look(providers), providers)
 

@@ -193,12 +193,9 @@ class Airflow:
         suspended, job = task.suspended, self._job(task)
         task.state, task.suspended = "failed", None
         try:
-            self.loop.run(self._cancel(job, suspended))
+            self.loop.run(job.cancel(suspended))
         except BatchError as error:
             task.ends.append(error)
-
-    async def _cancel(self, job, suspended):
-        await job.stage.cancel(suspended.state, job.context())
 
     def step(self, worker, moments=FAR):
         worker.step(moments)
@@ -242,8 +239,8 @@ class Airflow:
             return "gone"
         return "over" if task.state in ("failed", "success") else "waiting"
 
-    def reconcile(self, *, cancel_strays):
-        reconciler = Reconciler(self.deployment, self.ask, self.clock, Rules(cancel_strays=cancel_strays))
+    def reconcile(self, *, cancel_orphans):
+        reconciler = Reconciler(self.deployment, self.ask, self.clock, Rules(cancel_orphans=cancel_orphans))
 
         async def run():
             return await reconciler.act(await reconciler.look([self.provider]), [self.provider])

@@ -9,9 +9,11 @@ from pydantic import BaseModel
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.stages.files import StageFiles
+from airflow_batch_provider.stages.loading import load_stage
+from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.wait import WaitForBatch
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.triggers.suspension import StageFiles, load_stage, parse, to_json
 
 
 class Inner(BaseModel):
@@ -89,8 +91,8 @@ def test_what_is_no_json_is_refused_and_keeps_what_was_there(files):
         ("no_such_module.Stage", r"cannot be imported here: No module named .*PYTHONPATH or Airflow's plugins folder"),
         ("json.NoSuchStage", "cannot be imported here: .*NoSuchStage"),
         ("Stage", "cannot be imported here"),
-        ("json.dumps", "is no subclass of AsyncBatchStage"),
-        ("json.JSONDecoder", "is no subclass of AsyncBatchStage"),
+        ("json.dumps", "is not a subclass of AsyncBatchStage"),
+        ("json.JSONDecoder", "is not a subclass of AsyncBatchStage"),
     ],
 )
 def test_a_stage_that_is_none_is_refused(path, said):
