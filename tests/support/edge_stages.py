@@ -8,7 +8,19 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from airflow_batch_provider.exceptions import Overdue
+from airflow_batch_provider.exceptions import (
+    Denied,
+    NotFound,
+    Overdue,
+    Paused,
+    Rejected,
+    RowsFailed,
+    StageFailed,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+from airflow_batch_provider.models import ErrorDigest
 from airflow_batch_provider.stages import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
 
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=5), first_poll=timedelta(0))
@@ -68,7 +80,7 @@ class Obedient(AsyncBatchStage[Told, Done]):
 def _suspended(ctx, leg: int) -> Suspended:
     state = SuspendedState(batch_id=f"batch-{leg}", submitted_at=ctx.now(), metadata={"batch_ids": [f"batch-{leg}"]})
     poll = SOON
-    if ctx.config.mode == "overdue":
+    if getattr(ctx.config, "mode", None) == "overdue":
         poll = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(seconds=1), first_poll=timedelta(0))
     return Suspended(state=state, poll=poll, metrics={"rows": 3.0})
 
@@ -105,3 +117,45 @@ class Box:
     class Inner(AsyncBatchStage):
         id = "inner"
         name = "Inner"
+
+
+class Fault(BaseModel):
+    name: str
+    place: Literal["execute", "check_completion", "resume"] = "execute"
+
+
+class Raising(AsyncBatchStage[Fault, Done]):
+    """Raises an error of the package at one place of its life."""
+
+    id = "raising"
+    name = "Raising"
+    config_schema = Fault
+
+    ERRORS: ClassVar[dict[str, Exception]] = {
+        "UsageError": UsageError("the usage. Fix the DAG."),
+        "Rejected": Rejected("the refusal. Fix the request."),
+        "Denied": Denied("the key. Fix the connection."),
+        "Paused": Paused("the credit. Pay, then clear the task."),
+        "Unavailable": Unavailable("the fault. Wait."),
+        "NotFound": NotFound("the id. Fix it."),
+        "Unresolved": Unresolved("the batch. Look at the provider."),
+        "StageFailed": StageFailed("the stage. Read its message."),
+        "Overdue": Overdue("the deadline. Raise it."),
+        "RowsFailed": RowsFailed("the rows. See the digest.", digest=ErrorDigest(), retryable=False),
+    }
+
+    async def execute(self, ctx):
+        if ctx.config.place == ("execute" if ctx.resume_state is None else "resume"):
+            self._raise(ctx.config.name)
+        return _suspended(ctx, 1)
+
+    async def check_completion(self, state, ctx):
+        if ctx.config.place == "check_completion":
+            self._raise(ctx.config.name)
+        return CompletionCheck.ready()
+
+    def _raise(self, name):
+        try:
+            raise RuntimeError("a fault of some library")
+        except RuntimeError as error:
+            raise self.ERRORS[name] from error
