@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.suspension import Suspension
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.base import AsyncBatchStage
     from airflow_batch_provider.storage import Directory
+
+# A storage answers so that takes no file at this place, whenever it is asked; other faults may pass.
+_PERMANENT = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, ValueError)
 
 _CONFIG, _SUSPENDED, _OUTPUT = "config.json", "suspended.json", "output.json"
 
@@ -27,8 +30,18 @@ class StageFiles:
         self.directory = directory
 
     def save_config(self, config: Any) -> None:
-        """Keep the configuration for all later processes: templates would be rendered anew there."""
-        self._write(_CONFIG, to_json(config))
+        """Keep the configuration for all later processes: templates would be rendered anew there.
+
+        Raises:
+            UsageError: it is not JSON, or stage storage can never be written; nothing was paid yet.
+            Unavailable: stage storage cannot be written now.
+        """
+        try:
+            self._write(_CONFIG, to_json(config))
+        except _PERMANENT as error:
+            raise UsageError(f"{self.directory} cannot be written: {error}. Change storage_path.") from error
+        except OSError as error:
+            raise Unavailable(f"{self.directory} cannot be written now: {error}", ambiguous=False) from error
 
     def config(self, stage: AsyncBatchStage[Any, Any]) -> Any:
         """Return the configuration in the stage's own schema."""

@@ -301,3 +301,13 @@ def test_forms_on_airflow_3_1_have_the_same_fields(monkeypatch):
         fields = hook.get_connection_form_widgets()
         assert fields.keys() == FIELDS[hook.conn_type].keys()
         assert all(field["label"] for field in fields.values())
+
+
+async def test_a_hook_works_where_a_loop_runs_already(monkeypatch, emulator):
+    """In a notebook, and inside an async task."""
+    emulated(monkeypatch, emulator, "anthropic")
+    hook = BatchHook("anthropic_default")
+
+    handle = hook.submit("claude-sonnet-4-5", ["one"])
+
+    assert hook.get_status("claude-sonnet-4-5", handle.id).batch_id == handle.id

@@ -47,7 +47,11 @@ def test_a_refusal_of_a_built_in_operator_ends_the_log_with_its_message(tested, 
     """A connection that is not there; Airflow's frames are above it, and few of ours."""
     with DAG("ends_refused", schedule=None) as dag:
         BatchGenerateOperator(
-            task_id="ask", model="claude-sonnet-4-5", requests=["one"], conn_id="nowhere", storage_path=tmp_path.as_uri()
+            task_id="ask",
+            model="claude-sonnet-4-5",
+            requests=["one"],
+            conn_id="nowhere",
+            storage_path=tmp_path.as_uri(),
         )
 
     run = tested(dag)

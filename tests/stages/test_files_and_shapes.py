@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from upath import UPath
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.shapes import parse, to_json
@@ -104,3 +104,24 @@ def test_a_stage_that_is_none_is_refused(path, said):
 def test_a_stage_is_found_in_any_module():
     """By its whole path."""
     assert isinstance(load_stage("airflow_batch_provider.stages.wait.WaitForBatch"), WaitForBatch)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (PermissionError("no"), UsageError, r"cannot be written: no\. Change storage_path\."),
+        (NotADirectoryError("no"), UsageError, "cannot be written"),
+        (OSError(28, "No space left"), Unavailable, "cannot be written now"),
+        (TimeoutError(), Unavailable, "cannot be written now"),
+    ],
+)
+def test_a_storage_that_takes_no_configuration_is_told_before_anything_is_paid(files, monkeypatch, fault, error, said):
+    """It is the first file of a stage: a wrong place is the DAG's fault, a full disk may pass."""
+
+    def write(_self, _name, _data):
+        raise fault
+
+    monkeypatch.setattr(Directory, "write", write)
+
+    with pytest.raises(error, match=said):
+        files.save_config({"a": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -75,7 +76,7 @@ class Driver:
 
     def task(self, stage: type[AsyncBatchStage[Any, Any]], config: Any = None, rows: Any = None) -> SimulatedTask:
         """The task, with one of the guide's stages."""
-        return SimulatedTask(
+        task = SimulatedTask(
             stage,
             storage=self.root.as_uri(),
             config=config,
@@ -87,6 +88,8 @@ class Driver:
             hub_in_use=self.hub,
             progress=self.shown,
         )
+        task.logger = logging.getLogger("task")
+        return task
 
     def stage_run(self, stage: AsyncBatchStage[Any, Any], config: Any) -> StageRun:
         run = self.task(AsyncBatchStage).stage_run()

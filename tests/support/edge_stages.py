@@ -155,7 +155,4 @@ class Raising(AsyncBatchStage[Fault, Done]):
         return CompletionCheck.ready()
 
     def _raise(self, name):
-        try:
-            raise RuntimeError("a fault of some library")
-        except RuntimeError as error:
-            raise self.ERRORS[name] from error
+        raise self.ERRORS[name] from RuntimeError("a fault of some library")
