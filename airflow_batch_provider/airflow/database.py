@@ -51,26 +51,26 @@ def accounts(conn_ids: Iterable[str] | None, deployment: Deployment) -> list[Acc
 
 
 def _known(deployment: Deployment) -> Iterator[ConnectionRef]:
-    """Connections of our own types, those with the usual names, and those that tasks with open batches were told."""
+    """Connections of our own types, those with the usual names, and those in the configurations of tasks with open batches."""
     for conn_id in _USUAL:
         yield ConnectionRef(conn_id=conn_id)
     with create_session() as session:
         for conn_id in session.scalars(select(Connection.conn_id).where(Connection.conn_type.in_(OWN_TYPES))):
             yield ConnectionRef(conn_id=conn_id)
     for entry in deployment.registry.entries():
-        if (connection := _told(entry, deployment)) is not None:
+        if (connection := _configured(entry, deployment)) is not None:
             yield connection
 
 
-def _told(entry: Entry, deployment: Deployment) -> ConnectionRef | None:
+def _configured(entry: Entry, deployment: Deployment) -> ConnectionRef | None:
     """The connection in the configuration of the task that bought a batch."""
     try:
         config = deployment.slot(entry).root.read("config.json")
     except UsageError:
         return None  # the reconciler reports it
-    told: Any = json.loads(config) if config else None
+    fields: Any = json.loads(config) if config else None
     try:
-        return ConnectionRef.model_validate(told["connection"])
+        return ConnectionRef.model_validate(fields["connection"])
     except (TypeError, KeyError, ValidationError):
         return None  # a stage of one's own names its connections in its code
 

@@ -61,7 +61,7 @@ _FINAL = (UsageError, Rejected, Paused, Unresolved, StageFailed)
 def as_airflow_errors() -> Iterator[None]:
     """Raise `AirflowFailException` for what cannot get better, `AirflowException` for what may; the message stays.
 
-    Airflow prints the traceback of whatever is raised, and the UI scrolls to its end. Our messages tell the whole story,
+    Airflow prints the traceback of the exception, and the UI scrolls to its end. Our messages say everything,
     so Airflow's exception is raised without the chain behind it, and its message is the last line of the log.
     """
     try:

@@ -41,7 +41,7 @@ async def publish(task: TaskKey, key: str, record: Any) -> None:
                 map_index=task.map_index,
             )
         )
-    except Exception:  # whatever Airflow has against it, the batch goes on
+    except Exception:  # the batch goes on, for any reason that Airflow may give
         log.debug("%s of %s was not published", key, task, exc_info=True)
 
 

@@ -19,7 +19,7 @@ TERMINAL = frozenset({"failed", "success", "skipped", "upstream_failed", "remove
 
 
 async def ask_from_trigger(task: TaskKey) -> str | None:
-    """Ask from a running trigger; returns Airflow's own word, None when Airflow does not tell."""
+    """Ask from a running trigger; returns Airflow's own word, None when Airflow does not say."""
     from airflow.sdk.execution_time.comms import GetTaskStates  # noqa: PLC0415 — known in a running trigger only
 
     reply = await supervisor.ask(
@@ -45,10 +45,10 @@ class AskFromTask:
 
     def __call__(self, task: TaskKey) -> TaskState:
         """Return what becomes of the task instance; `unknown` where this Airflow has no such DAG at all."""
-        told = self._ti.get_task_states(
+        reply = self._ti.get_task_states(
             dag_id=task.dag_id, run_ids=[task.run_id], task_ids=[task.task_id], map_index=task.map_index
         )
-        states = _states(told, task)
+        states = _states(reply, task)
         if _name(task) not in states:
             return "gone" if self._knows(task.dag_id) else "unknown"
         return _over_or_waiting(states[_name(task)])
@@ -88,9 +88,9 @@ def ask_database(task: TaskKey) -> TaskState:
     return "unknown" if known is None else "gone"
 
 
-def _states(told: dict[str, Any], task: TaskKey) -> dict[str, Any]:
-    """The states that Airflow told of the task's run."""
-    return told.get(task.run_id) or {}
+def _states(reply: dict[str, Any], task: TaskKey) -> dict[str, Any]:
+    """The states in Airflow's reply that belong to the task's run."""
+    return reply.get(task.run_id) or {}
 
 
 def _name(task: TaskKey) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import Account
     from airflow_batch_provider.registry import Entry
 
-FINE, LOOK, USAGE = 0, 1, 2
+FINE, DECIDE, USAGE = 0, 1, 2
 
 _DONE = {"cancel": "cancelled", "adopt": "adopted", "forget": "forgotten"}
 
@@ -56,7 +56,7 @@ def _command(function: Callable[[Namespace], Answer]) -> Callable[[Namespace], i
                 answer = function(arguments)
         except BatchError as error:
             print(f"error: {_clean(error)}", file=sys.stderr)
-            return USAGE if isinstance(error, UsageError) else LOOK
+            return USAGE if isinstance(error, UsageError) else DECIDE
         print(answer.text)
         return answer.code
 
@@ -96,7 +96,7 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
 
 @_command
 def reconcile_batches(arguments: Namespace) -> Answer:
-    """Show what is to be done about each batch, and do it when told to."""
+    """Show what to do about each batch, and do it with `--apply`."""
     deployment = open_deployment(arguments.storage_path)
     accounts = database.accounts(arguments.conn_id, deployment)
     rules = Rules(timedelta(minutes=arguments.grace), arguments.cancel_orphans)
@@ -104,7 +104,7 @@ def reconcile_batches(arguments: Namespace) -> Answer:
     findings = loop.run(reconciler.run(accounts, act=arguments.apply))
     waiting = [finding for finding in findings if finding.action in _DONE and not finding.done]
     asks = any(finding.action == "report" for finding in findings)
-    code = LOOK if asks or any(finding.action != "forget" for finding in waiting) else FINE
+    code = DECIDE if asks or any(finding.action != "forget" for finding in waiting) else FINE
     text = _table([_finding_row(finding) for finding in findings], arguments.output, "No batch is open.")
     return Answer(code, text + _to_do(len(waiting), arguments, "act"))
 
@@ -170,7 +170,7 @@ def _account(entry: Entry, deployment: Deployment, arguments: Namespace) -> Acco
 
 @_command
 def prune_batches(arguments: Namespace) -> Answer:
-    """List old stage storage, and delete it when told to."""
+    """List old stage storage, and delete it with `--apply`."""
     deployment = open_deployment(arguments.storage_path)
     pruner = Pruner(deployment, ask_database)
     before = Clock().now() - timedelta(days=arguments.older_than)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.polling import Event
     from airflow_batch_provider.stages.runner import Outcome
 
-# The trigger tells of the deadline itself; Airflow's own timeout only steps in when the trigger cannot.
+# The trigger reports the deadline itself; Airflow's own timeout only steps in when the trigger cannot.
 _MARGIN = timedelta(minutes=30)
 
 
@@ -45,7 +45,7 @@ class StageOperator(BaseOperator):
         stage: `module.Class`.
         storage_path: root of stage storage, a URI; None takes the configured one.
         deferrable: False waits on the worker.
-        poll: wins over the stage's own; None for stages that are told in their configuration.
+        poll: wins over the stage's own; None for stages whose configuration says it.
     """
 
     stage: str

@@ -73,7 +73,7 @@ class _BatchOperator(StageOperator):
         self._check()
 
     def _check(self) -> None:
-        """Refuse while the DAG is parsed whatever can be known then."""
+        """Refuse, while the DAG is parsed, a mistake that can be seen then."""
         if self.requests.is_none == (self.source is None):
             raise UsageError(f"Task {self.task_id!r} needs exactly one of requests= and source=.")
         if self.source is None and not (self.prompt is None and self.key is None):
@@ -81,7 +81,7 @@ class _BatchOperator(StageOperator):
         self._config(parsing=True)
 
     def _config(self, *, parsing: bool = False) -> BatchConfig:
-        """Make the stage's configuration; while the DAG is parsed, a stand-in for whatever is only known later."""
+        """Make the stage's configuration; while the DAG is parsed, a stand-in replaces a value that is only known later."""
         model, conn_id, result_path, source = (
             _LATER if parsing and is_late(value) else value
             for value in (self.model, self.conn_id, self.result_path, self.source)
@@ -130,8 +130,8 @@ class BatchGenerateOperator(_BatchOperator):
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
-        retry_rows: rounds after the first for rows without a good answer; default 2.
-        retry_truncated: rounds also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_rows: waves after the first for rows without a good answer; default 2.
+        retry_truncated: waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
         max_cost_usd: refuse before paying when the estimate is above; US dollars.
@@ -143,7 +143,7 @@ class BatchGenerateOperator(_BatchOperator):
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
 
     Raises:
-        UsageError: while the DAG is parsed, for whatever can be known then.
+        UsageError: while the DAG is parsed, for a mistake that can be seen then.
     """
 
     kind = "generate"
@@ -224,7 +224,7 @@ class BatchEmbedOperator(_BatchOperator):
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
-        retry_rows: rounds after the first for rows without a good answer; default 2.
+        retry_rows: waves after the first for rows without a good answer; default 2.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
         max_cost_usd: refuse before paying when the estimate is above; US dollars.
@@ -236,7 +236,7 @@ class BatchEmbedOperator(_BatchOperator):
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
 
     Raises:
-        UsageError: while the DAG is parsed, for whatever can be known then.
+        UsageError: while the DAG is parsed, for a mistake that can be seen then.
     """
 
     kind = "embed"

@@ -33,7 +33,7 @@ class ReconcileOperator(BaseOperator):
     A batch that a task still waits for is never touched. Run it every few minutes, as one task of its own.
 
     Args:
-        conn_ids: Airflow connections whose accounts are looked through; templated.
+        conn_ids: Airflow connections whose accounts are searched; templated.
         apply: False only reports what would be done.
         cancel_orphans: also cancel running batches under tags like ours that this storage does not know; they may belong to
             another Airflow at the same account.
@@ -65,7 +65,7 @@ class ReconcileOperator(BaseOperator):
         self.grace = grace
         self.storage_path = storage_path
         if not self.conn_ids:
-            raise UsageError(f"Task {self.task_id!r} has no conn_ids=: name the connections to look through.")
+            raise UsageError(f"Task {self.task_id!r} has no conn_ids=: name the connections to search.")
 
     def execute(self, context: Context) -> dict[Action, int]:
         """Reconcile once."""

@@ -55,7 +55,7 @@ class BatchSensor(StageOperator, BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         if provider is not None and provider not in PROVIDERS:
-            raise UsageError(f"There is no batch provider {provider!r}. Choose one of: {', '.join(PROVIDERS)}.")
+            raise UsageError(f"{provider!r} is not a batch provider. Choose one of: {', '.join(PROVIDERS)}.")
         self.batch_id = batch_id
         self.conn_id: str = conn_id
         self.provider = provider

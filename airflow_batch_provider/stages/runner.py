@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.suspension import StageLocation
     from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, SuspendedState
 
-# A trigger that is lost this often in one wait will not come back.
+# A trigger that is lost more often than this in one wait will not come back.
 MOST_LOST = 3
 
 

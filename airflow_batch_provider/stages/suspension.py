@@ -56,7 +56,7 @@ class Suspension(FrozenModel):
 
     Attributes:
         suspended_at: the first poll counts from here, the deadline from `state.submitted_at`.
-        token: tells this wait from earlier ones of the same task.
+        token: distinguishes this wait from earlier ones of the same task.
         lost: how often its trigger was lost.
     """
 

@@ -52,7 +52,7 @@ class PollConfig(FrozenModel):
         if isinstance(poll, PollConfig):
             return poll
         if poll not in PRESETS:
-            raise UsageError(f"poll={poll!r} is no preset. Use one of {', '.join(PRESETS)}, or a PollConfig.")
+            raise UsageError(f"poll={poll!r} is not a preset. Use one of {', '.join(PRESETS)}, or a PollConfig.")
         return PRESETS[poll]
 
 
@@ -69,7 +69,7 @@ class SuspendedState(FrozenModel):
     Attributes:
         batch_id: the batch at the provider that the stage waits for.
         submitted_at: when it was bought, aware; the deadline counts from here.
-        metadata: whatever the stage wants to find again; JSON, no secrets, no prompts, small (all of the state
+        metadata: values that the stage wants to find again; JSON, no secrets, no prompts, small (all of the state
             together at most 6 KB: the rest belongs in `ctx.storage`).
     """
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Airflow before 3.3 only cancels `run`, without a word why.
+# Airflow before 3.3 only cancels `run`, without a reason.
 _TELLS_KILLS = hasattr(BaseTrigger, "on_kill")
 
 # Cancellations on their way; Python keeps no strong reference to a running task.
@@ -92,7 +92,7 @@ class AsyncBatchTrigger(BaseTrigger):
         try:
             state = await ask_from_trigger(task)
         except Exception:
-            log.warning("Airflow does not tell the state of %s, so its batch is left alone.", task, exc_info=True)
+            log.warning("Airflow does not say the state of %s, so its batch is left alone.", task, exc_info=True)
             return
         if state not in TERMINAL:
             log.info("%s is %r, so its batch is left to the try or the triggerer that owns it now.", task, state)

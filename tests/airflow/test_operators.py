@@ -192,7 +192,7 @@ def test_a_module_beside_the_dag_files_is_refused(tmp_path, monkeypatch):
         ({"model": "mystery", "requests": ["a"]}, "'mystery' names no provider"),
         ({"model": "claude-x", "requests": ["a"], "max_tokens": -1}, "max_tokens"),
         ({"model": "claude-x", "requests": ["a"], "retry_rows": 1000}, "retry_rows"),
-        ({"model": "claude-x", "requests": ["a"], "poll": "never"}, "no preset"),
+        ({"model": "claude-x", "requests": ["a"], "poll": "never"}, "not a preset"),
         ({"model": "claude-x", "requests": ["a"], "result_format": "xml"}, "result_format"),
         ({"model": "claude-x", "requests": ["a"], "on_timeout": "pray"}, "on_timeout"),
     ],

@@ -53,7 +53,7 @@ def test_row_58_the_long_preset():
 def test_row_58_a_preset_is_chosen_by_name():
     """An unknown name is told the known ones."""
     assert PollConfig.of("quick") is PRESETS["quick"]
-    with pytest.raises(UsageError, match=r"'slow' is no preset\. Use one of quick, medium, long"):
+    with pytest.raises(UsageError, match=r"'slow' is not a preset\. Use one of quick, medium, long"):
         PollConfig.of("slow")
 
 
