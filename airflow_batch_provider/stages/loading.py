@@ -23,7 +23,7 @@ def load_stage(path: str) -> AsyncBatchStage[Any, Any]:
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module may raise anything while it is imported
         raise UsageError(f"Stage {path!r} cannot be imported here: {error}. {IMPORTABLE}") from error
     if not (isinstance(found, type) and issubclass(found, AsyncBatchStage)):
         raise UsageError(f"{path!r} is not a subclass of AsyncBatchStage.")

@@ -91,8 +91,8 @@ class AsyncBatchTrigger(BaseTrigger):
         task = self.suspension.task
         try:
             state = await ask_from_trigger(task)
-        except Exception:
-            log.warning("Airflow does not say the state of %s, so its batch is left alone.", task, exc_info=True)
+        except Exception as error:  # noqa: BLE001 — whoever cannot be asked, a batch that goes on costs less than two
+            log.warning("Airflow does not say the state of %s (%r), so its batch is left alone.", task, error)
             return
         if state not in TERMINAL:
             log.info("%s is %r, so its batch is left to the try or the triggerer that owns it now.", task, state)
@@ -101,9 +101,10 @@ class AsyncBatchTrigger(BaseTrigger):
         try:
             run = await self._stage_run()
             await run.cancel(self.suspension)
-        except Exception:
+        except Exception as error:
+            log.debug("Cancelling failed", exc_info=True)
             log.warning(
-                "Batch %r was not cancelled: do it at the provider.", self.suspension.state.batch_id, exc_info=True
+                "Batch %r was not cancelled (%s): do it at the provider.", self.suspension.state.batch_id, error
             )
 
     async def _delay(self) -> None:

@@ -101,6 +101,15 @@ def test_a_stage_that_is_none_is_refused(path, said):
         load_stage(path)
 
 
+def test_a_module_that_breaks_on_import_is_told_like_one_that_is_not_there(tmp_path, monkeypatch):
+    """It may raise anything, and a trigger that raised would be lost."""
+    (tmp_path / "breaks_on_import.py").write_text("raise RuntimeError('no licence')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(UsageError, match="cannot be imported here: no licence"):
+        load_stage("breaks_on_import.Stage")
+
+
 def test_a_stage_is_found_in_any_module():
     """By its whole path."""
     assert isinstance(load_stage("airflow_batch_provider.stages.wait.WaitForBatch"), WaitForBatch)
