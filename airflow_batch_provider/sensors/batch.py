@@ -59,7 +59,7 @@ class BatchSensor(StageOperator, BaseSensorOperator):
         self.batch_id = batch_id
         self.conn_id: str = conn_id
         self.provider = provider
-        self.options = {"poll": settings.poll() if poll is None else PollConfig.of(poll)}
+        self._poll = settings.poll() if poll is None else PollConfig.of(poll)
         self.deferrable = deferrable
         self.storage_path = storage_path
 
@@ -82,7 +82,7 @@ class BatchSensor(StageOperator, BaseSensorOperator):
         return PokeReturnValue(is_done=seen.ended, xcom_value=seen.model_dump(mode="json"))
 
     def _config(self) -> WaitConfig:
-        fields = {"batch_id": self.batch_id, "connection": self._connection, **self.options}
+        fields = {"batch_id": self.batch_id, "connection": self._connection, "poll": self._poll}
         with as_airflow_errors():
             config: WaitConfig = parse(WaitConfig, fields, f"Task {self.task_id!r}")
         return config

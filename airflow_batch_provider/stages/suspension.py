@@ -87,9 +87,9 @@ class Suspension(FrozenModel):
 
     @property
     def batch_ids(self) -> list[str]:
-        """Every batch that the stage names in `state.metadata`, by default the one of the state."""
-        named: list[str] = self.state.metadata.get("batch_ids") or [self.state.batch_id]
-        return named
+        """Every batch that the stage lists as `batch_ids` in `state.metadata`, by default the one of the state."""
+        named = self.state.metadata.get("batch_ids")
+        return list(map(str, named)) if isinstance(named, list) and named else [self.state.batch_id]
 
     @property
     def deadline(self) -> datetime:

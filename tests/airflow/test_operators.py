@@ -18,12 +18,12 @@ def obedient(dag_id: str, mode: str, **kwargs) -> DAG:
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-@pytest.mark.parametrize(("mode", "legs"), [("at_once", 1), ("resume", 2), ("twice", 3)])
-def test_a_stage_runs_to_its_end(tested, mode, legs, deferrable):
+@pytest.mark.parametrize(("mode", "runs"), [("at_once", 1), ("resume", 2), ("twice", 3)])
+def test_a_stage_runs_to_its_end(tested, mode, runs, deferrable):
     """Without a wait, with one and with two; deferred or on the worker: the same output."""
     run = tested(obedient(f"end_{mode}_{deferrable}", mode, deferrable=deferrable))
     assert run.state("stage") == "success"
-    assert run.xcom("stage") == {"said": "done", "legs": legs, "heard": None}
+    assert run.xcom("stage") == {"said": "done", "runs": runs, "heard": None}
 
 
 def test_the_ids_and_numbers_of_a_wait_are_xcoms(tested):
@@ -92,7 +92,7 @@ def test_a_dependency_that_is_not_upstream_fails_before_the_stage_starts(tested)
     assert "Add extraction >> stage." in run.log
 
 
-def test_an_input_reaches_both_legs_and_no_rendered_field(tested):
+def test_an_input_reaches_both_runs_and_no_rendered_field(tested):
     """XComArgs in it resolve, wherever they are; braces in it are no template."""
     with DAG("input", schedule=None) as dag:
 
@@ -107,10 +107,10 @@ def test_an_input_reaches_both_legs_and_no_rendered_field(tested):
 
 
 def test_a_config_is_templated_once(tested):
-    """The first leg's rendering is kept for the later ones."""
+    """The first run's rendering is kept for the later ones."""
     with DAG("templated", schedule=None) as dag:
         AsyncBatchStageOperator(task_id="stage", stage=Obedient, config={"mode": "{{ 'twice' }}"})
-    assert tested(dag).xcom("stage")["legs"] == 3
+    assert tested(dag).xcom("stage")["runs"] == 3
 
 
 def test_mapped_stages_keep_apart(tested, tmp_path):

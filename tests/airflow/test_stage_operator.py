@@ -123,14 +123,14 @@ def test_a_task_goes_from_run_to_run_until_its_stage_returns(tmp_path, context):
 
     assert deferred.value.trigger.suspension.state.batch_id == "batch-2"
     assert context["ti"].pushed == {"batch_ids": ["batch-2"], "batch_metrics": {"rows": 3.0}}
-    assert operator.execute_complete(context, None) == {"said": "done", "legs": 3, "heard": None}
+    assert operator.execute_complete(context, None) == {"said": "done", "runs": 3, "heard": None}
 
 
 def test_airflow_resumes_a_task_as_any_other(tmp_path, context):
     """With the event of its trigger."""
     operator = suspended(tmp_path, context, "resume")
 
-    assert operator.resume_execution("execute_complete", {"event": READY}, context)["legs"] == 2
+    assert operator.resume_execution("execute_complete", {"event": READY}, context)["runs"] == 2
 
 
 def test_what_the_trigger_said_reaches_the_task_through_airflow(tmp_path, context):
@@ -150,7 +150,7 @@ def test_people_see_what_is_waited_for(tmp_path, context, monkeypatch, capsys, o
     """The first batch by its id, the others by their number; all of them as XCom."""
     ids = ["one", "two", "three"][: 1 + others]
 
-    def several(ctx, _leg):
+    def several(ctx, _run):
         state = SuspendedState(batch_id="one", submitted_at=ctx.now(), metadata={"batch_ids": ids})
         return Suspended(state=state, poll=_patient())
 
@@ -180,7 +180,7 @@ def test_a_resumed_run_hears_the_input_again(tmp_path, context):
 def test_a_stage_that_names_one_batch_shows_that_one(tmp_path, context, monkeypatch):
     """Only the built-in stages have lists of them."""
 
-    def alone(ctx, _leg):
+    def alone(ctx, _run):
         return Suspended(state=SuspendedState(batch_id="only", submitted_at=ctx.now()), poll=_patient())
 
     monkeypatch.setattr("edge_stages._suspended", alone)
@@ -205,7 +205,7 @@ def test_a_task_that_is_not_deferrable_waits_on_its_worker(tmp_path, context):
     """The same runs, one after the other."""
     operator = stage_operator(tmp_path, deferrable=False)
 
-    assert operator._begin(context, {"mode": "resume"}, None)["legs"] == 2
+    assert operator._begin(context, {"mode": "resume"}, None)["runs"] == 2
 
 
 def test_what_the_trigger_says_is_what_happens(tmp_path, context):

@@ -271,7 +271,7 @@ async def test_what_a_check_measured_is_kept_also_without_an_output(trigger, mor
     """The worker resumes the stage, and shows it."""
     Scripted.script = deque([CompletionCheck.ready(**more)])
     await fired(trigger)
-    shown = {"said": "2 vectors", "legs": 0, "heard": None}
+    shown = {"said": "2 vectors", "runs": 0, "heard": None}
     kept = {name: shown if isinstance(value, Done) else value for name, value in more.items()}
     output = StageFiles(trigger.suspension.location.directory(UPath)).output("t")
     assert output == {"token": "t", "metrics": {}, "embeddings": None} | kept

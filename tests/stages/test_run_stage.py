@@ -97,7 +97,7 @@ def test_input_outputs_progress_and_polls_are_as_in_airflow():
     grouped = run_stage(Dependent, config={"mode": "resume", "needs": "extraction"}, outputs={"group.extraction": [7]})
 
     assert result == StageResult(
-        output={"said": "done", "legs": 2, "heard": {"n": 1}},
+        output={"said": "done", "runs": 2, "heard": {"n": 1}},
         suspensions=result.suspensions,
         checks=(CompletionCheck.ready(),),
         waited=HOUR,
@@ -200,7 +200,7 @@ def test_a_stage_over_the_emulator_takes_its_account(tmp_path):
 
 async def test_run_stage_works_inside_a_running_loop():
     """In an async test, too."""
-    assert run_stage(Obedient, config={"mode": "twice"}).output["legs"] == 3
+    assert run_stage(Obedient, config={"mode": "twice"}).output["runs"] == 3
 
 
 async def test_a_simulated_task_goes_step_by_step(tmp_path):

@@ -34,7 +34,7 @@ class Told(BaseModel):
 
 class Done(BaseModel):
     said: str
-    legs: int = 0
+    runs: int = 0
     heard: Any = None
 
 
@@ -47,17 +47,17 @@ class Obedient(AsyncBatchStage[Told, Done]):
     output_schema = Done
 
     async def execute(self, ctx):
-        legs = (await ctx.storage.load("legs") or 0) + 1
-        await ctx.storage.save("legs", legs)
+        runs = (await ctx.storage.load("runs") or 0) + 1
+        await ctx.storage.save("runs", runs)
         heard = ctx.require(ctx.config.needs) if ctx.config.needs else ctx.input
         wanted = {"at_once": 1, "twice": 3}.get(ctx.config.mode, 2)
         if ctx.resume_state is None and wanted > 1:
-            legs = 1
-            await ctx.storage.save("legs", legs)
-        if legs < wanted or (ctx.resume_state is None and wanted > 1):
-            return _suspended(ctx, legs)
+            runs = 1
+            await ctx.storage.save("runs", runs)
+        if runs < wanted or (ctx.resume_state is None and wanted > 1):
+            return _suspended(ctx, runs)
         await ctx.progress(100, "done")
-        return Done(said="x" * ctx.config.size or "done", legs=legs, heard=heard)
+        return Done(said="x" * ctx.config.size or "done", runs=runs, heard=heard)
 
     async def check_completion(self, state, ctx):
         match ctx.config.mode:
@@ -77,8 +77,8 @@ class Obedient(AsyncBatchStage[Told, Done]):
         raise Overdue("Nothing came in time.")
 
 
-def _suspended(ctx, leg: int) -> Suspended:
-    state = SuspendedState(batch_id=f"batch-{leg}", submitted_at=ctx.now(), metadata={"batch_ids": [f"batch-{leg}"]})
+def _suspended(ctx, run: int) -> Suspended:
+    state = SuspendedState(batch_id=f"batch-{run}", submitted_at=ctx.now(), metadata={"batch_ids": [f"batch-{run}"]})
     poll = SOON
     if getattr(ctx.config, "mode", None) == "overdue":
         poll = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(seconds=1), first_poll=timedelta(0))
