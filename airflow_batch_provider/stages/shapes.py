@@ -23,7 +23,8 @@ def parse(schema: type[BaseModel] | None, value: Any, what: str) -> Any:
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        raise UsageError(f"{what} does not fit {schema.__name__}: {describe(error)}.") from error
+        # Without the chain: pydantic's own message quotes the value, and Airflow shows it as an import error.
+        raise UsageError(f"{what} does not fit {schema.__name__}: {describe(error)}.") from None
 
 
 def describe(error: ValidationError) -> str:
