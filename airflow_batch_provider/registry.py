@@ -16,7 +16,7 @@ from pydantic import AwareDatetime
 from airflow_batch_provider import __version__
 from airflow_batch_provider.exceptions import Unavailable
 from airflow_batch_provider.layout import LAYOUT
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.models import ConnectionRef, FrozenModel
 from airflow_batch_provider.records import create, load, save
 from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_LEASE, LOCK_PAUSE
 
@@ -54,7 +54,7 @@ class Entry(FrozenModel):
     tag: str
     provider: str
     account: str
-    connection: str | None = None
+    connection: ConnectionRef | None = None
     label: str
     claim: str
     requests: int

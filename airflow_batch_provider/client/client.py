@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_batch_provider.hub import Hub
-    from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.models import BatchStatus, ConnectionRef
     from airflow_batch_provider.providers.base import BatchProvider, Candidate
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import StageStorage
@@ -72,7 +72,7 @@ class BatchClient:
 
     Args:
         hub: the open connections of this process.
-        conn_id: Airflow connection that pays.
+        connection: Airflow connection that pays.
         model: `claude-…`, or with its provider: `openai:gpt-…`.
         storage: a stage's storage, in which every submit is claimed before it is paid, so that the same requests are
             bought once whatever happens; None submits without that protection.
@@ -84,7 +84,7 @@ class BatchClient:
     def __init__(
         self,
         hub: Hub,
-        conn_id: str,
+        connection: ConnectionRef,
         model: str,
         *,
         storage: StageStorage | None = None,
@@ -96,7 +96,7 @@ class BatchClient:
         self.model = model
         self.kind: Kind = kind or ("embed" if "embedding" in model else "generate")
         self._hub = hub
-        self._conn_id = conn_id
+        self._connection = connection
         self._storage = storage
         self._label = label
         self._clock = clock or Clock()
@@ -155,7 +155,7 @@ class BatchClient:
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        return await self._hub.status(self._conn_id, batch_id)
+        return await self._hub.status(self._connection, batch_id)
 
     async def get_results(
         self,
@@ -214,11 +214,11 @@ class BatchClient:
         return await asyncio.to_thread(self._spending.stats)
 
     async def _provider(self) -> BatchProvider:
-        provider = await self._hub.provider(self._conn_id)
+        provider = await self._hub.provider(self._connection)
         named = split_model(self.model)[0]
         if named not in (None, provider.name):
             raise UsageError(
-                f"Model {self.model!r} belongs to {named}, but connection {self._conn_id!r} is of {provider.name}. "
+                f"Model {self.model!r} belongs to {named}, but connection {str(self._connection)!r} is of {provider.name}. "
                 "Change one of the two."
             )
         return provider
@@ -230,7 +230,7 @@ class BatchClient:
         """Root and name of this submission's directory, and its chunks with their request files written."""
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             root = self._storage.directory if self._storage else Directory(UPath(scratch))
-            fingerprint = Fingerprint(f"{provider.name}\n{self._conn_id}", spec)
+            fingerprint = Fingerprint(f"{provider.name}\n{self._connection}", spec)
             for row in rows:
                 fingerprint.add(msgspec.json.encode(row))
             name = f"{SUBMISSIONS}/{fingerprint}"
@@ -257,7 +257,7 @@ class BatchClient:
             clock=self._clock,
             label=self._label,
             attempt=1,
-            connection=self._conn_id,
+            connection=self._connection,
             registry=self._registry,
         )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.models import Spec
+    from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import Directory
@@ -59,7 +59,7 @@ class LedgerContext:
     clock: Clock
     label: str
     attempt: int
-    connection: str | None = None
+    connection: ConnectionRef | None = None
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
 

@@ -13,10 +13,11 @@ from airflow_batch_provider.ledger import Ledger, LedgerContext, Outcome, Policy
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
-from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.progress import poll_statuses, publish_progress
+from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
@@ -56,7 +57,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         ledger = _ledger(ctx, provider)
         if ctx.resume_state is None:
             if not ledger.root.is_exclusive:
@@ -91,7 +92,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         Raises:
             BatchError: one of them could not be cancelled; the log names each.
         """
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         waiting, budget = _waiting(state), RetryBudget(provider.name, ctx.clock)
         failed: BatchError | None = None
         for batch_id in waiting.batch_ids:
@@ -107,7 +108,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         ledger = _ledger(ctx, provider)
         if ctx.config.on_timeout == "leave":
             ledger.stop_clock()
@@ -131,7 +132,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Refuse a connection of another provider than the model names, and a spec the provider cannot take."""
         if config.provider not in (None, provider.name):
             raise UsageError(
-                f"Model {config.model!r} belongs to {config.provider}, but connection {config.conn_id!r} is of "
+                f"Model {config.model!r} belongs to {config.provider}, but connection {str(config.connection)!r} is of "
                 f"{provider.name}. Change model or conn_id."
             )
         provider.check_spec(config.spec)
@@ -201,7 +202,7 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
             clock=ctx.clock,
             label=str(ctx.key),
             attempt=ctx.key.try_number,
-            connection=config.conn_id,
+            connection=config.connection,
             registry=ctx.registry,
             new_id=ctx.new_id,
         )

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from airflow_batch_provider.ledger import SuccessCriteria
-from airflow_batch_provider.models import FrozenModel, Kind, Spec, json_schema
+from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec, json_schema
 from airflow_batch_provider.providers import split_model
-from airflow_batch_provider.stages.base import PRESETS, PollConfig
+from airflow_batch_provider.stages.values import PRESETS, PollConfig
 
 
 class Source(FrozenModel):
@@ -32,7 +32,7 @@ class BatchConfig(FrozenModel):
 
     Attributes:
         model: `claude-…`, or with its provider: `openai:gpt-…`.
-        conn_id: Airflow connection that pays.
+        connection: Airflow connection that pays.
         source: rows of a file; None takes the rows from the stage's input.
         output_type: pydantic model class or JSON schema; kept as JSON schema.
         max_tokens: tokens of one answer.
@@ -54,7 +54,7 @@ class BatchConfig(FrozenModel):
 
     kind: Kind = "generate"
     model: str = Field(min_length=1)
-    conn_id: str = Field(min_length=1)
+    connection: ConnectionRef
     source: Source | None = None
     system: str | None = None
     output_type: dict[str, Any] | None = None

@@ -24,7 +24,7 @@ async def poll_statuses(batch_ids: Iterable[str], ctx: CheckCompletionContext[Ba
         BatchError: the provider refuses, or does not answer.
     """
     polled = await asyncio.gather(
-        *(ctx.hub.status(ctx.config.conn_id, batch_id) for batch_id in batch_ids), return_exceptions=True
+        *(ctx.hub.status(ctx.config.connection, batch_id) for batch_id in batch_ids), return_exceptions=True
     )
     statuses: list[BatchStatus] = []
     for found in polled:

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import Overdue
-from airflow_batch_provider.models import BatchStatus, FrozenModel
-from airflow_batch_provider.stages.base import (
-    PRESETS,
-    AsyncBatchStage,
-    CompletionCheck,
-    PollConfig,
-    Suspended,
-    SuspendedState,
-)
+from airflow_batch_provider.models import BatchStatus, ConnectionRef, FrozenModel
+from airflow_batch_provider.stages.base import AsyncBatchStage
+from airflow_batch_provider.stages.values import PRESETS, CompletionCheck, PollConfig, Suspended, SuspendedState
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
@@ -26,11 +20,11 @@ class WaitConfig(FrozenModel):
 
     Attributes:
         batch_id: the provider's id.
-        conn_id: Airflow connection, after the provider and an `@` where the sensor was told the provider or a model.
+        connection: Airflow connection that sees the batch.
     """
 
     batch_id: str = Field(min_length=1, max_length=256)
-    conn_id: str = Field(min_length=1)
+    connection: ConnectionRef
     poll: PollConfig = PRESETS["long"]
 
 
@@ -50,7 +44,7 @@ class WaitForBatch(AsyncBatchStage[WaitConfig, dict[str, Any]]):
         self, state: SuspendedState, ctx: CheckCompletionContext[WaitConfig]
     ) -> CompletionCheck[dict[str, Any]]:
         """Poll the batch once."""
-        status = await ctx.hub.status(ctx.config.conn_id, state.batch_id)
+        status = await ctx.hub.status(ctx.config.connection, state.batch_id)
         if problem := failure(status):
             return CompletionCheck.failed(problem)
         if status.ended:

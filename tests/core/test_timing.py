@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow_batch_provider import timing
-from airflow_batch_provider.stages.base import PRESETS
+from airflow_batch_provider.stages.values import PRESETS
 
 
 def test_a_woken_worker_takes_for_gone_what_woke_it():

@@ -8,7 +8,7 @@ import pytest
 from fakes import START, Job
 
 from airflow_batch_provider.exceptions import Overdue
-from airflow_batch_provider.models import BatchStatus, RequestCounts
+from airflow_batch_provider.models import BatchStatus, ConnectionRef, RequestCounts
 from airflow_batch_provider.stages import CompletionCheck, PollConfig
 from airflow_batch_provider.stages.wait import WaitConfig, WaitForBatch
 
@@ -19,7 +19,7 @@ POLL = PollConfig(interval=timedelta(minutes=3), max_wait=timedelta(hours=5))
 def waiting(tmp_path, provider, clock):
     """A sensor's stage; `shows` is what the provider shows of the batch."""
     job = Job(tmp_path, provider, clock, stage=WaitForBatch())
-    job.config = WaitConfig(batch_id="theirs", conn_id="c", poll=POLL)
+    job.config = WaitConfig(batch_id="theirs", connection=ConnectionRef(conn_id="c"), poll=POLL)
     asked = []
 
     async def status(batch_id):

@@ -18,7 +18,7 @@ from airflow_batch_provider.ledger import LedgerContext, Plan, Wave
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.records import Chunk, Claim, Receipt
 from airflow_batch_provider.ledger.submit import submit_once
-from airflow_batch_provider.models import Spec
+from airflow_batch_provider.models import ConnectionRef, Spec
 from airflow_batch_provider.providers.base import BatchQuery, Candidate
 from airflow_batch_provider.registry import Entry, Registry
 from airflow_batch_provider.storage import Directory
@@ -821,7 +821,7 @@ async def test_the_deployment_knows_how_to_look_after_a_batch(batch, registry):
     """Which connection reaches it, and whether its task wants it to run on: no other floor's files are read for that."""
     policy = policy_of(leave_running=True)
 
-    await submit_once(within(batch, registry, connection="openai_prod", policy=policy))
+    await submit_once(within(batch, registry, connection=ConnectionRef(conn_id="openai_prod"), policy=policy))
 
     (entry,) = registry.entries()
-    assert (entry.connection, entry.leave_running) == ("openai_prod", True)
+    assert (entry.connection, entry.leave_running) == (ConnectionRef(conn_id="openai_prod"), True)

@@ -32,7 +32,7 @@ PATIENCE = 60.0
 
 
 class Worker(Life):
-    """A thread with one leg of a task, which goes on only when told to.
+    """A thread with one run of a task, which goes on only when told to.
 
     Attributes:
         end: what it returned or raised, once it is done.
@@ -194,12 +194,9 @@ class Airflow:
         suspended, job = task.suspended, self._job(task)
         task.state, task.suspended = "failed", None
         try:
-            self.loop.run(self._cancel(job, suspended))
+            self.loop.run(job.cancel(suspended))
         except BatchError as error:
             task.ends.append(error)
-
-    async def _cancel(self, job, suspended):
-        await job.stage.cancel(suspended.state, job.context())
 
     def step(self, worker, moments=FAR):
         worker.step(moments)
@@ -210,9 +207,9 @@ class Airflow:
             worker.kill()
             self._see(worker)
 
-    def _employ(self, task, name, leg):
+    def _employ(self, task, name, work):
         job = self._job(task)
-        task.worker = Worker(f"{task.name} try {task.attempt} {name}", lambda: leg(job))
+        task.worker = Worker(f"{task.name} try {task.attempt} {name}", lambda: work(job))
         task.alive.append(task.worker)
         task.state = "running"
 

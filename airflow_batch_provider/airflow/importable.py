@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.configuration import conf
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.triggers.suspension import IMPORTABLE, load_stage
+from airflow_batch_provider.stages.loading import IMPORTABLE, load_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +23,10 @@ _DAG_FILE = "unusual_prefix_"
 
 
 def stage_path(stage: type[AsyncBatchStage[Any, Any]] | str) -> str:
-    """`module.Class` of a stage that workers and triggerers can import.
+    """Return `module.Class` of a stage that workers and triggerers can import.
 
     Raises:
-        UsageError: it is no stage, or they cannot; says why.
+        UsageError: it is not a stage, or they cannot; says why.
     """
     path = stage if isinstance(stage, str) else _path_of(stage)
     found = type(load_stage(path))
@@ -38,7 +38,7 @@ def stage_path(stage: type[AsyncBatchStage[Any, Any]] | str) -> str:
 
 def _path_of(stage: Any) -> str:
     if not isinstance(stage, type):
-        raise UsageError(f"stage={stage!r} is no class. Give the stage class itself, or its path 'module.Class'.")
+        raise UsageError(f"stage={stage!r} is not a class. Give the stage class itself, or its path 'module.Class'.")
     path = f"{stage.__module__}.{stage.__qualname__}"
     if "<locals>" in path or "." in stage.__qualname__:
         raise UsageError(f"Stage {path!r} is defined inside a function or class. {IMPORTABLE}")

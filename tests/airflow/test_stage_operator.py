@@ -9,6 +9,13 @@ from types import SimpleNamespace
 import pytest
 from edge_stages import Obedient
 
+from airflow_batch_provider.airflow.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    TaskDeferred,
+    as_airflow_errors,
+)
+from airflow_batch_provider.airflow.xcom import from_xcom, to_xcom
 from airflow_batch_provider.exceptions import (
     Denied,
     NotFound,
@@ -16,17 +23,15 @@ from airflow_batch_provider.exceptions import (
     Paused,
     Rejected,
     RowsFailed,
+    StageFailed,
     Unavailable,
     Unresolved,
     UsageError,
 )
-from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException, TaskDeferred
+from airflow_batch_provider.loop import run
 from airflow_batch_provider.models import ErrorDigest
 from airflow_batch_provider.operators import AsyncBatchStageOperator
-from airflow_batch_provider.operators.errors import as_airflow_errors
-from airflow_batch_provider.operators.loop import run
-from airflow_batch_provider.operators.outputs import from_xcom, to_xcom
-from airflow_batch_provider.stages import Suspended, SuspendedState
+from airflow_batch_provider.stages import CompletionCheck, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
 
 CRASHED = {"error": "Trigger failure", "traceback": ["Traceback", "ImportError: stage"]}
@@ -69,7 +74,7 @@ def test_a_lost_trigger_of_a_running_batch_is_replaced_a_few_times(tmp_path, con
     monkeypatch.setattr("edge_stages.SOON", _patient())
     monkeypatch.setattr(Obedient, "check_completion", _not_yet)
     operator = suspended(tmp_path, context, "resume")
-    first = operator._leg(context).files.suspension()
+    first = operator._stage_run(context).files.suspension()
     for _ in range(3):
         with pytest.raises(TaskDeferred) as deferred:
             operator.resume_execution("__fail__", dict(CRASHED), context)
@@ -84,7 +89,7 @@ def test_a_lost_trigger_of_a_running_batch_is_replaced_a_few_times(tmp_path, con
 def test_a_lost_trigger_past_the_deadline_ends_the_task(tmp_path, context):
     """Airflow's own timeout only steps in when the trigger could not tell of the deadline."""
     operator = suspended(tmp_path, context, "overdue")
-    files = operator._leg(context).files
+    files = operator._stage_run(context).files
     late = files.suspension()
     past = late.state.model_copy(update={"submitted_at": late.state.submitted_at.replace(year=2020)})
     files.save_suspension(late.model_copy(update={"state": past}))
@@ -110,22 +115,22 @@ def stage_operator(tmp_path, **more):
     return AsyncBatchStageOperator(task_id="stage", stage=Obedient, storage_path=tmp_path.as_uri(), **more)
 
 
-def test_a_task_walks_from_leg_to_leg_until_its_stage_returns(tmp_path, context):
-    """Each wait ends one leg; an event without words is as good as `ready`, which is all that `dag.test` hands over."""
+def test_a_task_goes_from_run_to_run_until_its_stage_returns(tmp_path, context):
+    """Each wait ends one run; an event without words is as good as `ready`, which is all that `dag.test` hands over."""
     operator = suspended(tmp_path, context, "twice")
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute_complete(context, READY)
 
     assert deferred.value.trigger.suspension.state.batch_id == "batch-2"
     assert context["ti"].pushed == {"batch_ids": ["batch-2"], "batch_metrics": {"rows": 3.0}}
-    assert operator.execute_complete(context, None) == {"said": "done", "legs": 3, "heard": None}
+    assert operator.execute_complete(context, None) == {"said": "done", "runs": 3, "heard": None}
 
 
 def test_airflow_resumes_a_task_as_any_other(tmp_path, context):
     """With the event of its trigger."""
     operator = suspended(tmp_path, context, "resume")
 
-    assert operator.resume_execution("execute_complete", {"event": READY}, context)["legs"] == 2
+    assert operator.resume_execution("execute_complete", {"event": READY}, context)["runs"] == 2
 
 
 def test_what_the_trigger_said_reaches_the_task_through_airflow(tmp_path, context):
@@ -139,13 +144,13 @@ def test_what_the_trigger_said_reaches_the_task_through_airflow(tmp_path, contex
 
 
 @pytest.mark.parametrize(
-    ("others", "said"), [(0, "'one': a look"), (1, "'one' and 1 more: a look"), (2, "'one' and 2 more")]
+    ("others", "said"), [(0, "'one': a poll"), (1, "'one' and 1 more: a poll"), (2, "'one' and 2 more")]
 )
 def test_people_see_what_is_waited_for(tmp_path, context, monkeypatch, capsys, others, said):
     """The first batch by its id, the others by their number; all of them as XCom."""
     ids = ["one", "two", "three"][: 1 + others]
 
-    def several(ctx, _leg):
+    def several(ctx, _run):
         state = SuspendedState(batch_id="one", submitted_at=ctx.now(), metadata={"batch_ids": ids})
         return Suspended(state=state, poll=_patient())
 
@@ -158,12 +163,12 @@ def test_people_see_what_is_waited_for(tmp_path, context, monkeypatch, capsys, o
     assert context["ti"].pushed["batch_ids"] == ids
 
 
-def test_the_first_leg_hears_what_is_given(tmp_path, context):
+def test_the_first_run_hears_what_is_given(tmp_path, context):
     """And its answer is the task's when it needs no wait."""
     assert stage_operator(tmp_path)._begin(context, {"mode": "at_once"}, "a word")["heard"] == "a word"
 
 
-def test_a_resumed_leg_hears_the_input_again(tmp_path, context):
+def test_a_resumed_run_hears_the_input_again(tmp_path, context):
     """It lies in no trigger and no event."""
     operator = stage_operator(tmp_path, config={"mode": "resume"}, input="a word")
     with pytest.raises(TaskDeferred):
@@ -175,7 +180,7 @@ def test_a_resumed_leg_hears_the_input_again(tmp_path, context):
 def test_a_stage_that_names_one_batch_shows_that_one(tmp_path, context, monkeypatch):
     """Only the built-in stages have lists of them."""
 
-    def alone(ctx, _leg):
+    def alone(ctx, _run):
         return Suspended(state=SuspendedState(batch_id="only", submitted_at=ctx.now()), poll=_patient())
 
     monkeypatch.setattr("edge_stages._suspended", alone)
@@ -193,14 +198,14 @@ def test_a_stage_knows_what_is_upstream_of_its_task(tmp_path, context):
         operator = stage_operator(tmp_path)
         first >> second >> operator >> last
 
-    assert operator._leg(context).upstream == {"first", "second"}
+    assert operator._stage_run(context).host.upstream == {"first", "second"}
 
 
 def test_a_task_that_is_not_deferrable_waits_on_its_worker(tmp_path, context):
-    """The same legs, one after the other."""
+    """The same runs, one after the other."""
     operator = stage_operator(tmp_path, deferrable=False)
 
-    assert operator._begin(context, {"mode": "resume"}, None)["legs"] == 2
+    assert operator._begin(context, {"mode": "resume"}, None)["runs"] == 2
 
 
 def test_what_the_trigger_says_is_what_happens(tmp_path, context):
@@ -221,7 +226,7 @@ def test_a_task_has_a_place_of_its_own(tmp_path, context, map_index):
     context["ti"].try_number = 4
     operator = suspended(tmp_path, context, "resume")
 
-    place = operator._leg(context).place
+    place = operator._stage_run(context).location
     key = place.task
     assert (key.dag_id, key.run_id, key.task_id, key.try_number) == ("dag", "run", "stage", 4)
     assert key.map_index == (-1 if map_index is None else map_index)
@@ -235,20 +240,23 @@ def test_where_no_storage_is_named_airflow_s_setting_says_where(tmp_path, contex
     monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__STORAGE_PATH", (tmp_path / "set").as_uri())
     operator = AsyncBatchStageOperator(task_id="stage", stage=Obedient, conn_id="mine")
 
-    place = operator._leg(context).place
+    place = operator._stage_run(context).location
 
     assert (place.storage, place.conn_id) == ((tmp_path / "set").as_uri(), "mine")
 
 
-def test_a_lost_trigger_of_a_task_that_waits_on_its_worker_is_an_error(tmp_path, context, monkeypatch):
-    """There is none to replace."""
-    monkeypatch.setattr("edge_stages.SOON", _patient())
-    monkeypatch.setattr(Obedient, "check_completion", _not_yet)
+def test_a_lost_trigger_of_a_task_that_waits_on_its_worker_is_not_replaced(tmp_path, context, monkeypatch):
+    """The DAG was changed meanwhile; the worker waits by itself."""
+    checks = iter([CompletionCheck.not_ready(), CompletionCheck.not_ready(), CompletionCheck.ready()])
+
+    async def check_completion(_self, _state, _ctx):
+        return next(checks)
+
+    monkeypatch.setattr(Obedient, "check_completion", check_completion)
     operator = suspended(tmp_path, context, "resume")
     operator.deferrable = False
 
-    with pytest.raises(AirflowException, match=r"lost 1 times \(.*\)\. The batch runs on"):
-        operator.resume_execution("__fail__", dict(CRASHED), context)
+    assert operator.resume_execution("__fail__", dict(CRASHED), context)["said"] == "done"
 
 
 def test_stage_storage_that_is_gone_is_told(tmp_path, context):
@@ -266,6 +274,7 @@ def test_stage_storage_that_is_gone_is_told(tmp_path, context):
         (Denied("m"), False),
         (Paused("m"), False),
         (Unresolved("m"), False),
+        (StageFailed("m"), False),
         (RowsFailed("m", digest=ErrorDigest(), retryable=False), False),
         (RowsFailed("m", digest=ErrorDigest(), retryable=True), True),
         (Unavailable("m"), True),
@@ -337,6 +346,4 @@ def _patient():
 
 
 async def _not_yet(_self, _state, _ctx):
-    from airflow_batch_provider.stages import CompletionCheck
-
     return CompletionCheck.not_ready()

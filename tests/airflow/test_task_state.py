@@ -1,4 +1,4 @@
-"""What a trigger asks of Airflow while it runs, and what it makes of the answer."""
+"""The state of a task as a running trigger asks for it, and the small records that it shows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from airflow.sdk.api.datamodels._generated import TaskInstanceState
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
 
+from airflow_batch_provider.airflow import supervisor
+from airflow_batch_provider.airflow.task_state import ask_from_trigger
 from airflow_batch_provider.stages import TaskKey
-from airflow_batch_provider.triggers import supervisor
 
 
 class Comms:
@@ -43,7 +44,7 @@ async def test_the_state_is_that_of_the_task_s_own_index(comms, map_index, name)
     others = dict.fromkeys({"task", "task_0", "task_1", "task_12"}, "running")
     comms.answer = TaskStatesResult(task_states={"run": others | {name: "failed"}, "another": {name: "success"}})
 
-    assert await supervisor.task_state(task(map_index)) == "failed"
+    assert await ask_from_trigger(task(map_index)) == "failed"
     assert comms.asked == [
         GetTaskStates(dag_id="dag", run_ids=["run"], task_ids=["task"], map_index=map_index),
     ]
@@ -53,7 +54,7 @@ async def test_a_state_is_a_word_however_airflow_says_it(comms):
     """As a text or as a member of its enumeration."""
     comms.answer = SimpleNamespace(task_states={"run": {"task": TaskInstanceState.UPSTREAM_FAILED}})
 
-    assert await supervisor.task_state(task()) == "upstream_failed"
+    assert await ask_from_trigger(task()) == "upstream_failed"
 
 
 @pytest.mark.parametrize(
@@ -63,14 +64,14 @@ async def test_a_state_that_airflow_does_not_tell_is_none(comms, states):
     """A task without a state has not been scheduled; `None` is in no set of final states."""
     comms.answer = SimpleNamespace(task_states=states)
 
-    assert await supervisor.task_state(task()) is None
+    assert await ask_from_trigger(task()) is None
 
 
 async def test_an_answer_of_another_kind_tells_no_state(comms):
     """As an error of Airflow's API is."""
     comms.answer = SimpleNamespace(error="not found")
 
-    assert await supervisor.task_state(task()) is None
+    assert await ask_from_trigger(task()) is None
 
 
 @pytest.mark.parametrize("without", ["nothing", None, SimpleNamespace(send=print)])
@@ -80,13 +81,13 @@ async def test_where_airflow_has_no_asynchronous_way_it_is_not_asked(monkeypatch
     if without == "nothing":
         monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS")
 
-    assert await supervisor.task_state(task()) is None
-    await supervisor.publish_progress(task(), {"n": 1})
+    assert await ask_from_trigger(task()) is None
+    await supervisor.publish(task(), "batch_progress", {"n": 1})
 
 
 async def test_an_answer_that_never_comes_is_not_waited_for_longer_than_the_patience(comms, monkeypatch):
     """Airflow does not answer a message of a kind that it does not know."""
-    monkeypatch.setattr(supervisor, "PATIENCE", 0.01)
+    monkeypatch.setattr(supervisor, "SUPERVISOR_TIMEOUT", 0.01)
 
     async def asend(_message):
         await asyncio.sleep(3600)
@@ -94,13 +95,13 @@ async def test_an_answer_that_never_comes_is_not_waited_for_longer_than_the_pati
     comms.asend = asend
 
     with pytest.raises(TimeoutError):
-        await supervisor.task_state(task())
-    await supervisor.publish_progress(task(), {"n": 1})
+        await ask_from_trigger(task())
+    await supervisor.publish(task(), "batch_progress", {"n": 1})
 
 
 async def test_progress_is_shown_at_the_task_itself(comms):
     """At its own index, under one key."""
-    await supervisor.publish_progress(task(0), {"n": 1})
+    await supervisor.publish(task(0), "batch_progress", {"n": 1})
 
     assert comms.asked == [
         SetXCom(key="batch_progress", value={"n": 1}, dag_id="dag", run_id="run", task_id="task", map_index=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow.configuration import AIRFLOW_HOME, conf
 
-from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.stages.values import PollConfig
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ _SECTION = "batch_provider"
 
 
 def storage_path() -> str:
-    """Root of all stage storage, a URI; warns when the default may not be the same folder for every process."""
+    """Return the root of all stage storage, a URI; warns when the default may not be the same folder for every process."""
     configured: str = conf.get(_SECTION, "storage_path", fallback="")
     if configured:
         return configured.rstrip("/")
@@ -30,7 +30,7 @@ def storage_path() -> str:
 
 
 def poll() -> PollConfig:
-    """How tasks look at their batches unless they say so themselves.
+    """Return how tasks poll their batches unless they say so themselves.
 
     Raises:
         UsageError: the option names no preset.

@@ -17,7 +17,7 @@ _FILE = "return_value.json"
 
 
 def to_xcom(output: Any, directory: Directory) -> Any:
-    """The output itself when it is small, else `{"stage_output": uri, "bytes": n}`.
+    """Return the output itself when it is small, else `{"stage_output": uri, "bytes": n}`.
 
     Raises:
         UsageError: the output is not JSON.
@@ -33,12 +33,12 @@ def to_xcom(output: Any, directory: Directory) -> Any:
 
 
 def from_xcom(value: Any, root: str) -> Any:
-    """What `to_xcom` was given.
+    """Return the output that `to_xcom` was given.
 
     Args:
         root: stage storage of all tasks; a reference that points elsewhere is data, and returned as it is.
     """
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — most values are no reference
+    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — most values are not a reference
 
     if not (isinstance(value, dict) and value.keys() == {"stage_output", "bytes"}):
         return value

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account
-from airflow_batch_provider.providers import PROVIDERS, split_account_ref
+from airflow_batch_provider.providers import PROVIDERS
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from airflow.sdk import Connection
+
+    from airflow_batch_provider.models import ConnectionRef
 
 # Connection type → provider. The types below ours belong to other Airflow providers, which keep a key in `password`
 # (`anthropic`, `openai`), or need one in `extra` (Google's Gemini hook takes it as an argument, its connection has none).
@@ -37,7 +43,7 @@ _KEYLESS = "python -m airflow_batch_provider.emulator"
 
 
 def account(connection: Connection, provider: str | None = None) -> Account:
-    """The account that an Airflow connection stands for.
+    """Return the account that an Airflow connection stands for.
 
     Args:
         connection: `password` is the key, `host` (a URL, or with `schema` and `port`) the base URL, `extra` holds options.
@@ -57,11 +63,13 @@ def account(connection: Connection, provider: str | None = None) -> Account:
     )
 
 
-def open_account(ref: str) -> Account:
-    """The account of a connection, read in a process that may wait for it (worker, API server).
+def worker_hub() -> AbstractAsyncContextManager[Hub]:
+    """Return connections for one `async with` in a process that may wait for Airflow (worker, API server, notebook)."""
+    return aclosing(Hub(open_account_in_worker))
 
-    Args:
-        ref: the connection's id, with the model's provider before an `@` where known (`account_ref`).
+
+def open_account(ref: ConnectionRef) -> Account:
+    """Return the account of a connection, read in a process that may wait for it.
 
     Raises:
         UsageError: there is no such connection, or it cannot be used.
@@ -69,25 +77,24 @@ def open_account(ref: str) -> Account:
     from airflow.sdk import BaseHook  # noqa: PLC0415 — the function is called in a running task only
     from airflow.sdk.log import mask_secret  # noqa: PLC0415
 
-    from airflow_batch_provider.hooks.airflow_errors import AirflowNotFoundException  # noqa: PLC0415
+    from airflow_batch_provider.airflow.exceptions import AirflowNotFoundException  # noqa: PLC0415
 
-    provider, conn_id = split_account_ref(ref)
     try:
-        connection = BaseHook.get_connection(conn_id)
+        connection = BaseHook.get_connection(ref.conn_id)
     except AirflowNotFoundException as error:
-        raise _missing(conn_id, provider) from error
-    found = account(connection, provider)
+        raise _missing(ref) from error
+    found = account(connection, ref.provider)
     mask_secret(found.api_key.get_secret_value())
     return found
 
 
-async def open_account_in_worker(ref: str) -> Account:
-    """`open_account` in a thread, for the event loop of a worker."""
+async def open_account_in_worker(ref: ConnectionRef) -> Account:
+    """Run `open_account` in a thread, for the event loop of a worker."""
     return await asyncio.to_thread(open_account, ref)
 
 
-async def open_account_in_triggerer(ref: str) -> Account:
-    """`open_account` on the triggerer's loop.
+async def open_account_in_triggerer(ref: ConnectionRef) -> Account:
+    """Do as `open_account` on the triggerer's loop.
 
     A thread that asks for a connection ends the whole triggerer of Airflow 3.1, so the asynchronous way is taken
     wherever the process has one; `dag.test` has none.
@@ -95,17 +102,16 @@ async def open_account_in_triggerer(ref: str) -> Account:
     from airflow.sdk import BaseHook  # noqa: PLC0415 — the trigger module stays light
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
 
-    from airflow_batch_provider.hooks.airflow_errors import AirflowNotFoundException  # noqa: PLC0415
+    from airflow_batch_provider.airflow.exceptions import AirflowNotFoundException  # noqa: PLC0415
 
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if comms is not None and not hasattr(comms, "asend"):
         return await open_account_in_worker(ref)
-    provider, conn_id = split_account_ref(ref)
     try:
-        connection = await BaseHook.aget_connection(conn_id)
+        connection = await BaseHook.aget_connection(ref.conn_id)
     except AirflowNotFoundException as error:
-        raise _missing(conn_id, provider) from error
-    found = account(connection, provider)
+        raise _missing(ref) from error
+    found = account(connection, ref.provider)
     await _mask(found.api_key.get_secret_value())
     return found
 
@@ -119,7 +125,7 @@ async def _mask(key: str) -> None:
 
 
 def base_url(connection: Connection, extra: dict[str, Any]) -> str | None:
-    """The address that a connection names, None for the provider's own; loopback hosts without a scheme are `http`."""
+    """Return the address that a connection names, None for the provider's own; loopback hosts without a scheme are `http`."""
     host = connection.host or extra.get("base_url") or extra.get("host")
     if not host:
         return None
@@ -142,9 +148,9 @@ def _extra(connection: Connection) -> dict[str, Any]:
         extra = json.loads(connection.extra)
     except ValueError as error:
         # The text itself may hold a key, so it is not quoted.
-        raise UsageError(f"The extra of connection {connection.conn_id!r} is no JSON: mend it.") from error
+        raise UsageError(f"The extra of connection {connection.conn_id!r} is not valid JSON. Fix it.") from error
     if not isinstance(extra, dict):
-        raise UsageError(f"The extra of connection {connection.conn_id!r} is no JSON object: mend it.")
+        raise UsageError(f"The extra of connection {connection.conn_id!r} is not a JSON object. Fix it.")
     return extra
 
 
@@ -185,9 +191,10 @@ def _key(connection: Connection, extra: dict[str, Any], provider: str, url: str 
     )
 
 
-def _missing(conn_id: str, provider: str | None) -> UsageError:
+def _missing(ref: ConnectionRef) -> UsageError:
+    conn_id = ref.conn_id
     own = {name: conn_type for conn_type, name in OWN_TYPES.items()}
-    conn_type = own.get(provider or "", "anthropic_batch")
+    conn_type = own.get(ref.provider or "", "anthropic_batch")
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     return UsageError(
         f"There is no Airflow connection {conn_id!r}. Make one: airflow connections add {conn_id} --conn-type {conn_type} "

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import UTC, datetime
 
 import pytest
 from pydantic import BaseModel
 from upath import UPath
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.stages.files import StageFiles
+from airflow_batch_provider.stages.loading import load_stage
+from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.wait import WaitForBatch
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.triggers.suspension import StageFiles, load_stage, parse, to_json
 
 
 class Inner(BaseModel):
@@ -50,7 +53,7 @@ def test_a_value_that_does_not_fit_is_refused_with_where_and_why():
     said = str(caught.value)
     assert said.startswith("The config does not fit Outer: inner.a: Field required; inner.b: ")
     assert said.count("; ") == 4
-    assert "secret" not in said
+    assert "secret" not in "".join(traceback.format_exception(caught.value)).replace('"secret"', "")  # the call itself
 
 
 def test_a_value_that_is_no_object_at_all_is_refused_too():
@@ -89,8 +92,8 @@ def test_what_is_no_json_is_refused_and_keeps_what_was_there(files):
         ("no_such_module.Stage", r"cannot be imported here: No module named .*PYTHONPATH or Airflow's plugins folder"),
         ("json.NoSuchStage", "cannot be imported here: .*NoSuchStage"),
         ("Stage", "cannot be imported here"),
-        ("json.dumps", "is no subclass of AsyncBatchStage"),
-        ("json.JSONDecoder", "is no subclass of AsyncBatchStage"),
+        ("json.dumps", "is not a subclass of AsyncBatchStage"),
+        ("json.JSONDecoder", "is not a subclass of AsyncBatchStage"),
     ],
 )
 def test_a_stage_that_is_none_is_refused(path, said):
@@ -99,6 +102,36 @@ def test_a_stage_that_is_none_is_refused(path, said):
         load_stage(path)
 
 
+def test_a_module_that_breaks_on_import_is_told_like_one_that_is_not_there(tmp_path, monkeypatch):
+    """It may raise anything, and a trigger that raised would be lost."""
+    (tmp_path / "breaks_on_import.py").write_text("raise RuntimeError('no licence')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(UsageError, match="cannot be imported here: no licence"):
+        load_stage("breaks_on_import.Stage")
+
+
 def test_a_stage_is_found_in_any_module():
     """By its whole path."""
     assert isinstance(load_stage("airflow_batch_provider.stages.wait.WaitForBatch"), WaitForBatch)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (PermissionError("no"), UsageError, r"cannot be written: no\. Change storage_path\."),
+        (NotADirectoryError("no"), UsageError, "cannot be written"),
+        (OSError(28, "No space left"), Unavailable, "cannot be written now"),
+        (TimeoutError(), Unavailable, "cannot be written now"),
+    ],
+)
+def test_a_storage_that_takes_no_configuration_is_told_before_anything_is_paid(files, monkeypatch, fault, error, said):
+    """It is the first file of a stage: a wrong place is the DAG's fault, a full disk may pass."""
+
+    def write(_self, _name, _data):
+        raise fault
+
+    monkeypatch.setattr(Directory, "write", write)
+
+    with pytest.raises(error, match=said):
+        files.save_config({"a": 1})
