@@ -105,6 +105,10 @@ class VirtualClock:
         self._now += timedelta(seconds=seconds)
 
 
+def _virtual_clock() -> Clock:
+    return VirtualClock().clock
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
     """What became of a stage.
@@ -169,7 +173,7 @@ def run_stage(  # noqa: PLR0913 — one argument for each thing that a task is g
             accounts=accounts or {},
             conn_id=conn_id,
             poll=poll,
-            clock=clock or VirtualClock().clock,
+            clock=clock or _virtual_clock(),
         )
         return loop.run(task.run())
 
@@ -204,7 +208,7 @@ class SimulatedTask(Host):
     accounts: Mapping[str, Account] = field(default_factory=dict)
     conn_id: str | None = None
     poll: PollConfig | None = None
-    clock: Clock = field(default_factory=lambda: VirtualClock().clock)
+    clock: Clock = field(default_factory=_virtual_clock)
     key: TaskKey = _KEY
     hub_in_use: Hub | None = None
     registry: Registry | None = None
@@ -213,6 +217,9 @@ class SimulatedTask(Host):
     waited: timedelta = timedelta(0)
     metrics: dict[str, float] = field(default_factory=dict)
     progress: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.upstream = frozenset(self.outputs)
 
     async def run(self) -> StageResult:
         """Go from the start to the output."""
@@ -267,11 +274,6 @@ class SimulatedTask(Host):
         )
 
     # as host
-
-    @property
-    def upstream(self) -> frozenset[str]:  # type: ignore[override]  # a value in Airflow, the ids of `outputs` here
-        """The ids of all tasks whose outputs are given."""
-        return frozenset(self.outputs)
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Open connections to `accounts`."""

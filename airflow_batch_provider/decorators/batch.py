@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 
-from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator
+from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator, BatchOperator
 from airflow_batch_provider.operators.given import Given
 
 try:
@@ -29,7 +29,7 @@ _FROM_THE_FUNCTION = ("requests", "source", "prompt", "key")
 _OPERATORS_FIELDS = ("model", "conn_id", "result_path", "storage_path")
 
 
-class _Asking(DecoratedOperator):
+class _Asking(DecoratedOperator, BatchOperator):
     """Calls the function on the worker, once for each try; what it yields is streamed, never templated."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *_OPERATORS_FIELDS)
@@ -44,7 +44,7 @@ class _Asking(DecoratedOperator):
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         self.requests = Given(self.python_callable(*self.op_args, **kwargs))
-        return self._ask(context)  # type: ignore[attr-defined]  # of the batch operator that this is mixed into
+        return self._ask(context)
 
 
 class _GenerateDecorated(_Asking, BatchGenerateOperator):

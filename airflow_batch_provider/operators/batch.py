@@ -28,8 +28,8 @@ _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_defa
 _LATER = "later"
 
 
-class _BatchOperator(StageOperator):
-    """What both operators share: rows from `requests` or from a `source`, and the configuration of their stage."""
+class BatchOperator(StageOperator):
+    """What both operators share, and private as that: rows from `requests` or from a `source`, and the configuration of their stage."""
 
     kind: ClassVar[Literal["generate", "embed"]]
     template_fields: Sequence[str] = ("requests", "source", "model", "conn_id", "result_path", "storage_path")
@@ -112,7 +112,7 @@ class _BatchOperator(StageOperator):
         return connection_ref(_DEFAULT_CONNECTIONS[provider], model)
 
 
-class BatchGenerateOperator(_BatchOperator):
+class BatchGenerateOperator(BatchOperator):
     """Asks a model every request, in batch, at half price; returns the manifest.
 
     Args:
@@ -209,7 +209,7 @@ class BatchGenerateOperator(_BatchOperator):
         )
 
 
-class BatchEmbedOperator(_BatchOperator):
+class BatchEmbedOperator(BatchOperator):
     """Turns every text into a vector, in batch; returns the manifest.
 
     Args:
