@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
+
+
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class Order(BaseModel):
@@ -29,13 +33,13 @@ class Order(BaseModel):
 
     @classmethod
     def _sentence(cls, detail: ErrorDetails) -> str:
-        *parents, name = detail["loc"] or ("",)
-        field = cls.model_fields.get(str(name))
+        *parents, last = detail["loc"] or ("",)
+        name, field = ".".join(map(str, detail["loc"])), cls.model_fields.get(str(last))
         value = repr(detail["input"]) if field is None or field.repr else "the given value"
         message = detail["msg"].removeprefix("Value error, ")
         match detail["type"]:
             case "extra_forbidden":
-                return f"No {cls.field_word} {name!r}. Choose among: {', '.join(sorted(_fields(cls, parents)))}."
+                return f"No {cls.field_word} {last!r}. Choose among: {', '.join(sorted(_fields(cls, parents)))}."
             case "missing":
                 return f"{name!r} is missing{f': {field.description}' if field and field.description else ''}."
             case "literal_error":
