@@ -13,7 +13,7 @@ from airflow_batch_provider.emulator.jobs import Hidden, Job
 from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
 Kind = Literal[
     "status", "cut", "stall", "cut_body", "gone", "unknown_status", "extra_fields", "empty_file_ids",
@@ -152,11 +152,10 @@ class Faults:
 
     def add(self, route: str, kind: Kind, **order: Any) -> Fault:
         """Order a fault; the fields are those of `FaultOrder`. Raise `ValueError` for an unknown one."""
-        return self.order([{"route": route, "kind": kind, **order}])[0]
+        return self.order([FaultOrder.read({"route": route, "kind": kind, **order})])[0]
 
-    def order(self, given: Sequence[Mapping[str, Any]]) -> list[Fault]:
-        """Order all faults of a list, or none and raise `ValueError`."""
-        orders = [FaultOrder.read(order) for order in given]
+    def order(self, orders: Iterable[FaultOrder]) -> list[Fault]:
+        """Order some faults."""
         added = [Fault(id=next(self._numbers), **order.model_dump()) for order in orders]
         self.all += added
         return added

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
+
+    from airflow_batch_provider.emulator.jsonl import Json
 
 
 Amount = Annotated[float, Field(ge=0)]
@@ -60,3 +63,12 @@ def _fields(model: type[BaseModel], path: list[int | str]) -> list[str]:
         assert issubclass(nested, BaseModel)
         model = nested
     return [*model.model_fields]
+
+
+def read_orders(text: str | bytes) -> list[Json]:
+    """Return the orders of a JSON text, which holds an object or a list of objects; raise `ValueError`."""
+    value = json.loads(text or "{}")
+    orders = value if isinstance(value, list) else [value]
+    if not all(isinstance(order, dict) for order in orders):
+        raise ValueError(f"An order is a JSON object, not {value!r}.")
+    return orders

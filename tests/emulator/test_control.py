@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from airflow_batch_provider.emulator import Clock, Settings
-from airflow_batch_provider.emulator.__main__ import build, connections, parser
+from airflow_batch_provider.emulator.__main__ import build, connections, main, parser
 
 
 async def test_the_books_prove_what_was_paid(ask, http):
@@ -248,6 +248,23 @@ def test_it_runs_as_a_program():
         rest = program.stdout.read()
     assert rest.count("AIRFLOW_CONN_") == 3
     assert f"{url}/v1" in rest
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "sentence"),
+    [
+        ("--faults", '[{"route": "*", "kind": "cutt"}]', "No fault 'cutt'."), ("--faults", '["cut"]', "An order is a JSON object"),
+        ("--rules", '{"do": "refuzal"}', "No outcome 'refuzal'."), ("--settings", '{"limts": {}}', "No setting 'limts'."),
+        ("--settings", "{", "Expecting property name"), ("--rules", None, "No such file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_a_usage_error(tmp_path, capsys, option, text, sentence):
+    """A sentence on the terminal, not a traceback."""
+    if text is not None:
+        (tmp_path / "orders.json").write_text(text)
+    with pytest.raises(SystemExit):
+        main(["--port", "0", option, str(tmp_path / "orders.json")])
+    assert sentence in capsys.readouterr().err
 
 
 async def test_two_batches_at_once_lose_nothing(ask, batch_emulator):
