@@ -110,7 +110,7 @@ class Download(Response):
     """
 
     def __init__(self, path: Path, media_type: str, size: int | None = None) -> None:
-        super().__init__(None, media_type=media_type)
+        super().__init__(None, headers={"content-type": media_type})
         self.path = path
         del self.headers["content-length"]
         if size is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -15,9 +14,9 @@ from starlette.routing import Route
 
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.clock import rfc3339
-from airflow_batch_provider.emulator.faults import KINDS
+from airflow_batch_provider.emulator.faults import KINDS, FaultOrder
 from airflow_batch_provider.emulator.guard import Guard
-from airflow_batch_provider.emulator.orders import Order
+from airflow_batch_provider.emulator.orders import Order, read_orders
 from airflow_batch_provider.emulator.outcomes import Rule
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Control:
         if request.method == "DELETE":
             plan.clear()
         if request.method == "POST":
-            plan.order(await _orders(request))
+            plan.order([FaultOrder.read(order) for order in read_orders(await request.body())])
         return JSONResponse({"faults": [fault.model_dump() for fault in plan], "kinds": KINDS})
 
     async def rules(self, request: Request) -> Response:
@@ -65,7 +64,7 @@ class Control:
         if request.method == "DELETE":
             rules.clear()
         if request.method == "POST":
-            rules.extend([Rule.read(order) for order in await _orders(request)])
+            rules.extend([Rule.read(order) for order in read_orders(await request.body())])
         return JSONResponse({"rules": [rule.model_dump() for rule in rules]})
 
     async def clock(self, request: Request) -> Response:
@@ -94,16 +93,8 @@ class Control:
         return JSONResponse({"reset": True})
 
 
-async def _orders(request: Request) -> list[Json]:
-    value = json.loads(await request.body() or b"{}")
-    orders = value if isinstance(value, list) else [value]
-    if not all(isinstance(order, dict) for order in orders):
-        raise ValueError(f"An order is a JSON object, not {value!r}.")
-    return orders
-
-
 async def _order(request: Request) -> Json:
-    orders = await _orders(request)
+    orders = read_orders(await request.body())
     if len(orders) != 1:
         raise ValueError(f"This route takes one order at a time, not {len(orders)}.")
     return orders[0]

@@ -7,13 +7,13 @@ import itertools
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from airflow_batch_provider.emulator.jobs import Hidden, Job
-from airflow_batch_provider.emulator.orders import Order
+from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
 Kind = Literal[
     "status", "cut", "stall", "cut_body", "gone", "unknown_status", "extra_fields", "empty_file_ids",
@@ -42,8 +42,8 @@ class FaultOrder(Order):
 
     route: Annotated[str, Field(min_length=1, description="for example 'anthropic.create' or '*.create'")]
     kind: Annotated[Kind, Field(title="fault", description="GET /emulator/faults lists the kinds")]
-    times: int | None = 1
-    after: int = 0
+    times: Count | None = 1
+    after: Count = 0
     when: Literal["before", "after"] = "before"
     path: str = "*"
     """A shell pattern over the request's path, to hit one job or file."""
@@ -54,12 +54,24 @@ class FaultOrder(Order):
     retry_after: float | str | None = None
     """Seconds, or `date:30` for an HTTP date 30 seconds ahead."""
     details: Any = None
-    seconds: float = 0.0
-    looks: int = 0
-    bytes: int | None = None
-    lines: int | None = None
+    seconds: Amount = 0.0
+    looks: Count = 0
+    bytes: Count | None = None
+    lines: Count | None = None
     word: str = "rebalancing"
-    fraction: float = 0.5
+    fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @field_validator("retry_after", mode="before")
+    @classmethod
+    def _is_seconds_or_date(cls, given: Any) -> Any:
+        seconds = given.removeprefix("date:") if isinstance(given, str) else given
+        try:
+            float(0 if seconds is None else seconds)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"'retry_after' cannot become {given!r}: it is seconds, or 'date:30' for an HTTP date."
+            ) from None
+        return given
 
 
 class Fault(FaultOrder):
@@ -140,11 +152,10 @@ class Faults:
 
     def add(self, route: str, kind: Kind, **order: Any) -> Fault:
         """Order a fault; the fields are those of `FaultOrder`. Raise `ValueError` for an unknown one."""
-        return self.order([{"route": route, "kind": kind, **order}])[0]
+        return self.order([FaultOrder.read({"route": route, "kind": kind, **order})])[0]
 
-    def order(self, given: Sequence[Mapping[str, Any]]) -> list[Fault]:
-        """Order all faults of a list, or none and raise `ValueError`."""
-        orders = [FaultOrder.read(order) for order in given]
+    def order(self, orders: Iterable[FaultOrder]) -> list[Fault]:
+        """Order some faults."""
         added = [Fault(id=next(self._numbers), **order.model_dump()) for order in orders]
         self.all += added
         return added

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import json
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
+
+    from airflow_batch_provider.emulator.jsonl import Json
+
+
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class Order(BaseModel):
@@ -29,13 +36,13 @@ class Order(BaseModel):
 
     @classmethod
     def _sentence(cls, detail: ErrorDetails) -> str:
-        *parents, name = detail["loc"] or ("",)
-        field = cls.model_fields.get(str(name))
+        *parents, last = detail["loc"] or ("",)
+        name, field = ".".join(map(str, detail["loc"])), cls.model_fields.get(str(last))
         value = repr(detail["input"]) if field is None or field.repr else "the given value"
         message = detail["msg"].removeprefix("Value error, ")
         match detail["type"]:
             case "extra_forbidden":
-                return f"No {cls.field_word} {name!r}. Choose among: {', '.join(sorted(_fields(cls, parents)))}."
+                return f"No {cls.field_word} {last!r}. Choose among: {', '.join(sorted(_fields(cls, parents)))}."
             case "missing":
                 return f"{name!r} is missing{f': {field.description}' if field and field.description else ''}."
             case "literal_error":
@@ -56,3 +63,12 @@ def _fields(model: type[BaseModel], path: list[int | str]) -> list[str]:
         assert issubclass(nested, BaseModel)
         model = nested
     return [*model.model_fields]
+
+
+def read_orders(text: str | bytes) -> list[Json]:
+    """Return the orders of a JSON text, which holds an object or a list of objects; raise `ValueError`."""
+    value = json.loads(text or "{}")
+    orders = value if isinstance(value, list) else [value]
+    if not all(isinstance(order, dict) for order in orders):
+        raise ValueError(f"An order is a JSON object, not {value!r}.")
+    return orders

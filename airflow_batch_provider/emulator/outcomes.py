@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from airflow_batch_provider.emulator.orders import Order
+from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,12 +120,12 @@ class Rule(Order):
     """A directive for rows of choice: by key, by position, or a share of all."""
 
     do: Annotated[str, Field(description="for example 'error=overloaded' or 'refusal'")]
-    times: int | None = None
+    times: Count | None = None
     provider: str = "*"
     keys: str = "*"
     """A shell pattern over the rows' keys."""
     indexes: Annotated[tuple[int, ...], Field(strict=False)] | None = None
-    ratio: float = 1.0
+    ratio: Amount = 1.0
 
     @functools.cached_property
     def directive(self) -> Directive:

@@ -7,13 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from airflow_batch_provider.emulator.orders import Order
+from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 MIB = 1024 * 1024
 DAY = 86_400.0
-
-Amount = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class _Setting(Order):

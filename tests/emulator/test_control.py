@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from airflow_batch_provider.emulator import Clock, Settings
-from airflow_batch_provider.emulator.__main__ import build, connections, parser
+from airflow_batch_provider.emulator.__main__ import build, connections, main, parser
 
 
 async def test_the_books_prove_what_was_paid(ask, http):
@@ -80,6 +80,11 @@ async def test_orders_over_http(ask, http, batch_emulator):
         ("faults", {"route": "*", "kind": "cut", "id": 5}, "No field 'id'. Choose among: after, bytes, code,"),
         ("faults", {"route": "*", "kind": "stall", "seconds": "3"}, "'seconds' cannot become '3': Input should be a valid number."),
         ("faults", {"route": "*", "kind": "status", "status": 7}, "'status' cannot become 7: Input should be greater than"),
+        ("faults", {"route": "*", "kind": "status", "retry_after": [1]}, "'retry_after' cannot become [1]: it is seconds, or 'date:30'"),
+        ("faults", {"route": "*", "kind": "status", "retry_after": "date:x"}, "'retry_after' cannot become 'date:x': it is seconds"),
+        ("faults", {"route": "*", "kind": "status", "headers": {"a": 1}}, "'headers.a' cannot become 1: Input should be a valid string."),
+        ("faults", {"route": "*", "kind": "cut_body", "bytes": -1}, "'bytes' cannot become -1: Input should be greater than or equal"),
+        ("rules", {"do": "refusal", "indexes": [0, "x"]}, "'indexes.1' cannot become 'x': Input should be a valid integer."),
         ("rules", {"do": "nonsense"}, "No outcome 'nonsense'. Choose among: error=…, refusal,"),
         ("rules", {"do": "error=api,times=x"}, "'times' needs a number, not 'x': for example 'times=2'."),
         ("rules", {"keys": "a*"}, "'do' is missing: for example 'error=overloaded'"),
@@ -90,8 +95,8 @@ async def test_orders_over_http(ask, http, batch_emulator):
         ("clock", [{"advance": 1}, {"advance": 1}], "This route takes one order at a time, not 2."),
         ("settings", {"limit": 1}, "No setting 'limit'. Choose among: anthropic_retention,"),
         ("settings", {"limits": {"google_job": 1}}, "No setting 'google_job'. Choose among: anthropic_bytes,"),
-        ("settings", {"progress": {"by": "moon"}}, "'by' cannot become 'moon'. Choose among: time, looks."),
-        ("settings", {"progress": {"running": -1}}, "'running' cannot become -1: Input should be greater than or equal to 0."),
+        ("settings", {"progress": {"by": "moon"}}, "'progress.by' cannot become 'moon'. Choose among: time, looks."),
+        ("settings", {"progress": {"running": -1}}, "'progress.running' cannot become -1: Input should be greater than or equal to 0."),
         ("settings", {"shuffle": 3}, "'shuffle' cannot become 3: Input should be a valid boolean."),
         ("settings", {"seed": None}, "'seed' cannot become None: Input should be a valid integer."),
         ("settings", {"keys": "sk-secret"}, "'keys' cannot become the given value: Input should be a valid frozenset."),
@@ -243,6 +248,23 @@ def test_it_runs_as_a_program():
         rest = program.stdout.read()
     assert rest.count("AIRFLOW_CONN_") == 3
     assert f"{url}/v1" in rest
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "sentence"),
+    [
+        ("--faults", '[{"route": "*", "kind": "cutt"}]', "No fault 'cutt'."), ("--faults", '["cut"]', "An order is a JSON object"),
+        ("--rules", '{"do": "refuzal"}', "No outcome 'refuzal'."), ("--settings", '{"limts": {}}', "No setting 'limts'."),
+        ("--settings", "{", "Expecting property name"), ("--rules", None, "No such file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_a_usage_error(tmp_path, capsys, option, text, sentence):
+    """A sentence on the terminal, not a traceback."""
+    if text is not None:
+        (tmp_path / "orders.json").write_text(text)
+    with pytest.raises(SystemExit):
+        main(["--port", "0", option, str(tmp_path / "orders.json")])
+    assert sentence in capsys.readouterr().err
 
 
 async def test_two_batches_at_once_lose_nothing(ask, batch_emulator):

@@ -104,7 +104,7 @@ class AnthropicApi:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             rows = self._written(msgspec.json.decode(mapped, type=_Body).requests, job)
-        except (ValueError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise self._refuse(400, f"The request body is not valid JSON: {error}") from None
         if not rows:
             raise self._refuse(400, "requests: List should have at least 1 item after validation, not 0")
