@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_batch_provider.exceptions import BatchError, UsageError
 from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.providers.answers import unreadable
+from airflow_batch_provider.providers.untrusted import read_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -112,6 +114,11 @@ class Candidate:
 class Codec(ABC):
     """How one provider writes requests and results: pure, without a connection."""
 
+    key_name: ClassVar[str]
+    """Name of the key in a result line."""
+    levels: ClassVar[int]
+    """Levels of a result line that have a meaning; what nests deeper is the model's own, or of no use."""
+
     @abstractmethod
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """Return the request body for one row, as it would be sent without a batch.
@@ -132,13 +139,21 @@ class Codec(ABC):
     def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
         """Return the body with `factor` times the room for an answer (in tokens), for one that was cut off."""
 
-    @abstractmethod
     def decode(self, line: bytes, kind: Kind) -> Reply:
-        """Return what one result line says.
+        """Return what one result line says; a line of which only the key can be read is a failed row.
 
         Raises:
-            Rejected: the provider does not document such a line.
+            Rejected: the line has no key that can be read.
         """
+        key, record = read_line(line, self.key_name, self.levels)
+        try:
+            return self.reply(key, record, kind) if record else unreadable(key)
+        except RecursionError:
+            return unreadable(key)
+
+    @abstractmethod
+    def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
+        """Return what the object of a result line says about the row of this key."""
 
 
 class BatchProvider(ABC):

@@ -23,10 +23,14 @@ log = logging.getLogger(__name__)
 MOST_LEVELS = 100
 """Deepest nesting of JSON that is passed on as values; what nests deeper is passed on as its text."""
 
-_MOST_COUNT = 10**15
+# No request has a trillion of anything; sums over a million rows of less fit into 64 bits, as Parquet keeps them.
+MOST = 10**12
+
 _MOST_DIGITS = 1000
 # The longest known are those of LiteLLM's proxy, which packs routing into base64.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,511}")
+_OPENING, _CLOSING = {b"{", b"["}, {b"}", b"]"}
+_VALUE = re.compile(rb'\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 # C0, DEL, C1, the line and paragraph separators, and what turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -53,6 +57,36 @@ def read_object(data: bytes, levels: int = 16) -> dict[str, Any]:
     return value
 
 
+def read_line(data: bytes, name: str, levels: int) -> tuple[str, dict[str, Any]]:
+    """Return the key that a result line has under `name`, and its object: an empty one where only the key can be read.
+
+    Raises:
+        Rejected: the line has no key that can be read.
+    """
+    record: dict[str, Any] = {}
+    try:
+        record = read_object(data, levels)
+        key = record.get(name)
+    except Rejected:
+        key = _key(data, name)
+    if not isinstance(key, str):
+        raise Rejected(f"A line of {len(data)} bytes has no {name}.", code="unreadable_line")
+    return key, record
+
+
+def _key(data: bytes, name: str) -> str | None:
+    """Return the text under `name` in the outermost object of what is not JSON as a whole."""
+    level, wanted = 0, json.dumps(name).encode()
+    for token in _TOKEN.finditer(data):
+        if token[0] in _OPENING:
+            level += 1
+        elif token[0] in _CLOSING:
+            level -= 1
+        elif level == 1 and token[0] == wanted and (value := _VALUE.match(data, token.end())):
+            return as_text(_read_leniently(value[1], 0))
+    return None
+
+
 def _read_leniently(data: bytes, levels: int) -> object:
     try:
         return _loads(data)
@@ -67,7 +101,7 @@ def _read_leniently(data: bytes, levels: int) -> object:
 
 
 def _loads(data: bytes) -> object:
-    value = json.loads(data.decode("utf-8", "replace"), parse_constant=_no_number, parse_int=_whole)
+    value = json.loads(data.decode("utf-8", "replace"), parse_constant=_no_number, parse_int=_whole, strict=False)
     encodable = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
     return json.loads(encodable, parse_constant=_no_number)
 
@@ -85,12 +119,12 @@ def _flattened(data: bytes, levels: int) -> bytes:
     kept: list[bytes] = []
     level = start = 0
     for token in _TOKEN.finditer(data):
-        if token[0] in {b"{", b"["}:
+        if token[0] in _OPENING:
             level += 1
             if level == levels + 1:
                 kept.append(data[start : token.start()])
                 start = token.start()
-        elif token[0] in {b"}", b"]"}:
+        elif token[0] in _CLOSING:
             if level == levels + 1:
                 kept.append(json.dumps(data[start : token.end()].decode("utf-8", "replace")).encode())
                 start = token.end()
@@ -115,7 +149,7 @@ def as_text(value: object) -> str:
 
 def as_count(value: object) -> int:
     """Return the value if it is a credible number of things, 0 otherwise."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNT else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else 0
 
 
 def as_vector(value: object) -> list[float] | None:

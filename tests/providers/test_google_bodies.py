@@ -29,7 +29,7 @@ def encode(spec: Spec = SPEC, **fields) -> dict:
 
 
 def decode(kind="generate", **record):
-    return replies.decode(json.dumps({"key": "k", **record}).encode(), kind)
+    return CODEC.decode(json.dumps({"key": "k", **record}).encode(), kind)
 
 
 def answer(*parts: dict, finish: str | None = "STOP", **response):
@@ -293,10 +293,8 @@ def test_a_broken_answer_may_be_asked_again(word):
     assert (reply.status, reply.error.code, reply.error.retryable) == ("failed", word, True)
 
 
-def test_an_empty_answer_is_none_unless_the_tokens_ran_out():
-    """Thinking may take them all, which is told by the finish reason; an empty STOP is a passing fault."""
-    assert answer(finish="MAX_TOKENS").status == "succeeded"
-    assert answer(finish="MAX_TOKENS").finish_reason == "max_tokens"
+def test_an_empty_answer_may_be_asked_again():
+    """Whatever is missing."""
     for reply in (answer(), answer(finish=None), decode(response={}), decode(response={"candidates": "x"})):
         assert (reply.status, reply.error.code, reply.error.retryable) == ("failed", "empty_answer", True)
 
@@ -376,9 +374,9 @@ def test_an_embedding_is_a_list_of_floats():
     assert reply.usage.input_tokens == 4
 
 
-@pytest.mark.parametrize("values", [[], None, "x", [True], [None], ["1"], {}])
-def test_a_vector_that_is_none_is_an_empty_answer(values):
-    """So that no table gets a row of nonsense."""
+@pytest.mark.parametrize("values", [[], None, {}])
+def test_an_empty_vector_is_an_empty_answer(values):
+    """Which may be asked again."""
     reply = decode("embed", response={"embedding": {"values": values}})
     assert (reply.status, reply.error.code) == ("failed", "empty_answer")
 
@@ -387,5 +385,5 @@ def test_a_vector_that_is_none_is_an_empty_answer(values):
 def test_a_line_nobody_documents_is_refused_without_its_content(raw):
     """Without a key nobody can tell whose answer it is."""
     with pytest.raises(Rejected) as caught:
-        replies.decode(raw, "generate")
+        CODEC.decode(raw, "generate")
     assert "response" not in str(caught.value)

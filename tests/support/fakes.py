@@ -100,7 +100,7 @@ class FakeCodec(Codec):
     def lengthen(self, body, factor):
         return {**body, "room": factor}
 
-    def decode(self, line, kind):
+    def reply(self, key, record, kind):
         raise NotImplementedError
 
 

@@ -5,7 +5,7 @@ Shapes: https://platform.claude.com/docs/en/api/messages-batches and anthropic 2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -25,9 +25,12 @@ DIALECT = Dialect("Anthropic", frozenset({"format"}), every_property=False, recu
 class AnthropicCodec(Codec):
     """Bodies of POST /v1/messages, elements of a batch's `requests`, and lines of its results."""
 
-    def decode(self, line: bytes, kind: Kind) -> Reply:  # noqa: ARG002
-        """Return what one line of the results says."""
-        return replies.decode(line)
+    key_name: ClassVar[str] = "custom_id"
+    levels: ClassVar[int] = 5  # the input of a tool is deeper
+
+    def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:  # noqa: ARG002
+        """Return what a result line says."""
+        return replies.reply(key, record)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """The body of POST /v1/messages for one row; `output_config` of several sources is joined, all else is replaced."""

@@ -5,13 +5,13 @@ Shapes: https://platform.claude.com/docs/en/api/messages-batches and anthropic 2
 
 from __future__ import annotations
 
+import json
+from itertools import groupby
 from typing import Any
 
-import msgspec
-
-from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects, as_text, one_line, read_object
+from airflow_batch_provider.providers.answers import Answered, call, unreadable
+from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects, as_text, one_line
 
 ANSWER_TOOL = "structured_answer"
 """Name of the tool by which the model answers when its schema has open dictionaries, which `output_config` drops."""
@@ -45,17 +45,12 @@ RETRYABLE = {
 """Type of an errored row → may the next wave ask again. A type that is not here may: errored rows cost nothing."""
 
 
-def decode(raw: bytes) -> Reply:
-    """What one line of a batch's results says.
-
-    Raises:
-        Rejected: no JSON object, or no `custom_id` and `result` in it.
-    """
-    record = read_object(raw)
-    key, result = record.get("custom_id"), record.get("result")
-    if not isinstance(key, str) or not isinstance(result, dict):
-        raise Rejected(f"A line of {len(raw)} bytes has no custom_id and result.", code="unreadable_line")
-    word = as_text(result.get("type")) or "untyped"
+def reply(key: str, record: dict[str, Any]) -> Reply:
+    """Return what one line of a batch's results says."""
+    result = record.get("result")
+    if not isinstance(result, dict):
+        return unreadable(key)
+    word = one_line(result.get("type"), 80) or "untyped"
     if word == "succeeded":
         return _answer(key, as_object(result.get("message")))
     if word == "errored":
@@ -63,49 +58,49 @@ def decode(raw: bytes) -> Reply:
     if word in {"canceled", "expired"}:
         error = RowError(code=word, message=f"The batch {word} before this request was sent.", retryable=True)
         return Reply(key=key, status="cancelled" if word == "canceled" else "expired", error=error)
-    error = RowError(code=one_line(word, 80), message="A result of a type that is not documented.", retryable=True)
+    error = RowError(code=word, message="A result of a type that is not documented.", retryable=True)
     return Reply(key=key, status="failed", error=error)
 
 
 def _row_error(error: dict[str, Any]) -> RowError:
-    """The error of an errored row, which stands in an envelope of its own."""
+    """Return the error of an errored row, which stands in an envelope of its own."""
     inner = as_object(error.get("error")) or error
-    code = as_text(inner.get("type")) or "unknown_error"
-    message = one_line(inner.get("message"))
-    return RowError(code=one_line(code, 80), message=message, retryable=RETRYABLE.get(code, True))
+    code = one_line(inner.get("type"), 80) or "unknown_error"
+    return RowError(code=code, message=one_line(inner.get("message")), retryable=RETRYABLE.get(code, True))
 
 
 def _answer(key: str, message: dict[str, Any]) -> Reply:
-    word = as_text(message.get("stop_reason"))
-    finish = FINISH.get(word, word or None)
-    known = {"key": key, "usage": usage(message), "model": as_text(message.get("model")) or None}
-    if finish in _UNANSWERED:
-        details = as_text(as_object(message.get("stop_details")).get("explanation"))
-        error = _UNANSWERED[finish]
-        told = error.model_copy(update={"message": f"{error.message} {one_line(details)}".rstrip()})
-        return Reply(**known, status="failed", error=told, finish_reason=finish)
-    output, finish = _output(as_objects(message.get("content")), finish)
-    return Reply(**known, status="succeeded", output=output, finish_reason=finish)
-
-
-_UNANSWERED = {
-    "refusal": RowError(code="refusal", message="The model refused to answer.", retryable=False),
-    "pause_turn": RowError(
-        code="pause_turn", message="A server tool paused the turn before the answer was complete.", retryable=True
-    ),
-}
-
-
-def _output(content: list[dict[str, Any]], finish: str | None) -> tuple[Any, str | None]:
-    text = "".join(as_text(block.get("text")) for block in content if block.get("type") == "text")
+    if not isinstance(message.get("content"), list):
+        return unreadable(key)
+    word, content = as_text(message.get("stop_reason")), as_objects(message["content"])
+    finish, answered = FINISH.get(word, word or None), Answered(key, usage(message), message.get("model"))
+    if finish == "refusal":
+        return answered.refused(as_text(as_object(message.get("stop_details")).get("explanation")))
+    if finish == "pause_turn":
+        return answered.failed(_PAUSED, finish)
     calls = [block for block in content if block.get("type") == "tool_use"]
-    if not calls:
-        return text, finish
-    if [call.get("name") for call in calls] == [ANSWER_TOOL]:
-        answer = msgspec.json.encode(calls[0].get("input")).decode()
-        return answer, "stop" if finish == "tool_use" else finish
-    tools = [{"id": c.get("id"), "name": c.get("name"), "arguments": c.get("input")} for c in calls]
-    return {"tool_calls": tools, "text": text or None}, finish
+    if calls and all(block.get("name") == ANSWER_TOOL for block in calls):
+        answer = calls[-1].get("input")
+        texts = [answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)]
+        return answered.said(texts, [], "stop" if finish == "tool_use" else finish)
+    tools = [call(block.get("id"), block.get("name"), block.get("input")) for block in calls]
+    return answered.said(_texts(content), tools, finish, {one_line(b.get("type"), 40) for b in content} - _PARTS)
+
+
+_PAUSED = RowError(
+    code="pause_turn", message="A server tool paused the turn before the answer was complete.", retryable=True
+)
+_PARTS = {"text", "tool_use", "thinking", "redacted_thinking"}
+
+
+def _texts(content: list[dict[str, Any]]) -> list[str]:
+    """Return the texts between the other blocks; citations split one text into several blocks."""
+    runs = groupby(content, key=_is_text)
+    return ["".join(as_text(block.get("text")) for block in blocks) for is_text, blocks in runs if is_text]
+
+
+def _is_text(block: dict[str, Any]) -> bool:
+    return block.get("type") == "text"
 
 
 def usage(message: dict[str, Any]) -> Usage:

@@ -9,7 +9,7 @@ Shapes: https://ai.google.dev/api/generate-content, https://ai.google.dev/api/ba
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -35,9 +35,12 @@ _ROLES = {"user", "model", "function", None}
 class GoogleCodec(Codec):
     """Bodies of models.generateContent and models.embedContent, lines of the files of a batch."""
 
-    def decode(self, line: bytes, kind: Kind) -> Reply:
-        """Return what one line of the results says."""
-        return replies.decode(line, kind)
+    key_name: ClassVar[str] = "key"
+    levels: ClassVar[int] = 8  # the arguments of a function's call are deeper
+
+    def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
+        """Return what a result line says."""
+        return replies.reply(key, record, kind)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """The body that the model's method would take without a batch."""

@@ -332,7 +332,7 @@ def _inlined(operation: dict[str, Any], kind: Kind) -> Iterator[Reply]:
     strange = 0
     for record in operations.inlined(operation):
         try:
-            yield replies.read(record, kind)
+            yield replies.inlined(record, kind)
         except Rejected:
             strange += 1
     if strange:

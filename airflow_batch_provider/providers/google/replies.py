@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.untrusted import as_object, as_objects, as_text, one_line, read_object
+from airflow_batch_provider.providers.answers import EMPTY, Answered, call
+from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects, as_text, one_line
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Kind, RowStatus
@@ -82,103 +83,62 @@ PERMANENT = frozenset({3, 5, 6, 7, 9, 11, 12, 16})
 _UNRUN: dict[int, RowStatus] = {1: "cancelled", 4: "expired"}
 
 
-def decode(raw: bytes, kind: Kind) -> Reply:
-    """What one line of the results says.
+def inlined(record: dict[str, Any], kind: Kind) -> Reply:
+    """Return what one result says that a batch holds itself.
 
     Raises:
-        Rejected: no JSON object, or no `key` in it.
+        Rejected: it has no key, so nobody can tell which row it answers.
     """
-    return read(read_object(raw), kind)
-
-
-def read(record: dict[str, Any], kind: Kind) -> Reply:
-    """What one result says; in a file it has its `key` beside it, inlined in its `metadata`.
-
-    Raises:
-        Rejected: it has no key.
-    """
-    key = record.get("key", as_object(record.get("metadata")).get("key"))
+    key = as_object(record.get("metadata")).get("key")
     if not isinstance(key, str):
-        raise Rejected("A result has no key, so nobody can tell which row it answers.", code="unreadable_line")
+        raise Rejected("A result has no key.", code="unreadable_line")
+    return reply(key, record, kind)
+
+
+def reply(key: str, record: dict[str, Any], kind: Kind) -> Reply:
+    """Return what one result says about the row of this key."""
     response = record.get("response")
     if not isinstance(response, dict):
         return _unanswered(key, as_object(record.get("error")) or as_object(record.get("status")))
-    return _vector(key, response) if kind == "embed" else _answer(key, response)
+    answered = Answered(key, usage(response), _field(response, "modelVersion"))
+    if kind == "embed":
+        return answered.vector(as_object(response.get("embedding")).get("values"))
+    return _answer(answered, response)
 
 
 def _unanswered(key: str, error: dict[str, Any]) -> Reply:
     code = error.get("code")
-    code = code if isinstance(code, int) and not isinstance(code, bool) else 0
+    code = code if isinstance(code, int) and 0 <= code < 1000 else 0
     message = one_line(error.get("message")) or "The request was not executed."
     told = RowError(code=CODES.get(code, f"code_{code}"), message=message, retryable=not _permanent(code))
     return Reply(key=key, status=_UNRUN.get(code, "failed"), error=told)
 
 
 def _permanent(code: int) -> bool:
-    """True for a refusal for good; a code above those of google.rpc is one of HTTP."""
+    """Return True for a refusal for good; a code above those of google.rpc is one of HTTP."""
     return code in PERMANENT or (400 <= code < 500 and code not in {408, 409, 429, 499})
 
 
-def _answer(key: str, response: dict[str, Any]) -> Reply:
-    known = {"key": key, "usage": usage(response), "model": as_text(_field(response, "modelVersion")) or None}
+def _answer(answered: Answered, response: dict[str, Any]) -> Reply:
     candidate = next(iter(as_objects(response.get("candidates"))), {})
     blocked = as_text(_field(as_object(_field(response, "promptFeedback")), "blockReason"))
-    word = as_text(_field(candidate, "finishReason"))
+    word = one_line(_field(candidate, "finishReason"), 80)
     finish = FINISH.get(word, word or None)
     if finish == "refusal" or (blocked and not candidate):
-        why = as_text(_field(candidate, "finishMessage"))
-        return Reply(**known, status="failed", error=_refusal(blocked or word, why), finish_reason="refusal")
-    output, finish = _output(candidate, finish)
-    if error := _flaw(output, word, candidate):
-        return Reply(**known, status="failed", error=error, finish_reason=finish)
-    return Reply(**known, status="succeeded", output=output, finish_reason=finish)
-
-
-def _refusal(word: str, why: str) -> RowError:
-    message = f"The model refused to answer: {one_line(word, 80)}. {one_line(why)}".rstrip()
-    return RowError(code="refusal", message=message, retryable=False)
-
-
-def _output(candidate: dict[str, Any], finish: str | None) -> tuple[Any, str | None]:
-    """Text and calls of the answer, without the model's thoughts."""
-    parts = [part for part in _parts(candidate) if part.get("thought") is not True]
-    text = "".join(as_text(part.get("text")) for part in parts)
-    calls = [
-        {"id": call.get("id"), "name": call.get("name"), "arguments": as_object(call.get("args"))}
-        for part in parts
-        if (call := as_object(_field(part, "functionCall")))
-    ]
-    if not calls:
-        return text, finish
-    return {"tool_calls": calls, "text": text or None}, "tool_use" if finish == "stop" else finish
-
-
-def _flaw(output: Any, word: str, candidate: dict[str, Any]) -> RowError | None:
-    """Why an answer that was not refused is none; one cut at `max_tokens` may be empty, when thinking took them all."""
+        return answered.refused(f"{blocked or word} {as_text(_field(candidate, 'finishMessage'))}")
     if word in BROKEN:
-        return RowError(code=word, message=_UNMADE, retryable=True)
-    if output or word == "MAX_TOKENS":
-        return None
-    strange = sorted({name for part in _parts(candidate) for name in part} - {"text", "thought", "thoughtSignature"})
-    if strange:
-        message = f"The answer holds no text but {one_line(', '.join(strange))}."
-        return RowError(code="unsupported_output", message=message, retryable=False)
-    return RowError(code="empty_answer", message=_UNMADE, retryable=True)
+        return answered.failed(RowError(code=word, message=EMPTY.message, retryable=True), finish)
+    # Without the model's thoughts.
+    parts = [
+        part for part in as_objects(as_object(candidate.get("content")).get("parts")) if part.get("thought") is not True
+    ]
+    called = [as_object(_field(part, "functionCall")) for part in parts]
+    calls = [call(one.get("id"), one.get("name"), one.get("args") or {}) for one in called if one]
+    other = {one_line(name, 40) for part in parts for name in part} - _PARTS
+    return answered.said(["".join(as_text(part.get("text")) for part in parts)], calls, finish, other)
 
 
-_UNMADE = "The model made no answer."
-
-
-def _parts(candidate: dict[str, Any]) -> list[dict[str, Any]]:
-    return as_objects(as_object(candidate.get("content")).get("parts"))
-
-
-def _vector(key: str, response: dict[str, Any]) -> Reply:
-    known = {"key": key, "usage": usage(response), "model": as_text(_field(response, "modelVersion")) or None}
-    values = as_object(response.get("embedding")).get("values")
-    if not isinstance(values, list) or not values or not all(type(value) in {int, float} for value in values):
-        return Reply(**known, status="failed", error=RowError(code="empty_answer", message=_UNMADE, retryable=True))
-    return Reply(**known, status="succeeded", output=[float(value) for value in values], finish_reason="stop")
+_PARTS = {"text", "thought", "thoughtSignature", "thought_signature", "functionCall", "function_call"}
 
 
 def usage(response: dict[str, Any]) -> Usage:
@@ -199,10 +159,8 @@ def _tokens(fields: dict[str, Any], name: str) -> int:
 
 
 def int64(value: object) -> int:
-    """A count, which JSON of protocol buffers writes as a text; 0 when it is none."""
-    if isinstance(value, str) and _INT64.fullmatch(value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    """Return a count, which JSON of protocol buffers writes as a text; 0 if it is not one."""
+    return as_count(int(value) if isinstance(value, str) and _INT64.fullmatch(value) else value)
 
 
 def _field(fields: dict[str, Any], name: str) -> Any:

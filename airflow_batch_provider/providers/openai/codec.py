@@ -6,7 +6,7 @@ Shapes: https://platform.openai.com/docs/api-reference/batch and openai 3.54 (`t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -48,15 +48,18 @@ DIALECT = Dialect(
 class OpenAICodec(Codec):
     """Bodies of the endpoint that the kind and the connection's `api` choose, lines of the files of a batch."""
 
+    key_name: ClassVar[str] = "custom_id"
+    levels: ClassVar[int] = 9  # down to the function of a tool's call
+
+    def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
+        """Return what a result line says."""
+        return replies.reply(key, record, kind)
+
     api: Api = "chat"
 
     def endpoint(self, spec: Spec) -> str:
         """Return the path of the endpoint that such requests are for."""
         return ENDPOINTS["embed" if spec.kind == "embed" else self.api]
-
-    def decode(self, line: bytes, kind: Kind) -> Reply:
-        """Return what one line of an output or error file says."""
-        return replies.decode(line, kind)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """The body that the endpoint would take without a batch; `text` of several sources is joined, all else replaced."""

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import base64
 import struct
-from array import array
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects, as_text, one_line, read_object
+from airflow_batch_provider.providers.answers import EMPTY, Answered, call, unreadable
+from airflow_batch_provider.providers.untrusted import (
+    as_count,
+    as_object,
+    as_objects,
+    as_text,
+    one_line,
+    read_object,
+)
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Kind, RowStatus
@@ -37,123 +42,137 @@ _PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "insufficient
 _PASSING_STATUSES = frozenset({408, 409, 429})
 
 
-def decode(raw: bytes, kind: Kind) -> Reply:
-    """What one line of an output or error file says; the line's content tells, not the file it came from.
-
-    Raises:
-        Rejected: no JSON object, or no `custom_id` in it.
-    """
-    record = read_object(raw)
-    key = record.get("custom_id")
-    if not isinstance(key, str):
-        raise Rejected(f"A line of {len(raw)} bytes has no custom_id.", code="unreadable_line")
+def reply(key: str, record: dict[str, Any], kind: Kind) -> Reply:
+    """Return what one line of an output or error file says; its content tells, not the file it came from."""
     response = record.get("response")
     if not isinstance(response, dict):
         return _unrun(key, as_object(record.get("error")))
-    body, status = as_object(response.get("body")), as_count(response.get("status_code"))
+    body, status = _body(response.get("body")), as_count(response.get("status_code"))
     if not 200 <= status < 300:
         return Reply(key=key, status="failed", error=_row_error(as_object(body.get("error")), status))
-    if kind == "embed":
-        return _vector(key, body)
-    return _response(key, body) if "output" in body else _completion(key, body)
+    answered = Answered(key, usage(body), body.get("model"))
+    if kind == "embed" and isinstance(body.get("data"), list):
+        return answered.vector(_numbers(body["data"]))
+    if kind == "generate" and isinstance(body.get("choices"), list):
+        return _completion(answered, body["choices"])
+    if kind == "generate" and isinstance(body.get("output"), list):
+        return _response(answered, body)
+    if body.get("error"):
+        return Reply(key=key, status="failed", error=_row_error(as_object(body["error"]), status))
+    return unreadable(key)
+
+
+def _body(body: object) -> dict[str, Any]:
+    """Return the body of a response, which some servers write as a text (ogx, 2026-11)."""
+    if isinstance(body, str):
+        try:
+            return read_object(body.encode())
+        except Rejected:
+            return {}
+    return as_object(body)
 
 
 def _unrun(key: str, error: dict[str, Any]) -> Reply:
-    code = as_text(error.get("code")) or "no_response"
+    code = one_line(error.get("code"), 80) or "no_response"
     message = one_line(error.get("message")) or "The request was not executed."
-    told = RowError(code=one_line(code, 80), message=message, retryable=True)
+    told = RowError(code=code, message=message, retryable=True)
     return Reply(key=key, status=UNRUN.get(code, "failed"), error=told)
 
 
 def _row_error(error: dict[str, Any], status: int) -> RowError:
-    code = as_text(error.get("code")) or as_text(error.get("type")) or f"http_{status}"
+    code = one_line(error.get("code"), 80) or one_line(error.get("type"), 80) or f"http_{status}"
     passing = status in _PASSING_STATUSES or not 400 <= status < 500 or code in _PASSING_CODES
-    return RowError(code=one_line(code, 80), message=one_line(error.get("message")), retryable=passing)
+    return RowError(code=code, message=one_line(error.get("message")), retryable=passing)
 
 
-def _completion(key: str, body: dict[str, Any]) -> Reply:
-    choice = next(iter(as_objects(body.get("choices"))), None)
-    known = {"key": key, "usage": usage(body), "model": as_text(body.get("model")) or None}
-    if choice is None:
-        return Reply(**known, status="failed", error=_EMPTY)
+def _completion(answered: Answered, choices: list[Any]) -> Reply:
+    choice = next(iter(as_objects(choices)), {})
     word, message = as_text(choice.get("finish_reason")), as_object(choice.get("message"))
-    finish, refusal = FINISH.get(word, word or None), as_text(message.get("refusal"))
+    texts, refusals, other = _parts(message.get("content"))
+    finish, refusal = FINISH.get(word, word or None), as_text(message.get("refusal")) or "".join(refusals)
     if refusal or finish == "refusal":
-        return Reply(**known, status="failed", error=_refusal(refusal), finish_reason="refusal")
-    calls = [
-        {"id": call.get("id"), **_call(as_object(call.get("function")))}
-        for call in as_objects(message.get("tool_calls"))
-    ]
-    return Reply(
-        **known, status="succeeded", output=_output(as_text(message.get("content")), calls), finish_reason=finish
+        return answered.refused(refusal)
+    audio = as_text(as_object(message.get("audio")).get("transcript"))
+    called = [*as_objects(message.get("tool_calls")), *as_objects([{"function": message.get("function_call")}])]
+    return answered.said(
+        texts if any(texts) else [audio], [call for one in called if (call := _called(one))], finish, other
     )
 
 
-def _response(key: str, body: dict[str, Any]) -> Reply:
-    known = {"key": key, "usage": usage(body), "model": as_text(body.get("model")) or None}
-    status, items = as_text(body.get("status")), as_objects(body.get("output"))
+def _called(one: dict[str, Any]) -> dict[str, Any] | None:
+    """Return one call of a function or a custom tool; None if it is neither."""
+    custom, function = as_object(one.get("custom")), as_object(one.get("function"))
+    if custom:
+        return {
+            "id": as_text(one.get("id")) or None,
+            "name": as_text(custom.get("name")),
+            "arguments": custom.get("input"),
+        }
+    return call(one.get("id"), function.get("name"), function.get("arguments")) if function else None
+
+
+def _parts(content: object) -> tuple[list[str], list[str], set[str]]:
+    """Return the texts, the refusals and the other kinds of parts in the content of a message."""
+    if isinstance(content, str):
+        return [content], [], set()
+    parts = as_objects(content)
+    text = "".join(as_text(part.get("text")) for part in parts if part.get("type") in _TEXTS)
+    refusals = [as_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"]
+    return [text], refusals, {one_line(part.get("type"), 40) or "a part without a type" for part in parts} - _KNOWN
+
+
+# `thinking` and `reasoning` are what Mistral's and other servers send beside the text.
+_TEXTS = {"text", "output_text"}
+_KNOWN = {*_TEXTS, "refusal", "thinking", "reasoning", "reasoning_text", "summary_text"}
+
+
+def _response(answered: Answered, body: dict[str, Any]) -> Reply:
+    status, items = one_line(body.get("status"), 80), as_objects(body["output"])
     if status == "cancelled":
-        return Reply(**known, status="cancelled", error=_EMPTY)
+        return answered.reply(status="cancelled", error=EMPTY)
     if status not in {"completed", "incomplete"}:
-        return Reply(**known, status="failed", error=_failed(as_object(body.get("error")), status))
+        return answered.failed(_failure(as_object(body.get("error")), status))
     reason = as_text(as_object(body.get("incomplete_details")).get("reason"))
-    calls = [{"id": item.get("call_id"), **_call(item)} for item in items if item.get("type") == "function_call"]
-    finish = FINISH.get(reason, reason or "incomplete") if status == "incomplete" else "tool_use" if calls else "stop"
-    parts = [part for item in items if item.get("type") == "message" for part in as_objects(item.get("content"))]
-    refusal = "".join(as_text(part.get("refusal")) for part in parts if part.get("type") == "refusal")
+    finish = FINISH.get(reason, reason or "incomplete") if status == "incomplete" else "stop"
+    said = [_parts(item.get("content")) for item in items if item.get("type") == "message"]
+    refusal = "".join(part for _, refusals, _ in said for part in refusals)
     if refusal or finish == "refusal":
-        return Reply(**known, status="failed", error=_refusal(refusal), finish_reason="refusal")
-    text = "".join(as_text(part.get("text")) for part in parts if part.get("type") == "output_text")
-    return Reply(**known, status="succeeded", output=_output(text, calls), finish_reason=finish)
+        return answered.refused(refusal)
+    calls = [
+        call(item.get("call_id"), item.get("name"), item.get("arguments"))
+        if item.get("type") == "function_call"
+        else {
+            "id": as_text(item.get("call_id")) or None,
+            "name": as_text(item.get("name")),
+            "arguments": item.get("input"),
+        }
+        for item in items
+        if item.get("type") in {"function_call", "custom_tool_call"}
+    ]
+    other = {kind for _, _, kinds in said for kind in kinds} | ({one_line(i.get("type"), 40) for i in items} - _ITEMS)
+    return answered.said([text for texts, _, _ in said for text in texts], calls, finish, other)
 
 
-def _failed(error: dict[str, Any], status: str) -> RowError:
-    """Why a response that ran has no answer; one that never ended may be asked again."""
-    code = as_text(error.get("code")) or one_line(status, 80) or "no_status"
+_ITEMS = {"message", "reasoning", "function_call", "custom_tool_call"}
+
+
+def _failure(error: dict[str, Any], status: str) -> RowError:
+    """Return why a response that ran has no answer; one that never ended may be asked again."""
+    code = one_line(error.get("code"), 80) or status or "no_status"
     passing = code in _PASSING_CODES or status != "failed"
-    return RowError(code=one_line(code, 80), message=one_line(error.get("message")), retryable=passing)
+    return RowError(code=code, message=one_line(error.get("message")), retryable=passing)
 
 
-def _vector(key: str, body: dict[str, Any]) -> Reply:
-    known = {"key": key, "usage": usage(body), "model": as_text(body.get("model")) or None}
-    data = as_objects(body.get("data"))
-    vector = data[0].get("embedding") if data else None
-    numbers = _floats(vector)
-    if not numbers:
-        return Reply(**known, status="failed", error=_EMPTY)
-    return Reply(**known, status="succeeded", output=numbers, finish_reason="stop")
-
-
-def _floats(vector: object) -> list[float] | None:
-    """The numbers of a list, or of a text as `encoding_format: base64` packs them: little-endian, four bytes each."""
+def _numbers(data: list[Any]) -> object:
+    """Return the vector; one in a text is packed as `encoding_format: base64` says: little-endian, four bytes each."""
+    vector = next(iter(as_objects(data)), {}).get("embedding")
+    if not isinstance(vector, str):
+        return vector
     try:
-        if isinstance(vector, str):
-            packed = base64.b64decode(vector, validate=True)
-            return list(struct.unpack(f"<{len(packed) // 4}f", packed))
-        return array("d", vector).tolist() if isinstance(vector, list) else None
-    except (TypeError, ValueError, OverflowError, struct.error):
-        return None
-
-
-def _call(function: dict[str, Any]) -> dict[str, Any]:
-    """Name and arguments of a call; arguments that are no JSON stay text."""
-    arguments = as_text(function.get("arguments"))
-    try:
-        parsed: Any = msgspec.json.decode(arguments.encode())
-    except (msgspec.DecodeError, RecursionError):
-        parsed = arguments
-    return {"name": function.get("name"), "arguments": parsed}
-
-
-def _output(text: str, calls: list[dict[str, Any]]) -> Any:
-    return {"tool_calls": calls, "text": text or None} if calls else text
-
-
-_EMPTY = RowError(code="empty_answer", message="The provider sent no answer.", retryable=True)
-
-
-def _refusal(words: str) -> RowError:
-    return RowError(code="refusal", message=f"The model refused to answer. {one_line(words)}".rstrip(), retryable=False)
+        packed = base64.b64decode(vector, validate=True)
+        return list(struct.unpack(f"<{len(packed) // 4}f", packed))
+    except (ValueError, struct.error):
+        return vector
 
 
 def usage(body: dict[str, Any]) -> Usage:
