@@ -6,7 +6,7 @@ import asyncio
 from contextvars import Context
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import Denied, NotFound
+from airflow_batch_provider.exceptions import BatchError, Denied, NotFound
 from airflow_batch_provider.providers import connect, provider_class
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ class Hub:
             await self._sleep(WINDOW)
             del self._asked[conn_id]
             provider = await self.provider(conn_id)
-            _answer(waiting, await provider.statuses(list(waiting)))
+            answers = await provider.statuses(list(waiting))
+            if any(isinstance(answer, Denied) for answer in answers.values()):
+                await self.forget(conn_id)
+            _answer(waiting, answers)
         except BaseException as error:
             if self._asked.get(conn_id) is waiting:
                 del self._asked[conn_id]
@@ -95,12 +98,15 @@ class Hub:
                 raise
 
 
-def _answer(waiting: dict[str, asyncio.Future[BatchStatus]], seen: dict[str, BatchStatus]) -> None:
+def _answer(waiting: dict[str, asyncio.Future[BatchStatus]], seen: dict[str, BatchStatus | BatchError]) -> None:
     for batch_id, future in waiting.items():
         if future.done():
             continue
-        if batch_id in seen:
-            future.set_result(seen[batch_id])
+        answer = seen.get(batch_id)
+        if isinstance(answer, BatchError):
+            _fail({batch_id: future}, answer)
+        elif answer is not None:
+            future.set_result(answer)
         else:
             _fail({batch_id: future}, NotFound(f"the provider does not list batch {batch_id!r}"))
 

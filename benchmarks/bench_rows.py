@@ -20,8 +20,7 @@ from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, Target
 from airflow_batch_provider.ledger.landing import Landing, land
 from airflow_batch_provider.ledger.records import Receipt
 from airflow_batch_provider.models import Account, BatchStatus, Spec
-from airflow_batch_provider.providers import reading
-from airflow_batch_provider.providers.openai import OpenAIProvider
+from airflow_batch_provider.providers.openai.provider import OpenAIProvider
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
 
@@ -50,8 +49,7 @@ class Canned(OpenAIProvider):
         """One answer per row, backwards: a provider keeps no order."""
         for number in reversed(range(COUNT)):
             line = _RESULT.replace(b"KEY", f"{batch_id}-{number}".encode())
-            if (reply := reading.read_reply(self, line, kind)) is not None:
-                yield reply
+            yield self.codec.decode(line, kind)
 
 
 def _result() -> bytes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m airflow_batch_provider.emulator",
         description=package.__doc__,
@@ -28,17 +28,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pending", type=float, metavar="N", help="seconds or looks until it runs (default: 1)")
     made.add_argument("--running", type=float, metavar="N", help="seconds or looks it runs (default: 4)")
     made.add_argument("--faults", type=Path, metavar="FILE", help="JSON list of faults, as POST /emulator/faults takes")
-    made.add_argument(
-        "--rules", type=Path, metavar="FILE", help="JSON list of outcome rules, as POST /emulator/rules takes"
-    )
-    made.add_argument(
-        "--settings", type=Path, metavar="FILE", help="JSON of settings, as POST /emulator/settings takes"
-    )
+    made.add_argument("--rules", type=Path, metavar="FILE", help="JSON list of rules, as POST /emulator/rules takes")
+    made.add_argument("--settings", type=Path, metavar="FILE", help="JSON object, as POST /emulator/settings takes")
     return made
 
 
 def build(arguments: argparse.Namespace) -> EmulatorServer:
-    """The server that the command line asks for; raises `ValueError` for a file that orders what there is not."""
+    """Return the server that the command line asks for; raise `ValueError` for a file with a wrong order."""
     settings = Settings()
     if arguments.settings:
         settings = settings.changed(json.loads(arguments.settings.read_text()))
@@ -52,7 +48,7 @@ def build(arguments: argparse.Namespace) -> EmulatorServer:
 
 
 def connections(url: str) -> list[str]:
-    """Environment variables for Airflow, one connection a provider."""
+    """Return environment variables for Airflow, one connection a provider."""
     hosts = {"anthropic": url, "openai": f"{url}/v1", "gemini": url}
     return [
         f"AIRFLOW_CONN_{name.upper()}_DEFAULT='{json.dumps({'conn_type': f'{name}_batch', 'password': 'any', 'host': host})}'"

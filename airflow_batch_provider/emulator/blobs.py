@@ -18,7 +18,7 @@ class TooLarge(Exception):
 
 
 class Blobs:
-    """Numbered files in a folder that goes away with this object."""
+    """Numbered files in a folder that is removed with this object."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="airflow-batch-emulator-"))
@@ -26,12 +26,12 @@ class Blobs:
         self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def new(self) -> Path:
-        """A path nobody uses yet."""
+        """Return a path that is not in use."""
         return self._folder / f"{next(self._numbers):08}"
 
 
 async def spool(stream: AsyncIterator[bytes], path: Path, limit: int) -> int:
-    """Write a stream behind what the file holds; returns the number of bytes, raises `TooLarge` beyond `limit`."""
+    """Append a stream to a file; return the number of its bytes, raise `TooLarge` beyond `limit`."""
     size = 0
     with path.open("ab") as file:
         async for piece in stream:

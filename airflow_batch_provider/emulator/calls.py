@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -13,11 +14,12 @@ from starlette.responses import Response
 from airflow_batch_provider.emulator.jsonl import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
+    from airflow_batch_provider.emulator.core import File
     from airflow_batch_provider.emulator.jobs import Job
     from airflow_batch_provider.emulator.jsonl import Json
 
@@ -42,6 +44,12 @@ class Call(Request):
         """Scheme, host and prefix, as the caller wrote them."""
         return f"{self.url.scheme}://{self.headers.get('host', '127.0.0.1')}{self.prefix}"
 
+    @property
+    def bearer(self) -> str:
+        """The token of an `Authorization: Bearer` header, or nothing."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+
     def query(self, *names: str) -> str | None:
         """Return the first query parameter of these names."""
         return next((value for name in names if (value := self.query_params.get(name))), None)
@@ -62,13 +70,17 @@ class Call(Request):
             raise ValueError("the body must be a JSON object")  # noqa: TRY004 - a bad value from outside
         return value
 
-    async def drain(self) -> None:
-        """Read what the caller still sends: an answer before that would look like a cut connection."""
-        try:
+    async def answer(self, response: Response, dialect: Dialect, send: Send) -> None:
+        """Send the response with the headers of the provider, once the caller has sent everything.
+
+        An answer before that would look like a cut connection.
+        """
+        with suppress(ClientDisconnect, RuntimeError):  # the caller has left, or all has been read
             async for _ in self.stream():
                 pass
-        except (ClientDisconnect, RuntimeError):  # it has left, or all has been read
-            return
+        for name, value in dialect.headers().items():
+            response.headers.setdefault(name, value)
+        await response(self.scope, self.receive, send)
 
 
 class Reply(Response):
@@ -77,12 +89,7 @@ class Reply(Response):
     media_type = "application/json; charset=utf-8"
 
     def __init__(
-        self,
-        content: Json | None,
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-        *,
-        job: Job | None = None,
+        self, content: Json | None, status: int = 200, headers: dict[str, str] | None = None, *, job: Job | None = None
     ) -> None:
         super().__init__(None, status, headers)
         self.content = content
@@ -103,11 +110,11 @@ class Download(Response):
     """
 
     def __init__(self, path: Path, media_type: str, size: int | None = None) -> None:
-        headers = {"content-type": media_type} | ({} if size is None else {"content-length": str(size)})
-        super().__init__(None, headers=headers)
-        if size is None:
-            del self.headers["content-length"]
+        super().__init__(None, media_type=media_type)
         self.path = path
+        del self.headers["content-length"]
+        if size is not None:
+            self.headers["content-length"] = str(size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
@@ -154,26 +161,17 @@ class Problem:
 class Dialect(Protocol):
     """One provider's HTTP API."""
 
-    @property
-    def name(self) -> str:
-        """The provider's name in prefixes and books."""
-        ...
-
-    @property
-    def operations(self) -> Sequence[Operation]:
-        """All it answers; the first that matches counts."""
-        ...
-
-    @property
-    def status(self) -> tuple[str, ...]:
-        """The path to the status word in a job's JSON."""
-        ...
+    name: str
+    status: tuple[str, ...]
+    """The path to the status word in a job's JSON."""
+    operations: tuple[Operation, ...]
+    """All it answers; the first that matches counts."""
 
     def problem(self, problem: Problem) -> Reply:
         """Return the error as this provider words it."""
         ...
 
-    def key(self, request: Request) -> str:
+    def key(self, call: Call) -> str:
         """Return the API key of the caller, empty when there is none."""
         ...
 
@@ -182,27 +180,15 @@ class Dialect(Protocol):
         ...
 
 
-def bearer(request: Request) -> str:
-    """Return the token of an `Authorization: Bearer` header."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-class HasId(Protocol):
-    """Anything that lists name by an id."""
-
-    id: str
-
-
-_Item = TypeVar("_Item", bound=HasId)
+_Item = TypeVar("_Item", "Job", "File")
 
 
 def page_after(items: Sequence[_Item], limit: int, after: str | None) -> tuple[list[_Item], bool]:
     """Return the `limit` items behind the one of that id, and whether more follow; None begins at the start."""
     start = 0 if after is None else next((n + 1 for n, item in enumerate(items) if item.id == after), len(items))
-    return [*items[start : start + limit]], start + limit < len(items)
+    return list(items[start : start + limit]), start + limit < len(items)
 
 
-def ends(page: Sequence[HasId]) -> Json:
+def ends(page: Sequence[Job] | Sequence[File]) -> Json:
     """Return the ids of the first and the last item of a page, as Anthropic and OpenAI say them."""
     return {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}

@@ -34,7 +34,7 @@ async def cut_in_process(_scope: Scope) -> None:
 
 
 class Endpoint:
-    """Answers the calls to one operation."""
+    """An ASGI application that answers the calls to one operation."""
 
     def __init__(self, operation: Operation, dialect: Dialect, emulator: Emulator, cut: Cut) -> None:
         self._operation = operation
@@ -54,11 +54,8 @@ class Endpoint:
             answer = await self._apply("after", faults, call) or answer
         if answer is NO_REPLY:
             return
-        await call.drain()
-        for name, value in self._dialect.headers().items():
-            answer.headers.setdefault(name, value)
         cutting = next((fault for fault in faults if fault.kind == "cut_body"), None)
-        await answer(scope, receive, send if cutting is None else _BodyCut(cutting, scope, send, self._cut))
+        await call.answer(answer, self._dialect, _BodyCut(cutting, scope, send, self._cut) if cutting else send)
 
     async def _apply(self, when: Literal["before", "after"], faults: Sequence[Fault], call: Call) -> Reply | None:
         """Apply the faults that replace the answer, before the operation commits or after."""

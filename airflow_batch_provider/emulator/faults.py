@@ -1,4 +1,4 @@
-"""The fault plan: what shall go wrong, on which route, how often."""
+"""The fault plan: which fault happens on which route, and how often."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class FaultOrder(Order):
 
 
 class Fault(FaultOrder):
-    """An order under its number, with the calls it saw and those it took."""
+    """An ordered fault with its number, the calls it has seen and the calls it has taken."""
 
     id: int
     seen: int = 0
@@ -89,7 +89,7 @@ class Fault(FaultOrder):
         return {**self.headers, "retry-after": text.removesuffix(".0")}
 
     def mark(self, job: Job, now: float) -> None:
-        """Write the fault on a job that was just created."""
+        """Give the fault to a job that was just created."""
         hidden = Hidden(looks=self.looks, until=now + self.seconds if self.seconds else None)
         match self.kind:
             case "hide":

@@ -24,7 +24,7 @@ class Gateway:
 
     def __init__(self, emulator: Emulator, cut: Cut) -> None:
         dialects: tuple[Dialect, ...] = (AnthropicApi(emulator), OpenAIApi(emulator), GoogleApi(emulator))
-        self._services = {dialect.name: _service(dialect, emulator, cut) for dialect in dialects}
+        self._services = {dialect.name: _Service(dialect, emulator, cut) for dialect in dialects}
         self.routes = [
             *(Mount(f"/{name}", app=service) for name, service in self._services.items()),
             Mount("/", app=self),
@@ -35,13 +35,22 @@ class Gateway:
         await self._services[_provider_of(Request(scope))](scope, receive, send)
 
 
-def _service(dialect: Dialect, emulator: Emulator, cut: Cut) -> Router:
-    routes = [_Route(operation, Endpoint(operation, dialect, emulator, cut)) for operation in dialect.operations]
-    return Router(routes, redirect_slashes=False, default=_NotFound(dialect))
+class _Service(Router):
+    """The operations of one provider; what it does not have is unknown in the provider's words."""
+
+    def __init__(self, dialect: Dialect, emulator: Emulator, cut: Cut) -> None:
+        routes = [_Route(operation, Endpoint(operation, dialect, emulator, cut)) for operation in dialect.operations]
+        super().__init__(routes, redirect_slashes=False)
+        self._dialect = dialect
+
+    async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive)
+        message = f"No such route in the emulator: {call.method} {call.path}"
+        await call.answer(self._dialect.problem(Problem(404, message=message)), self._dialect, send)
 
 
 class _Route(Route):
-    """Matches method and query too, so that any other call is unknown in the provider's words."""
+    """Matches by method and query too: Starlette would answer another method with its own 405."""
 
     def __init__(self, operation: Operation, endpoint: Endpoint) -> None:
         super().__init__(operation.path, endpoint, methods=[operation.method], name=operation.name)
@@ -52,22 +61,6 @@ class _Route(Route):
         if scope["method"] != self._operation.method or (query and query not in Request(scope).query_params):
             return Match.NONE, {}
         return super().matches(scope)
-
-
-class _NotFound:
-    """Answers what the service does not have."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive)
-        await call.drain()
-        message = f"No such route in the emulator: {call.method} {call.path}"
-        reply = self._dialect.problem(Problem(404, message=message))
-        for name, value in self._dialect.headers().items():
-            reply.headers.setdefault(name, value)
-        await reply(scope, receive, send)
 
 
 def _provider_of(request: Request) -> str:

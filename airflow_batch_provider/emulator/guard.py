@@ -36,9 +36,7 @@ class Guard:
         if self._loopback and not is_loopback(_hostname(host)):
             return f"The emulator serves this machine only, not the host {host!r}. Call it as 127.0.0.1 or localhost."
         if request.method not in ("GET", "HEAD") and _is_cross_site(request, host):
-            return (
-                "A page of another site may not order anything. Call the emulator from a program or from its own page."
-            )
+            return "A page of another site may not order anything. Call the emulator from a program."
         return None
 
 

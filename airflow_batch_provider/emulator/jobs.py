@@ -11,7 +11,7 @@ from airflow_batch_provider.emulator.outcomes import CANCELLED, EXPIRED, Directi
 from airflow_batch_provider.emulator.pace import Pace, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from airflow_batch_provider.emulator.answers import Ask
@@ -33,7 +33,7 @@ class Row:
     tokens: int
     directives: tuple[Directive, ...] = ()
     refused: bool = False
-    """Whether the request is one the model would refuse to read."""
+    """Whether the model would refuse to read the request."""
     outcome: Outcome | None = None
 
 
@@ -76,7 +76,7 @@ class Instant:
 
 
 class Codec(Protocol):
-    """How one endpoint of one provider writes requests and results."""
+    """The requests and results of one endpoint of one provider."""
 
     def ask(self, request: Json) -> Ask:
         """Return what a request asks; raise `Unacceptable`."""
@@ -103,7 +103,7 @@ class Job:
     metadata: Json = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     extra: Json = field(default_factory=dict)
-    """What only the provider's own code reads."""
+    """Values that only the provider's own code reads."""
     phase: Phase = "pending"
     stamps: dict[str, float] = field(default_factory=dict)
     looks: int = 0
@@ -125,6 +125,13 @@ class Job:
         """The tokens of all its questions."""
         return sum(row.tokens for row in self.rows)
 
+    def results(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome, Json]]:
+        """Yield those of its rows that have a result line, each with its outcome and its request."""
+        with self.path.open("rb") as source:
+            for row in rows:
+                if row.outcome is not None and row.outcome.kind != "missing":
+                    yield row, row.outcome, row.place.load(source)
+
     def enter(self, phase: Phase, moment: float) -> None:
         """Change the phase and remember when."""
         self.phase = phase
@@ -134,9 +141,9 @@ class Job:
 class Jobs:
     """All jobs, and the rules by which they progress."""
 
-    def __init__(self, clock: Clock, settings: Callable[[], Settings], rules: list[Rule]) -> None:
+    def __init__(self, clock: Clock, settings: Settings, rules: list[Rule]) -> None:
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self._rules = rules
         self._books_lock = threading.Lock()
         self.all: dict[str, Job] = {}
@@ -147,11 +154,15 @@ class Jobs:
         self.bought: Counter[bytes] = Counter()
         """How often each prompt ran and cost money."""
 
-    def add(self, job: Job) -> Job:
+    def add(self, job: Job) -> None:
         """Add a new job."""
         self.all[job.id] = job
         self.ever.append(job)
-        return job
+
+    def clear(self) -> None:
+        """Forget all jobs and what they bought."""
+        for held in (self.all, self.ever, self.asked, self.bought):
+            held.clear()
 
     def of(self, provider: str) -> list[Job]:
         """Return the provider's jobs, newest first."""
@@ -160,9 +171,7 @@ class Jobs:
     def visible(self, provider: str, job_id: str) -> Job | None:
         """Return the provider's job of that id; None when there is none, or a fault hides it."""
         job = self.all.get(job_id)
-        if job is None or job.provider != provider:
-            return None
-        return None if self._is_covered(job.faults.hidden) else job
+        return job if job and job.provider == provider and not self._is_covered(job.faults.hidden) else None
 
     def listed(self, provider: str) -> list[Job]:
         """Return the jobs that the provider lists, newest first."""
@@ -180,16 +189,12 @@ class Jobs:
         """Return the provider's jobs that had not ended when they were last brought up to date."""
         return [job for job in self.of(provider) if not job.ended]
 
-    def look(self, job: Job) -> Job:
-        """Count a look, and bring the job to where it is now."""
-        with job.lock:
-            job.looks += 1
-            return self.advance(job)
-
-    def look_at(self, jobs: Iterable[Job]) -> None:
-        """Count a look at each job of a list."""
+    def look(self, *jobs: Job) -> None:
+        """Count a look at each job, and bring it to where it is now."""
         for job in jobs:
-            self.look(job)
+            with job.lock:
+                job.looks += 1
+                self.advance(job)
 
     def advance(self, job: Job) -> Job:
         """Bring the job to where it is now, and write its results when it has just ended."""
@@ -214,7 +219,7 @@ class Jobs:
             return True
 
     def _passed(self, since: Instant, job: Job) -> float:
-        by_time = self._settings().progress.by == "time"
+        by_time = self.settings.progress.by == "time"
         return self._clock.now() - since.moment if by_time else job.looks - since.looks - 1
 
     def _step(self, job: Job) -> bool:
@@ -227,7 +232,7 @@ class Jobs:
         return not job.faults.stuck and self._progress(job)
 
     def _settle(self, job: Job) -> bool:
-        settle = self._settings().progress.settle
+        settle = self.settings.progress.settle
         if job.cancelled is None or self._passed(job.cancelled, job) < settle:
             return False
         self._end_unrun(job, CANCELLED)
@@ -252,14 +257,14 @@ class Jobs:
         return True
 
     def _pace(self, job: Job) -> Pace:
-        return Pace(self._settings().progress, finalizes=job.provider == "openai")
+        return Pace(self.settings.progress, finalizes=job.provider == "openai")
 
     def _moment(self, since: Instant, passed: float) -> float:
-        by_time = self._settings().progress.by == "time"
+        by_time = self.settings.progress.by == "time"
         return since.moment + passed if by_time else self._clock.now()
 
     def _share(self, job: Job) -> float:
-        if job.faults.stuck or self._settings().progress.by == "looks":
+        if job.faults.stuck or self.settings.progress.by == "looks":
             return job.executed / max(1, len(job.rows))
         return self._pace(job).share(job.window)
 
@@ -282,7 +287,7 @@ class Jobs:
             return Outcome(kind="error", error="invalid_request")
         asked = self.asked[row.digest]
         self.asked[row.digest] += 1
-        settings = self._settings()
+        settings = self.settings
         rules = [rule.directive for rule in self._rules if rule.hits(job.provider, row.key, row.index, settings.seed)]
         outcome = decide((*rules, *row.directives), asked, settings.separators)
         if job.faults.row_error is not None:

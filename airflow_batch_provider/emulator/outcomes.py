@@ -1,4 +1,4 @@
-"""What becomes of a row: ordered by a marker in its prompt or by a rule, else a plain answer."""
+"""The outcome of a row: ordered by a marker in its prompt or by a rule, else a plain answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MARKER = re.compile(r"\[\[emulate:([^\]]*)\]\]")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The fate of one row, with the oddities of its answer."""
+    """The outcome of one row, with the oddities of its answer."""
 
     kind: Kind = "answer"
     error: str = ""

@@ -31,7 +31,7 @@ _SHOWN = 200
 
 
 class Page:
-    """Renders the page; everything a client sent is escaped."""
+    """The page; all text that a client sent is escaped."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator

@@ -28,61 +28,51 @@ HOST = "127.0.0.1"
 PORT = 8765
 _GRACE = 1.0
 """Seconds that calls under way get when the server stops."""
+_OPEN = (
+    "The emulator listens on {address}: everyone who reaches this machine can read the prompts that are sent to it and "
+    f"change its answers. Bind {HOST} unless you mean that."
+)
 
 
-class Connections:
-    """The open connections by the caller's address, so that a fault can close one."""
+class _Connection(H11Protocol):
+    """A connection that answers without delay, and tells when it has closed."""
 
-    def __init__(self) -> None:
-        self._open: dict[tuple[str, int], tuple[asyncio.Transport, asyncio.Event]] = {}
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.closed = asyncio.Event()
+        # uvicorn writes head and body apart: with Nagle's algorithm each answer waits 40 ms for the caller's delayed
+        # acknowledgement. asyncio turns it off only for a socket that was made with `proto=IPPROTO_TCP`.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def protocol(self) -> type[asyncio.Protocol]:
-        """Uvicorn's HTTP protocol, which tells us about its connections."""
-        opened = self._open
-
-        class Known(H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-                super().connection_made(transport)
-                # uvicorn writes head and body apart: with Nagle's algorithm each answer waits 40 ms for the caller's
-                # delayed acknowledgement. asyncio turns it off only for a socket made with `proto=IPPROTO_TCP`.
-                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                opened[_peer(transport)] = transport, asyncio.Event()
-
-            def connection_lost(self, exc: Exception | None) -> None:
-                super().connection_lost(exc)
-                _, gone = opened.pop(_peer(self.transport))
-                gone.set()
-
-        return Known
-
-    async def cut(self, scope: Scope) -> None:
-        """Close the connection of a request once what was written has left."""
-        host, port = scope["client"]
-        if (found := self._open.get((host, port))) is None:
-            return
-        transport, gone = found
-        transport.close()
-        # uvicorn answers 500 for an application that does not, unless it knows that the connection is gone.
-        await gone.wait()
-
-    async def drain(self, seconds: float) -> None:
-        """Wait until every connection has closed; after so many seconds, drop what is left."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                for _, gone in [*self._open.values()]:
-                    await gone.wait()
-        for transport, gone in [*self._open.values()]:
-            transport.abort()
-            await gone.wait()
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.closed.set()
 
 
 class _Server(uvicorn.Server):
     """uvicorn, which looks every 0.1 s whether to stop and sleeps 0.1 s while it does, without these waits."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+    def __init__(self, emulator: Emulator, *, loopback: bool) -> None:
+        app = create_app(emulator, self.cut, loopback=loopback)
+        config = uvicorn.Config(
+            app, http=_Connection, log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
+            timeout_keep_alive=75, loop="asyncio",
+        )  # fmt: skip
         super().__init__(config)
-        self._connections = connections
         self.serving = threading.Event()
+
+    @property
+    def connections(self) -> list[_Connection]:
+        """The open connections."""
+        return [connection for connection in self.server_state.connections if isinstance(connection, _Connection)]
+
+    async def cut(self, scope: Scope) -> None:
+        """Close the connection of a request once what was written has left."""
+        for connection in self.connections:
+            if connection.client == scope["client"]:
+                connection.transport.close()
+                # uvicorn answers 500 for an application that does not, unless it knows that the connection is closed.
+                await connection.closed.wait()
 
     async def main_loop(self) -> None:
         self._loop, self._ticks = asyncio.get_running_loop(), asyncio.create_task(super().main_loop())
@@ -98,16 +88,17 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._ticks.cancel)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port; calls under way get a short time to end, then their connections are dropped."""
         for listener in [*self.servers, *(sockets or ())]:
             listener.close()
-        for connection in [*self.server_state.connections]:
+        for connection in self.connections:
             connection.shutdown()
-        await self._connections.drain(_GRACE)
-
-
-def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
-    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-    return host, port
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await asyncio.gather(*(connection.closed.wait() for connection in self.connections))
+        for connection in self.connections:
+            connection.transport.abort()
+            await connection.closed.wait()
 
 
 class EmulatorServer:
@@ -121,24 +112,13 @@ class EmulatorServer:
         self, settings: Settings | None = None, clock: Clock | None = None, *, host: str = HOST, port: int = 0
     ) -> None:
         self.emulator = Emulator(settings, clock)
-        self._connections = Connections()
         self._socket = socket.create_server((host, port), backlog=512)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
-        if not is_loopback(self._address[0]):
-            warnings.warn(
-                f"The emulator listens on {self._address[0]}: everyone who reaches this machine can read the prompts that are sent "
-                f"to it and change its answers. Bind {HOST} unless you mean that.",
-                stacklevel=2,
-            )
-        self._server = _Server(self._config(), self._connections)
+        loopback = is_loopback(self._address[0])
+        self._server = _Server(self.emulator, loopback=loopback)
         self._thread: threading.Thread | None = None
-
-    def _config(self) -> uvicorn.Config:
-        app = create_app(self.emulator, self._connections.cut, loopback=is_loopback(self._address[0]))
-        return uvicorn.Config(
-            app, http=self._connections.protocol(), log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
-            timeout_keep_alive=75, loop="asyncio",
-        )  # fmt: skip
+        if not loopback:
+            warnings.warn(_OPEN.format(address=self._address[0]), stacklevel=2)
 
     @property
     def port(self) -> int:
@@ -176,11 +156,11 @@ class EmulatorServer:
         return self.emulator.faults
 
     def books(self) -> dict[str, Any]:
-        """What was bought, as `/emulator/books` says it."""
+        """Return the books, as `/emulator/books` does."""
         return books(self.emulator)
 
     def start(self) -> Self:
-        """Serve from a thread; returns when the port answers."""
+        """Serve from a thread; return when the port answers."""
         self._thread = threading.Thread(target=self._run, name="batch-emulator", daemon=True)
         self._thread.start()
         while not self._server.serving.wait(0.1):

@@ -1,4 +1,4 @@
-"""What a user may change of the emulator: its pace, its limits, its keys."""
+"""The settings of the emulator: its pace, its limits, its keys."""
 
 from __future__ import annotations
 

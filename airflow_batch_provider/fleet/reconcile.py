@@ -20,6 +20,7 @@ from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.ledger.records import Receipt
 from airflow_batch_provider.providers import connected
 from airflow_batch_provider.providers.base import BatchQuery
+from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.registry import account_digest
 from airflow_batch_provider.timing import LOOK_BACK
 
@@ -190,7 +191,7 @@ class Reconciler:
     async def _cancel(self, finding: Finding, entry: Entry | None, providers: Sequence[BatchProvider]) -> bool:
         reaching = [one for one in providers if entry and account_digest(one.account) == entry.account]
         for provider in reaching or [one for one in providers if one.name == finding.provider]:
-            statuses = await provider.statuses([finding.batch_id or ""])
+            statuses = whole(await provider.statuses([finding.batch_id or ""]))
             if any(_is(status, finding.tag) for status in statuses.values()):
                 await provider.cancel(finding.batch_id or "")
                 return True
@@ -246,12 +247,12 @@ class _Account:
             return evidence
         query = BatchQuery(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
         found = await self.provider.find(query)
-        certain = await self.provider.statuses([one.batch_id for one in found if one.certain])
+        certain = whole(await self.provider.statuses([one.batch_id for one in found if one.certain]))
         doubtful = tuple(one.batch_id for one in found if not one.certain)
         return replace(evidence, statuses=tuple(certain.values()), doubtful=doubtful)
 
     async def _statuses(self, tag: str, batch_id: str) -> tuple[BatchStatus, ...]:
-        statuses = await self.provider.statuses([batch_id])
+        statuses = whole(await self.provider.statuses([batch_id]))
         for status in statuses.values():
             if not _is(status, tag):
                 raise Unresolved(f"Batch {batch_id!r} carries the tag {status.tag!r}, not {tag!r}.")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import Paused, Unavailable, Unresolved
+from airflow_batch_provider.exceptions import BatchError, Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import Chunk, FailedBatch, Plan, Receipt, Wave
 from airflow_batch_provider.ledger.submit import submit_once
+from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.timing import COME_BACK, GONE_AFTER, LONGEST_RESUBMIT_DELAY, RESUBMIT_DELAY
 
 if TYPE_CHECKING:
@@ -151,11 +152,13 @@ class WaveRun:
             files = BatchFiles.of(self._directory, chunk)
             if status is None:
                 self._check_visible(files, receipt)
+            elif isinstance(status, BatchError):
+                continue
             elif status.status == "failed" and status.retryable:
                 await self._queue_again(files, receipt, status)
             elif status.ended:
                 late_at = await self._land(files, receipt, status) or late_at
-        _check_paid(statuses.values())
+        _check_paid(whole(statuses).values())
         return late_at
 
     def _check_visible(self, files: BatchFiles, receipt: Receipt) -> None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
 
 PROVIDERS = {
-    "anthropic": "airflow_batch_provider.providers.anthropic:AnthropicProvider",
-    "openai": "airflow_batch_provider.providers.openai:OpenAIProvider",
-    "google": "airflow_batch_provider.providers.google:GoogleProvider",
+    "anthropic": "airflow_batch_provider.providers.anthropic.provider:AnthropicProvider",
+    "openai": "airflow_batch_provider.providers.openai.provider:OpenAIProvider",
+    "google": "airflow_batch_provider.providers.google.provider:GoogleProvider",
 }
 
 # Beginnings of model names by which a provider is known when nothing else names it.

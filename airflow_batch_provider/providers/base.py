@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_batch_provider.exceptions import BatchError, UsageError
+from airflow_batch_provider.models import BatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
     from datetime import datetime
     from pathlib import Path
 
-    from airflow_batch_provider.models import Account, BatchRequest, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,18 @@ class Limits:
     requests: int
     bytes: int
     in_flight: int
+
+    def of(self, account: Account) -> Limits:
+        """Return these limits with the account's `options["max_requests"]` and `options["max_bytes"]`, where given.
+
+        Raises:
+            UsageError: one of them is not a whole number above zero.
+        """
+        chosen = {name: account.options.get(f"max_{name}") for name in ("requests", "bytes")}
+        for name, value in chosen.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UsageError(f"The connection's max_{name} is {value!r}. Give a whole number above zero.")
+        return replace(self, **{name: value for name, value in chosen.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,8 @@ class BatchProvider(ABC):
     keeps_tags: ClassVar[bool] = True
     """False where a batch carries no name of ours, so that a lost one is only found by its time and size."""
     kinds: ClassVar[frozenset[Kind]]
+    most: ClassVar[Limits]
+    """What the provider allows; a connection may say less."""
     codec: Codec
     """One for the class, or for the account where its settings choose among several wire formats (OpenAI)."""
 
@@ -145,19 +162,19 @@ class BatchProvider(ABC):
 
     # pure
 
-    @abstractmethod
-    def limits(self, spec: Spec) -> Limits:
-        """What one batch may hold, for this kind of request."""
+    def limits(self, spec: Spec) -> Limits:  # noqa: ARG002
+        """Return what one batch may hold, for this kind of request."""
+        return self.most.of(self.account)
 
-    @abstractmethod
     def check_spec(self, spec: Spec) -> None:
-        """Raise `UsageError` when this provider cannot do what is asked (e.g. embeddings), before anything is paid."""
+        """Raise `UsageError` if this provider cannot do what is asked, before anything is paid."""
+        self.codec.encode(BatchRequest(prompt="?"), spec)
 
     # network
 
     @abstractmethod
     async def check(self) -> str:
-        """One cheap authenticated call that costs nothing; a sentence that says what was reached."""
+        """Make one cheap authenticated call that costs nothing; return a sentence that says what was reached."""
 
     @abstractmethod
     async def prepare(self, payload: Payload) -> Prepared:
@@ -172,11 +189,11 @@ class BatchProvider(ABC):
 
     @abstractmethod
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches at the provider that may be the claimed one; empty when none is visible."""
+        """Return the batches at the provider that may be the claimed one; none when none is visible."""
 
     @abstractmethod
     def tagged(self, since: datetime) -> AsyncIterator[BatchStatus]:
-        """Every batch with a tag, ours or not, that was created at `since` or later; none where no tags are kept.
+        """Yield every batch with a tag, ours or not, that was created at `since` or later; none where no tags are kept.
 
         Raises:
             Unresolved: the list is too long to reach back so far.
@@ -184,27 +201,30 @@ class BatchProvider(ABC):
 
     @abstractmethod
     async def status(self, batch_id: str) -> BatchStatus:
-        """A look at one batch."""
+        """Look at one batch."""
 
     @abstractmethod
-    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus]:
-        """A look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent."""
+    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
+        """Look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent.
+
+        A fault that concerns one batch is the answer for that batch.
+        """
 
     @abstractmethod
     def results(self, batch_id: str, kind: Kind) -> AsyncIterator[Reply]:
-        """Every result line of an ended batch, decoded, in the provider's order; memory does not grow with their number.
+        """Yield every result line of an ended batch, decoded, in the provider's order; memory does not grow with them.
 
-        A line that cannot be read is passed over with a warning (the row then counts as missing). A batch that ended
+        Lines that cannot be read are ignored, with one warning (their rows then count as missing). A batch that ended
         without results yields nothing.
         """
 
     @abstractmethod
     async def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop; a batch that is over or stopping already is no error."""
+        """Ask the provider to stop; a batch that has ended or is stopping is not an error."""
 
     @abstractmethod
     async def clean_up(self, batch_id: str) -> None:
-        """Delete the files and records which the provider keeps of an ended batch; what is gone already is no error."""
+        """Delete the files and records which the provider keeps of an ended batch; files that are gone are not an error."""
 
     @abstractmethod
     async def aclose(self) -> None:

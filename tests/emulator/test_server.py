@@ -18,14 +18,14 @@ KEY = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
 async def test_no_answer_waits_for_the_callers_acknowledgement(batch_emulator, http):
     """Head and body are two packets: with Nagle's algorithm the second waits 40 ms."""
     await http.get("/emulator/books")
-    (accepted,) = [transport.get_extra_info("socket") for transport, _ in batch_emulator._connections._open.values()]
+    (accepted,) = [connection.transport.get_extra_info("socket") for connection in batch_emulator._server.connections]
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_one_connection_carries_all_calls_of_a_client(batch_emulator, http):
     for _ in range(20):
         assert (await http.get("/emulator/books")).status_code == 200
-    assert len(batch_emulator._connections._open) == 1
+    assert len(batch_emulator._server.connections) == 1
 
 
 def test_a_server_leaves_nothing(batch_emulator_settings):

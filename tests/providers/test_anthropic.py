@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import NotFound, Paused, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import Account, BatchRequest, Reply, Spec, Usage
-from airflow_batch_provider.providers import anthropic_messages as messages
-from airflow_batch_provider.providers.anthropic import STATES, AnthropicProvider
-from airflow_batch_provider.providers.anthropic_messages import AnthropicCodec
+from airflow_batch_provider.providers.anthropic import replies
+from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
+from airflow_batch_provider.providers.anthropic.provider import STATES, AnthropicProvider
 
 KEY = "sk-ant-0123456789"
 CODEC = AnthropicCodec()
@@ -158,7 +158,7 @@ def test_cache_reads_and_writes_are_input():
 
 def test_an_answer_given_by_our_tool_is_a_text():
     """The reader asked for JSON and gets it, whichever way it came."""
-    content = [{"type": "tool_use", "id": "t", "name": messages.ANSWER_TOOL, "input": {"a": 1}}]
+    content = [{"type": "tool_use", "id": "t", "name": replies.ANSWER_TOOL, "input": {"a": 1}}]
     reply = decode(message(content=content, stop_reason="tool_use"))
     assert (json.loads(reply.output), reply.finish_reason) == ({"a": 1}, "stop")
 
@@ -243,8 +243,8 @@ def test_every_word_of_the_sdk_has_a_meaning():
     from anthropic.types.shared.error_type import ErrorType
 
     assert set(get_args(MessageBatch.model_fields["processing_status"].annotation)) == STATES.keys()
-    assert set(get_args(StopReason)) == messages.FINISH.keys()
-    assert set(get_args(ErrorType)) == messages.RETRYABLE.keys()
+    assert set(get_args(StopReason)) == replies.FINISH.keys()
+    assert set(get_args(ErrorType)) == replies.RETRYABLE.keys()
     results = {get_args(one.model_fields["type"].annotation)[0] for one in get_args(get_args(MessageBatchResult)[0])}
     assert results == {"succeeded", "errored", "canceled", "expired"}
 
@@ -364,18 +364,19 @@ async def test_archived_results_say_when_they_went():
         _ = [r async for r in provider(lambda _: httpx2.Response(200, json=archived)).results("msgbatch_1", "generate")]
 
 
-async def test_a_line_that_cannot_be_read_is_passed_over(caplog):
-    """The warning tells its length and nothing of its content."""
+async def test_lines_that_cannot_be_read_are_ignored(caplog):
+    """One warning tells how many, and nothing of their content."""
 
     def answer(request):
         if request.url.path.endswith("/results"):
-            return httpx2.Response(200, content=b"secret answer, no json\n" + message() + b"\n")
+            return httpx2.Response(200, content=b"secret answer, no json\n" * 1000 + message() + b"\n")
         return httpx2.Response(200, json=batch(results_url="https://x"))
 
     with caplog.at_level(logging.WARNING):
         replies = [reply async for reply in provider(answer).results("msgbatch_1", "generate")]
     assert len(replies) == 1
-    assert "22 bytes" in caplog.text
+    assert len(caplog.records) == 1
+    assert "1000 result lines" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -428,8 +429,8 @@ async def test_an_echoed_key_is_not_repeated():
 def test_the_sdk_is_imported_when_it_is_used():
     """And Anthropic's only by Anthropic's file."""
     code = (
-        "import sys, airflow_batch_provider.providers, airflow_batch_provider.providers.wire,"
-        " airflow_batch_provider.providers.anthropic_messages, airflow_batch_provider.providers.openai_bodies;"
+        "import sys, airflow_batch_provider.providers, airflow_batch_provider.providers.http,"
+        " airflow_batch_provider.providers.anthropic, airflow_batch_provider.providers.openai;"
         "sys.exit(bool({'anthropic', 'openai', 'google.genai', 'airflow'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.models import Account, Spec
-from airflow_batch_provider.providers import google_operations as operations
-from airflow_batch_provider.providers import reading
 from airflow_batch_provider.providers.base import BatchQuery
-from airflow_batch_provider.providers.google import GoogleProvider
+from airflow_batch_provider.providers.google import operations
+from airflow_batch_provider.providers.google.provider import GoogleProvider
+from airflow_batch_provider.providers.untrusted import StatusTable
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def operation(name: str = "batches/b1", **metadata) -> dict:
 
 
 def status(one: dict):
-    return operations.status(one, reading.Words("Gemini", operations.STATES))
+    return operations.status(one, StatusTable("Gemini", operations.STATES))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ async def test_the_time_out_of_the_connection_reaches_the_sdk(server, tmp_path):
 async def test_a_model_is_a_name(model):
     """It stands in an address."""
     adapter = provider(lambda _: httpx2.Response(500))
-    with pytest.raises(UsageError, match="no model"):
+    with pytest.raises(UsageError, match="not a model"):
         adapter.check_spec(Spec(model=model))
     for good in ("gemini-2.5-flash", "models/gemini-2.5-flash", "tunedModels/mine-1"):
         adapter.check_spec(Spec(model=good))
@@ -335,7 +335,7 @@ async def test_a_batch_found_under_a_hostile_id_needs_a_person():
 
 async def test_a_list_that_never_ends_is_no_proof_of_absence(monkeypatch):
     """The claimed batch may be on a page that was not read."""
-    monkeypatch.setattr("airflow_batch_provider.providers.google._MOST_PAGES", 3)
+    monkeypatch.setattr("airflow_batch_provider.providers.google.provider._MOST_PAGES", 3)
     with pytest.raises(Unresolved, match="300"):
         await found(*[[aged("a", 0)]] * 5)
 

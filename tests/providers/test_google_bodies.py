@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import Rejected, UsageError
 from airflow_batch_provider.models import BatchRequest, Spec, Usage
-from airflow_batch_provider.providers import google_bodies as bodies
-from airflow_batch_provider.providers import google_replies as replies
-from airflow_batch_provider.providers.google_schema import response_schema
+from airflow_batch_provider.providers.google import codec as bodies
+from airflow_batch_provider.providers.google import replies
+from airflow_batch_provider.providers.google.schema import response_schema
 
 CODEC = bodies.GoogleCodec()
 SPEC = Spec(model="gemini-x", max_tokens=100)

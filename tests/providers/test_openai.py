@@ -14,15 +14,15 @@ from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import Account, BatchRequest, Spec, Usage
-from airflow_batch_provider.providers import openai_bodies as bodies
-from airflow_batch_provider.providers.openai import STATES, OpenAIProvider
+from airflow_batch_provider.providers.openai import codec, replies
+from airflow_batch_provider.providers.openai.provider import STATES, OpenAIProvider
 
 SPEC = Spec(model="gpt-x", max_tokens=100)
 EMBED = Spec(kind="embed", model="text-embedding-x")
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 OPEN = {"type": "object", "additionalProperties": {"type": "integer"}}
 
-CHAT, RESPONSES = bodies.OpenAICodec("chat"), bodies.OpenAICodec("responses")
+CHAT, RESPONSES = codec.OpenAICodec("chat"), codec.OpenAICodec("responses")
 
 
 def provider(handler, **fields) -> OpenAIProvider:
@@ -302,7 +302,7 @@ def test_every_word_of_the_sdk_has_a_meaning():
     from openai.types.chat.chat_completion import Choice
 
     assert set(get_args(Batch.model_fields["status"].annotation)) == STATES.keys()
-    assert set(get_args(Choice.model_fields["finish_reason"].annotation)) <= bodies.FINISH.keys()
+    assert set(get_args(Choice.model_fields["finish_reason"].annotation)) <= replies.FINISH.keys()
 
 
 def test_every_endpoint_is_one_that_batches_take():
@@ -310,7 +310,7 @@ def test_every_endpoint_is_one_that_batches_take():
     from openai.types.batch_create_params import BatchCreateParams
 
     allowed = str(BatchCreateParams.__annotations__["endpoint"])
-    assert all(f'"{endpoint}"' in allowed or f"'{endpoint}'" in allowed for endpoint in bodies.ENDPOINTS.values())
+    assert all(f'"{endpoint}"' in allowed or f"'{endpoint}'" in allowed for endpoint in codec.ENDPOINTS.values())
 
 
 # batches

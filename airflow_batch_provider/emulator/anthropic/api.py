@@ -12,17 +12,7 @@ import msgspec
 
 from airflow_batch_provider.emulator.anthropic.rows import ERRORS, MessageCodec
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
-from airflow_batch_provider.emulator.calls import (
-    Call,
-    Download,
-    Operation,
-    Problem,
-    Refused,
-    Reply,
-    bearer,
-    ends,
-    page_after,
-)
+from airflow_batch_provider.emulator.calls import Call, Download, Operation, Problem, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.core import Emulator, row
 from airflow_batch_provider.emulator.jobs import Job, Row
@@ -30,8 +20,6 @@ from airflow_batch_provider.emulator.jsonl import Json, Slice
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from starlette.requests import Request
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _BY_STATUS = {status: (kind, message) for status, kind, message in reversed(ERRORS.values())}
@@ -48,13 +36,13 @@ class AnthropicApi:
     """Message batches and, for connection tests, the list of models."""
 
     name = "anthropic"
-    status = ("processing_status",)
+    status: tuple[str, ...] = ("processing_status",)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._codec = MessageCodec(emulator)
         root = "/v1/messages/batches"
-        self.operations = (
+        self.operations: tuple[Operation, ...] = (
             Operation("anthropic.create", "POST", root, self.create),
             Operation("anthropic.list", "GET", root, self.listed),
             Operation("anthropic.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
@@ -64,16 +52,16 @@ class AnthropicApi:
             Operation("anthropic.models", "GET", "/v1/models", self.models),
         )
 
-    def key(self, request: Request) -> str:
-        """SDKs up to 2.11 send x-api-key, later ones a bearer token."""
-        return request.headers.get("x-api-key") or bearer(request)
+    def key(self, call: Call) -> str:
+        """Return the API key: SDKs up to 2.11 send x-api-key, later ones a bearer token."""
+        return call.headers.get("x-api-key") or call.bearer
 
     def headers(self) -> dict[str, str]:
-        """Anthropic numbers its requests."""
+        """Return a number for the request."""
         return {"request-id": self._emulator.id("req_")}
 
     def problem(self, problem: Problem) -> Reply:
-        """`{"type": "error", "error": {...}, "request_id": …}`; a code with `_error` is the type, others go to details."""
+        """Return the error; a code that ends with `_error` is its type, others go to its details."""
         kind, message = _BY_STATUS.get(problem.status, ("api_error", "Internal server error"))
         details = problem.details
         if problem.code and problem.code.endswith(("_error", "_too_large")):
@@ -99,15 +87,10 @@ class AnthropicApi:
             await spool(call.stream(), body, self._emulator.settings.limits.anthropic_bytes)
         except TooLarge:
             raise self._refuse(413, "Request exceeds the maximum size") from None
-        now = self._emulator.clock.now()
         job = Job(
-            id=self._emulator.id("msgbatch_01"),
-            provider=self.name,
-            codec=self._codec,
-            path=self._emulator.blobs.new(),
-            created=now,
-            window=self._emulator.settings.anthropic_window,
-        )
+            id=self._emulator.id("msgbatch_01"), provider=self.name, codec=self._codec, path=self._emulator.blobs.new(),
+            created=self._emulator.clock.now(), window=self._emulator.settings.anthropic_window,
+        )  # fmt: skip
         job.rows = await asyncio.to_thread(self._rows, body, job)
         body.unlink()
         self._emulator.jobs.add(job)
@@ -151,9 +134,8 @@ class AnthropicApi:
         if not isinstance(key, str):
             raise self._refuse(400, f"requests.{index}.custom_id: Field required")
         if not _CUSTOM_ID.fullmatch(key):
-            raise self._refuse(
-                400, f"requests.{index}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
-            )
+            message = f"requests.{index}.custom_id: String should match pattern '^{_CUSTOM_ID.pattern}$'"
+            raise self._refuse(400, message)
         if key in seen:
             raise self._refuse(400, f"requests: custom_id values must be unique; {key!r} appears more than once")
         seen.add(key)
@@ -182,7 +164,7 @@ class AnthropicApi:
             page, more = jobs[max(0, earlier - limit) : earlier], earlier > limit
         else:
             page, more = page_after(jobs, limit, call.query("after_id"))
-        await asyncio.to_thread(self._emulator.jobs.look_at, page)
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
         return Reply({"data": [self._render(job, call) for job in page], "has_more": more, **ends(page)})
 
     async def cancel(self, call: Call) -> Reply:
@@ -220,6 +202,7 @@ class AnthropicApi:
 
     def _render(self, job: Job, call: Call) -> Json:
         archived = job.created + self._emulator.settings.anthropic_retention if self._archived(job) else None
+        available = job.ended and archived is None
         return {
             "id": job.id,
             "type": "message_batch",
@@ -230,9 +213,7 @@ class AnthropicApi:
             "ended_at": rfc3339(job.stamps[job.phase]) if job.ended else None,
             "cancel_initiated_at": rfc3339(job.stamps.get("cancelling")),
             "archived_at": rfc3339(archived),
-            "results_url": f"{call.base}/v1/messages/batches/{job.id}/results"
-            if job.ended and archived is None
-            else None,
+            "results_url": f"{call.base}/v1/messages/batches/{job.id}/results" if available else None,
         }
 
 
@@ -243,14 +224,8 @@ def _status(job: Job) -> str:
 
 
 def _counts(job: Job) -> Json:
-    """All in `processing` until the batch has ended: so it is documented, and so it is."""
+    """Return the counts: every request is `processing` until the batch has ended (documented and observed)."""
+    names = {"succeeded": "succeeded", "errored": "failed", "canceled": "cancelled", "expired": "expired"}
     if not job.ended:
-        return {"processing": len(job.rows), "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
-    counts = job.counts
-    return {
-        "processing": 0,
-        "succeeded": counts["succeeded"],
-        "errored": counts["failed"],
-        "canceled": counts["cancelled"],
-        "expired": counts["expired"],
-    }
+        return {"processing": len(job.rows), **dict.fromkeys(names, 0)}
+    return {"processing": 0, **{name: job.counts[counted] for name, counted in names.items()}}

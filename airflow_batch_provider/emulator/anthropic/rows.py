@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jobs import Job, Row
+    from airflow_batch_provider.emulator.outcomes import Outcome
 
 
 ERRORS: dict[str, tuple[int, str, str]] = {
@@ -32,14 +33,14 @@ ERRORS: dict[str, tuple[int, str, str]] = {
 
 
 class MessageCodec:
-    """Reads message params, writes result lines."""
+    """Message params in, result lines out."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
     @refuse_malformed
     def ask(self, request: Json) -> Ask:
-        """What the params of one request ask; raises `Unacceptable` for what the service finds wrong later."""
+        """Return what the params of one request ask; raise `Unacceptable` for what the service finds wrong later."""
         _check(request)
         *earlier, last = request["messages"]
         tool, schema = _tool(request)
@@ -58,18 +59,14 @@ class MessageCodec:
         write_lines(path, self._lines(job))
 
     def _lines(self, job: Job) -> Iterator[bytes]:
-        with job.path.open("rb") as source:
-            for row in self._emulator.shuffled(job):
-                if row.outcome is None or row.outcome.kind == "missing":
-                    continue
-                line = {"custom_id": row.key, "result": self._result(job, row, row.place.load(source)["params"])}
-                yield from [encode(line)] * row.outcome.copies
-                if row.outcome.stranger:
-                    yield encode({**line, "custom_id": f"stranger-{row.index}"})
+        for row, outcome, request in job.results(self._emulator.shuffled(job)):
+            line = {"custom_id": row.key, "result": self._result(job, row, outcome, request["params"])}
+            yield from [encode(line)] * outcome.copies
+            if outcome.stranger:
+                yield encode({**line, "custom_id": f"stranger-{row.index}"})
 
-    def _result(self, job: Job, row: Row, request: Json) -> Json:
-        outcome = row.outcome
-        match outcome.kind if outcome else "expired":
+    def _result(self, job: Job, row: Row, outcome: Outcome, request: Json) -> Json:
+        match outcome.kind:
             case "expired":
                 return {"type": "expired"}
             case "cancelled":
@@ -78,7 +75,6 @@ class MessageCodec:
             ask = self.ask(request)
         except Unacceptable as refusal:
             return self._error("invalid_request_error", refusal.message)
-        assert outcome is not None
         if outcome.kind == "error":
             word = outcome.error.removesuffix("_error")
             _, kind, message = ERRORS.get(word, (400, "invalid_request_error", f"No error {outcome.error!r}."))
@@ -130,9 +126,8 @@ _STOPS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "too
 def _message(message_id: str, ask: Ask, said: Answer) -> Json:
     content: list[Json] = [{"type": "text", "text": said.text, "citations": None}] if said.text else []
     if said.finish == "tool":
-        content = [
-            {"type": "tool_use", "id": f"toolu_{message_id[4:]}", "name": ask.tool or "emulated", "input": said.call}
-        ]
+        tool_id, name = f"toolu_{message_id[4:]}", ask.tool or "emulated"
+        content = [{"type": "tool_use", "id": tool_id, "name": name, "input": said.call}]
     if said.finish == "refusal":
         content = []
     return {

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
-from airflow_batch_provider.emulator.calls import Call, Operation, Problem, Reply, page_after
+from airflow_batch_provider.emulator.calls import Call, Operation, Reply, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.google.files import Files
 from airflow_batch_provider.emulator.google.problems import pick, problem, refuse
@@ -17,8 +17,6 @@ from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from starlette.requests import Request
 
     from airflow_batch_provider.emulator.core import Emulator
 
@@ -37,12 +35,13 @@ class GoogleApi:
     """Files, batches and, for connection tests, the list of models."""
 
     name = "google"
-    status = ("metadata", "state")
+    status: tuple[str, ...] = ("metadata", "state")
+    problem = staticmethod(problem)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._files = Files(emulator)
-        self.operations = (
+        self.operations: tuple[Operation, ...] = (
             *self._files.operations,
             Operation("google.create", "POST", "/{v}/models/{model}:batchGenerateContent", self.generate),
             Operation("google.embed", "POST", "/{v}/models/{model}:asyncBatchEmbedContent", self.embed),
@@ -53,17 +52,13 @@ class GoogleApi:
             Operation("google.models", "GET", "/{v}/models", self.models),
         )
 
-    def key(self, request: Request) -> str:
-        """The API key, as header or query parameter."""
-        return request.headers.get("x-goog-api-key") or request.query_params.get("key", "")
+    def key(self, call: Call) -> str:
+        """Return the API key, from a header or the query."""
+        return call.headers.get("x-goog-api-key") or call.query_params.get("key", "")
 
     def headers(self) -> dict[str, str]:
-        """None that the SDK reads."""
+        """Return none: the SDK reads none."""
         return {}
-
-    def problem(self, given: Problem) -> Reply:
-        """The error in Google's shape."""
-        return problem(given)
 
     async def generate(self, call: Call) -> Reply:
         """POST models/{m}:batchGenerateContent."""
@@ -77,23 +72,17 @@ class GoogleApi:
         batch = await self._body(call)
         source = pick(batch, "inputConfig") or {}
         inline = pick(pick(source, "requests"), "requests")
+        name = pick(source, "fileName")
+        path = self._emulator.blobs.new() if inline else self._files.found(str(name or "files/")).path
         job = Job(
-            id=self._emulator.id("batches/"),
-            provider=self.name,
-            codec=codec,
-            path=self._emulator.blobs.new()
-            if inline
-            else self._files.found(str(pick(source, "fileName") or "files/")).path,
-            created=self._emulator.clock.now(),
-            window=self._emulator.settings.google_window,
-            model=f"models/{call.path_params['model']}",
-            label=str(pick(batch, "displayName") or ""),
-            extra={"inline": bool(inline), "kind": kind, "file": pick(source, "fileName")},
-        )
+            id=self._emulator.id("batches/"), provider=self.name, codec=codec, path=path, created=self._emulator.clock.now(),
+            window=self._emulator.settings.google_window, model=f"models/{call.path_params['model']}",
+            label=str(pick(batch, "displayName") or ""), extra={"inline": bool(inline), "kind": kind, "file": name},
+        )  # fmt: skip
         if inline:
             write_lines(job.path, map(encode, inline))
         try:
-            job.rows = await asyncio.to_thread(lambda: list(codec.scan(job.path)))
+            job.rows = await asyncio.to_thread(codec.rows, job.path)
         except ValueError as error:
             job.faults.fail = ("INVALID_ARGUMENT", str(error))
         await asyncio.to_thread(self._emulator.jobs.refresh, self.name)
@@ -122,9 +111,8 @@ class GoogleApi:
             return
         waiting = sum(other.tokens for other in active if other.model == job.model)
         if waiting + job.tokens > limits.google_enqueued_tokens:
-            raise refuse(
-                429, f"Batch enqueued tokens for {job.model} exceed the limit of {limits.google_enqueued_tokens}."
-            )
+            message = f"Batch enqueued tokens for {job.model} exceed the limit of {limits.google_enqueued_tokens}."
+            raise refuse(429, message)
 
     def _found(self, call: Call) -> Job:
         name = f"batches/{call.path_params['id']}"
@@ -142,7 +130,7 @@ class GoogleApi:
         """GET /{v}/batches, newest first, without inlined responses."""
         limit, token = call.number(50, 1000, "pageSize", "page_size"), call.query("pageToken", "page_token")
         page, more = page_after(self._emulator.jobs.listed(self.name), limit, token)
-        await asyncio.to_thread(self._emulator.jobs.look_at, page)
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
         body: Json = {"operations": [self._render(job, brief=True) for job in page]} if page else {}
         return Reply({**body, "nextPageToken": page[-1].id} if more else body)
 
@@ -210,13 +198,9 @@ def _output(job: Job, *, brief: bool) -> Json:
 def _stats(job: Job) -> Json:
     good, total = job.counts["succeeded"], len(job.rows)
     failed = sum(job.counts.values()) - good
-    named = {
-        "requestCount": total,
-        "successfulRequestCount": good,
-        "failedRequestCount": failed,
-        "pendingRequestCount": total - good - failed,
-    }
-    return {name: str(count) for name, count in named.items()}
+    counts = {"request": total, "successfulRequest": good, "failedRequest": failed}
+    counts["pendingRequest"] = total - good - failed
+    return {f"{name}Count": str(count) for name, count in counts.items()}
 
 
 def _error(job: Job) -> Json:

@@ -57,11 +57,9 @@ class Files:
         given = pick(await call.json(), "file") or {}
         name = str(pick(given, "name") or self._emulator.id("files/"))
         if not _NAME.fullmatch(name):
-            raise refuse(
-                400,
-                f"* CreateFileRequest.file.name: {name!r} must be lowercase letters, digits and dashes, at most 40.",
-            )
-        if name in {file.id for file in self._all()}:
+            rule = "must be lowercase letters, digits and dashes, at most 40"
+            raise refuse(400, f"* CreateFileRequest.file.name: {name!r} {rule}.")
+        if name in self._emulator.stored("google"):
             raise refuse(409, f"Requested entity already exists: {name}")
         size = headers.get("x-goog-upload-header-content-length")
         if size and int(size) > self._emulator.settings.limits.google_file_bytes:
@@ -107,23 +105,15 @@ class Files:
 
     async def _added(self, upload: _Upload) -> File:
         now = self._emulator.clock.now()
-        file = File(
+        return self._emulator.store(File(
             id=upload.name, provider="google", name=upload.label, path=upload.path, size=upload.received, created=now,
             expires=now + 2 * DAY, purpose=upload.mime, sha256=await asyncio.to_thread(sha256, upload.path),
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
-        return file
-
-    def _all(self) -> list[File]:
-        now = self._emulator.clock.now()
-        files = [file for file in reversed([*self._emulator.files.values()]) if file.provider == "google"]
-        return [file for file in files if file.expires is None or now < file.expires]
+        ))  # fmt: skip
 
     def found(self, name: str) -> File:
-        """The file of that name, or a 404."""
-        for file in self._all():
-            if file.id == name:
-                return file
+        """Return the file of that name; raise a 404."""
+        if file := self._emulator.stored("google").get(name):
+            return file
         raise refuse(404, f"The file {name} does not exist, or you have no permission to access it.")
 
     async def get(self, call: Call) -> Reply:
@@ -138,7 +128,7 @@ class Files:
     async def listed(self, call: Call) -> Reply:
         """GET /{v}/files."""
         limit, token = call.number(10, 100, "pageSize", "page_size"), call.query("pageToken", "page_token")
-        page, more = page_after(self._all(), limit, token)
+        page, more = page_after([*reversed(self._emulator.stored("google").values())], limit, token)
         body: Json = {"files": [self._rendered(file, call) for file in page]} if page else {}
         return Reply({**body, "nextPageToken": page[-1].id} if more else body)
 
@@ -169,6 +159,6 @@ class Files:
 
 
 def sha256(path: Path) -> str:
-    """The hexadecimal digest of a file."""
+    """Return the hexadecimal digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

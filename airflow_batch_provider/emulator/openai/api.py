@@ -1,11 +1,11 @@
-"""OpenAI's routes; the batches are here, files and uploads beside."""
+"""The routes of OpenAI's batches."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.calls import Call, Operation, Problem, Refused, Reply, bearer, ends, page_after
+from airflow_batch_provider.emulator.calls import Call, Operation, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import unix
 from airflow_batch_provider.emulator.jobs import Job
 from airflow_batch_provider.emulator.openai.files import Files, Uploads, lifetime
@@ -13,8 +13,6 @@ from airflow_batch_provider.emulator.openai.problems import missing, problem, re
 from airflow_batch_provider.emulator.openai.rows import ENDPOINTS, LineCodec, Validator
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jsonl import Json
 
@@ -26,14 +24,15 @@ class OpenAIApi:
     """Files, uploads, batches and, for connection tests, the list of models."""
 
     name = "openai"
-    status = ("status",)
+    status: tuple[str, ...] = ("status",)
+    problem = staticmethod(problem)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._files = Files(emulator)
         self._uploads = Uploads(emulator, self._files)
         root = "/v1/batches"
-        self.operations = (
+        self.operations: tuple[Operation, ...] = (
             Operation("openai.batches.create", "POST", root, self.create),
             Operation("openai.batches.list", "GET", root, self.listed),
             Operation("openai.batches.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
@@ -43,17 +42,13 @@ class OpenAIApi:
             *self._uploads.operations,
         )
 
-    def key(self, request: Request) -> str:
-        """The bearer token."""
-        return bearer(request)
+    def key(self, call: Call) -> str:
+        """Return the bearer token."""
+        return call.bearer
 
     def headers(self) -> dict[str, str]:
-        """OpenAI numbers its requests."""
+        """Return a number for the request, and how long it took."""
         return {"x-request-id": self._emulator.id("req_"), "openai-processing-ms": "1"}
-
-    def problem(self, given: Problem) -> Reply:
-        """The error in OpenAI's shape."""
-        return problem(given)
 
     async def create(self, call: Call) -> Reply:
         """POST /v1/batches; what is wrong with the file shows only later."""
@@ -61,15 +56,10 @@ class OpenAIApi:
         _check(body)
         url = body["endpoint"]
         job = Job(
-            id=self._emulator.id("batch_"),
-            provider=self.name,
-            codec=LineCodec(self._emulator, url),
-            path=self._emulator.blobs.new(),
-            created=self._emulator.clock.now(),
-            window=self._emulator.settings.openai_window,
-            metadata=body.get("metadata") or {},
+            id=self._emulator.id("batch_"), provider=self.name, codec=LineCodec(self._emulator, url), path=self._emulator.blobs.new(),
+            created=self._emulator.clock.now(), window=self._emulator.settings.openai_window, metadata=body.get("metadata") or {},
             extra={"endpoint": url, "input_file_id": body["input_file_id"], "metadata": body.get("metadata")},
-        )
+        )  # fmt: skip
         if keep := (body.get("output_expires_after") or {}).get("seconds"):
             job.extra["output_expires"] = lifetime(int(keep))
         await asyncio.to_thread(self._emulator.jobs.refresh, self.name)
@@ -82,9 +72,8 @@ class OpenAIApi:
         try:
             job.path = self._files.found(file_id).path
         except Refused:
-            errors = [
-                _error("invalid_request", f"Cannot find file {file_id}, or the organization lacks access.", "file_id")
-            ]
+            message = f"Cannot find file {file_id}, or the organization lacks access."
+            errors = [_error("invalid_request", message, "file_id")]
         else:
             assert isinstance(job.codec, LineCodec)
             validator = Validator(self._emulator, url, job.codec)
@@ -97,7 +86,7 @@ class OpenAIApi:
             job.faults.fail = (errors[0]["code"], errors[0]["message"])
 
     def _over(self, job: Job) -> list[Json]:
-        """Too many tokens waiting for the model: transient, and says so."""
+        """Return the error of a job with too many tokens for the model's queue; it is transient."""
         most = self._emulator.settings.limits.openai_enqueued_tokens
         if most is None:
             return []
@@ -125,7 +114,7 @@ class OpenAIApi:
         """GET /v1/batches, newest first."""
         limit = call.number(20, 100, "limit")
         page, more = page_after(self._emulator.jobs.listed(self.name), limit, call.query("after"))
-        await asyncio.to_thread(self._emulator.jobs.look_at, page)
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
         return Reply({"object": "list", "data": [_render(job) for job in page], **ends(page), "has_more": more})
 
     async def cancel(self, call: Call) -> Reply:
@@ -160,9 +149,8 @@ def _check_metadata(metadata: object) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict) or len(metadata) > 16:
-        raise refuse(
-            400, "Invalid 'metadata': expected an object with at most 16 pairs.", code="invalid_type", param="metadata"
-        )
+        message = "Invalid 'metadata': expected an object with at most 16 pairs."
+        raise refuse(400, message, code="invalid_type", param="metadata")
     for name, value in metadata.items():
         if not isinstance(value, str):
             message = f"Invalid type for 'metadata.{name}': expected a string, but got {_named(value)} instead."

@@ -25,7 +25,7 @@ _UPLOAD_BYTES = 8 * 1024**3
 
 
 def rendered(file: File) -> Json:
-    """A FileObject."""
+    """Return a FileObject."""
     body: Json = {
         "id": file.id,
         "object": "file",
@@ -75,33 +75,24 @@ class Files:
             raise refuse(413, "Maximum content size limit exceeded.")
 
     def add(self, path: Path, name: str, purpose: str, lifetime: float | None) -> File:
-        """Take a file in."""
+        """Add a file that was uploaded."""
         now = self._emulator.clock.now()
-        file = File(
+        return self._emulator.store(File(
             id=self._emulator.id("file-"), provider="openai", name=name, path=path, size=path.stat().st_size, created=now,
             expires=now + lifetime if lifetime else None, purpose=purpose,
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
-        return file
-
-    def all(self) -> list[File]:
-        """The files that have not expired, oldest first."""
-        now = self._emulator.clock.now()
-        files = [file for file in self._emulator.files.values() if file.provider == "openai"]
-        return [file for file in files if file.expires is None or now < file.expires]
+        ))  # fmt: skip
 
     def found(self, file_id: str) -> File:
-        """The file of that id, or a 404."""
-        for file in self.all():
-            if file.id == file_id:
-                return file
+        """Return the file of that id; raise a 404."""
+        if file := self._emulator.stored("openai").get(file_id):
+            return file
         raise refuse(404, f"No such File object: {file_id}", param="id")
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/files, newest first unless `order=asc`."""
         limit = call.number(10_000, 10_000, "limit")
         purpose = call.query("purpose")
-        files = [file for file in self.all() if purpose in (None, file.purpose)]
+        files = [file for file in self._emulator.stored("openai").values() if purpose in (None, file.purpose)]
         if call.query("order") != "asc":
             files.reverse()
         page, more = page_after(files, limit, call.query("after"))
@@ -131,11 +122,10 @@ def _lifetime(form: FormData, purpose: str) -> float | None:
 
 
 def lifetime(seconds: int) -> float:
-    """A number of seconds a file may live; refuses what OpenAI refuses."""
+    """Return the seconds a file may live; refuse what OpenAI refuses."""
     if not 3600 <= seconds <= 2_592_000:
-        raise refuse(
-            400, f"expires_after.seconds must be between 3600 and 2592000, not {seconds}.", param="expires_after"
-        )
+        message = f"expires_after.seconds must be between 3600 and 2592000, not {seconds}."
+        raise refuse(400, message, param="expires_after")
     return float(seconds)
 
 
@@ -218,9 +208,8 @@ class Uploads:
         path = self._emulator.blobs.new()
         await asyncio.to_thread(_join, [upload.parts[part] for part in wanted], path)
         if path.stat().st_size != upload.size:
-            raise refuse(
-                400, f"The parts have {path.stat().st_size} bytes, {upload.size} were announced.", param="part_ids"
-            )
+            message = f"The parts have {path.stat().st_size} bytes, {upload.size} were announced."
+            raise refuse(400, message, param="part_ids")
         upload.file = self._files.add(path, upload.name, upload.purpose, upload.lifetime)
         upload.status = "completed"
         return Reply(_upload(upload))

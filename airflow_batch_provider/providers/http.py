@@ -1,38 +1,36 @@
-"""What the three adapters share below their SDKs: the HTTP client, JSON lines, waiting times, ids and faults."""
+"""HTTP as all providers speak it: the client, the key, the address, time-outs, and what a refusing reply means."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
+import zlib
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-import msgspec
 
 from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Paused, Rejected, Unavailable, UsageError
+from airflow_batch_provider.providers.untrusted import one_line, read_object
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from airflow_batch_provider.models import Account
 
-CHUNK = 64 * 1024
-"""Bytes per read of a result body; small enough for the event loop, large enough to be cheap per line."""
-
 LONGEST_WAIT = 3600.0
 """Seconds; a provider that asks for more is asked again after this."""
 
+MOST_BYTES = 32 * 1024 * 1024
+"""Largest reply that is read as a whole, decompressed; a look at a batch with 50,000 faults has some 10 MB."""
+
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 120.0
-# The longest known are those of LiteLLM's proxy, which packs routing into base64.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,511}")
 _KEY = re.compile(r"[!-~]{1,4096}")
 
 # Raised before the request went out, so the provider did nothing.
@@ -45,17 +43,72 @@ _UNSENT = (
 )
 
 
+class Unreadable(Unavailable):
+    """A passing fault: the reply cannot be read; the call may have taken effect."""
+
+
+class _TooMuchError(httpx2.HTTPError):
+    """A reply that is too large, or compressed in a way that nobody asked for."""
+
+
+class Client(httpx2.AsyncClient):
+    """Reads every reply that is not streamed, and every refusal, up to `MOST_BYTES` after decompression.
+
+    A few kilobytes of gzip may hold a gigabyte, which httpx2 would read into memory.
+    """
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send a request."""
+        response = await super().send(request, stream=True, **options)
+        if stream and response.is_success:
+            return response
+        try:
+            return await _whole(response)
+        finally:
+            await response.aclose()
+
+
+async def _whole(response: httpx2.Response) -> httpx2.Response:
+    """Return the reply with its body read."""
+    if response.is_closed:  # the transport brought it in one piece
+        return response
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", ""}:
+        raise _TooMuchError(f"the reply is compressed as {one_line(encoding, 40)!r}, which was not asked for")
+    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk if unpack is None else unpack.decompress(chunk, MOST_BYTES + 1 - len(body))
+            if len(body) > MOST_BYTES:
+                raise _TooMuchError(f"the reply is larger than {MOST_BYTES} bytes")
+    except zlib.error as error:
+        raise _TooMuchError(f"the reply is not the gzip that it says: {error}") from None
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_TRANSFER]
+    return httpx2.Response(
+        response.status_code,
+        headers=headers,
+        content=bytes(body),
+        request=response.request,
+        extensions={name: value for name, value in response.extensions.items() if name != "network_stream"},
+    )
+
+
+_OF_THE_TRANSFER = {b"content-encoding", b"content-length", b"transfer-encoding"}
+
+
 def http_client(account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """One pool of connections for one account; `options["timeout"]` sets the seconds without a byte, default 120.
+    """Return one pool of connections for one account; `options["timeout"]` is the seconds without a byte, default 120.
 
     The environment has its say on proxies and CA files only. Redirects are not followed: a key belongs to one host.
 
     Raises:
-        UsageError: `options["timeout"]` is no number above zero.
+        UsageError: `options["timeout"]` is not a number above zero.
     """
     _quiet()
-    return httpx2.AsyncClient(
-        timeout=patience(account),
+    return Client(
+        headers={"accept-encoding": "gzip"},
+        timeout=timeouts(account),
         limits=httpx2.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=30),
         follow_redirects=False,
         verify=_certificates(),
@@ -72,15 +125,15 @@ def _quiet() -> None:
 
 @lru_cache(maxsize=1)
 def _certificates() -> ssl.SSLContext:
-    """The trusted CAs, read once per process: reading takes some 40 ms and 0.8 MB (measured, 2026-11)."""
+    """Return the trusted CAs, read once per process: reading takes some 40 ms and 0.8 MB (measured, 2026-11)."""
     return httpx2.create_ssl_context()
 
 
-def patience(account: Account, times: int = 1) -> httpx2.Timeout:
-    """How long to wait for the next byte: the account's seconds, `times` as long where a provider digests a batch.
+def timeouts(account: Account, times: int = 1) -> httpx2.Timeout:
+    """Return how long to wait for the next byte: the account's seconds, `times` as long where a provider digests a batch.
 
     Raises:
-        UsageError: `options["timeout"]` is no number above zero.
+        UsageError: `options["timeout"]` is not a number above zero.
     """
     seconds = account.options.get("timeout", _READ_SECONDS)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
@@ -89,10 +142,10 @@ def patience(account: Account, times: int = 1) -> httpx2.Timeout:
 
 
 def api_key(account: Account) -> str:
-    """The account's key, fit for a header.
+    """Return the account's key, fit for a header.
 
     Raises:
-        Denied: there is none, or one that no header can hold (which HTTP libraries would quote in their errors).
+        Denied: there is none, or one that a header cannot hold (which HTTP libraries would quote in their errors).
     """
     key = account.api_key.get_secret_value().strip()
     if not _KEY.fullmatch(key):
@@ -105,98 +158,36 @@ def api_key(account: Account) -> str:
 
 
 def base_url(account: Account, default: str) -> str:
-    """The address that is asked, without a trailing slash.
+    """Return the address that is asked, without a trailing slash.
 
     Raises:
-        UsageError: the account's `base_url` is no http(s) address, or carries a user name.
+        UsageError: the account's `base_url` is not an http(s) address, or carries a user name.
     """
     address = (account.base_url or default).rstrip("/")
     try:
         url = httpx2.URL(address)
     except httpx2.InvalidURL as error:
-        raise UsageError(f"The connection's base URL {address!r} is no address: {error}.") from None
+        raise UsageError(f"The connection's base URL {address!r} is not an address: {error}.") from None
     if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
         shown = url.copy_with(username=None, password=None)
         raise UsageError(f"The connection's base URL {str(shown)!r} must be http(s)://host[:port][/path], and no more.")
     return address
 
 
-def checked_id(value: object, what: str = "batch") -> str:
-    """The id, when it can stand in a URL as one step of a path.
+def read_reply(body: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object of a reply.
 
     Raises:
-        Rejected: it holds anything but letters, digits and `_.=-`, or is longer than 512 characters.
-    """
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise Rejected(
-            f"{clip(repr(value), 80)} is no id of a {what}. It is not sent anywhere; check where it came from.",
-            code="invalid_id",
-        )
-    return value
-
-
-async def jsonl(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    r"""The non-blank lines of a body, split on `\n` only: U+2028, U+2029 and U+0085 may stand raw in JSON strings."""
-    part: list[bytes] = []
-    async for chunk in chunks:
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            part.append(line)
-            whole = b"".join(part)
-            part = []
-            if whole.strip():
-                yield whole
-        if rest:
-            part.append(rest)
-    if (whole := b"".join(part)).strip():
-        yield whole
-
-
-def read_object(line: bytes) -> dict[str, Any]:
-    r"""The JSON object of a line; halves of surrogate pairs (answers cut at `max_tokens`) and bad UTF-8 become `?`.
-
-    Raises:
-        Rejected: the line is no JSON object; the message tells its length, never its content.
+        Unreadable: it is not one, e.g. the page of a proxy.
     """
     try:
-        value = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = _mended(line)
-    if not isinstance(value, dict):
-        raise Rejected(f"A line of {len(line)} bytes is no JSON object.", code="unreadable_line")
-    return value
-
-
-def _mended(line: bytes) -> object:
-    try:
-        value = json.loads(line.decode("utf-8", "replace"))
-        return msgspec.json.decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def as_object(value: object) -> dict[str, Any]:
-    """The value when it is an object, an empty one otherwise: hostile replies have any shape."""
-    return value if isinstance(value, dict) else {}
-
-
-def as_objects(value: object) -> list[dict[str, Any]]:
-    """The objects in a list; nothing when it is no list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def as_text(value: object) -> str:
-    """The value when it is a text, an empty one otherwise."""
-    return value if isinstance(value, str) else ""
-
-
-def as_count(value: object) -> int:
-    """The value when it is a number of things, 0 otherwise."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+        return read_object(body)
+    except Rejected as error:
+        raise Unreadable(f"{what} got a reply that cannot be read: {error}") from None
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that the provider asks to wait, between 0 and `LONGEST_WAIT`; None when it says nothing readable.
+    """Return the seconds that the provider asks to wait, at most `LONGEST_WAIT`; None when it says nothing readable.
 
     A date counts from `now`, by default from the reply's own `date`, which no skewed clock of ours can falsify.
     """
@@ -234,6 +225,7 @@ class Fault:
         message: the provider's words, of any length.
         code: the provider's own word for it.
         pauses: True when the word means that money or quota is used up.
+        key: the account's key, which is masked wherever the provider quotes it.
     """
 
     provider: str
@@ -242,22 +234,25 @@ class Fault:
     code: str | None = None
     retry_after: float | None = None
     pauses: bool = False
+    key: str = "\0"
 
 
 def refused(fault: Fault) -> BatchError:
-    """The exception that says what the reader can do about a refusing reply."""
-    fact = f"{fault.provider} answered {fault.http_status} {fault.code or ''}".rstrip() + f": {clip(fault.message)!r}."
+    """Return the exception that says what the reader can do about a refusing reply."""
+    code = one_line((fault.code or "").replace(fault.key, "***"), 80)
+    message = one_line(fault.message.replace(fault.key, "***"))
+    fact = f"{fault.provider} answered {fault.http_status} {code}".rstrip() + f": {message!r}."
     status = fault.http_status
     if fault.pauses or status == 402:
         return Paused(f"{fact} Pay or raise the limit at the provider, then clear the task; everything is kept.")
     if status in {401, 403}:
         remedy = "Check the key of the Airflow connection and its rights."
-        return Denied(f"{fact} {remedy}", code=fault.code, http_status=status)
+        return Denied(f"{fact} {remedy}", code=code or None, http_status=status)
     if status == 404:
         return NotFound(f"{fact} It is not visible yet, was removed, is another account's, or the base URL is wrong.")
     if status in {408, 409, 429} or status >= 500:
         return Unavailable(fact, retry_after=fault.retry_after, ambiguous=status != 429)
-    return Rejected(f"{fact} {_REMEDY.get(status, _CHANGE)}", code=fault.code, http_status=status)
+    return Rejected(f"{fact} {_REMEDY.get(status, _CHANGE)}", code=code or None, http_status=status)
 
 
 _CHANGE = "Change the request or the connection; nothing was billed."
@@ -270,20 +265,17 @@ _REMEDY = {
 
 
 def unreachable(error: BaseException, what: str) -> Unavailable:
-    """The exception for a fault of the network in the middle of `what`; ambiguous unless nothing can have been sent."""
+    """Return the exception for a fault of the network in the middle of `what`; ambiguous unless nothing can have been sent."""
     cause = _transport_cause(error)
-    detail = f"{type(cause).__name__} {clip(str(cause))}".rstrip()
+    if isinstance(cause, _TooMuchError):
+        return Unreadable(f"{what} got a reply that cannot be read: {cause}.")
+    detail = f"{type(cause).__name__} {one_line(str(cause))}".rstrip()
     return Unavailable(f"{what} got no answer: {detail}.", ambiguous=not isinstance(cause, _UNSENT))
 
 
 def _transport_cause(error: BaseException) -> BaseException:
-    """The HTTP library's own error inside an SDK's wrapping."""
+    """Return the HTTP library's own error inside an SDK's wrapping."""
     seen = error
     while not isinstance(seen, httpx2.HTTPError) and seen.__cause__ is not None:
         seen = seen.__cause__
     return seen if isinstance(seen, httpx2.HTTPError) else error
-
-
-def clip(text: str, limit: int = 300) -> str:
-    """At most `limit` characters."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

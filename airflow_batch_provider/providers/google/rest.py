@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from airflow_batch_provider.exceptions import NotFound, Rejected, Unavailable
-from airflow_batch_provider.providers import google_operations as operations
-from airflow_batch_provider.providers import wire
+from airflow_batch_provider.exceptions import NotFound, Rejected
+from airflow_batch_provider.providers.google import operations
+from airflow_batch_provider.providers.http import Unreadable, read_reply, unreachable
+from airflow_batch_provider.providers.lines import CHUNK
+from airflow_batch_provider.providers.listing import PAGE
+from airflow_batch_provider.providers.untrusted import as_objects, as_text, one_line, read_object
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-PAGE = 100
 _HOPS = 4
 
 
@@ -28,7 +29,7 @@ class Rest:
         self._http = http
 
     async def get(self, path: str, what: str, **query: Any) -> dict[str, Any]:
-        """The JSON object at a path."""
+        """Return the JSON object at a path."""
         async with talking(what):
             response = await self._http.get(
                 f"{self._root}/{path}",
@@ -37,35 +38,32 @@ class Rest:
             )
             if response.status_code != 200:
                 raise operations.refused(response.status_code, _body(response), response.headers, self._key)
-            body = response.json()
-        if not isinstance(body, dict):
-            raise Unavailable(f"{what} got a {type(body).__name__} where a JSON object belongs.")
-        return body
+        return read_reply(response.content, what)
 
     async def batch(self, name: str) -> dict[str, Any]:
-        """The operation of that name."""
+        """Return the operation of that name."""
         what = f"Looking at {name}"
         operation = await self.get(name, what)
         if operation.get("name") != name or not isinstance(operation.get("metadata"), dict):
-            raise Unavailable(f"{what} got an object that is not this batch.")
+            raise Unreadable(f"{what} got an object that is not this batch.")
         return operation
 
     async def batches(self, pages: int, size: int = PAGE) -> AsyncIterator[list[dict[str, Any]]]:
-        """At most so many pages of the project's batches."""
+        """Yield at most so many pages of the project's batches."""
         token = ""
         for _ in range(pages):
             page = await self.get("batches", "Listing batches", pageSize=size, pageToken=token)
             if page and not page.keys() & {"operations", "nextPageToken"}:
-                raise Unavailable("Listing batches got an object where a list belongs.")
-            yield wire.as_objects(page.get("operations"))
-            if not (token := wire.as_text(page.get("nextPageToken"))):
+                raise Unreadable("Listing batches got an object where a list belongs.")
+            yield as_objects(page.get("operations"))
+            if not (token := as_text(page.get("nextPageToken"))):
                 return
 
-    async def lines(self, file: str, what: str) -> AsyncGenerator[bytes, None]:
-        """The lines of a file of results."""
+    async def chunks(self, file: str, what: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file of results."""
         async with talking(what), self._download(file) as response:
-            async for line in wire.jsonl(response.aiter_bytes(wire.CHUNK)):
-                yield line
+            async for chunk in response.aiter_bytes(CHUNK):
+                yield chunk
 
     @asynccontextmanager
     async def _download(self, file: str) -> AsyncIterator[httpx2.Response]:
@@ -81,12 +79,11 @@ class Rest:
                     yield response
                     return
                 url = url.join(response.headers["location"])
-        raise Rejected(f"The results redirect to {wire.clip(str(url.copy_with(query=None)))!r}, which is not followed.")
+        raise Rejected(f"The results redirect to {one_line(str(url.copy_with(query=None)))!r}, which is not followed.")
 
     async def _check_file(self, response: httpx2.Response) -> None:
         if response.status_code == 200:
             return
-        await response.aread()
         error = operations.refused(response.status_code, _body(response), response.headers, self._key)
         if response.status_code in {403, 404}:
             # A file that is not there is a 403 (https://github.com/googleapis/python-genai/issues/1218).
@@ -103,14 +100,12 @@ async def talking(what: str) -> AsyncIterator[None]:
     try:
         yield
     except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-        raise wire.unreachable(error, what) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Unavailable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
+        raise unreachable(error, what) from error
 
 
 def _body(response: httpx2.Response) -> object:
-    """The JSON of a refusal, or its text, as from a proxy."""
+    """Return the JSON of a refusal, or its text, as from a proxy."""
     try:
-        return response.json()
-    except ValueError:
-        return {"message": response.text}
+        return read_object(response.content.strip().removeprefix(b"[").removesuffix(b"]"))
+    except Rejected:
+        return {"message": response.text[:1000]}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.wire import as_object, as_objects, as_text, clip, read_object
+from airflow_batch_provider.providers.untrusted import as_object, as_objects, as_text, one_line, read_object
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Kind, RowStatus
@@ -109,7 +109,7 @@ def read(record: dict[str, Any], kind: Kind) -> Reply:
 def _unanswered(key: str, error: dict[str, Any]) -> Reply:
     code = error.get("code")
     code = code if isinstance(code, int) and not isinstance(code, bool) else 0
-    message = clip(as_text(error.get("message"))) or "The request was not executed."
+    message = one_line(error.get("message")) or "The request was not executed."
     told = RowError(code=CODES.get(code, f"code_{code}"), message=message, retryable=not _permanent(code))
     return Reply(key=key, status=_UNRUN.get(code, "failed"), error=told)
 
@@ -135,7 +135,7 @@ def _answer(key: str, response: dict[str, Any]) -> Reply:
 
 
 def _refusal(word: str, why: str) -> RowError:
-    message = f"The model refused to answer: {clip(word, 80)}. {clip(why)}".rstrip()
+    message = f"The model refused to answer: {one_line(word, 80)}. {one_line(why)}".rstrip()
     return RowError(code="refusal", message=message, retryable=False)
 
 
@@ -161,7 +161,7 @@ def _flaw(output: Any, word: str, candidate: dict[str, Any]) -> RowError | None:
         return None
     strange = sorted({name for part in _parts(candidate) for name in part} - {"text", "thought", "thoughtSignature"})
     if strange:
-        message = f"The answer holds no text but {clip(', '.join(strange))}."
+        message = f"The answer holds no text but {one_line(', '.join(strange))}."
         return RowError(code="unsupported_output", message=message, retryable=False)
     return RowError(code="empty_answer", message=_UNMADE, retryable=True)
 

@@ -15,18 +15,27 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from google import genai  # noqa: TID253  # the one file that names this SDK is imported when the provider is first used
+from google import genai  # noqa: TID253  # the one folder that names this SDK is imported when the provider is first used
 from google.genai import client as genai_client  # noqa: TID253
 from google.genai import errors, types  # noqa: TID253
 
-from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
-from airflow_batch_provider.models import BatchRequest
-from airflow_batch_provider.providers import google_operations as operations
-from airflow_batch_provider.providers import google_replies as replies
-from airflow_batch_provider.providers import reading, wire
+from airflow_batch_provider.exceptions import (
+    BatchError,
+    Denied,
+    NotFound,
+    Paused,
+    Rejected,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+from airflow_batch_provider.providers import http, lines
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
-from airflow_batch_provider.providers.google_bodies import GoogleCodec
-from airflow_batch_provider.providers.google_rest import PAGE, Rest, talking
+from airflow_batch_provider.providers.google import operations, replies
+from airflow_batch_provider.providers.google.codec import GoogleCodec
+from airflow_batch_provider.providers.google.rest import Rest, talking
+from airflow_batch_provider.providers.listing import PAGE, one_by_one, sendable
+from airflow_batch_provider.providers.untrusted import StatusTable, as_text, bought_id, checked_id, found_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
@@ -42,9 +51,6 @@ log = logging.getLogger(__name__)
 ADDRESS = "https://generativelanguage.googleapis.com"
 VERSION = "v1"
 
-# https://ai.google.dev/gemini-api/docs/batch-api (2026-11) allows 2 GB a file, 20 GB a project and 100 batches at once,
-# and no documented number of requests. Ours are smaller, so that ten batches with their results fit into the 20 GB.
-_LIMITS = Limits(requests=100_000, bytes=1_000_000_000, in_flight=10)
 _MODEL = re.compile(r"((models|tunedModels)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _NAME_LENGTH = 128
 _MOST_PAGES = 500
@@ -56,25 +62,24 @@ class GoogleProvider(BatchProvider):
 
     name: ClassVar[str] = "google"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "embed"})
+    # https://ai.google.dev/gemini-api/docs/batch-api (2026-11) allows 2 GB a file, 20 GB a project and 100 batches at
+    # once, and documents no number of requests. Ours are smaller, so that ten batches with results fit into the 20 GB.
+    most: ClassVar[Limits] = Limits(requests=100_000, bytes=1_000_000_000, in_flight=10)
     codec = GoogleCodec()
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account)
-        self._address, self._key = wire.base_url(account, ADDRESS), wire.api_key(account)
-        self._http = wire.http_client(account, transport)
+        self._address, self._key = http.base_url(account, ADDRESS), http.api_key(account)
+        self._http = http.http_client(account, transport)
         self._client = _sdk(self._key, self._http, self._options())
         self._rest = Rest(f"{self._address}/{VERSION}", self._key, self._http)
-        self._words = reading.Words("Gemini", operations.STATES)
-
-    def limits(self, spec: Spec) -> Limits:  # noqa: ARG002
-        """100,000 requests and 1 GB, unless the connection says otherwise."""
-        return reading.limits(self.account, _LIMITS)
+        self._states = StatusTable("Gemini", operations.STATES)
 
     def check_spec(self, spec: Spec) -> None:
         """Raise `UsageError` for a model name, parameters or schemas that a batch cannot take."""
         if not _MODEL.fullmatch(spec.model):
-            raise UsageError(f"{spec.model!r} is no model of Gemini. Give a name like 'gemini-2.5-flash'.")
-        self.codec.encode(BatchRequest(prompt="?"), spec)
+            raise UsageError(f"{spec.model!r} is not a model of Gemini. Give a name like 'gemini-2.5-flash'.")
+        super().check_spec(spec)
 
     async def check(self) -> str:
         """List one batch, which costs nothing and needs the same right as creating one."""
@@ -92,7 +97,7 @@ class GoogleProvider(BatchProvider):
         tag = prepared.payload.tag
         async with self._asking(f"Creating batch {tag}"):
             job = await self._create(prepared.payload, str(prepared.file))
-        return f"batches/{reading.bought_id(operations.bare(job.name), tag)}"
+        return f"batches/{bought_id(operations.bare(job.name), tag)}"
 
     async def _create(self, payload: Payload, file: str) -> types.BatchJob:
         name = f"{payload.tag} {payload.label}"[:_NAME_LENGTH].rstrip()
@@ -174,7 +179,7 @@ class GoogleProvider(BatchProvider):
             for operation in page:
                 created = operations.created(operation)
                 if operations.tag(operation) and (created is None or created >= since):
-                    yield operations.status(operation, self._words)
+                    yield operations.status(operation, self._states)
             pages += 1
             if operations.past(page, since):
                 return
@@ -186,19 +191,31 @@ class GoogleProvider(BatchProvider):
 
     async def status(self, batch_id: str) -> BatchStatus:
         """GET the batch."""
-        return operations.status(await self._operation(batch_id), self._words)
+        return operations.status(await self._operation(batch_id), self._states)
 
-    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus]:
-        """Pages of the list for more than two ids, then what they lack one by one."""
-        wanted = {operations.batch_name(batch_id): batch_id for batch_id in batch_ids}
-        seen: dict[str, BatchStatus] = {}
-        if len(wanted) > 2:
-            async for page in self._rest.batches(2 + len(wanted) // PAGE):
-                shown = [operation for operation in page if operation.get("name") in wanted]
-                seen |= {wanted[one["name"]]: operations.status(one, self._words) for one in shown}
-                if len(seen) == len(wanted):
-                    break
-        return seen | await reading.one_by_one(self.status, set(wanted.values()) - seen.keys())
+    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
+        """Read pages of the list for more than two ids, then look at those that they lack, each by itself."""
+        good, seen = sendable([str(operations.bare(batch_id)) for batch_id in batch_ids])
+        found: dict[str, BatchStatus] = {}
+        if len(good) > 2:
+            try:
+                found = await self._picked({f"batches/{bare}" for bare in good})
+            except http.Unreadable as error:
+                log.warning("%s Looking at each batch by itself.", error)
+        alone = await one_by_one(self, {f"batches/{bare}" for bare in good} - found.keys())
+        answers = {f"batches/{bare}": error for bare, error in seen.items()} | found | alone
+        names = {batch_id: f"batches/{operations.bare(batch_id)}" for batch_id in batch_ids}
+        return {batch_id: answers[name] for batch_id, name in names.items() if name in answers}
+
+    async def _picked(self, wanted: Collection[str]) -> dict[str, BatchStatus]:
+        """Return those of the wanted batches that the first pages show; read no further than needed."""
+        found: dict[str, BatchStatus] = {}
+        async for page in self._rest.batches(2 + len(wanted) // PAGE):
+            shown = [operation for operation in page if operation.get("name") in wanted]
+            found |= {one["name"]: operations.status(one, self._states) for one in shown}
+            if len(found) == len(wanted):
+                break
+        return found
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the file of results; a batch of another's making may have them inlined."""
@@ -207,13 +224,13 @@ class GoogleProvider(BatchProvider):
             yield reply
         if (file := operations.results_file(operation)) is None:
             return
-        async with aclosing(self._rest.lines(file, f"Reading the results of {batch_id}")) as lines:
-            async for line in lines:
-                if (answer := reading.read_reply(self, line, kind)) is not None:
-                    yield answer
+        chunks = self._rest.chunks(file, f"Reading the results of {batch_id}")
+        async with aclosing(chunks), aclosing(lines.replies(self, chunks, kind)) as found:
+            async for reply in found:
+                yield reply
 
     async def cancel(self, batch_id: str) -> None:
-        """POST cancel; a refusal is passed over when the batch is stopping or over."""
+        """POST cancel; a refusal is ignored if the batch is already cancelling or has ended."""
         name = operations.batch_name(batch_id)
         try:
             async with self._asking(f"Cancelling {name}"):
@@ -227,7 +244,7 @@ class GoogleProvider(BatchProvider):
         """Delete the input and the output file, which count against the project's 20 GB; the record stays, for people.
 
         Gemini names output files longer than it lets delete, and drops them after six weeks
-        (https://github.com/googleapis/python-genai/issues/1759, 2026-09), so a refusal is passed over.
+        (https://github.com/googleapis/python-genai/issues/1759, 2026-09), so a refusal is ignored.
         """
         try:
             operation = await self._operation(batch_id)
@@ -243,7 +260,7 @@ class GoogleProvider(BatchProvider):
 
     def _options(self, times: int = 1) -> types.HttpOptions:
         """Time-outs in milliseconds; None would mean for ever."""
-        seconds = wire.patience(self.account, times).read or 0
+        seconds = http.timeouts(self.account, times).read or 0
         return types.HttpOptions(base_url=self._address, api_version=VERSION, timeout=max(1, int(seconds * 1000)))
 
     async def _operation(self, batch_id: str) -> dict[str, Any]:
@@ -266,9 +283,9 @@ class GoogleProvider(BatchProvider):
             # The SDK's error quotes the whole reply, which may quote a prompt.
             headers = getattr(error.response, "headers", {})
             raise operations.refused(error.code, error.details, headers, self._key) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             # What the SDK raises over replies that lack what it looks for, an upload without its status among them.
-            raise Unavailable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
+            raise http.Unreadable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
 
 
 def _sdk(key: str, http: httpx2.AsyncClient, options: types.HttpOptions) -> genai.Client:
@@ -295,7 +312,7 @@ def _without_advice_on_keys() -> Iterator[None]:
 
 
 def _found_name(operation: dict[str, Any], claim: BatchQuery) -> str:
-    return f"batches/{reading.found_id(operations.bare(operation.get('name')), claim.tag)}"
+    return f"batches/{found_id(operations.bare(operation.get('name')), claim.tag)}"
 
 
 def _file_name(payload: Payload) -> str:
@@ -306,8 +323,8 @@ def _ready(file: types.File, payload: Payload) -> str:
     """The name of a file that a batch can read."""
     if file.state == types.FileState.PROCESSING:
         raise Unavailable(f"Gemini still digests the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
-    bare = wire.as_text(file.name).removeprefix("files/")
-    return f"files/{wire.checked_id(bare, 'file')}"
+    bare = as_text(file.name).removeprefix("files/")
+    return f"files/{checked_id(bare, 'file')}"
 
 
 def _inlined(operation: dict[str, Any], kind: Kind) -> Iterator[Reply]:
@@ -319,4 +336,4 @@ def _inlined(operation: dict[str, Any], kind: Kind) -> Iterator[Reply]:
         except Rejected:
             strange += 1
     if strange:
-        log.warning("%d results of %r have no key and are passed over.", strange, operation.get("name"))
+        log.warning("%d results of %r have no key; they are ignored.", strange, operation.get("name"))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers import google_replies
 from airflow_batch_provider.providers.base import Codec
-from airflow_batch_provider.providers.google_schema import response_schema
-from airflow_batch_provider.providers.wire import as_objects
+from airflow_batch_provider.providers.google import replies
+from airflow_batch_provider.providers.google.schema import response_schema
+from airflow_batch_provider.providers.untrusted import as_objects
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
@@ -37,7 +37,7 @@ class GoogleCodec(Codec):
 
     def decode(self, line: bytes, kind: Kind) -> Reply:
         """Return what one line of the results says."""
-        return google_replies.decode(line, kind)
+        return replies.decode(line, kind)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """The body that the model's method would take without a batch."""

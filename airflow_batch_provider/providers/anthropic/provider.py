@@ -7,29 +7,37 @@ Settings of the connection (`Account.options`): `timeout` (seconds without a byt
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
-import anthropic  # noqa: TID253  # the one file that names this SDK is imported when the provider is first used
+import anthropic  # noqa: TID253  # the one folder that names this SDK is imported when the provider is first used
 import httpx2
-from anthropic.types.messages import MessageBatch  # noqa: TID253
 
-from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Unavailable, UsageError
-from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
-from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.anthropic_messages import AnthropicCodec
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
+from airflow_batch_provider.exceptions import BatchError, NotFound, UsageError
+from airflow_batch_provider.models import BatchStatus, RequestCounts
+from airflow_batch_provider.providers import http
+from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
+from airflow_batch_provider.providers.base import Candidate, Limits, Prepared
+from airflow_batch_provider.providers.lines import CHUNK, replies
+from airflow_batch_provider.providers.stainless import StainlessProvider
+from airflow_batch_provider.providers.untrusted import (
+    as_count,
+    as_object,
+    bought_id,
+    checked_id,
+    found_id,
+    moment,
+    one_line,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from datetime import datetime
+    from types import ModuleType
 
     from airflow_batch_provider.models import Account, BatchState, Kind, Reply, Spec
     from airflow_batch_provider.providers.base import BatchQuery, Payload
-
-ADDRESS = "https://api.anthropic.com"
 
 STATES: Mapping[str, BatchState] = {"in_progress": "processing", "canceling": "processing", "ended": "completed"}
 """`processing_status` → our word; an ended batch is told apart further by what became of its requests."""
@@ -44,17 +52,13 @@ PAUSING = frozenset(
     }
 )
 
-# https://platform.claude.com/docs/en/build-with-claude/batch-processing (2026-09); 10 is ours: it fits the queue of
-# the second tier, 300,000 requests, with batches of a size that 256 MB allow.
-_LIMITS = Limits(requests=100_000, bytes=256_000_000, in_flight=10)
 _OPENING, _CLOSING = b'{"requests":[', b"]}"
 _BLOCK = 1 << 20
-_PAGE = 100
 _MOST_PAGES = 1000
 _SKEW = timedelta(minutes=2)
 
 
-class AnthropicProvider(BatchProvider):
+class AnthropicProvider(StainlessProvider):
     """One Anthropic workspace.
 
     Anthropic keeps no name of ours at a batch, so `find` goes by time and number of requests, and is certain only once
@@ -64,22 +68,34 @@ class AnthropicProvider(BatchProvider):
     name: ClassVar[str] = "anthropic"
     keeps_tags: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
+    # https://platform.claude.com/docs/en/build-with-claude/batch-processing (2026-09); 10 is ours: it fits the queue of
+    # the second tier, 300,000 requests, with batches of a size that 256 MB allow.
+    most: ClassVar[Limits] = Limits(requests=100_000, bytes=256_000_000, in_flight=10)
     codec = AnthropicCodec()
+    title: ClassVar[str] = "Anthropic"
+    address: ClassVar[str] = "https://api.anthropic.com"
+    states: ClassVar[Mapping[str, BatchState]] = STATES
+    sdk: ClassVar[ModuleType] = anthropic
+    cursor: ClassVar[str] = "after_id"
+    stopping: ClassVar[str] = "canceling"
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
-        super().__init__(account)
-        self._address, self._key = wire.base_url(account, ADDRESS), wire.api_key(account)
-        self._http = wire.http_client(account, transport)
+        super().__init__(account, transport)
         self._client = anthropic.AsyncAnthropic(
-            api_key=self._key, base_url=self._address, http_client=self._http, max_retries=0, open_telemetry=False
+            api_key=self._key,
+            base_url=self._address,
+            http_client=self._http,
+            # Left out, a time-out of 5 s, httpx2's default, would become the SDK's own of 600 s.
+            timeout=http.timeouts(account),
+            max_retries=0,
+            open_telemetry=False,
         )
         # The SDK offers no other way to keep ANTHROPIC_CUSTOM_HEADERS out (anthropic 2.12, `_client.py`).
         self._client._custom_headers = {}  # noqa: SLF001
-        self._words = reading.Words("Anthropic", STATES)
 
-    def limits(self, spec: Spec) -> Limits:  # noqa: ARG002
-        """100,000 requests and 256 MB, unless the connection says otherwise."""
-        return reading.limits(self.account, _LIMITS)
+    @property
+    def _batches(self) -> Any:
+        return self._client.messages.batches.with_raw_response
 
     def check_spec(self, spec: Spec) -> None:
         """Raise `UsageError` for embeddings, which Anthropic has none of, and for parameters or schemas it refuses."""
@@ -87,14 +103,7 @@ class AnthropicProvider(BatchProvider):
             raise UsageError(
                 f"Anthropic has no embeddings, so {spec.model!r} cannot embed. Use a connection of OpenAI or Gemini."
             )
-        self.codec.encode(BatchRequest(prompt="?"), spec)
-
-    async def check(self) -> str:
-        """List one batch, which costs nothing and needs the same right as creating one."""
-        what = "Listing one batch"
-        async with self._talking(what):
-            await reading.page(self._client.messages.batches.list(limit=1), what)
-        return f"Anthropic at {self._address} accepts the key."
+        super().check_spec(spec)
 
     async def prepare(self, payload: Payload) -> Prepared:
         """Do nothing: the create carries the lines."""
@@ -106,29 +115,28 @@ class AnthropicProvider(BatchProvider):
         length = len(_OPENING) + payload.bytes - 1 + len(_CLOSING)
         with await asyncio.to_thread(payload.path.open, "rb") as file:
             async with self._talking(what):
-                batch = await self._client.post(
+                reply = await self._client.post(
                     "/v1/messages/batches",
-                    cast_to=MessageBatch,
+                    cast_to=httpx2.Response,
                     content=_envelope(file),
                     options={
                         "max_retries": 0,
-                        "timeout": wire.patience(self.account, times=5),
+                        "timeout": http.timeouts(self.account, times=5),
                         "headers": {"Content-Type": "application/json", "Content-Length": str(length)},
                     },
                 )
-        return reading.bought_id(reading.record(batch, what).get("id"), payload.tag)
+        return bought_id(http.read_reply(reply.content, what).get("id"), payload.tag)
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
         since = claim.claimed_at - _SKEW
-        async with self._talking(f"Looking for batch {claim.tag}"):
-            created = [record async for record in self._listed(_MOST_PAGES, since)]
+        created = [record async for record in self._listed(self._batches, _MOST_PAGES, since)]
         alike = [record for record in created if sum(_counts(record).values()) == claim.requests]
         looked_at = [await self._recognised(record, claim) for record in alike]
         return [found for found in looked_at if found is not None]
 
     async def _recognised(self, record: dict[str, Any], claim: BatchQuery) -> Candidate | None:
-        batch_id = reading.found_id(record.get("id"), claim.tag)
+        batch_id = found_id(record.get("id"), claim.tag)
         if not (record.get("processing_status") == "ended" and record.get("results_url")):
             return Candidate(batch_id, certain=False)
         try:
@@ -141,61 +149,26 @@ class AnthropicProvider(BatchProvider):
         return Candidate(batch_id, certain=True) if first.key.startswith(claim.key_prefix) else None
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:  # noqa: ARG002
-        """Nothing: Anthropic keeps no tags."""
-        nothing: tuple[BatchStatus, ...] = ()
-        for status in nothing:
-            yield status
-
-    async def status(self, batch_id: str) -> BatchStatus:
-        """GET the batch."""
-        return self._status(await self._retrieve(batch_id))
-
-    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus]:
-        """Pages of the list for more than two ids, then what they lack one by one."""
-        wanted = {wire.checked_id(batch_id) for batch_id in batch_ids}
-        seen: dict[str, BatchStatus] = {}
-        if len(wanted) > 2:
-            async with self._talking("Listing batches"):
-                seen = await reading.picked(self._listed(2 + len(wanted) // _PAGE), wanted, self._status)
-        return seen | await reading.one_by_one(self.status, wanted - seen.keys())
+        """Yield nothing: Anthropic keeps no tags."""
+        return
+        yield
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the results from our own address: `results_url` may name any host, and the key would go there."""
         record = await self._retrieve(batch_id)
         if archived := record.get("archived_at"):
-            raise NotFound(f"The results of {batch_id} were archived at {archived!r}; Anthropic keeps them 29 days.")
+            raise NotFound(
+                f"The results of {batch_id} were archived at {one_line(str(archived), 40)}; Anthropic keeps them 29 days."
+            )
         if record.get("processing_status") == "ended" and not record.get("results_url"):
             return
         async with self._talking(f"Reading the results of {batch_id}"):
             async with aclosing(await self._download(batch_id)) as response:
-                async for line in wire.jsonl(response.aiter_bytes(wire.CHUNK)):
-                    if (reply := reading.read_reply(self, line, kind)) is not None:
-                        yield reply
-
-    async def cancel(self, batch_id: str) -> None:
-        """POST cancel; a refusal is passed over when the batch is stopping or over."""
-        wire.checked_id(batch_id)
-        try:
-            async with self._talking(f"Cancelling {batch_id}"):
-                await self._client.messages.batches.cancel(batch_id)
-        except (Rejected, Unavailable):
-            status = await self.status(batch_id)
-            if not status.ended and status.provider_status != "canceling":
-                raise
+                async for reply in replies(self, response.aiter_bytes(CHUNK), kind):
+                    yield reply
 
     async def clean_up(self, batch_id: str) -> None:
         """Leave the batch: Anthropic counts no files, drops results after 29 days, and people look for it there."""
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def _retrieve(self, batch_id: str) -> dict[str, Any]:
-        what = f"Looking at {wire.checked_id(batch_id)}"
-        async with self._talking(what):
-            record = reading.record(await self._client.messages.batches.retrieve(batch_id), what)
-        reading.check_same(record.get("id"), batch_id, what)
-        return record
 
     async def _download(self, batch_id: str) -> httpx2.Response:
         """The open reply with the results; the SDK's own `results()` is quadratic in the length of a line."""
@@ -208,59 +181,40 @@ class AnthropicProvider(BatchProvider):
         )
         return cast("httpx2.Response", reply)
 
-    async def _listed(self, pages: int, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Batches of the workspace, newest first."""
-        async for record in reading.pages(self._client.messages.batches.list(limit=_PAGE), pages, since):
-            yield record
-
     def _status(self, record: dict[str, Any]) -> BatchStatus:
-        word, counts = str(record.get("processing_status"))[:80], _counts(record)
+        word, counts = one_line(record.get("processing_status"), 80), _counts(record)
         return BatchStatus(
-            batch_id=wire.checked_id(record.get("id")),
-            status=_ended(record, counts) if word == "ended" else self._words[word],
+            batch_id=checked_id(record.get("id")),
+            status=_ended(record, counts) if word == "ended" else self._states[word],
             counts=RequestCounts(
                 total=sum(counts.values()),
                 succeeded=counts["succeeded"],
                 failed=counts["errored"] + counts["canceled"] + counts["expired"],
             ),
-            created_at=reading.moment(record.get("created_at")),
-            ended_at=reading.moment(record.get("ended_at")),
-            expires_at=reading.moment(record.get("expires_at")),
+            created_at=moment(record.get("created_at")),
+            ended_at=moment(record.get("ended_at")),
+            expires_at=moment(record.get("expires_at")),
             provider_status=word,
         )
 
-    @asynccontextmanager
-    async def _talking(self, what: str) -> AsyncIterator[None]:
-        """Turn whatever the SDK raises in the middle of `what` into our errors."""
-        try:
-            yield
-        except anthropic.APIStatusError as error:
-            # The SDK's error quotes the whole reply, which may quote a prompt.
-            raise self._refused(error) from None
-        except (anthropic.APIConnectionError, httpx2.HTTPError, httpx2.StreamError) as error:
-            raise wire.unreachable(error, what) from error
-        except (json.JSONDecodeError, UnicodeDecodeError, anthropic.APIResponseValidationError) as error:
-            raise Unavailable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
-
     def _refused(self, error: anthropic.APIStatusError) -> BatchError:
         code = error.error_code or error.type
-        return wire.refused(
-            wire.Fault(
+        return http.refused(
+            http.Fault(
                 provider="Anthropic",
                 http_status=error.status_code,
-                message=str(error.api_message or error.message).replace(self._key, "***"),
-                code=None if code is None else wire.clip(str(code), 80),
-                retry_after=wire.retry_after(error.response.headers),
+                message=str(error.api_message or error.message),
+                code=None if code is None else str(code),
+                retry_after=http.retry_after(error.response.headers),
                 pauses=error.error_code in PAUSING,
+                key=self._key,
             )
         )
 
 
 def _counts(record: dict[str, Any]) -> dict[str, int]:
-    told = wire.as_object(record.get("request_counts"))
-    return {
-        name: wire.as_count(told.get(name)) for name in ("processing", "succeeded", "errored", "canceled", "expired")
-    }
+    told = as_object(record.get("request_counts"))
+    return {name: as_count(told.get(name)) for name in ("processing", "succeeded", "errored", "canceled", "expired")}
 
 
 def _ended(record: dict[str, Any], counts: dict[str, int]) -> BatchState:

@@ -6,18 +6,27 @@ Shapes: https://ai.google.dev/api/batch-api and https://google.aip.dev/193 (2026
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import BatchError, Denied, Unavailable
 from airflow_batch_provider.models import BatchStatus, RequestCounts
-from airflow_batch_provider.providers import reading, wire
-from airflow_batch_provider.providers.google_replies import CODES, int64
-from airflow_batch_provider.providers.wire import as_object, as_objects, as_text, clip
+from airflow_batch_provider.providers import http
+from airflow_batch_provider.providers.google.replies import CODES, int64
+from airflow_batch_provider.providers.untrusted import (
+    StatusTable,
+    as_object,
+    as_objects,
+    as_text,
+    checked_id,
+    moment,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from airflow_batch_provider.exceptions import BatchError
     from airflow_batch_provider.models import BatchState
 
 STATES: Mapping[str, BatchState] = {
@@ -48,7 +57,7 @@ def batch_name(batch_id: object) -> str:
     Raises:
         Rejected: it is no id of a batch.
     """
-    return f"batches/{wire.checked_id(bare(batch_id))}"
+    return f"batches/{checked_id(bare(batch_id))}"
 
 
 def bare(name: object) -> object:
@@ -58,12 +67,12 @@ def bare(name: object) -> object:
 
 def tag(operation: dict[str, Any]) -> str | None:
     """Our own name, the first word of the batch's display name; a label for people follows it."""
-    return as_text(_metadata(operation).get("displayName")).partition(" ")[0] or None
+    return one_line(_metadata(operation).get("displayName")).partition(" ")[0] or None
 
 
 def created(operation: dict[str, Any]) -> datetime | None:
     """When the batch was created."""
-    return reading.moment(_metadata(operation).get("createTime"))
+    return moment(_metadata(operation).get("createTime"))
 
 
 def past(page: list[dict[str, Any]], horizon: datetime) -> bool:
@@ -75,29 +84,29 @@ def past(page: list[dict[str, Any]], horizon: datetime) -> bool:
     return len(times) > 1 and times[0] > times[-1] and times == sorted(times, reverse=True) and times[-1] < horizon
 
 
-def status(operation: dict[str, Any], words: reading.Words) -> BatchStatus:
+def status(operation: dict[str, Any], states: StatusTable) -> BatchStatus:
     """A look at the batch; google-genai 3.4 drops `error` and `batchStats` (`batches.py`), so this reads the JSON."""
     told, error = _metadata(operation), as_object(operation.get("error"))
-    word = as_text(told.get("state"))[:80] or "BATCH_STATE_UNSPECIFIED"
+    word = one_line(told.get("state"), 80) or "BATCH_STATE_UNSPECIFIED"
     counts = _counts(as_object(told.get("batchStats")))
     nothing_ran = not output(operation) and not (counts and counts.succeeded)
     return BatchStatus(
         batch_id=batch_name(operation.get("name")),
-        status=_word(word, words, operation),
+        status=_state(word, states, operation),
         counts=counts,
         tag=tag(operation),
         created_at=created(operation),
-        ended_at=reading.moment(told.get("endTime")),
+        ended_at=moment(told.get("endTime")),
         error=_told(error),
         retryable=word.endswith("_FAILED") and error.get("code") in _PASSING and nothing_ran,
         provider_status=word,
     )
 
 
-def _word(word: str, words: reading.Words, operation: dict[str, Any]) -> BatchState:
+def _state(word: str, states: StatusTable, operation: dict[str, Any]) -> BatchState:
     """The state in our words; one that nobody knows is over when the operation says that it is done."""
     plain = word.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
-    ours = words[plain]
+    ours = states[plain]
     if plain in STATES or operation.get("done") is not True:
         return ours
     return "failed" if as_object(operation.get("error")) else "completed"
@@ -122,7 +131,7 @@ def _told(error: dict[str, Any]) -> str | None:
         return None
     code = error.get("code")
     word = CODES.get(code, f"code {code}") if isinstance(code, int) else "no code"
-    return f"{clip(word, 80)}: {clip(as_text(error.get('message')))}"
+    return f"{one_line(word, 80)}: {one_line(error.get('message'))}"
 
 
 def output(operation: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +147,7 @@ def results_file(operation: dict[str, Any]) -> str | None:
         Rejected: the operation names something that is no file.
     """
     name = output(operation).get("responsesFile")
-    return wire.checked_id(as_text(name).removeprefix("files/"), "file") if name else None
+    return checked_id(as_text(name).removeprefix("files/"), "file") if name else None
 
 
 def inlined(operation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -158,23 +167,21 @@ def refused(http_status: int, body: object, headers: Mapping[str, str], key: str
     error = as_object(told.get("error")) or told
     details = as_objects(error.get("details"))
     reasons = {as_text(detail.get("reason")) for detail in details}
-    word, message = clip(as_text(error.get("status")), 80), as_text(error.get("message")).replace(key, "***")
-    fact = f"Gemini answered {http_status} {word}: {clip(message)!r}."
-    if "API_KEY_INVALID" in reasons:
-        remedy = "Check the key of the Airflow connection and its rights."
-        return Denied(f"{fact} {remedy}", code="API_KEY_INVALID", http_status=http_status)
-    if http_status == 499:
-        return Unavailable(fact)
-    return wire.refused(
-        wire.Fault(
-            provider="Gemini",
-            http_status=http_status,
-            message=message,
-            code=word or None,
-            retry_after=_retry_after(details, headers),
-            pauses=_pauses(word, reasons, message),
-        )
+    word, message = as_text(error.get("status")), as_text(error.get("message"))
+    fault = http.Fault(
+        provider="Gemini",
+        http_status=http_status,
+        message=message,
+        code=word or None,
+        retry_after=_retry_after(details, headers),
+        pauses=_pauses(word, reasons, message),
+        key=key,
     )
+    if "API_KEY_INVALID" in reasons:
+        fault = replace(fault, http_status=401, code="API_KEY_INVALID", pauses=False)
+    if http_status == 499:
+        fault = replace(fault, http_status=500)
+    return http.refused(fault)
 
 
 def _pauses(word: str, reasons: set[str], message: str) -> bool:
@@ -190,5 +197,5 @@ def _retry_after(details: list[dict[str, Any]], headers: Mapping[str, str]) -> f
     """Seconds, of google.rpc.RetryInfo or else of the headers."""
     for detail in details:
         if match := _DELAY.fullmatch(as_text(detail.get("retryDelay"))):
-            return min(float(match[1]), wire.LONGEST_WAIT)
-    return wire.retry_after(headers)
+            return min(float(match[1]), http.LONGEST_WAIT)
+    return http.retry_after(headers)
