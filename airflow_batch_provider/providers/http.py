@@ -250,13 +250,14 @@ def refused(fault: Fault) -> BatchError:
         return Denied(f"{fact} {remedy}", code=code or None, http_status=status)
     if status == 404:
         return NotFound(f"{fact} It is not visible yet, was removed, is another account's, or the base URL is wrong.")
-    if status in {408, 409, 429} or status >= 500:
+    if status in {408, 409, 429} or (status >= 500 and status != 501):
         return Unavailable(fact, retry_after=fault.retry_after, ambiguous=status != 429)
     return Rejected(f"{fact} {_REMEDY.get(status, _CHANGE)}", code=code or None, http_status=status)
 
 
 _CHANGE = "Change the request or the connection; nothing was billed."
 _REMEDY = {
+    501: "This server does not offer the call; check the connection's base URL.",
     413: "The batch is larger than the account may send; lower the task's limit of bytes per batch.",
     **dict.fromkeys(
         (301, 302, 303, 307, 308), "The connection's base URL redirects; give the address it redirects to."
