@@ -134,7 +134,7 @@ class Unruly(FakeProvider):
             made.created_at,
             batch_id=batch_id,
             buyer=LIFE.get(),
-            overtaken=not LIFE.get().hold.is_ours(),
+            overtaken=not LIFE.get().handle.is_ours(),
             visible_at=self.clock.now() + self.lag,
             fates=["good"] * len(made.keys),
         )
