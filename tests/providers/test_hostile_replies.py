@@ -196,6 +196,26 @@ async def test_a_small_compressed_reply_is_read(name):
     await adapter.aclose()
 
 
+class Drip(httpx2.AsyncByteStream):
+    """A byte now and then, for ever."""
+
+    async def __aiter__(self):
+        while True:
+            await asyncio.sleep(0.001)
+            yield b" "
+
+
+@everywhere
+async def test_a_reply_that_drips_ends_after_five_times_the_time_out(name):
+    """No single wait is too long, and all together are."""
+    backend = BACKENDS[name]
+    drip = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Drip()))
+    adapter = provider_class(backend.provider)(backend.account("http://provider.test", timeout=0.01), drip)
+    with pytest.raises(Unavailable, match=r"took more than 0\.05 s"):
+        await adapter.status("batch_1")
+    await adapter.aclose()
+
+
 # words
 
 
