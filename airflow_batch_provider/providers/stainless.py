@@ -16,7 +16,7 @@ from airflow_batch_provider.exceptions import BatchError, Rejected, Unavailable,
 from airflow_batch_provider.providers.base import BatchProvider
 from airflow_batch_provider.providers.http import Unreadable, api_key, base_url, http_client, read_reply, unreachable
 from airflow_batch_provider.providers.listing import PAGE, one_by_one, sendable
-from airflow_batch_provider.providers.untrusted import StatusTable, as_objects, checked_id, moment, one_line
+from airflow_batch_provider.providers.untrusted import StatusTable, as_objects, as_text, checked_id, moment, one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
@@ -85,7 +85,7 @@ class StainlessProvider(BatchProvider):
         """Return those of the wanted batches that the first pages show; read no further than needed."""
         found: dict[str, BatchStatus] = {}
         async for record in self._listed(self._batches, 2 + len(wanted) // PAGE):
-            if record.get("id") in wanted:
+            if as_text(record.get("id")) in wanted:
                 found[record["id"]] = self._status(record)
                 if len(found) == len(wanted):
                     break

@@ -29,7 +29,7 @@ _OURS = {
     "systemInstruction": "system",
     "model": "the task's model",
 }
-_ROLES = {"user", "model", "function", None}
+_ROLES = ("user", "model", "function", None)
 
 
 class GoogleCodec(Codec):

@@ -14,6 +14,7 @@ from airflow_batch_provider.providers import http
 from airflow_batch_provider.providers.google.replies import CODES, int64
 from airflow_batch_provider.providers.untrusted import (
     StatusTable,
+    as_count,
     as_object,
     as_objects,
     as_text,
@@ -98,7 +99,7 @@ def status(operation: dict[str, Any], states: StatusTable) -> BatchStatus:
         created_at=created(operation),
         ended_at=moment(told.get("endTime")),
         error=_told(error),
-        retryable=word.endswith("_FAILED") and error.get("code") in _PASSING and nothing_ran,
+        retryable=word.endswith("_FAILED") and as_count(error.get("code")) in _PASSING and nothing_ran,
         provider_status=word,
     )
 

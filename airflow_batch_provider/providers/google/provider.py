@@ -178,8 +178,14 @@ class GoogleProvider(BatchProvider):
         async for page in self._rest.batches(_MOST_PAGES):
             for operation in page:
                 created = operations.created(operation)
-                if operations.tag(operation) and (created is None or created >= since):
-                    yield operations.status(operation, self._states)
+                if not operations.tag(operation) or (created is not None and created < since):
+                    continue
+                try:
+                    status = operations.status(operation, self._states)
+                except Rejected as error:
+                    log.warning("The list of batches has one that is ignored: %s", error)
+                    continue
+                yield status
             pages += 1
             if operations.past(page, since):
                 return
@@ -211,7 +217,7 @@ class GoogleProvider(BatchProvider):
         """Return those of the wanted batches that the first pages show; read no further than needed."""
         found: dict[str, BatchStatus] = {}
         async for page in self._rest.batches(2 + len(wanted) // PAGE):
-            shown = [operation for operation in page if operation.get("name") in wanted]
+            shown = [operation for operation in page if as_text(operation.get("name")) in wanted]
             found |= {one["name"]: operations.status(one, self._states) for one in shown}
             if len(found) == len(wanted):
                 break

@@ -139,7 +139,7 @@ class OpenAIProvider(StainlessProvider):
         try:
             async for file in self._listed(files, _MOST_FILE_PAGES, purpose="batch", limit=_FILES_PAGE, order="desc"):
                 same = (file.get("filename"), file.get("bytes")) == (_file_name(payload), payload.bytes)
-                if same and file.get("status") in {"processed", "uploaded"}:
+                if same and file.get("status") in ("processed", "uploaded"):
                     return checked_id(file.get("id"), "file")
         except (NotFound, Rejected) as error:
             # Some servers that speak this API list no files; the upload is then only sent again.
@@ -156,8 +156,14 @@ class OpenAIProvider(StainlessProvider):
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:
         """Batches with a tag in their metadata, newest first."""
         async for record in self._listed(self._batches, _MOST_PAGES, since):
-            if _tag(record) is not None:
-                yield self._status(record)
+            if _tag(record) is None:
+                continue
+            try:
+                status = self._status(record)
+            except Rejected as error:
+                log.warning("The list of batches has one that is ignored: %s", error)
+                continue
+            yield status
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the output file and the error file; either may be missing."""
@@ -205,15 +211,16 @@ class OpenAIProvider(StainlessProvider):
         )
 
     def _refused(self, error: openai.APIStatusError) -> BatchError:
-        code = error.code or error.type
+        told = as_object(error.body)
+        code, kind = as_text(told.get("code")), as_text(told.get("type"))
         return http.refused(
             http.Fault(
                 provider="OpenAI",
                 http_status=error.status_code,
-                message=as_text(as_object(error.body).get("message")) or error.message,
-                code=None if code is None else str(code),
+                message=as_text(told.get("message")) or error.message,
+                code=code or kind or None,
                 retry_after=http.retry_after(error.response.headers),
-                pauses=bool({error.code, error.type} & PAUSING),
+                pauses=bool({code, kind} & PAUSING),
                 key=self._key,
             )
         )

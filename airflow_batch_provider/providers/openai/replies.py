@@ -147,7 +147,7 @@ def _response(answered: Answered, body: dict[str, Any]) -> Reply:
             "arguments": item.get("input"),
         }
         for item in items
-        if item.get("type") in {"function_call", "custom_tool_call"}
+        if as_text(item.get("type")) in {"function_call", "custom_tool_call"}
     ]
     other = {kind for _, _, kinds in said for kind in kinds} | ({one_line(i.get("type"), 40) for i in items} - _ITEMS)
     return answered.said([text for texts, _, _ in said for text in texts], calls, finish, other)
