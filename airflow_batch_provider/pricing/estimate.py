@@ -39,13 +39,13 @@ _PAGE_TEXT = 3000
 _GEMINI_PAGE = 560
 _PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
 _PAGE_COUNT = re.compile(rb"/Count\s+(\d{1,5})(?!\d)")
-# Where a PDF keeps its pages compressed, their number is guessed by its size.
+# Where a PDF keeps its pages compressed, 50 kB a page are assumed.
 _PAGE_BYTES = 50_000
 
 # Tokens of a second of sound: https://ai.google.dev/gemini-api/docs/audio; https://developers.openai.com/api/docs/guides/
 # realtime-costs (one for 100 ms). Read 2026-11.
 _SECOND = {"gemini": 32, "openai": 10}
-# Sound that is not WAV: 64 kbit/s, which speech seldom falls below.
+# Sound that is not WAV: 64 kbit/s are assumed.
 _SOUND_BYTES = 8000
 _WAV_HEAD = 44
 

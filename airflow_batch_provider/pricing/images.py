@@ -94,8 +94,9 @@ def _jpeg(data: Encoded) -> tuple[int, int] | None:
     return None
 
 
-# Claude: width x height / 750, scaled down to 1,568 pixels and about 1,600 tokens; Claude 4.7 and later take 2,576 pixels
-# and 4,784 tokens. https://platform.claude.com/docs/en/build-with-claude/vision, read 2026-11.
+# Claude: width x height / 750, scaled down to 1,568 pixels and about 1,600 tokens, as
+# https://platform.claude.com/docs/en/build-with-claude/vision says. For Claude 4.7 and later 2,576 pixels and 4,784 tokens
+# are assumed.
 _CLAUDE_PIXELS = 750
 _CLAUDE = (1568, 1600)
 _CLAUDE_SHARP = (2576, 4784)
@@ -160,8 +161,8 @@ def _shrunk(size: Size, most: int) -> int:
 
 _ORIGINAL = 10_000
 
-# The first prefix that fits; later models count patches. https://developers.openai.com/api/docs/guides/images-vision, and
-# for the numbers of GPT-5.4 and later https://community.openai.com/t/1377015, both read 2026-11.
+# The first prefix that fits; rules by https://developers.openai.com/api/docs/guides/images-vision. For GPT-5.4 and later, and
+# for models that are not listed here, patches with a limit of 2,500 (10,000 in `original` detail) times 1.2 are assumed.
 _OPENAI: tuple[tuple[str, Tiles | Patches], ...] = (
     ("gpt-4o-mini", Tiles(2833, 5667)),
     ("gpt-4o", Tiles(85, 170)),
@@ -188,9 +189,9 @@ def openai_tokens(model: str, size: Size | None, detail: str) -> int:
     return rule.tokens(size, detail)
 
 
-# Gemini 2: 258 tokens up to 384 pixels, else 258 for each tile of min(sides) / 1.5 pixels, between 256 and 768, of an image
-# within 3,072 pixels. Gemini 3 and later: by media resolution, high when nothing is said.
-# https://ai.google.dev/gemini-api/docs/image-understanding and …/media-resolution, read 2026-11.
+# Gemini 2: 258 tokens up to 384 pixels, else 258 for each tile of min(sides) / 1.5 pixels, between 256 and 768. Gemini 3 and
+# later: by media resolution, high when nothing is said. By https://ai.google.dev/gemini-api/docs/image-understanding and
+# …/media-resolution; that a larger image is first scaled down to 3,072 pixels is assumed.
 GEMINI_TILE = 258
 _GEMINI_RESOLUTION = {"low": 280, "medium": 560, "high": 1120, "ultra_high": 2240}
 _GEMINI_VERSION = re.compile(r"gemini-(?:[a-z]+-)*(\d+)")

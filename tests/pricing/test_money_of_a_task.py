@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.plan import Cutter, PartLimits, plan_rows
+from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, plan_rows
 from airflow_batch_provider.models import Account, Reply, RowError, Spec, Usage
 from airflow_batch_provider.pricing import CONFIGURED
 from airflow_batch_provider.providers import provider_class
@@ -128,12 +128,13 @@ def test_photos_fill_a_batch_by_their_pixels_and_not_by_their_bytes(tmp_path, ph
     rows = [{"messages": [{"role": "user", "content": [{"type": "image", "source": block}]}]} for _ in range(10)]
     provider = provider_class("anthropic")(account("anthropic"))
     spec = Spec(model="claude-haiku-4-5")
-    cutter = Cutter(Directory(UPath(tmp_path)), provider, spec, PartLimits(requests=100, bytes=10**9, tokens=20_000))
+    limits = ChunkLimits(requests=100, bytes=10**9, tokens=20_000)
+    writer = ChunkWriter(Directory(UPath(tmp_path)), provider, spec, limits, draft="d")
 
-    (part,) = cutter.write(plan_rows(rows, provider, spec))
+    (chunk,) = writer.write(plan_rows(rows, provider, spec))
 
-    assert part.requests == 10
-    assert 16_000 <= part.tokens < 17_000
+    assert chunk.requests == 10
+    assert 16_000 <= chunk.tokens < 17_000
 
 
 def test_sound_and_text_fill_a_batch_together(tmp_path):
@@ -142,8 +143,9 @@ def test_sound_and_text_fill_a_batch_together(tmp_path):
     rows = [{"messages": [{"role": "user", "parts": [{"inlineData": {"mimeType": "audio/mp3", "data": sound}}]}]}, "q"]
     provider = provider_class("google")(account("google"))
     spec = Spec(model="gemini-2.5-flash")
-    cutter = Cutter(Directory(UPath(tmp_path)), provider, spec, PartLimits(requests=100, bytes=10**9, tokens=32_060))
+    limits = ChunkLimits(requests=100, bytes=10**9, tokens=32_060)
+    writer = ChunkWriter(Directory(UPath(tmp_path)), provider, spec, limits, draft="d")
 
-    parts = cutter.write(plan_rows(rows, provider, spec))
+    chunks = writer.write(plan_rows(rows, provider, spec))
 
-    assert [part.requests for part in parts] == [1, 1]
+    assert [chunk.requests for chunk in chunks] == [1, 1]

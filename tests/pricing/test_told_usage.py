@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_batch_provider.models import BatchRow, Reply, Usage
-from airflow_batch_provider.providers import anthropic_messages, google_replies, openai_bodies
+from airflow_batch_provider.providers.anthropic import replies as anthropic
+from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
+from airflow_batch_provider.providers.google import replies as google
+from airflow_batch_provider.providers.google.codec import GoogleCodec
+from airflow_batch_provider.providers.openai import replies as openai
+from airflow_batch_provider.providers.openai.codec import OpenAICodec
 
 
 def claude(usage, *content):
@@ -24,7 +29,7 @@ def claude(usage, *content):
         "usage": usage,
     }
     line = {"custom_id": "a", "result": {"type": "succeeded", "message": message}}
-    return anthropic_messages.decode(json.dumps(line).encode()).usage.told()
+    return AnthropicCodec().decode(json.dumps(line).encode(), "generate").usage.told()
 
 
 def gpt(body):
@@ -35,7 +40,7 @@ def gpt(body):
         "response": {"status_code": 200, "request_id": "r", "body": body},
         "error": None,
     }
-    return openai_bodies.decode(json.dumps(line).encode(), "generate").usage.told()
+    return OpenAICodec("chat").decode(json.dumps(line).encode(), "generate").usage.told()
 
 
 def completion(usage, **fields):
@@ -54,7 +59,7 @@ def gemini(usage, model="gemini-2.5-flash", **candidate):
     """A result line of Gemini."""
     made = {"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP", **candidate}
     body = {"candidates": [made], "usageMetadata": usage, "modelVersion": model}
-    return google_replies.decode(json.dumps({"key": "a", "response": body}).encode(), "generate").usage.told()
+    return GoogleCodec().decode(json.dumps({"key": "a", "response": body}).encode(), "generate").usage.told()
 
 
 def test_claudes_cache_writes_are_told_apart_by_their_life():
@@ -250,10 +255,19 @@ def test_a_count_that_nobody_can_believe_is_not_counted(count):
     """A number of 19 digits would not fit into Parquet, and a sum of such ones less so."""
     usage = {"input_tokens": count, "output_tokens": 2}
 
-    assert anthropic_messages.usage({"usage": usage}).told() == {"output_tokens": 2}
-    assert openai_bodies.usage({"usage": usage}).told() == {"output_tokens": 2}
-    told = google_replies.usage({"usageMetadata": {"promptTokenCount": count, "candidatesTokenCount": 2}})
+    assert anthropic.usage({"usage": usage}).told() == {"output_tokens": 2}
+    assert openai.usage({"usage": usage}).told() == {"output_tokens": 2}
+    told = google.usage({"usageMetadata": {"promptTokenCount": count, "candidatesTokenCount": 2}})
     assert told.input_tokens == (7 if count == "7" else 0)
+
+
+def test_a_count_that_is_infinite_costs_the_row_no_other_count():
+    """`Infinity` and `NaN` are not JSON, but some servers write them."""
+    infinite, none = float("inf"), float("nan")
+
+    assert claude({"input_tokens": infinite, "output_tokens": 2}) == {"output_tokens": 2}
+    assert completion({"prompt_tokens": none, "completion_tokens": 2}) == {"output_tokens": 2}
+    assert gemini({"promptTokenCount": infinite, "candidatesTokenCount": 2}) == {"output_tokens": 2}
 
 
 def test_json_of_a_row_holds_only_the_counts_that_say_something():

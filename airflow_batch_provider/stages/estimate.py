@@ -1,0 +1,57 @@
+"""The price of a plan before anything is bought: all input of the first wave, and the longest output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import Manifest
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.ledger import Plan
+    from airflow_batch_provider.pricing import Forecast
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The price of the first wave of a plan."""
+
+    plan: Plan
+    expected: Forecast
+
+    def check(self, limit: float | None) -> None:
+        """Refuse to spend more than the limit, in US dollars; None sets none.
+
+        Raises:
+            UsageError: the estimate is above the limit, or there is none.
+        """
+        if limit is None:
+            return
+        price, usage = self.expected.cost.usd, self.expected.usage
+        if price is None:
+            raise UsageError(
+                f"Model {self.plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Set its "
+                "price in the connection's option 'prices', or drop the limit."
+            )
+        if self.expected.bill.exceeds(limit):
+            raise UsageError(
+                f"{self.plan.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
+                f"{usage.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
+            )
+
+    def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:
+        """Return the manifest of a dry run: nothing was bought, every row counts as missing."""
+        return Manifest(
+            stage=stage,
+            provider=self.plan.provider,
+            model=self.plan.spec.model,
+            results="",
+            format=result_format,
+            requests=self.plan.requests,
+            counts={"missing": self.plan.requests},
+            usage=self.expected.usage,
+            cost=self.expected.cost,
+            waves=0,
+            dry_run=True,
+        )
