@@ -39,8 +39,12 @@ DIALECT = Dialect(
             "maxItems",
         }
     ),
+    frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
     every_property=True,
     recursion=True,
+    most_values=1000,
+    most_properties=5000,
+    most_levels=10,
 )
 
 
