@@ -175,7 +175,7 @@ MODELS |= {
 
 FORMATS = {
     "openai": {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
-    "anthropic": {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
+    "anthropic": {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"},
     "google": {"date-time"},
 }
 GEMINI_TYPES = {"STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT"}

@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
-from airflow_batch_provider.providers.base import Codec
+from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.schema import Dialect, at_top, strict
 from airflow_batch_provider.providers.untrusted import as_object
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
 
+# `uri` is documented, and was refused all the same (forgecode#2974, 2026-11), so it is told like any other format.
 # String formats and the rest: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (2026-11).
 # The limits of 24 and 16: GoModel#963 (2026-11).
 DIALECT = Dialect(
     "Anthropic",
     frozenset({"format"}),
-    frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}),
+    frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
     every_property=False,
     recursion=False,
     most_optional=24,
@@ -54,7 +55,7 @@ class AnthropicCodec(Codec):
         """The body of POST /v1/messages for one row; `output_config` of several sources is joined, all else is replaced."""
         body: dict[str, Any] = {"model": spec.model, "max_tokens": request.max_tokens or spec.max_tokens}
         body["messages"] = request.messages or [{"role": "user", "content": request.prompt}]
-        if system := request.system or spec.system:
+        if system := system_text(request, spec):
             body["system"] = system
         extra = {**spec.request_params, **request.request_params}
         config = {**as_object(spec.request_params.get("output_config")), **as_object(extra.get("output_config"))}

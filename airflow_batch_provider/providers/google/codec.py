@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.base import Codec
+from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.google import replies
 from airflow_batch_provider.providers.google.schema import response_schema
 from airflow_batch_provider.providers.untrusted import as_objects
@@ -78,7 +78,7 @@ def _generate(request: BatchRequest, spec: Spec) -> dict[str, Any]:
     asked = request.messages or [{"role": "user", "parts": [{"text": request.prompt}]}]
     body: dict[str, Any] = {"contents": _contents(asked)}
     config: dict[str, Any] = {"maxOutputTokens": request.max_tokens or spec.max_tokens}
-    told = [system] if (system := request.system or spec.system) else []
+    told = [system] if (system := system_text(request, spec)) else []
     schema = request.output_type or spec.output_schema
     if schema is not None and not extra.keys() & {"responseSchema", "responseJsonSchema"}:
         config["responseMimeType"] = "application/json"

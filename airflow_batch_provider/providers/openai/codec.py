@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.base import Codec
+from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.schema import Dialect, strict
 from airflow_batch_provider.providers.untrusted import as_object
@@ -99,7 +99,7 @@ def _embed(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str
 
 def _chat(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str, Any]:
     """A chat body; `max_tokens` in `request_params`, for backends that know only the old name, replaces the new one."""
-    system = request.system or spec.system
+    system = system_text(request, spec)
     told = [{"role": "system", "content": system}] if system else []
     asked = request.messages or [{"role": "user", "content": request.prompt}]
     body: dict[str, Any] = {"model": spec.model, "messages": [*told, *asked]}
@@ -114,7 +114,7 @@ def _responses(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict
     asked = request.messages or [{"role": "user", "content": request.prompt}]
     body: dict[str, Any] = {"model": spec.model, "input": asked}
     body["max_output_tokens"] = request.max_tokens or spec.max_tokens
-    if system := request.system or spec.system:
+    if system := system_text(request, spec):
         body["instructions"] = system
     text = {**as_object(spec.request_params.get("text")), **as_object(extra.get("text"))}
     if (schema := request.output_type or spec.output_schema) is not None:
