@@ -68,7 +68,7 @@ class _InexpressibleError(Exception):
 
 
 def strict(schema: dict[str, Any], dialect: Dialect) -> dict[str, Any] | None:
-    """The schema in the provider's strict dialect; None when it cannot say it (open dictionaries, tuples, anything).
+    """Return the schema in the provider's strict dialect; None if it cannot say it (open dictionaries, tuples, anything).
 
     The result is shared between calls: do not change it.
 
@@ -111,7 +111,7 @@ class _Writer:
         return self._plain(node)
 
     def _reference(self, node: dict[str, Any]) -> dict[str, Any]:
-        """The reference alone, or what it leads to under the keywords beside it: strict modes want no neighbours."""
+        """Return the reference alone, or what it leads to under the keywords beside it: strict modes want no neighbours."""
         reference = node["$ref"]
         target = _resolve(reference, self.root, self.dialect)
         if not self.dialect.recursion and self._loops(reference):
@@ -122,7 +122,7 @@ class _Writer:
         return _Writer(self.root, self.dialect, (*self.within, reference)).node({**target, **beside})
 
     def _loops(self, reference: str) -> bool:
-        """True when the definition leads back to itself."""
+        """Return True if the definition leads back to itself."""
         seen: set[str] = set()
         open_ = [reference]
         while open_:
@@ -164,7 +164,7 @@ class _Writer:
         return {"properties": properties, "required": required, "additionalProperties": False}
 
     def _told(self, written: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-        """The node, with the constraints that nothing enforces put into words that the model reads."""
+        """Return the node, with the constraints that nothing enforces put into words that the model reads."""
         loose = {key: node[key] for key in node.keys() - written.keys() - _HANDLED - _SILENT}
         if not loose:
             return written

@@ -78,7 +78,7 @@ class StainlessProvider(BatchProvider):
             try:
                 found = await self._picked(wanted)
             except Unreadable as error:
-                log.warning("%s Looking at each batch by itself.", error)
+                log.info("%s Looking at each batch by itself.", error)
         return seen | found | await one_by_one(self, wanted - found.keys())
 
     async def _picked(self, wanted: Collection[str]) -> dict[str, BatchStatus]:

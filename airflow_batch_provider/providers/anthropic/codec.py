@@ -52,7 +52,7 @@ class AnthropicCodec(Codec):
         return replies.reply(key, record)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """The body of POST /v1/messages for one row; `output_config` of several sources is joined, all else is replaced."""
+        """Return the body of POST /v1/messages; `output_config` of several sources is joined, all else is replaced."""
         body: dict[str, Any] = {"model": spec.model, "max_tokens": request.max_tokens or spec.max_tokens}
         body["messages"] = request.messages or [{"role": "user", "content": request.prompt}]
         if system := system_text(request, spec):
@@ -69,16 +69,16 @@ class AnthropicCodec(Codec):
         return _checked({**body, **({"output_config": config} if config else {})})
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
-        """One element of `requests`."""
+        """Return one element of `requests`."""
         return b'{"custom_id":%b,"params":%b}' % (msgspec.json.encode(key), body)
 
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The body with the answer and the problem appended; an empty answer is left out, which Anthropic would refuse."""
+        """Return the body with the answer, unless empty (Anthropic would refuse it), and the problem appended."""
         told = [{"role": "assistant", "content": answer}] if answer.strip() else []
         return {**body, "messages": [*body["messages"], *told, {"role": "user", "content": problem}]}
 
     def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The body with `factor` times as many `max_tokens`."""
+        """Return the body with `factor` times as many `max_tokens`."""
         return {**body, "max_tokens": body["max_tokens"] * factor}
 
 
@@ -112,7 +112,7 @@ def _by_words(schema: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(body: dict[str, Any]) -> dict[str, Any]:
-    """The body, unless the batch API would refuse it, which it does per row and hours later."""
+    """Return the body, unless the batch API would refuse it, which it does per row and hours later."""
     refused = {
         "stream": bool(body.get("stream")),
         "speed": body.get("speed") == "fast",

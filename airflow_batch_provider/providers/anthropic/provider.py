@@ -128,7 +128,7 @@ class AnthropicProvider(StainlessProvider):
         return bought_id(http.read_reply(reply.content, what).get("id"), payload.tag)
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
+        """Return the batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
         since = claim.claimed_at - _SKEW
         created = [record async for record in self._listed(self._batches, _MOST_PAGES, since)]
         alike = [record for record in created if sum(_counts(record).values()) == claim.requests]
@@ -171,7 +171,7 @@ class AnthropicProvider(StainlessProvider):
         """Leave the batch: Anthropic counts no files, drops results after 29 days, and people look for it there."""
 
     async def _download(self, batch_id: str) -> httpx2.Response:
-        """The open reply with the results; the SDK's own `results()` is quadratic in the length of a line."""
+        """Return the open reply with the results; the SDK's own `results()` is quadratic in the length of a line."""
         reply: object = await self._client.get(
             f"/v1/messages/batches/{batch_id}/results",
             cast_to=httpx2.Response,
@@ -226,7 +226,7 @@ def _ended(record: dict[str, Any], counts: dict[str, int]) -> BatchState:
 
 
 async def _envelope(file: BinaryIO) -> AsyncIterator[bytes]:
-    """The JSON lines of the file as one array: JSON text holds no raw newline, so each newline becomes a comma."""
+    """Return the JSON lines of the file as one array: JSON text holds no raw newline, so each newline becomes a comma."""
     yield _OPENING
     held = b""
     while block := await asyncio.to_thread(file.read, _BLOCK):

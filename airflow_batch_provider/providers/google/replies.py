@@ -142,7 +142,7 @@ _PARTS = {"text", "thought", "thoughtSignature", "thought_signature", "functionC
 
 
 def usage(response: dict[str, Any]) -> Usage:
-    """Tokens of one response; Gemini counts thoughts beside the answer and tool results beside the prompt."""
+    """Return the tokens of one response; Gemini counts thoughts beside the answer and tool results beside the prompt."""
     told = as_object(_field(response, "usageMetadata"))
     thoughts = _tokens(told, "thoughtsTokenCount")
     asked = _tokens(told, "promptTokenCount") + _tokens(told, "toolUsePromptTokenCount")
@@ -164,7 +164,7 @@ def int64(value: object) -> int:
 
 
 def _field(fields: dict[str, Any], name: str) -> Any:
-    """The field by its camelCase name, or by the snake_case one that some results carry."""
+    """Return the field by its camelCase name, or by the snake_case one that some results carry."""
     if name in fields:
         return fields[name]
     return fields.get(re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name))

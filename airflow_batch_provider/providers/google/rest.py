@@ -67,7 +67,7 @@ class Rest:
 
     @asynccontextmanager
     async def _download(self, file: str) -> AsyncIterator[httpx2.Response]:
-        """The open reply with a file; where it redirects, as Google's media do, the key goes to our own host only."""
+        """Return the open reply with a file; where it redirects, as Google's media do, the key goes to our own host only."""
         home = url = httpx2.URL(f"{self._root}/files/{file}:download?alt=media")
         for _ in range(_HOPS):
             at_home = (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port)

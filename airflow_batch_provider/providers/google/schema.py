@@ -26,7 +26,7 @@ class _WordlessError(Exception):
 
 
 def response_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema in Gemini's words; None when it has none (open dictionaries, tuples, recursion, mixed enums).
+    """Return the schema in Gemini's words; None if it has none (open dictionaries, tuples, recursion).
 
     The result is shared between calls: do not change it.
 
@@ -75,7 +75,7 @@ def _object(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choice(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """A choice with null is a nullable node."""
+    """Return a choice; one with null is a nullable node."""
     options = [option for option in node["anyOf"] if option.get("type") != "null"]
     written = [_node(option, root) for option in options]
     if not written:
@@ -86,7 +86,7 @@ def _choice(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(node: dict[str, Any]) -> dict[str, Any]:
-    """An enum, which Gemini has for non-empty texts only; other values are told to the model."""
+    """Return an enum, which Gemini has for non-empty texts only; other values are told to the model."""
     values = [value for value in node.get("enum", [node.get("const")]) if value is not None]
     kinds = {type(value) for value in values}
     if len(kinds) != 1 or (kind := _SCALARS.get(kinds.pop())) is None:

@@ -66,7 +66,7 @@ class OpenAICodec(Codec):
         return ENDPOINTS["embed" if spec.kind == "embed" else self.api]
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """The body that the endpoint would take without a batch; `text` of several sources is joined, all else replaced."""
+        """Return the body of the endpoint; `text` of several sources is joined, all else is replaced."""
         extra = {**spec.request_params, **request.request_params}
         if spec.kind == "embed":
             body = _embed(request, spec, extra)
@@ -75,18 +75,18 @@ class OpenAICodec(Codec):
         return _checked(body, spec)
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
-        """One line of the input file."""
+        """Return one line of the input file."""
         parts = msgspec.json.encode(key), msgspec.json.encode(self.endpoint(spec)), body
         return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % parts
 
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The body with the answer and the problem appended to its `messages` or `input`."""
+        """Return the body with the answer and the problem appended to its `messages` or `input`."""
         field = "messages" if "messages" in body else "input"
         told = [{"role": "assistant", "content": answer}] if answer else []
         return {**body, field: [*body[field], *told, {"role": "user", "content": problem}]}
 
     def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The body with `factor` times as many tokens, by whichever of its three names it limits them."""
+        """Return the body with `factor` times as many tokens, by whichever of its three names it limits them."""
         limits = body.keys() & {"max_tokens", "max_completion_tokens", "max_output_tokens"}
         return body | {name: body[name] * factor for name in limits}
 
@@ -98,7 +98,7 @@ def _embed(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str
 
 
 def _chat(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str, Any]:
-    """A chat body; `max_tokens` in `request_params`, for backends that know only the old name, replaces the new one."""
+    """Return a chat body; `max_tokens` in `request_params`, for servers with the old name only, replaces the new."""
     system = system_text(request, spec)
     told = [{"role": "system", "content": system}] if system else []
     asked = request.messages or [{"role": "user", "content": request.prompt}]
@@ -123,13 +123,13 @@ def _responses(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict
 
 
 def _named(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as OpenAI wants it; one that strict mode cannot say goes as a hint, and landing checks the answers."""
+    """Return the schema as OpenAI wants it; one that strict mode cannot say is a hint, and landing checks."""
     native = strict(schema, DIALECT)
     return {"name": "answer", "schema": schema if native is None else native, "strict": native is not None}
 
 
 def _checked(body: dict[str, Any], spec: Spec) -> dict[str, Any]:
-    """The body, unless a batch cannot take it: one file has one model and one answer a row, and nothing streams."""
+    """Return the body, unless a batch cannot take it: one file has one model and one answer a row, and nothing streams."""
     refused = {
         "model": body.get("model") != spec.model,
         "stream": bool(body.get("stream")),
