@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import get_args
 
 import httpx2
@@ -18,6 +19,7 @@ from airflow_batch_provider.models import Account, BatchRequest, Reply, Spec, Us
 from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
 from airflow_batch_provider.providers.anthropic.provider import STATES, AnthropicProvider
+from airflow_batch_provider.providers.base import BatchQuery
 
 KEY = "sk-ant-0123456789"
 CODEC = AnthropicCodec()
@@ -385,9 +387,6 @@ async def test_results_are_asked_of_our_own_host():
 
 async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
     """Whose it was can no longer be read, so neither yes nor no is certain."""
-    from datetime import UTC, datetime
-
-    from airflow_batch_provider.providers.base import BatchQuery
 
     def answer(request):
         if request.url.path.endswith("/results"):
@@ -398,6 +397,28 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
 
     claim = BatchQuery("t-1", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, "k-")
     assert [found.certain for found in await provider(answer).find(claim)] == [False]
+
+
+async def test_10_whose_an_ended_batch_is_is_read_once():
+    """Nine batches of equal size took 1,632 calls for results, because every look read them all again."""
+    calls = []
+
+    def answer(request):
+        calls.append(request.url.path)
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, content=message() + b"\n")
+        one = batch(results_url="https://x", request_counts={"succeeded": 2})
+        return httpx2.Response(
+            200, json={"data": [one], "has_more": False} if request.url.path.endswith("batches") else one
+        )
+
+    adapter = provider(answer)
+    since = datetime(2026, 11, 20, 18, 37, tzinfo=UTC)
+    for number in range(5):
+        ours, theirs = BatchQuery(f"t-{number}", since, 2, "k-"), BatchQuery(f"t-{number}", since, 2, "other-")
+        assert [found.certain for found in await adapter.find(ours)] == [True]
+        assert await adapter.find(theirs) == []
+    assert sum(path.endswith("/results") for path in calls) == 1
 
 
 @pytest.mark.parametrize(
