@@ -84,7 +84,7 @@ class Bill:
 
     @property
     def cost(self) -> Cost:
-        """The sum as people read it, rounded once, to a float."""
+        """Return the sum as people read it, rounded once, to a float."""
         sums = self._sums.values()
         unpriced = tuple(sorted(self._left_out.union(*(one.unpriced for one in sums))))
         if self.usd is None:

@@ -64,7 +64,7 @@ class Forecast:
 
     @property
     def cost(self) -> Cost:
-        """The sum of all rows."""
+        """Return the sum of all rows."""
         return self.bill.cost
 
 

@@ -104,7 +104,7 @@ def _is_text(block: dict[str, Any]) -> bool:
 
 
 def usage(message: dict[str, Any]) -> Usage:
-    """Tokens of one message; Anthropic counts cache reads and writes beside `input_tokens`, not inside."""
+    """Return the tokens of one message; Anthropic counts cache reads and writes beside `input_tokens`, not inside."""
     told = as_object(message.get("usage"))
     by_life = as_object(told.get("cache_creation"))
     long = as_count(by_life.get("ephemeral_1h_input_tokens"))

@@ -142,7 +142,7 @@ _PARTS = {"text", "thought", "thoughtSignature", "thought_signature", "functionC
 
 
 def usage(response: dict[str, Any]) -> Usage:
-    """Tokens of one response; Gemini counts thoughts beside the answer and tool results beside the prompt."""
+    """Return the tokens of one response; Gemini counts thoughts beside the answer and tool results beside the prompt."""
     told = as_object(_field(response, "usageMetadata"))
     thoughts = _tokens(told, "thoughtsTokenCount")
     tier = as_text(_field(told, "serviceTier")).lower().removeprefix("service_tier_")
@@ -203,7 +203,7 @@ def int64(value: object) -> int:
 
 
 def _field(fields: dict[str, Any], name: str) -> Any:
-    """The field by its camelCase name, or by the snake_case one that some results carry."""
+    """Return the field by its camelCase name, or by the snake_case one that some results carry."""
     if name in fields:
         return fields[name]
     return fields.get(re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name))

@@ -176,7 +176,7 @@ def _numbers(data: list[Any]) -> object:
 
 
 def usage(body: dict[str, Any]) -> Usage:
-    """Tokens of one body; OpenAI counts cached and reasoning tokens inside the sums, under two sets of names."""
+    """Return the tokens of one body; OpenAI counts cached and reasoning tokens inside the sums, under two sets of names."""
     told, items, tier = as_object(body.get("usage")), as_objects(body.get("output")), as_text(body.get("service_tier"))
     read = as_object(told.get("prompt_tokens_details") or told.get("input_tokens_details"))
     written = as_object(told.get("completion_tokens_details") or told.get("output_tokens_details"))
