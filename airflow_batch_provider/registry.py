@@ -181,24 +181,29 @@ class Registry:
         Raises:
             Unavailable: others submitted all the time of the patience.
         """
-        for _ in range(patience // LOCK_PAUSE + 1):
-            while not create(
-                self._directory, _lock_name(account), SubmitLock(owner=owner, tag=tag, taken_at=clock.now())
-            ):
-                holder = self._lock(account)
-                if holder is not None and holder.owner == owner:
-                    return
-                if holder is not None and not self._is_over(holder, clock.now()):
-                    break
-                self._directory.delete(_lock_name(account))
-            else:
+        for tries_left in range(patience // LOCK_PAUSE, -1, -1):
+            if self._took_lock(account, SubmitLock(owner=owner, tag=tag, taken_at=clock.now())):
                 return
-            await clock.sleep(LOCK_PAUSE.total_seconds())
+            if tries_left:
+                await clock.sleep(LOCK_PAUSE.total_seconds())
         raise Unavailable(
             "Other tasks are submitting at this account.",
             retry_after=LOCK_COME_BACK.total_seconds(),
             ambiguous=False,
         )
+
+    def _took_lock(self, account: Account, lock: SubmitLock) -> bool:
+        """Take the lock if it is free or its holder has died; False when another worker submits."""
+        while not create(self._directory, _lock_name(account), lock):
+            holder = self._lock(account)
+            if holder is None:
+                continue
+            if holder.owner == lock.owner:
+                return True
+            if not self._is_over(holder, lock.taken_at):
+                return False
+            self._directory.delete(_lock_name(account))
+        return True
 
     def _is_over(self, lock: SubmitLock, now: datetime) -> bool:
         """Tell whether the holder of a lock has died: its lease has passed, or its claim needs no lock any more."""

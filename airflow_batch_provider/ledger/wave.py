@@ -181,7 +181,7 @@ class WaveRun:
         context = self._context
         landing = Landing(files, self._wave.number, receipt, self._plan.spec, context.policy.retry_truncated)
         try:
-            counts = await land(landing, context.provider, status, context.provider_now())
+            counts = await land(landing, context.provider, status, context.clock.now())
         except ForeignBatch:
             log.warning("Batch %s is not ours after all: looking for %s again.", receipt.batch_id, receipt.tag)
             files.delete_receipt()  # the claim stays: ours may have become visible since
