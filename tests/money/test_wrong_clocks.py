@@ -74,7 +74,7 @@ async def test_a_clock_that_jumps_while_a_batch_is_looked_for_buys_nothing_twice
     check_balance(here, manifest)
 
 
-@pytest.mark.parametrize("skew", SKEWS)
+@pytest.mark.parametrize("skew", [-HOUR, 0, HOUR])
 async def test_a_batch_is_found_where_the_provider_does_not_tell_its_time(world, skew):
     """Then a clock that may be a day off does not decide that a batch is absent."""
     here = world()

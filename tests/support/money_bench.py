@@ -197,6 +197,9 @@ class SkewedClock(FakeClock):
     def now(self):
         return self._world.now() + timedelta(seconds=self.ahead)
 
+    async def sleep(self, seconds):
+        await self._world.sleep(seconds)
+
     def advance(self, seconds):
         self._world.advance(seconds)
 
