@@ -184,6 +184,9 @@ class Directory:
             shutil.copyfileobj(source, target, _BLOCK)
 
     def _make_parent(self, name: str) -> None:
+        """Make the folders above a file; never on an object store, which needs none and would make the bucket."""
+        if self._whole:
+            return
         self._fs.makedirs(self._path(name).rsplit("/", 1)[0], exist_ok=True)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.taskinstance import TaskInstance
-from airflow.sdk import ObjectStoragePath
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
@@ -18,6 +17,7 @@ from airflow_batch_provider.fleet.deployment import Deployment, task_of
 from airflow_batch_provider.hooks.accounts import OWN_TYPES, account
 from airflow_batch_provider.hooks.airflow_errors import AirflowNotFoundException
 from airflow_batch_provider.operators import settings
+from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.providers import split_account_ref
 from airflow_batch_provider.registry import distinct
 from airflow_batch_provider.storage import Directory
@@ -37,7 +37,7 @@ _USUAL = ("anthropic_default", "openai_default", "gemini_default")
 
 def open_deployment(storage_path: str | None) -> Deployment:
     """The deployment below a storage root, the configured one by default."""
-    return Deployment(Directory(ObjectStoragePath(storage_path or settings.storage_path())))
+    return Deployment(Directory(open_path(storage_path or settings.storage_path())))
 
 
 def ask_database(task: TaskKey) -> TaskState:

@@ -12,6 +12,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import ROWS, Claim, Receipt
 from airflow_batch_provider.models import TaskKey
+from airflow_batch_provider.paths import task_of_folders
 from airflow_batch_provider.records import load
 from airflow_batch_provider.registry import Entry, Registry
 
@@ -116,12 +117,7 @@ def segments(entry: Entry) -> list[str]:
     Raises:
         UsageError: the claim's address and the label do not name the same task.
     """
-    above = entry.claim.split("/")[:-3]
-    for count in (3, 4):
-        found = above[-count:]
-        if "/".join(map(unquote, found)) == entry.label and not {"", ".", ".."} & {*found}:
-            return found
-    raise UsageError(f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}.")
+    return _place(entry)[0]
 
 
 def task_of(entry: Entry) -> TaskKey:
@@ -130,7 +126,17 @@ def task_of(entry: Entry) -> TaskKey:
     Raises:
         UsageError: as `segments`.
     """
-    return task_in(segments(entry))
+    return _place(entry)[1]
+
+
+def _place(entry: Entry) -> tuple[list[str], TaskKey]:
+    above = entry.claim.split("/")[:-3]
+    for count in (3, 4):
+        found = above[-count:]
+        task = task_of_folders(found, entry.label) if len(found) == count else None
+        if task is not None:
+            return found, task
+    raise UsageError(f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}.")
 
 
 def task_in(folders: list[str]) -> TaskKey:

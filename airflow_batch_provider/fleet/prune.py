@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.fleet.deployment import segments, task_in
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.models import FrozenModel, TaskKey
+from airflow_batch_provider.paths import is_shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +101,15 @@ class Pruner:
         )
 
     def _is_over(self, folders: tuple[str, ...]) -> bool:
-        return self._ask(task_in(list(folders))) in ("over", "gone")
+        task = self._task(folders)
+        return task is not None and self._ask(task) in ("over", "gone")
+
+    def _task(self, folders: tuple[str, ...]) -> TaskKey | None:
+        """The task instance of a directory; of one with a shortened name, what its last wait tells, None without any."""
+        if not any(map(is_shortened, folders)):
+            return task_in(list(folders))
+        data = self._storage.read("/".join((*folders, "suspended.json")))
+        return None if data is None else TaskKey(**msgspec.json.decode(data)["task"])
 
     def _open(self) -> set[tuple[str, ...]]:
         """The folders of tasks with an open batch.

@@ -8,14 +8,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.sdk import ObjectStoragePath
-
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.hooks.accounts import open_account_in_worker
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.operators.loop import run
 from airflow_batch_provider.operators.outputs import from_xcom
+from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.stages import StageContext, Suspended
 from airflow_batch_provider.storage import StageStorage
 from airflow_batch_provider.triggers.supervisor import PROGRESS
@@ -144,7 +143,7 @@ class Leg:
             resume_state=suspension.state if suspension else None,
             pull=self._pull,
             upstream=tuple(sorted(self.upstream)),
-            open_path=ObjectStoragePath,
+            open_path=open_path,
             registry=self.place.registry(),
         )
 

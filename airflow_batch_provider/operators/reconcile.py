@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, ObjectStoragePath
+from airflow.sdk import BaseOperator
 
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
@@ -17,6 +17,7 @@ from airflow_batch_provider.hooks.accounts import open_account
 from airflow_batch_provider.operators import settings
 from airflow_batch_provider.operators.errors import as_airflow_errors
 from airflow_batch_provider.operators.loop import run
+from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.registry import distinct
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.triggers.supervisor import TERMINAL
@@ -77,7 +78,7 @@ class ReconcileOperator(BaseOperator):
         """One reconciliation."""
         with as_airflow_errors():
             accounts = distinct(map(open_account, self.conn_ids))
-            deployment = Deployment(Directory(ObjectStoragePath(self.storage_path or settings.storage_path())))
+            deployment = Deployment(Directory(open_path(self.storage_path or settings.storage_path())))
             reconciler = Reconciler(deployment, _Asked(context), Clock(), Rules(self.grace, self.cancel_strays))
             findings = run(reconciler.run(accounts, act=self.apply))
         for finding in findings:

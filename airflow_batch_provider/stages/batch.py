@@ -246,8 +246,10 @@ def _check_writable(directory: Directory) -> None:
         directory.delete(".writable")
     except (*_FOR_GOOD, ValueError) as error:
         raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
-    except OSError as error:
-        raise Unavailable(f"{directory} cannot be written now: {error}", ambiguous=False) from error
+    except BatchError:
+        raise
+    except Exception as error:  # the errors of object stores have no common class
+        raise Unavailable(f"{directory} cannot be written now: {error!r}", ambiguous=False) from error
 
 
 def _check_budget(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> None:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
@@ -16,6 +15,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.fleet.deployment import REGISTRY
 from airflow_batch_provider.ledger import Registry
 from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.paths import open_path, task_folders
 from airflow_batch_provider.stages import AsyncBatchStage, PollConfig, SuspendedState, TaskKey
 from airflow_batch_provider.storage import Directory
 
@@ -98,30 +98,16 @@ class Place:
 
     def directory(self) -> Directory:
         """Stage storage of the task instance; blocking, and may ask Airflow for the storage's connection."""
-        from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — the trigger module stays light
-
-        root = ObjectStoragePath(self.storage)
-        for part in _parts(self.task):
-            root = root / part
-        return Directory(root)
+        return Directory(open_path(self.storage)).sub("/".join(task_folders(self.task)))
 
     def registry(self) -> Registry:
         """What all tasks with this root have at the providers; blocking, as `directory`."""
-        from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — the trigger module stays light
-
-        return Registry(Directory(ObjectStoragePath(self.storage) / REGISTRY))
+        return Registry(Directory(open_path(self.storage)).sub(REGISTRY))
 
 
 def place_of(suspension: Suspension) -> Place:
     """Where a wait keeps its files."""
     return Place(suspension.stage, suspension.task, suspension.storage, suspension.conn_id)
-
-
-def _parts(task: TaskKey) -> list[str]:
-    """Path segments that no id can break out of: percent-encoded, and never `.` or `..`."""
-    names = [task.dag_id, task.run_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else [])]
-    quoted = [quote(name, safe="") for name in names]
-    return [name.replace(".", "%2E") if set(name) == {"."} else name for name in quoted]
 
 
 def load_stage(path: str) -> AsyncBatchStage[Any, Any]:
