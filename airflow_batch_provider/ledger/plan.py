@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -67,7 +68,7 @@ def _as_request(index: int, given: Any) -> BatchRequest:
         if isinstance(given, str):
             return BatchRequest(prompt=given)
         if isinstance(given, dict):
-            return BatchRequest.model_validate(given)
+            return BatchRequest.model_validate(_plain(given))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}" for problem in error.errors()[:3]
@@ -75,6 +76,15 @@ def _as_request(index: int, given: Any) -> BatchRequest:
         known = ", ".join(BatchRequest.model_fields)
         raise UsageError(f"Row {index} is no request: {problems}. A row is a str or a dict of {known}.") from None
     raise UsageError(f"Row {index} is no prompt but {type(given).__name__}. Give a str, a dict or a BatchRequest.")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its key as text, also one that was a number, and without request_params that are null."""
+    plain = {name: value for name, value in row.items() if name != "request_params" or value is not None}
+    key = plain.get("custom_id")
+    if isinstance(key, Integral) and not isinstance(key, bool):
+        plain["custom_id"] = str(int(key))
+    return plain
 
 
 def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: Spec) -> tuple[msgspec.Raw, msgspec.Raw]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import partial
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,10 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         _check_writable(ledger.root)
         target = _target(ctx)
         _check_writable(target.directory)
+        if target.format == "parquet" and find_spec("pyarrow") is None:
+            raise UsageError(
+                "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
+            )
 
         def check(plan: Plan, wave: Wave) -> None:
             tokens = Usage(
@@ -220,12 +225,23 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
     source = ctx.config.source
     if source is not None:
         return requests_of(ctx.open_path(source.uri), source.prompt, source.key)
-    if isinstance(ctx.input, str | bytes | dict) or not hasattr(ctx.input, "__iter__"):
-        raise UsageError(
-            f"requests is {type(ctx.input).__name__}, not a list. Give a list of str, dict or BatchRequest."
-        )
-    rows: Iterable[Any] = ctx.input
+    rows = _records(ctx.input)
+    if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
+        raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
     return rows
+
+
+def _records(rows: Any) -> Any:
+    """The rows of a list, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
+    if hasattr(rows, "to_pylist"):
+        records = rows.to_pylist()
+    elif hasattr(rows, "to_dicts"):
+        records = rows.to_dicts()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        records = rows.to_dict("records")
+    else:
+        records = rows
+    return records
 
 
 def _target(ctx: StageContext[BatchConfig]) -> Target:

@@ -32,7 +32,10 @@ def shy(monkeypatch):
     """Filesystems for all object stores that may not be made in a loop; GCS and Azure by the classes of fsspec's paths."""
     from airflow.sdk.io import fs, store
 
-    known = dict.fromkeys(("s3", "gs", "abfs"), lambda conn_id: Shy(conn_id))
+    def made(conn_id):
+        return Shy(conn_id)
+
+    known = dict.fromkeys(("s3", "gs", "abfs"), made)
     monkeypatch.setattr(fs, "_register_filesystems", lambda: known)
     monkeypatch.setattr(store, "_STORE_CACHE", {})
 
