@@ -225,7 +225,7 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
     source = ctx.config.source
     if source is not None:
         return requests_of(ctx.open_path(source.uri), source.prompt, source.key)
-    rows = _records(ctx.input)
+    rows: Iterable[Any] = _records(ctx.input)
     if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
         raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
     return rows
