@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.folders import task_of_folders
 from airflow_batch_provider.ledger.claim_log import ClaimLog
 from airflow_batch_provider.ledger.records import ROWS, Claim, Receipt
 from airflow_batch_provider.models import TaskKey
-from airflow_batch_provider.paths import task_of_folders
 from airflow_batch_provider.records import load
 from airflow_batch_provider.registry import Entry, Registry
 

@@ -9,8 +9,8 @@ import msgspec
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.fleet.deployment import segments, task_in
+from airflow_batch_provider.folders import is_shortened
 from airflow_batch_provider.models import FrozenModel, TaskKey
-from airflow_batch_provider.paths import is_shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

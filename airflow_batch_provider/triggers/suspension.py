@@ -13,9 +13,10 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.fleet.deployment import REGISTRY
+from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.ledger import Registry
 from airflow_batch_provider.models import FrozenModel
-from airflow_batch_provider.paths import open_path, task_folders
+from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.stages import AsyncBatchStage, PollConfig, SuspendedState, TaskKey
 from airflow_batch_provider.storage import Directory
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from test_architecture import SOURCES
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.folders import task_folders, task_of_folders
 from airflow_batch_provider.models import TaskKey
-from airflow_batch_provider.paths import open_path, task_folders, task_of_folders
+from airflow_batch_provider.paths import open_path
 
 
 class Shy(MemoryFileSystem):
