@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -64,6 +64,8 @@ def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> I
 def _as_request(index: int, given: Any) -> BatchRequest:
     if isinstance(given, BatchRequest):
         return given
+    if is_dataclass(given) and not isinstance(given, type):
+        given = asdict(given)
     try:
         if isinstance(given, str):
             return BatchRequest(prompt=given)

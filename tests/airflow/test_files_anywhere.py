@@ -9,11 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
+from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.operators import BatchGenerateOperator
 from airflow_batch_provider.results import BatchResults
 from airflow_batch_provider.stages import PollConfig
@@ -98,6 +99,19 @@ def test_storage_on_s3_and_data_on_disk(tested, lake, tmp_path):
 
     assert run.state("ask") == "success"
     assert run.xcom("ask")["results"].startswith("s3://writing@lake/store/s3_storage/")
+
+
+def test_batch_requests_come_from_an_upstream_task(tested, lake):
+    """Section 6: with Airflow's own allow list as it is."""
+    with DAG("upstream", schedule=None) as dag:
+
+        @task
+        def rows():
+            return [BatchRequest(custom_id="a", prompt="x")]
+
+        BatchGenerateOperator(task_id="ask", model="claude-sonnet-4-5", poll=SOON, requests=rows())
+
+    assert [row.custom_id for row in BatchResults(tested(dag).xcom("ask"))] == ["a"]
 
 
 def test_a_typo_in_the_bucket_is_refused_and_makes_none(tested, lake, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -151,3 +152,14 @@ def test_dates_and_numbers_become_text(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
 
     assert prompts(tmp_path / "a.parquet") == ["2026-01-02"]
+
+
+@dataclass
+class Asked:
+    custom_id: str
+    prompt: str
+
+
+async def test_dataclasses_are_rows(job):
+    """Their fields are those of a request."""
+    assert (await job([Asked("a", "x")]).run()).counts["succeeded"] == 1
