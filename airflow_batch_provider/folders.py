@@ -14,7 +14,7 @@ _SHORTENED = "="
 
 
 def task_folders(task: TaskKey) -> tuple[str, ...]:
-    """The folders, below the storage root, of a task instance: `dag/run/task[/map_index]`.
+    """Return the folders, below the storage root, of a task instance: `dag/run/task[/map_index]`.
 
     No id can break out of them: they are percent-encoded, and never `.` or `..`. A name that would be too long for a
     disk ends with a digest of the whole, which keeps two of them apart.
@@ -24,7 +24,7 @@ def task_folders(task: TaskKey) -> tuple[str, ...]:
 
 
 def task_of_folders(folders: list[str], label: str) -> TaskKey | None:
-    """The task instance of these folders, None when it is not the one that the label names (`str` of its key)."""
+    """Return the task instance of these folders, None when it is not the one that the label names (`str` of its key)."""
     names = [*map(unquote, folders)]
     if any(map(is_shortened, folders)):
         names = label.split("/")
@@ -39,7 +39,7 @@ def task_of_folders(folders: list[str], label: str) -> TaskKey | None:
 
 
 def is_shortened(folder: str) -> bool:
-    """True when a folder's name does not tell the whole id."""
+    """Return whether a folder's name does not tell the whole id."""
     return _SHORTENED in folder
 
 

@@ -21,7 +21,7 @@ _EXTRAS = {
 
 
 def open_path(uri: str) -> ProxyUPath:
-    """A path as Airflow opens it (`s3://conn_id@bucket/key` uses that connection), with its filesystem made.
+    """Return a path as Airflow opens it (`s3://conn_id@bucket/key` uses that connection), with its filesystem made.
 
     Filesystems may run a loop of their own while they are made (amazon provider 9.39, `fs/s3.py`: `asyncio.run`), so
     where a loop runs already they are made in a thread. Airflow keeps each for later paths of its scheme and connection.
@@ -36,12 +36,17 @@ def open_path(uri: str) -> ProxyUPath:
     else:
         loop = True
     if not loop:
-        return _opened(uri)
+        return open_path_here(uri)
     with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
-        return pool.submit(copy_context().run, _opened, uri).result()
+        return pool.submit(copy_context().run, open_path_here, uri).result()
 
 
-def _opened(uri: str) -> ProxyUPath:
+def open_path_here(uri: str) -> ProxyUPath:
+    """Do as `open_path`, in the calling thread, whatever runs there.
+
+    Raises:
+        UsageError: as `open_path`.
+    """
     from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — seconds of import that a DAG file must not pay
 
     try:

@@ -32,14 +32,15 @@ MODELS = {"anthropic": "claude-emulated-1", "openai": "gpt-emulated-1", "google"
 async def bought(provider: BatchProvider, model: str, number: int) -> str:
     """The id of a new batch of one row."""
     with tempfile.TemporaryDirectory() as scratch:
-        return await provider.submit(packed(provider, model, number, Path(scratch, "batch.jsonl")))
+        payload = packed(provider, model, number, Path(scratch, "batch.jsonl"))
+        return await provider.create(await provider.prepare(payload))
 
 
 def packed(provider: BatchProvider, model: str, number: int, path: Path) -> Payload:
     """One row, ready to be sent."""
     spec, tag = Spec(model=model), f"bench0000000-0-{number:05d}"
-    body = json.dumps(provider.encode(BatchRequest(prompt="Hello?"), spec)).encode()
-    size = path.write_bytes(provider.line(f"{tag}-0", body, spec) + b"\n")
+    body = json.dumps(provider.codec.encode(BatchRequest(prompt="Hello?"), spec)).encode()
+    size = path.write_bytes(provider.codec.line(f"{tag}-0", body, spec) + b"\n")
     return Payload(tag=tag, label="bench", path=path, requests=1, bytes=size, first_key=f"{tag}-0", spec=spec)
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import ConnectionRef
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
 
 PROVIDERS = {
-    "anthropic": "airflow_batch_provider.providers.anthropic:AnthropicProvider",
-    "openai": "airflow_batch_provider.providers.openai:OpenAIProvider",
-    "google": "airflow_batch_provider.providers.google:GoogleProvider",
+    "anthropic": "airflow_batch_provider.providers.anthropic.provider:AnthropicProvider",
+    "openai": "airflow_batch_provider.providers.openai.provider:OpenAIProvider",
+    "google": "airflow_batch_provider.providers.google.provider:GoogleProvider",
 }
 
 # Beginnings of model names by which a provider is known when nothing else names it.
@@ -75,17 +76,6 @@ def split_model(model: str) -> tuple[str | None, str]:
     return guess, model
 
 
-def account_ref(conn_id: str, model: str) -> str:
-    """How a hub is asked for a connection: its id, after the model's provider and an `@` where the name tells one.
-
-    The provider travels along because some connections name none (`generic`, `pydanticai`), and so that a model on the
-    wrong connection is refused before anything is paid. No Airflow connection id holds an `@`.
-    """
-    provider = split_model(model)[0]
-    return conn_id if provider is None or "@" in conn_id else f"{provider}@{conn_id}"
-
-
-def split_account_ref(ref: str) -> tuple[str | None, str]:
-    """(`provider` or None, `conn_id`) of what `account_ref` made."""
-    provider, _, conn_id = ref.rpartition("@")
-    return provider or None, conn_id
+def connection_ref(conn_id: str, model: str) -> ConnectionRef:
+    """Return the connection that a model is asked over, with the provider that the model's name points to."""
+    return ConnectionRef(conn_id=conn_id, provider=split_model(model)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +61,22 @@ def lake(s3_url, monkeypatch, emulator):
     if not filesystem.exists("lake"):
         filesystem.mkdir("lake")
     return filesystem
+
+
+@pytest.fixture
+def threads_of_s3(monkeypatch):
+    """The threads in which a filesystem was made for `s3`, whose connection was asked for there."""
+    from airflow.sdk.io import fs
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    threads = []
+
+    def made(_conn_id):
+        threads.append(threading.get_ident())
+        return MemoryFileSystem(skip_instance_cache=True)
+
+    monkeypatch.setattr(fs, "_register_filesystems", lambda: {"s3": made})
+    return threads
 
 
 def ask(dag_id, **options):
@@ -126,7 +143,7 @@ def test_a_typo_in_the_bucket_is_refused_and_makes_none(tested, lake, tmp_path):
 
 def test_the_first_dag_of_the_readme_runs(tested, lake, monkeypatch):
     """Verbatim: S3 in, S3 out, storage on disk; only the first look comes sooner than after five minutes."""
-    monkeypatch.setattr("airflow_batch_provider.operators.settings.poll", lambda: SOON)
+    monkeypatch.setattr("airflow_batch_provider.airflow.settings.poll", lambda: SOON)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -147,3 +164,20 @@ def test_the_first_dag_of_the_readme_runs(tested, lake, monkeypatch):
     assert [row.custom_id for row in rows] == ["7", "8"]
     assert all(isinstance(row.output, names["Review"]) for row in rows)
     assert lake.exists(f"lake/labels/{day}.parquet")
+
+
+async def test_a_trigger_asks_on_its_own_loop_where_a_thread_would_end_the_triggerer(threads_of_s3, monkeypatch):
+    """Airflow before 3.2.2, whose triggerer takes questions of its own thread only."""
+    from airflow.sdk.io import store
+
+    from airflow_batch_provider.airflow import supervisor
+    from airflow_batch_provider.airflow.hosts import TriggererHost
+    from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.models import TaskKey
+
+    host = TriggererHost(Clock(), TaskKey("dag", "run", "task"))
+    for may_ask in (True, False):
+        monkeypatch.setattr(store, "_STORE_CACHE", {})
+        monkeypatch.setattr(supervisor, "threads_may_ask", lambda may_ask=may_ask: may_ask)
+        host.open_path("s3://storage@bucket/x")
+        assert (threads_of_s3.pop() == threading.get_ident()) is not may_ask

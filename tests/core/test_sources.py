@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig
 
@@ -29,8 +30,8 @@ def prompts(path, prompt="{text}", key=None):
         ("a.tsv", b"text\tn\na\t1\nb\t2\n"),
         ("a.jsonl", b'\xef\xbb\xbf{"text": "a"}\n{"text": "b"}\n'),
         ("a.json", b'[{"text": "a"}, {"text": "b"}]'),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "b"}\n')),
-        ("a.csv.gz", gzip.compress(b"text\na\nb\n")),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "b"}\n', mtime=0)),
+        ("a.csv.gz", gzip.compress(b"text\na\nb\n", mtime=0)),
     ],
 )
 def test_common_files_are_read(tmp_path, name, data):
@@ -65,7 +66,7 @@ def test_a_long_cell_is_taken(tmp_path):
         ("a.csv", b"text\na,b\n", "Row 0 of .* 2 of 1"),
         ("a.csv", "text\na\n".encode("utf-16"), "UTF-16"),
         ("a.csv", b"text\n\xff\n", "a.csv' is not UTF-8"),
-        ("a.csv.gz", gzip.compress(b"text\na\n" * 1000)[:-20], "a.csv.gz' cannot be read"),
+        ("a.csv.gz", gzip.compress(b"text\na\n" * 1000, mtime=0)[:-20], "a.csv.gz' cannot be read"),
         ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "UTF-16"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}\n', "Line 2 of .* lone surrogate"),
         ("a.jsonl", b"[" * 100_000 + b"]" * 100_000, "Line 1 of .* nested too deeply"),
@@ -140,7 +141,7 @@ async def test_request_params_of_null_are_none(job):
 def test_a_result_path_that_contradicts_the_format_is_refused(path):
     """Neither a folder of that name nor another format than was asked for."""
     with pytest.raises(ValidationError, match="result_path ends with"):
-        BatchConfig(model="m", conn_id="c", result_path=path, result_format="parquet")
+        BatchConfig(model="m", connection=ConnectionRef(conn_id="c"), result_path=path, result_format="parquet")
 
 
 def test_dates_and_numbers_become_text(tmp_path):
