@@ -302,6 +302,30 @@ async def test_an_unknown_status_word_is_told_once_on_one_line(name, caplog):
     await adapter.aclose()
 
 
+@everywhere
+async def test_a_key_in_a_record_or_a_row_is_masked(name):
+    """Where a proxy quotes it in the words of a failed batch or row, which are stored."""
+    told = {"code": 3, "message": f"bad key {KEY}", "type": "x"}
+    metadata = {"state": "BATCH_STATE_FAILED", "displayName": "t", "output": {"responsesFile": "files/f1"}}
+    failed = {
+        "anthropic": {"id": "batch_1", "processing_status": f"odd {KEY}", "results_url": "x"},
+        "google": {"name": "batches/batch_1", "metadata": metadata, "error": told},
+    }.get(name, {"id": "batch_1", "status": "failed", "errors": {"data": [told]}, "output_file_id": "f1"})
+    row = json.dumps({"custom_id": "k", "key": "k", "error": told, "result": {"type": "errored", "error": told}})
+
+    def answer(request):
+        is_results = request.url.path.endswith(("results", "content", "download"))
+        return pieces(row.encode() + b"\n" if is_results else json.dumps(failed).encode())
+
+    adapter = provider(name, answer)
+    status = await adapter.status("batch_1")
+    (reply,) = [reply async for reply in adapter.results("batch_1", "generate")]
+    assert "***" in status.model_dump_json()
+    assert "***" in reply.error.message
+    assert KEY not in status.model_dump_json() + reply.model_dump_json()
+    await adapter.aclose()
+
+
 def test_a_line_for_the_log_is_one_line():
     """Whatever stands in it."""
     for number in [*range(32), *range(127, 160), 0x2028, 0x2029, 0x202E, 0x2066]:

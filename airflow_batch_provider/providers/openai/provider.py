@@ -147,14 +147,14 @@ class OpenAIProvider(StainlessProvider):
         return None
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches whose metadata carry the tag, among those created since ten minutes before the claim."""
+        """Return the batches whose metadata carry the tag, among those created since ten minutes before the claim."""
         since = claim.claimed_at - _SKEW
         listed = self._listed(self._batches, _MOST_PAGES, since)
         ours = [record async for record in listed if _tag(record) == claim.tag]
         return [Candidate(found_id(record.get("id"), claim.tag), certain=True) for record in ours]
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:
-        """Batches with a tag in their metadata, newest first."""
+        """Yield the batches with a tag in their metadata, newest first."""
         async for record in self._listed(self._batches, _MOST_PAGES, since):
             if _tag(record) is None:
                 continue
@@ -241,7 +241,7 @@ def _file_name(payload: Payload) -> str:
 
 
 def _file_ids(record: dict[str, Any], *names: str) -> list[str]:
-    """The ids under these names; null and an empty text both mean that there is none."""
+    """Return the ids under these names; null and an empty text both mean that there is none."""
     return [checked_id(record[name], "file") for name in names if record.get(name)]
 
 
@@ -254,7 +254,7 @@ def _faults(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _told(faults: list[dict[str, Any]]) -> str | None:
-    """The first faults of a batch in one text; a file of 50,000 bad lines has 50,000 of them."""
+    """Return the first faults of a batch in one text; a file of 50,000 bad lines has 50,000 of them."""
     shown = [
         f"{fault.get('code')}: {fault.get('message')}" + (f" (line {fault['line']})" if fault.get("line") else "")
         for fault in faults[:3]
