@@ -46,20 +46,21 @@ class Deployment:
             UsageError: the entry names no place below this root.
         """
         *_, folder, number, name = ["", "", "", *entry.claim.split("/")]
-        files = BatchFiles.at(self.root(entry).sub(f"{folder}/{number}"), name)
-        if folder not in (WAVES, SUBMISSIONS) or files is None:
+        files = BatchFiles.at(self.ledger(entry).sub(f"{folder}/{number}"), name)
+        if folder != WAVES or files is None:
             raise UsageError(
                 f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is not a claim."
             )
         return files
 
-    def root(self, entry: Entry) -> Directory:
-        """Return the stage storage of the task that claimed a batch.
+    def ledger(self, entry: Entry) -> Directory:
+        """Return the directory of the ledger that claimed a batch: stage storage, or one submission of a client in it.
 
         Raises:
             UsageError: the entry names no place below this root.
         """
-        return self.storage.sub("/".join(segments(entry)))
+        task, submission = _place(entry)
+        return self.storage.sub("/".join([*task, *submission]))
 
 
 def segments(entry: Entry) -> list[str]:
@@ -68,12 +69,30 @@ def segments(entry: Entry) -> list[str]:
     Raises:
         UsageError: the claim's address and the label do not name the same task.
     """
+    return _place(entry)[0]
+
+
+def _place(entry: Entry) -> tuple[list[str], list[str]]:
+    """Return the folders of the task, and those of the submission below them; a task's own ledger has none."""
     above = entry.claim.split("/")[:-3]
+    if found := _task_folders(entry, above):
+        return found, []
+    *outer, folder, name = ["", "", *above]
+    found = _task_folders(entry, outer)
+    if found is None or folder != SUBMISSIONS or name in ("", ".", ".."):
+        raise UsageError(
+            f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}."
+        )
+    return found, [folder, name]
+
+
+def _task_folders(entry: Entry, folders: list[str]) -> list[str] | None:
+    """Return the last folders that spell the entry's label, None when they do not."""
     for count in (3, 4):
-        found = above[-count:]
+        found = folders[-count:]
         if "/".join(map(unquote, found)) == entry.label and not {"", ".", ".."} & {*found}:
             return found
-    raise UsageError(f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}.")
+    return None
 
 
 def task_of(entry: Entry) -> TaskKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 from array import array
@@ -68,7 +69,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
         Unresolved: the provider has removed the results.
     """
     with tempfile.TemporaryFile(prefix="batch-") as spool:
-        replies = _Replies(landing, spool)
+        replies = await asyncio.to_thread(_Replies, landing, spool)
         try:
             async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):
                 replies.add(reply)
@@ -82,10 +83,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             ) from error
         replies.check_ours()
         replies.check_there(status, now)
-        if landing.files.has_landed():
-            log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
-            return Counter()
-        return _write_rows(landing, replies, status)
+        return await asyncio.to_thread(_write_rows, landing, replies, status)
 
 
 class _Replies:
@@ -162,6 +160,9 @@ class _Index(msgspec.Struct):
 
 def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Counter[str]:
     counts: Counter[str] = Counter()
+    if landing.files.has_landed():
+        log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
+        return counts
     absent = absence(status)
     default = encoded(landing.spec.output_schema)
     with landing.files.directory.writer(landing.files.rows_name) as file:
@@ -215,3 +216,12 @@ def checked(reply: Reply, schema: msgspec.Raw) -> Reply:
             return reply.model_copy(update={"status": "invalid", "error": error})
         case value:
             return reply.model_copy(update={"output": value})
+
+
+def rechecked(row: BatchRow, schema: msgspec.Raw) -> BatchRow:
+    """Return the row with its answer held against another schema than the one it landed with."""
+    if row.status not in ("succeeded", "invalid"):
+        return row
+    text = row.output if isinstance(row.output, str) else msgspec.json.encode(row.output).decode()
+    reply = checked(Reply(key="", status="succeeded", output=text), schema)
+    return row.model_copy(update={"status": reply.status, "output": reply.output, "error": reply.error})

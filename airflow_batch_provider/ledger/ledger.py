@@ -80,6 +80,26 @@ class Ledger:
                 return None
             waves.append(wave)
 
+    async def land(self) -> Waiting | None:
+        """Land what ended and buy nothing; return what is still waited for, None when every batch has landed.
+
+        Raises:
+            Unavailable: the provider does not answer.
+        """
+        plan, waves, now = self.plan(), self.waves(), self._context.clock.now()
+        assert plan is not None  # only what was bought can land
+        unlanded = self.receipts(unlanded=True)
+        run = WaveRun(self._context, plan, waves)
+        late_at = await run.land_ended()
+        progress = run.progress()
+        progress.resume_at = late_at or progress.resume_at
+        landed = set(self.receipts()) - set(self.receipts(unlanded=True))
+        for receipt in landed.intersection(unlanded):
+            await clean_up(self._context, receipt.batch_id)
+        return (
+            None if progress.is_done else Waiting.at(progress, started_at=self.files.clock_started_at() or now, now=now)
+        )
+
     def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
         """Return every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
         return self.files.receipts(self.waves(), unlanded=unlanded)

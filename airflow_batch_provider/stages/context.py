@@ -113,6 +113,8 @@ class CheckCompletionContext(Generic[ConfigT]):
             label=str(self.key),
             clock=self.clock,
             registry=self.registry,
+            attempt=self.key.try_number,
+            new_id=self.new_id,
         )
 
     async def progress(self, percent: float, message: str, **details: Any) -> None:
