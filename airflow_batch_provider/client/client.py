@@ -158,7 +158,8 @@ class BatchClient:
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        ids = await asyncio.to_thread(self._awaited, batch_id)
+        # Looks of the same moment share one call of the hub, which a thread for files of this machine would part.
+        ids = await asyncio.to_thread(self._awaited, batch_id) if self._is_stored else self._awaited(batch_id)
         found = await asyncio.gather(*(self._hub.status(self._connection, one) for one in ids))
         return combined(batch_id, found)
 
