@@ -205,7 +205,7 @@ class Submission:
 
     async def cancel(self) -> tuple[str, ...]:
         """Ask the provider to stop every batch that has not landed and surely is ours; return their ids."""
-        ours = tuple(one.batch_id for one in self._ledger.receipts(unlanded=True) if not one.tentative)
+        ours = tuple(receipt.batch_id for receipt in await asyncio.to_thread(self._ledger.certain))
         if ours:
             await self._ledger.cancel(WORKER_PATIENCE)
         return ours

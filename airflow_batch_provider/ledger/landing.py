@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOWHERE = -1
+# Replies up to so many bytes take no file: a client lands small batches in the triggerer, whose loop must not wait.
+_IN_MEMORY = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
         NotSentYet: some are not there yet; the same.
         Unresolved: the provider has removed the results.
     """
-    with tempfile.TemporaryFile(prefix="batch-") as spool:
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="batch-") as spool:
         replies = await asyncio.to_thread(_Replies, landing, spool)
         try:
             async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):
@@ -89,7 +91,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
 class _Replies:
     """Replies by request, on disk; in memory only their offsets: 16 bytes per request of the batch."""
 
-    def __init__(self, landing: Landing, spool: BinaryIO) -> None:
+    def __init__(self, landing: Landing, spool: IO[bytes]) -> None:
         self._landing = landing
         self._spool = spool
         self._prefix = f"{landing.receipt.tag}-"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from blockbuster import blockbuster_ctx
 from fakes import FakeHub, failing
 from upath import UPath
 
@@ -244,3 +245,14 @@ async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provi
 
     assert handle == bought[0]
     assert provider.bought == {"a": 2, "b": 2}
+
+
+async def test_a_client_in_the_triggerer_never_blocks_its_loop(client, provider):
+    """Polling and landing read and write files in threads: hundreds of tasks wait in one loop."""
+    handle = await client().submit(["a", "b"])
+    end(provider)
+    running = await client().submit(["c"])
+    with blockbuster_ctx():
+        assert (await client().get_status(handle.id)).ended
+        assert len(await client().get_results(handle.id)) == 2
+        assert await client().cancel_all() == (running.id,)
