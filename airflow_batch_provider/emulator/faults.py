@@ -52,7 +52,7 @@ class FaultOrder(Order):
     message: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     retry_after: float | str | None = None
-    """Seconds, or `date:30` for an HTTP date 30 seconds ahead."""
+    """Seconds, `date:30` for an HTTP date 30 seconds ahead, or any other text as it stands."""
     details: Any = None
     seconds: Amount = 0.0
     looks: Count = 0
@@ -63,13 +63,15 @@ class FaultOrder(Order):
 
     @field_validator("retry_after", mode="before")
     @classmethod
-    def _is_seconds_or_date(cls, given: Any) -> Any:
-        seconds = given.removeprefix("date:") if isinstance(given, str) else given
+    def _is_seconds_or_text(cls, given: Any) -> Any:
         try:
-            float(0 if seconds is None else seconds)
+            if isinstance(given, str) and given.startswith("date:"):
+                float(given.removeprefix("date:"))
+            elif not isinstance(given, str | None):
+                float(given)
         except (TypeError, ValueError):
             raise ValueError(
-                f"'retry_after' cannot become {given!r}: it is seconds, or 'date:30' for an HTTP date."
+                f"'retry_after' cannot become {given!r}: it is seconds, 'date:30', or other text."
             ) from None
         return given
 

@@ -80,7 +80,7 @@ async def test_orders_over_http(ask, http, batch_emulator):
         ("faults", {"route": "*", "kind": "cut", "id": 5}, "No field 'id'. Choose among: after, bytes, code,"),
         ("faults", {"route": "*", "kind": "stall", "seconds": "3"}, "'seconds' cannot become '3': Input should be a valid number."),
         ("faults", {"route": "*", "kind": "status", "status": 7}, "'status' cannot become 7: Input should be greater than"),
-        ("faults", {"route": "*", "kind": "status", "retry_after": [1]}, "'retry_after' cannot become [1]: it is seconds, or 'date:30'"),
+        ("faults", {"route": "*", "kind": "status", "retry_after": [1]}, "'retry_after' cannot become [1]: it is seconds, 'date:30'"),
         ("faults", {"route": "*", "kind": "status", "retry_after": "date:x"}, "'retry_after' cannot become 'date:x': it is seconds"),
         ("faults", {"route": "*", "kind": "status", "headers": {"a": 1}}, "'headers.a' cannot become 1: Input should be a valid string."),
         ("faults", {"route": "*", "kind": "cut_body", "bytes": -1}, "'bytes' cannot become -1: Input should be greater than or equal"),

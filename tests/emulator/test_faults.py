@@ -104,10 +104,10 @@ async def test_money_has_run_out(batch_emulator, anthropic, openai):
 
 
 @pytest.mark.parametrize(
-    ("given", "header"), [(0, "0"), (3600.0, "3600"), ("date:60", "Mon, 21 Sep 2026 14:14:20 GMT")]
+    ("given", "header"), [(0, "0"), (3600.0, "3600"), ("date:60", "Mon, 21 Sep 2026 14:14:20 GMT"), ("soon", "soon")]
 )
 async def test_retry_after_in_all_its_forms(batch_emulator, anthropic, given, header):
-    """Nought, long, or a date."""
+    """Nought, long, a date, or nonsense."""
     batch_emulator.faults.add("anthropic.retrieve", "status", status=429, retry_after=given)
     with pytest.raises(anthropic_sdk.RateLimitError) as caught:
         await anthropic.messages.batches.retrieve("x")
