@@ -124,7 +124,10 @@ async def test_a_chunked_body_is_taken(anthropic):
     """An async generator goes out with Transfer-Encoding: chunked."""
     from anthropic.types.messages import MessageBatch
 
-    row = {"custom_id": "a", "params": {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}}
+    row = {
+        "custom_id": "a",
+        "params": {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]},
+    }
 
     async def body():
         yield b'{"requests": ['
@@ -217,7 +220,11 @@ async def test_large_rows_and_other_fields_are_read_through(http, batch_emulator
     """Elements far larger than the reading window, blanks and unknown fields do no harm."""
     row = {
         "custom_id": "a",
-        "params": {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "é\u2028" * 200_000}]},
+        "params": {
+            "model": "claude-haiku-4-5",
+            "max_tokens": 5,
+            "messages": [{"role": "user", "content": "é\u2028" * 200_000}],
+        },
     }
     rows = [row, {**row, "custom_id": "b"}]
     body = '{ "later": [1, {"x": 2}],\n "requests" : ' + json.dumps(rows, ensure_ascii=False, indent=2) + ' , "n": 12 }'

@@ -38,12 +38,16 @@ async def test_a_batch_inline(ask):
 async def test_embeddings(ask, google):
     """Inline and from a file, with the dimensions asked for."""
     rows = types.EmbedContentBatch(contents=["a", "b"], config={"output_dimensionality": 3})
-    batch = await google.batches.create_embeddings(model="gemini-embedding-001", src=types.EmbeddingsBatchJobSource(inlined_requests=rows))
+    batch = await google.batches.create_embeddings(
+        model="gemini-embedding-001", src=types.EmbeddingsBatchJobSource(inlined_requests=rows)
+    )
     answers = (await ask.google_end(batch.name)).dest.inlined_embed_content_responses
     assert [len(row.response.embedding.values) for row in answers] == [3, 3]
     line = {"key": "k", "request": {"content": {"parts": [{"text": "a"}]}, "output_dimensionality": 3}}
     file = await ask.google_file(json.dumps(line).encode())
-    batch = await google.batches.create_embeddings(model="gemini-embedding-001", src=types.EmbeddingsBatchJobSource(file_name=file.name))
+    batch = await google.batches.create_embeddings(
+        model="gemini-embedding-001", src=types.EmbeddingsBatchJobSource(file_name=file.name)
+    )
     ended = await ask.google_end(batch.name)
     (line,) = map(json.loads, (await google.files.download(file=ended.dest.file_name)).split(b"\n")[:-1])
     assert line["response"]["embedding"]["values"] == pytest.approx(answers[0].response.embedding.values)
@@ -196,7 +200,9 @@ async def test_a_forced_function_is_called(ask, google):
         tools=[types.Tool(function_declarations=[label])],
         tool_config={"function_calling_config": {"mode": "ANY", "allowed_function_names": ["label"]}},
     )
-    batch = await google.batches.create(model="gemini-2.5-flash", src=[types.InlinedRequest(contents="cat", config=config)])
+    batch = await google.batches.create(
+        model="gemini-2.5-flash", src=[types.InlinedRequest(contents="cat", config=config)]
+    )
     (row,) = (await ask.google_end(batch.name)).dest.inlined_responses
     assert (row.response.function_calls[0].name, row.response.function_calls[0].args) == ("label", {"x": "cat"})
 

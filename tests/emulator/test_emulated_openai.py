@@ -105,7 +105,13 @@ X = {"messages": [{"role": "user", "content": "x"}]}
 
 def _line(**changes):
     return json.dumps(
-        {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "gpt-4.1-mini", **X}, **changes}
+        {
+            "custom_id": "a",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "gpt-4.1-mini", **X},
+            **changes,
+        }
     )
 
 
