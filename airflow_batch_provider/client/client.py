@@ -26,7 +26,7 @@ from airflow_batch_provider.ledger.records import Chunk, Plan, PlannedRow, Recei
 from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, plan_rows
 from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.models import BatchRow, BatchState, FrozenModel, Kind, Reply, Spec, Usage, json_schema
-from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.pricing import Bill, price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
@@ -204,9 +204,11 @@ class BatchClient:
     async def record_results(self, batch_id: str, rows: list[BatchRow]) -> Record:
         """Count what a batch cost, once: a second call returns the first record."""
         usage = sum((row.usage for row in rows), Usage())
-        provider = (await self._provider()).name
+        account = (await self._provider()).account
         model = split_model(self.model)[1]
-        record = Record(batch_id=batch_id, model=model, calls=len(rows), usage=usage, cost=cost(provider, model, usage))
+        bill = Bill(price_book(account), model)
+        bill.add_rows(rows)
+        record = Record(batch_id=batch_id, model=model, calls=len(rows), usage=usage, cost=bill.cost)
         return await asyncio.to_thread(self._spending.count, record)
 
     async def get_stats(self) -> Stats:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.ledger.files import TaskFiles
+from airflow_batch_provider.pricing import Bill, price_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
@@ -67,3 +69,11 @@ class LedgerContext:
     def files(self) -> TaskFiles:
         """Return the files of the record."""
         return TaskFiles(self.root)
+
+    def bill(self, plan: Plan) -> Bill:
+        """Return an empty bill at the prices of this moment.
+
+        Raises:
+            UsageError: the connection's own prices cannot be read.
+        """
+        return Bill(price_book(self.provider.account), plan.spec.model)

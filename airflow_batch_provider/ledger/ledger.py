@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
 from airflow_batch_provider.ledger.manifest import write_results
+from airflow_batch_provider.ledger.merge import planned_rows
 from airflow_batch_provider.ledger.plan import Planner
+from airflow_batch_provider.ledger.requests import wire_line
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.waiting import Waiting
 from airflow_batch_provider.ledger.wave import WaveRun, clean_up
+from airflow_batch_provider.pricing import forecast
 from airflow_batch_provider.timing import SEARCH_PAUSE
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.plan import Draft
     from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
     from airflow_batch_provider.models import Manifest
+    from airflow_batch_provider.pricing import Forecast
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,16 @@ class Ledger:
     def draft(self, requests: Iterable[Any]) -> Draft:
         """Write the request files of a new plan, to be priced and committed; see `Planner.draft`."""
         return self._planner.draft(requests)
+
+    def forecast(self, plan: Plan) -> Forecast:
+        """Return what the first wave of a plan may use and cost at most, read from its request files.
+
+        Raises:
+            UsageError: the connection's own prices cannot be read.
+        """
+        provider = self._context.provider
+        lines = (wire_line(provider, row, plan.spec) for row in planned_rows(self.files, plan.first))
+        return forecast(lines, self._context.bill(plan), plan.spec)
 
     # what is bought
 
@@ -161,7 +175,7 @@ class Ledger:
         """Write the results, whole, and sum them up; see `manifest.write_results`."""
         plan = self.plan()
         assert plan is not None  # only a planned ledger has results
-        return write_results(self.files, plan, stage, target, self._context.clock.now())
+        return write_results(self._context, plan, stage, target)
 
     def finished(self) -> Manifest | None:
         """Return the manifest of a task that is done, None when a batch was bought since or has yet to land."""

@@ -37,8 +37,9 @@ class Planner:
     def __init__(self, context: LedgerContext) -> None:
         self._context = context
         self._files = context.files
+        # Both from the very beginning: a worker that began later may set plans aside from the next moment on.
+        self._superseded = set(context.root.names(SUPERSEDED))
         self._began_at = context.clock.now()
-        self._superseded: set[str] | None = None
 
     # the plan
 
@@ -54,8 +55,6 @@ class Planner:
             UsageError: a row or the spec is wrong, or the ledger holds other requests of which batches are still open.
             Overtaken: another worker has begun later, with other requests.
         """
-        if self._superseded is None:
-            self._superseded = set(self._context.root.names(SUPERSEDED))
         plan = self._files.plan()
         if plan is None:
             return None
@@ -96,7 +95,6 @@ class Planner:
         log.warning(
             "The requests changed since the last attempt: its results are kept in %s/%s.", SUPERSEDED, plan.nonce
         )
-        assert self._superseded is not None
         self._superseded.add(plan.nonce)
         there = set(root.names())
         for name in _SET_ASIDE:
@@ -129,7 +127,7 @@ class Planner:
         Raises:
             Overtaken: another worker has set a plan aside since this one began.
         """
-        if set(self._context.root.names(SUPERSEDED)) - (self._superseded or set()):
+        if set(self._context.root.names(SUPERSEDED)) - self._superseded:
             raise self._files.overtaken()
 
     def commit(self, plan: Plan) -> bool:

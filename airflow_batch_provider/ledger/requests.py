@@ -17,6 +17,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.records import Chunk, PlannedRow, encoded
 from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.pricing import estimate_tokens
 from airflow_batch_provider.schemas import answer_schema
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
 
-# English text has about four bytes per token with the tokenizers of all three providers; an estimate, never a bill.
-BYTES_PER_TOKEN = 4
 _LOOKED_UP_AT_ONCE = 5000
 
 
@@ -186,33 +185,39 @@ class ChunkWriter:
     ) -> PlannedRow | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
         while row is not None:
-            size = len(self._provider.codec.line(_LONGEST_KEY, bytes(row.body), self._spec)) + 1
-            if not self._has_room(size, row):
+            sent = wire_line(self._provider, row, self._spec)
+            size, tokens = len(sent), estimate_tokens(sent, self._spec.model)
+            if not self._has_room(size, tokens, row):
                 return row
             line = msgspec.json.encode(row)
             file.write(line + b"\n")
             if fingerprint:
                 fingerprint.add(line)
-            self._filling.add(size)
+            self._filling.add(size, tokens)
             row = next(source, None)
         return None
 
-    def _has_room(self, size: int, row: PlannedRow) -> bool:
+    def _has_room(self, size: int, tokens: int, row: PlannedRow) -> bool:
         filled, limits = self._filling, self._limits
-        over_tokens = limits.tokens is not None and filled.tokens + _tokens(size) > limits.tokens
+        over_tokens = limits.tokens is not None and filled.tokens + tokens > limits.tokens
         if filled.bytes + size <= limits.bytes and filled.requests < limits.requests and not over_tokens:
             return True
         if filled.requests:
             return False
         limit = f"max_enqueued_tokens={limits.tokens}" if over_tokens else f"{limits.bytes} bytes a batch"
         raise UsageError(
-            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {_tokens(size)} tokens: more than "
+            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {tokens} tokens: more than "
             f"{limit}. Shorten it or raise the limit."
         )
 
 
 # As long as any key of a plan: nonce, wave, chunk, index.
 _LONGEST_KEY = "0" * 12 + "-000-00000-0000000000"
+
+
+def wire_line(provider: BatchProvider, row: PlannedRow, spec: Spec) -> bytes:
+    """Return the line that a row is sent as, newline included, under a key as long as any."""
+    return provider.codec.line(_LONGEST_KEY, bytes(row.body), spec) + b"\n"
 
 
 @dataclass
@@ -225,16 +230,12 @@ class _Filling:
     bytes: int = 0
     tokens: int = 0
 
-    def add(self, size: int) -> None:
+    def add(self, size: int, tokens: int) -> None:
         """Count one wire line."""
         self.requests += 1
         self.bytes += size
-        self.tokens += _tokens(size)
+        self.tokens += tokens
 
     def done(self) -> Chunk:
         """Return the chunk as the wave records it."""
         return Chunk(number=self.number, requests=self.requests, bytes=self.bytes, tokens=self.tokens, draft=self.draft)
-
-
-def _tokens(size: int) -> int:
-    return max(1, size // BYTES_PER_TOKEN)

@@ -38,7 +38,7 @@ MODEL_PREFIXES = {
 
 
 def provider_class(name: str) -> type[BatchProvider]:
-    """The class that talks to this provider.
+    """Return the class that talks to this provider.
 
     Raises:
         UsageError: no provider of this name.
@@ -50,13 +50,13 @@ def provider_class(name: str) -> type[BatchProvider]:
 
 
 def connect(account: Account) -> BatchProvider:
-    """An open client of the account's provider; build it inside the event loop that uses it, close it with `aclose`."""
+    """Return an open client of the account's provider; build it in the event loop that uses it, and close it."""
     return provider_class(account.provider)(account)
 
 
 @asynccontextmanager
 async def connected(accounts: Iterable[Account]) -> AsyncIterator[list[BatchProvider]]:
-    """Open clients of these accounts, closed after the block."""
+    """Open clients of these accounts, and close them after the block."""
     opened: list[BatchProvider] = []
     try:
         for account in accounts:
@@ -68,7 +68,7 @@ async def connected(accounts: Iterable[Account]) -> AsyncIterator[list[BatchProv
 
 
 def split_model(model: str) -> tuple[str | None, str]:
-    """`openai:gpt-5` → ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None."""
+    """Split `openai:gpt-5` into ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None."""
     prefix, colon, rest = model.partition(":")
     if colon and prefix in PROVIDERS:
         return prefix, rest

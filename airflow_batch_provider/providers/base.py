@@ -156,6 +156,11 @@ class Codec(ABC):
         """Return what the object of a result line says about the row of this key."""
 
 
+def system_text(request: BatchRequest, spec: Spec) -> str | None:
+    """Return the row's system text, or the task's where the row has none; an empty one of the row drops the task's."""
+    return spec.system if request.system is None else request.system
+
+
 class BatchProvider(ABC):
     """One account at one provider, over its async SDK.
 

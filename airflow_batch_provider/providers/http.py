@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import re
@@ -29,6 +30,8 @@ LONGEST_WAIT = 3600.0
 MOST_BYTES = 32 * 1024 * 1024
 """Largest reply that is read as a whole, decompressed; a look at a batch with 50,000 faults has some 10 MB."""
 
+# A reply that drips a byte now and then may take this many times the seconds without a byte.
+_READS = 5
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 120.0
 _KEY = re.compile(r"[!-~]{1,4096}")
@@ -75,23 +78,31 @@ async def _whole(response: httpx2.Response) -> httpx2.Response:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", ""}:
         raise _TooMuchError(f"the reply is compressed as {one_line(encoding, 40)!r}, which was not asked for")
-    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-    body = bytearray()
+    seconds = response.request.extensions.get("timeout", {}).get("read")
     try:
-        async for chunk in response.aiter_raw():
-            body += chunk if unpack is None else unpack.decompress(chunk, MOST_BYTES + 1 - len(body))
-            if len(body) > MOST_BYTES:
-                raise _TooMuchError(f"the reply is larger than {MOST_BYTES} bytes")
+        async with asyncio.timeout(None if seconds is None else _READS * seconds):
+            body = await _body(response, zlib.decompressobj(wbits=31) if encoding == "gzip" else None)
     except zlib.error as error:
         raise _TooMuchError(f"the reply is not the gzip that it says: {error}") from None
+    except TimeoutError:
+        raise httpx2.ReadTimeout(f"the reply took more than {_READS * seconds:g} s") from None
     headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_TRANSFER]
     return httpx2.Response(
         response.status_code,
         headers=headers,
-        content=bytes(body),
+        content=body,
         request=response.request,
         extensions={name: value for name, value in response.extensions.items() if name != "network_stream"},
     )
+
+
+async def _body(response: httpx2.Response, unpack: zlib._Decompress | None) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk if unpack is None else unpack.decompress(chunk, MOST_BYTES + 1 - len(body))
+        if len(body) > MOST_BYTES:
+            raise _TooMuchError(f"the reply is larger than {MOST_BYTES} bytes")
+    return bytes(body)
 
 
 _OF_THE_TRANSFER = {b"content-encoding", b"content-length", b"transfer-encoding"}
@@ -250,13 +261,14 @@ def refused(fault: Fault) -> BatchError:
         return Denied(f"{fact} {remedy}", code=code or None, http_status=status)
     if status == 404:
         return NotFound(f"{fact} It is not visible yet, was removed, is another account's, or the base URL is wrong.")
-    if status in {408, 409, 429} or status >= 500:
+    if status in {408, 409, 429} or (status >= 500 and status != 501):
         return Unavailable(fact, retry_after=fault.retry_after, ambiguous=status != 429)
     return Rejected(f"{fact} {_REMEDY.get(status, _CHANGE)}", code=code or None, http_status=status)
 
 
 _CHANGE = "Change the request or the connection; nothing was billed."
 _REMEDY = {
+    501: "This server does not offer the call; check the connection's base URL.",
     413: "The batch is larger than the account may send; lower the task's limit of bytes per batch.",
     **dict.fromkeys(
         (301, 302, 303, 307, 308), "The connection's base URL redirects; give the address it redirects to."

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import Rejected
+from airflow_batch_provider.providers.untrusted import without_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,10 +22,10 @@ CHUNK = 64 * 1024
 
 async def replies(provider: BatchProvider, chunks: AsyncIterator[bytes], kind: Kind) -> AsyncGenerator[Reply, None]:
     """Yield what the lines of a body say; those that cannot be read are counted in one warning, without their content."""
-    ignored = 0
+    ignored, key = 0, provider.account.api_key.get_secret_value().strip()
     async for line in jsonl(chunks):
         try:
-            reply = provider.codec.decode(line, kind)
+            reply = provider.codec.decode(without_key(line, key), kind)
         except Rejected:
             ignored += 1
             continue

@@ -16,7 +16,15 @@ from airflow_batch_provider.exceptions import BatchError, Rejected, Unavailable,
 from airflow_batch_provider.providers.base import BatchProvider
 from airflow_batch_provider.providers.http import Unreadable, api_key, base_url, http_client, read_reply, unreachable
 from airflow_batch_provider.providers.listing import PAGE, one_by_one, sendable
-from airflow_batch_provider.providers.untrusted import StatusTable, as_objects, checked_id, moment, one_line
+from airflow_batch_provider.providers.untrusted import (
+    StatusTable,
+    as_objects,
+    as_text,
+    checked_id,
+    moment,
+    one_line,
+    without_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
@@ -78,14 +86,14 @@ class StainlessProvider(BatchProvider):
             try:
                 found = await self._picked(wanted)
             except Unreadable as error:
-                log.warning("%s Looking at each batch by itself.", error)
+                log.info("%s Looking at each batch by itself.", error)
         return seen | found | await one_by_one(self, wanted - found.keys())
 
     async def _picked(self, wanted: Collection[str]) -> dict[str, BatchStatus]:
         """Return those of the wanted batches that the first pages show; read no further than needed."""
         found: dict[str, BatchStatus] = {}
         async for record in self._listed(self._batches, 2 + len(wanted) // PAGE):
-            if record.get("id") in wanted:
+            if as_text(record.get("id")) in wanted:
                 found[record["id"]] = self._status(record)
                 if len(found) == len(wanted):
                     break
@@ -117,7 +125,8 @@ class StainlessProvider(BatchProvider):
     async def _reply(self, call: Awaitable[Any], what: str) -> dict[str, Any]:
         """Return the JSON object of a raw reply."""
         async with self._talking(what):
-            return read_reply((await call).http_response.content, what)
+            reply = await call
+        return read_reply(without_key(reply.http_response.content, self._key), what)
 
     async def _page(self, resource: Any, what: str, **query: Any) -> dict[str, Any]:
         page = await self._reply(resource.list(**query), what)

@@ -11,6 +11,7 @@ from airflow_batch_provider.exceptions import BatchError, Overdue, Unavailable, 
 from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import Ledger, LedgerContext, Outcome, Policy, RetryBudget, Target, Waiting
 from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage
@@ -144,19 +145,23 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         self.check_request_kind(provider, ctx.config)
         _check_writable(ledger.root)
         _check_writable(_target(ctx).directory)
+        # Prices of one's own that cannot be read are refused here, not after the rows were paid.
+        price_book(provider.account)
         requests = _requests(ctx)
         while True:
             plan = ledger.current_plan(requests)
             if plan is not None:
-                return self._priced(plan, ctx.config)
+                return self._priced(ledger, plan, ctx.config)
             with ledger.draft(requests) as draft:
-                estimate = self._priced(draft.plan, ctx.config)
+                estimate = self._priced(ledger, draft.plan, ctx.config)
                 if estimate is not None or draft.commit():
                     return estimate
 
-    def _priced(self, plan: Plan, config: BatchConfig) -> Manifest | None:
+    def _priced(self, ledger: Ledger, plan: Plan, config: BatchConfig) -> Manifest | None:
         """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
-        estimate = Estimate(plan)
+        if not config.dry_run and config.max_cost_usd is None:
+            return None  # not worth reading the request files again
+        estimate = Estimate(plan, ledger.forecast(plan))
         if config.dry_run:
             return estimate.manifest(self.id, config.result_format)
         estimate.check(config.max_cost_usd)

@@ -69,8 +69,8 @@ def failed_dag(name, providers=MODELS):
 
 def forget_the_purpose(storage):
     """As if the tasks had been killed instead of told to leave their batches running."""
-    for config in storage.rglob("config.json"):
-        config.write_text(config.read_text().replace('"leave"', '"fail"'))
+    for entry in storage.rglob("=registry/open/*.json"):
+        entry.write_text(entry.read_text().replace('"leave_running":true', '"leave_running":false'))
 
 
 @pytest.fixture

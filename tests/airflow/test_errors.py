@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException
+from airflow_batch_provider.operators.errors import as_airflow_errors
 
 from airflow_batch_provider.exceptions import (
     NotFound,
@@ -14,8 +16,6 @@ from airflow_batch_provider.exceptions import (
     Unresolved,
     UsageError,
 )
-from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException
-from airflow_batch_provider.operators.errors import as_airflow_errors
 
 
 @pytest.mark.parametrize("error", [UsageError, Rejected, Paused, Unresolved, Overtaken])

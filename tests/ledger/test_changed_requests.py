@@ -301,3 +301,17 @@ def test_a_draft_that_is_not_committed_leaves_nothing(work, root):
 
     assert root.names("waves/0") == []
     assert ledger.plan() is None
+
+
+def test_a_zombie_that_slept_before_it_looked_for_a_plan_plans_nothing(work, root):
+    """There is none: its successor has set the old plan aside and is about to ask other requests."""
+    plan_of(Ledger(work(1)), "old")
+    zombie = Ledger(work(2))
+    successor = Ledger(work(3))
+    assert successor.current_plan(["new"]) is None
+
+    assert zombie.current_plan(["old"]) is None
+    with pytest.raises(Overtaken, match="began later"), zombie.draft(["old"]) as draft:
+        draft.commit()
+
+    assert plan_of(successor, "new") == successor.plan()

@@ -9,6 +9,7 @@ import struct
 
 import pytest
 
+from airflow_batch_provider.models import BatchRequest, Spec
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
 from airflow_batch_provider.providers.google.codec import GoogleCodec
 from airflow_batch_provider.providers.openai.codec import OpenAICodec
@@ -155,6 +156,16 @@ def test_10_no_depth_raises(name, depth):
     """Just below the interpreter's limit one library may read what another cannot write."""
     line = called(name, "X").replace(b'"X"', b'{"a":' * depth + b"1" + b"}" * depth)
     assert decode(name, line).key == "k"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "task"), ("row", "row"), ("", None)])
+@everywhere
+def test_6_an_empty_system_text_of_a_row_drops_the_tasks(name, given, expected):
+    """Not given, it is the task's."""
+    body = CODECS[name].encode(BatchRequest(prompt="?", system=given), Spec(model="m", system="task"))
+    body.pop("contents", None)
+    assert (expected is None) == ("task" not in json.dumps(body) and "row" not in json.dumps(body))
+    assert expected is None or expected in json.dumps(body)
 
 
 # several messages

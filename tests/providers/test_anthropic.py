@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import get_args
 
 import httpx2
@@ -18,6 +19,7 @@ from airflow_batch_provider.models import Account, BatchRequest, Reply, Spec, Us
 from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
 from airflow_batch_provider.providers.anthropic.provider import STATES, AnthropicProvider
+from airflow_batch_provider.providers.base import BatchQuery
 
 KEY = "sk-ant-0123456789"
 CODEC = AnthropicCodec()
@@ -77,8 +79,65 @@ def test_a_schema_with_open_dictionaries_is_asked_by_a_tool():
     assert "output_config" not in body
     assert body["tools"][0]["input_schema"] == OPEN
     assert body["tool_choice"] == {"type": "tool", "name": body["tools"][0]["name"]}
-    with pytest.raises(UsageError, match="thinking"):
-        encode(Spec(model="claude-x", output_schema=OPEN, request_params={"thinking": {"type": "enabled"}}))
+
+
+OPTIONAL = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(25)}}
+UNIONS = {
+    "type": "object",
+    "properties": {f"p{number}": {"anyOf": [{"type": "string"}, {"type": "null"}]} for number in range(17)},
+    "required": [f"p{number}" for number in range(17)],
+}
+RECURSIVE = {
+    "$ref": "#/$defs/T",
+    "$defs": {"T": {"type": "object", "properties": {"t": {"anyOf": [{"$ref": "#/$defs/T"}, {"type": "null"}]}}}},
+}
+
+
+@pytest.mark.parametrize("schema", [OPTIONAL, UNIONS, RECURSIVE], ids=["25 optional", "17 unions", "recursive"])
+def test_3_a_schema_beyond_the_limits_of_strict_mode_is_asked_by_a_tool(schema):
+    """24 optional properties and 16 unions are Anthropic's most (GoModel#963); a tool's input must be an object."""
+    (tool,) = encode(Spec(model="claude-x", output_schema=schema))["tools"]
+    assert tool["input_schema"]["type"] == "object"
+    assert "$ref" not in tool["input_schema"]
+    assert tool["input_schema"].get("$defs") == schema.get("$defs")
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-opus-5-5-20261001", "claude-fable-1", "claude-mythos-2"])
+def test_3_a_model_that_always_thinks_is_told_the_schema_in_words(model):
+    """It refuses a forced tool (pydantic-ai#8640); landing checks the answer."""
+    body = encode(Spec(model=model, output_schema=OPEN, system="Be brief."))
+    assert "tools" not in body
+    brief, told = body["system"]
+    assert brief == {"type": "text", "text": "Be brief."}
+    assert json.dumps(OPEN, separators=(",", ":")) in told["text"]
+
+
+@pytest.mark.parametrize(
+    "params", [{"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096}, {"tools": [{"name": "f"}]}]
+)
+def test_3_a_schema_that_needs_a_tool_is_told_in_words_where_none_can_be_forced(params):
+    """Thinking and tools of one's own leave no room for ours."""
+    body = encode(Spec(model="claude-x", output_schema=OPEN, request_params=params))
+    assert "tool_choice" not in body
+    assert "JSON schema" in body["system"][0]["text"]
+
+
+def test_3_a_property_that_no_tool_takes_is_told_in_words():
+    """`amount (EUR)` is not a name that a tool's input may have."""
+    schema = {"type": "object", "properties": {"amount (EUR)": {"type": "object", "additionalProperties": True}}}
+    body = encode(Spec(model="claude-x", output_schema=schema))
+    assert "amount (EUR)" in body["system"][0]["text"]
+    assert "tools" not in body
+
+
+@pytest.mark.parametrize(("budget", "most"), [(1024, 1024), (4096, 1024), (1000, 4096), (0, 10)])
+def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
+    """Each row would be refused, hours later; both numbers are told (agent-afk#951)."""
+    spec = Spec(
+        model="claude-x", max_tokens=most, request_params={"thinking": {"type": "enabled", "budget_tokens": budget}}
+    )
+    with pytest.raises(UsageError, match=rf"\b{budget} and {most}\b"):
+        encode(spec)
 
 
 @pytest.mark.parametrize("params", [{"stream": True}, {"speed": "fast"}, {"max_tokens": 0}])
@@ -328,9 +387,6 @@ async def test_results_are_asked_of_our_own_host():
 
 async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
     """Whose it was can no longer be read, so neither yes nor no is certain."""
-    from datetime import UTC, datetime
-
-    from airflow_batch_provider.providers.base import BatchQuery
 
     def answer(request):
         if request.url.path.endswith("/results"):
@@ -341,6 +397,28 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
 
     claim = BatchQuery("t-1", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, "k-")
     assert [found.certain for found in await provider(answer).find(claim)] == [False]
+
+
+async def test_10_whose_an_ended_batch_is_is_read_once():
+    """Nine batches of equal size took 1,632 calls for results, because every look read them all again."""
+    calls = []
+
+    def answer(request):
+        calls.append(request.url.path)
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, content=message() + b"\n")
+        one = batch(results_url="https://x", request_counts={"succeeded": 2})
+        return httpx2.Response(
+            200, json={"data": [one], "has_more": False} if request.url.path.endswith("batches") else one
+        )
+
+    adapter = provider(answer)
+    since = datetime(2026, 11, 20, 18, 37, tzinfo=UTC)
+    for number in range(5):
+        ours, theirs = BatchQuery(f"t-{number}", since, 2, "k-"), BatchQuery(f"t-{number}", since, 2, "other-")
+        assert [found.certain for found in await adapter.find(ours)] == [True]
+        assert await adapter.find(theirs) == []
+    assert sum(path.endswith("/results") for path in calls) == 1
 
 
 @pytest.mark.parametrize(

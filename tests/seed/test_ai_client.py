@@ -153,6 +153,16 @@ async def test_row_51_the_cost_of_a_batch_is_recorded_once(driver):
     assert (await later.get_stats()).total_calls == 2
 
 
+async def test_row_51_a_record_is_the_sum_of_its_rows(driver):
+    """Two rows below the tier of GPT-5.4 at 272,000 tokens are not one above it, nor is one of another model."""
+    rows = [BatchRow(custom_id=key, index=0, status="succeeded", usage=Usage(input_tokens=200_000)) for key in "ab"]
+    other = rows[0].model_copy(update={"model": "gpt-5-nano-2025-08-07"})
+
+    record = await driver.client("openai:gpt-5.4").record_results("batch_1", [*rows, other])
+
+    assert record.cost.usd == 0.5 + 0.005
+
+
 async def test_row_52_stats_sum_over_the_recorded_batches(driver):
     """`getStats()`: calls, tokens, cost, and the same per model."""
     usage = Usage(input_tokens=1_000_000, output_tokens=10)

@@ -40,9 +40,9 @@ async def test_the_longest_legal_id_comes_back_as_it_was(driver, provider_name):
     ("requests", "told"),
     [
         ([{"custom_id": "a", "prompt": "1"}, {"custom_id": "a", "prompt": "2"}], "'a' is used by row 0 and by row 1"),
-        ([{"prompt": ""}], "Row 0 is no request: prompt"),
-        ([{"prompt": "one", "temperature": 1}], "Row 0 is no request: temperature"),
-        ([7], "Row 0 is no prompt but int"),
+        ([{"prompt": ""}], "Row 0 is not a request: prompt"),
+        ([{"prompt": "one", "temperature": 1}], "Row 0 is not a request: temperature"),
+        ([7], "Row 0 is not a prompt but int"),
         (["one", {"prompt": "two", "output_type": NO_SCHEMA}], "Row 1: output_type is no JSON schema"),
     ],
 )

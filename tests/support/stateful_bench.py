@@ -18,7 +18,7 @@ from fakes import FakeClock, Job, Killed
 from money_bench import LIFE, Life
 from upath import UPath
 
-from airflow_batch_provider.exceptions import BatchError, UsageError
+from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
 from airflow_batch_provider.fleet.deployment import Deployment
 from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
 from airflow_batch_provider.fleet.resolve import Resolver
@@ -269,7 +269,7 @@ class Airflow:
                 self.loop.run(resolver.adopt(entry.tag, kept[0].batch_id, self.provider))
             else:
                 self.loop.run(resolver.absent(entry.tag, self.provider))
-        except UsageError:
+        except (UsageError, Unavailable):
             return False
         return True
 

@@ -93,6 +93,9 @@ class AnthropicProvider(StainlessProvider):
         # The SDK offers no other way to keep ANTHROPIC_CUSTOM_HEADERS out (anthropic 2.12, `_client.py`).
         self._client._custom_headers = {}  # noqa: SLF001
 
+        # Of ended batches, whose results never change: a search is repeated, and many batches may be of equal size.
+        self._first_keys: dict[str, str] = {}
+
     @property
     def _batches(self) -> Any:
         return self._client.messages.batches.with_raw_response
@@ -128,7 +131,7 @@ class AnthropicProvider(StainlessProvider):
         return bought_id(http.read_reply(reply.content, what).get("id"), payload.tag)
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
+        """Return the batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
         since = claim.claimed_at - _SKEW
         created = [record async for record in self._listed(self._batches, _MOST_PAGES, since)]
         alike = [record for record in created if sum(_counts(record).values()) == claim.requests]
@@ -139,14 +142,20 @@ class AnthropicProvider(StainlessProvider):
         batch_id = found_id(record.get("id"), claim.tag)
         if not (record.get("processing_status") == "ended" and record.get("results_url")):
             return Candidate(batch_id, certain=False)
-        try:
-            async with aclosing(self.results(batch_id, "generate")) as replies:
-                first = await anext(replies, None)
-        except NotFound:
-            first = None  # archived or deleted: whose it was can no longer be read
-        if first is None:
+        key = self._first_keys.get(batch_id) or await self._first_key(batch_id)
+        if key is None:
             return Candidate(batch_id, certain=False)
-        return Candidate(batch_id, certain=True) if first.key.startswith(claim.key_prefix) else None
+        self._first_keys[batch_id] = key
+        return Candidate(batch_id, certain=True) if key.startswith(claim.key_prefix) else None
+
+    async def _first_key(self, batch_id: str) -> str | None:
+        """Return the first key of an ended batch; None if its results were archived or deleted."""
+        try:
+            async with aclosing(self.results(batch_id, "generate")) as found:
+                first = await anext(found, None)
+        except NotFound:
+            return None
+        return None if first is None else first.key
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:  # noqa: ARG002
         """Yield nothing: Anthropic keeps no tags."""
@@ -171,7 +180,7 @@ class AnthropicProvider(StainlessProvider):
         """Leave the batch: Anthropic counts no files, drops results after 29 days, and people look for it there."""
 
     async def _download(self, batch_id: str) -> httpx2.Response:
-        """The open reply with the results; the SDK's own `results()` is quadratic in the length of a line."""
+        """Return the open reply with the results; the SDK's own `results()` is quadratic in the length of a line."""
         reply: object = await self._client.get(
             f"/v1/messages/batches/{batch_id}/results",
             cast_to=httpx2.Response,
@@ -226,7 +235,7 @@ def _ended(record: dict[str, Any], counts: dict[str, int]) -> BatchState:
 
 
 async def _envelope(file: BinaryIO) -> AsyncIterator[bytes]:
-    """The JSON lines of the file as one array: JSON text holds no raw newline, so each newline becomes a comma."""
+    """Return the JSON lines of the file as one array: JSON text holds no raw newline, so each newline becomes a comma."""
     yield _OPENING
     held = b""
     while block := await asyncio.to_thread(file.read, _BLOCK):

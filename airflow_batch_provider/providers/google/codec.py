@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.base import Codec
+from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.google import replies
 from airflow_batch_provider.providers.google.schema import response_schema
 from airflow_batch_provider.providers.untrusted import as_objects
@@ -29,7 +29,7 @@ _OURS = {
     "systemInstruction": "system",
     "model": "the task's model",
 }
-_ROLES = {"user", "model", "function", None}
+_ROLES = ("user", "model", "function", None)
 
 
 class GoogleCodec(Codec):
@@ -43,20 +43,20 @@ class GoogleCodec(Codec):
         return replies.reply(key, record, kind)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """The body that the model's method would take without a batch."""
+        """Return the body that the model's method would take without a batch."""
         return _embed(request, spec) if spec.kind == "embed" else _generate(request, spec)
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
-        """One line of the input file."""
+        """Return one line of the input file."""
         return b'{"key":%b,"request":%b}' % (msgspec.json.encode(key), body)
 
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The body with the answer and the problem as further turns."""
+        """Return the body with the answer and the problem as further turns."""
         told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []
         return {**body, "contents": [*body["contents"], *told, {"role": "user", "parts": [{"text": problem}]}]}
 
     def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The body with `factor` times as many `maxOutputTokens`."""
+        """Return the body with `factor` times as many `maxOutputTokens`."""
         settings = body.get("generationConfig", {})
         if "maxOutputTokens" not in settings:
             return body
@@ -78,7 +78,7 @@ def _generate(request: BatchRequest, spec: Spec) -> dict[str, Any]:
     asked = request.messages or [{"role": "user", "parts": [{"text": request.prompt}]}]
     body: dict[str, Any] = {"contents": _contents(asked)}
     config: dict[str, Any] = {"maxOutputTokens": request.max_tokens or spec.max_tokens}
-    told = [system] if (system := request.system or spec.system) else []
+    told = [system] if (system := system_text(request, spec)) else []
     schema = request.output_type or spec.output_schema
     if schema is not None and not extra.keys() & {"responseSchema", "responseJsonSchema"}:
         config["responseMimeType"] = "application/json"
@@ -92,7 +92,7 @@ def _generate(request: BatchRequest, spec: Spec) -> dict[str, Any]:
 
 
 def _params(*given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of the request, and of its `generationConfig`; later ones win."""
+    """Return the fields of the request, and of its `generationConfig`; later ones win."""
     top: dict[str, Any] = {}
     config: dict[str, Any] = {}
     for params in given:
@@ -113,7 +113,7 @@ def _refuse_ours(fields: dict[str, Any]) -> None:
 
 
 def _contents(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The contents, unless they have another provider's shape, which a batch would refuse row by row, hours later."""
+    """Return the contents, unless they have another provider's shape, which a batch would refuse row by row, hours later."""
     for message in messages:
         if not as_objects(message.get("parts")) or message.get("role") not in _ROLES:
             raise UsageError(
@@ -124,7 +124,7 @@ def _contents(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _checked(body: dict[str, Any]) -> dict[str, Any]:
-    """The body, unless a batch cannot take it: one answer a row, of text, and nothing beside a cached context."""
+    """Return the body, unless a batch cannot take it: one answer a row, of text, and nothing beside a cached context."""
     config = body["generationConfig"]
     if config.get("candidateCount", 1) != 1:
         raise UsageError(f"One row has one answer, not candidateCount={config['candidateCount']!r}. Drop it.")

@@ -14,6 +14,7 @@ from airflow_batch_provider.providers import http
 from airflow_batch_provider.providers.google.replies import CODES, int64
 from airflow_batch_provider.providers.untrusted import (
     StatusTable,
+    as_count,
     as_object,
     as_objects,
     as_text,
@@ -52,7 +53,7 @@ _DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 
 
 def batch_name(batch_id: object) -> str:
-    """`batches/…`, from that or from what follows it.
+    """Return `batches/…`, from that or from what follows it.
 
     Raises:
         Rejected: it is no id of a batch.
@@ -61,22 +62,22 @@ def batch_name(batch_id: object) -> str:
 
 
 def bare(name: object) -> object:
-    """What follows `batches/` in a name; anything else as it is."""
+    """Return what follows `batches/` in a name; anything else as it is."""
     return name.removeprefix("batches/") if isinstance(name, str) else name
 
 
 def tag(operation: dict[str, Any]) -> str | None:
-    """Our own name, the first word of the batch's display name; a label for people follows it."""
+    """Return our own name, the first word of the batch's display name; a label for people follows it."""
     return one_line(_metadata(operation).get("displayName")).partition(" ")[0] or None
 
 
 def created(operation: dict[str, Any]) -> datetime | None:
-    """When the batch was created."""
+    """Return when the batch was created."""
     return moment(_metadata(operation).get("createTime"))
 
 
 def past(page: list[dict[str, Any]], horizon: datetime) -> bool:
-    """True when no later page can hold a batch from after the horizon: this one shows the newest first, and is older.
+    """Return True if no later page can hold a batch from after the horizon: this one shows the newest first, and is older.
 
     Gemini documents no order, so a page that shows none ends no search.
     """
@@ -85,7 +86,7 @@ def past(page: list[dict[str, Any]], horizon: datetime) -> bool:
 
 
 def status(operation: dict[str, Any], states: StatusTable) -> BatchStatus:
-    """A look at the batch; google-genai 3.4 drops `error` and `batchStats` (`batches.py`), so this reads the JSON."""
+    """Return the status; google-genai 3.4 drops `error` and `batchStats` (`batches.py`), so this reads the JSON."""
     told, error = _metadata(operation), as_object(operation.get("error"))
     word = one_line(told.get("state"), 80) or "BATCH_STATE_UNSPECIFIED"
     counts = _counts(as_object(told.get("batchStats")))
@@ -98,13 +99,13 @@ def status(operation: dict[str, Any], states: StatusTable) -> BatchStatus:
         created_at=created(operation),
         ended_at=moment(told.get("endTime")),
         error=_told(error),
-        retryable=word.endswith("_FAILED") and error.get("code") in _PASSING and nothing_ran,
+        retryable=word.endswith("_FAILED") and as_count(error.get("code")) in _PASSING and nothing_ran,
         provider_status=word,
     )
 
 
 def _state(word: str, states: StatusTable, operation: dict[str, Any]) -> BatchState:
-    """The state in our words; one that nobody knows is over when the operation says that it is done."""
+    """Return the state in our words; one that nobody knows is over when the operation says that it is done."""
     plain = word.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
     ours = states[plain]
     if plain in STATES or operation.get("done") is not True:
@@ -135,13 +136,13 @@ def _told(error: dict[str, Any]) -> str | None:
 
 
 def output(operation: dict[str, Any]) -> dict[str, Any]:
-    """Where the results are: `responsesFile` or `inlinedResponses`; empty when there are none."""
+    """Return where the results are: `responsesFile` or `inlinedResponses`; empty when there are none."""
     places = as_object(operation.get("response")), as_object(_metadata(operation).get("output"))
     return next((place for place in places if place.get("responsesFile") or place.get("inlinedResponses")), {})
 
 
 def results_file(operation: dict[str, Any]) -> str | None:
-    """The id of the file of results.
+    """Return the id of the file of results.
 
     Raises:
         Rejected: the operation names something that is no file.
@@ -151,18 +152,18 @@ def results_file(operation: dict[str, Any]) -> str | None:
 
 
 def inlined(operation: dict[str, Any]) -> list[dict[str, Any]]:
-    """The results of a batch that was submitted without a file, which we never do."""
+    """Return the results of a batch that was submitted without a file, which we never do."""
     return as_objects(as_object(output(operation).get("inlinedResponses")).get("inlinedResponses"))
 
 
 def files(operation: dict[str, Any]) -> list[str]:
-    """The names of the batch's files: what was sent and what came back."""
+    """Return the names of the batch's files: what was sent and what came back."""
     sent = as_object(_metadata(operation).get("inputConfig")).get("fileName")
     return [name for name in map(as_text, (sent, output(operation).get("responsesFile"))) if _FILE.fullmatch(name)]
 
 
 def refused(http_status: int, body: object, headers: Mapping[str, str], key: str) -> BatchError:
-    """The exception that says what the reader can do about a refusing reply, which never quotes the key."""
+    """Return the exception that says what the reader can do about a refusing reply, which never quotes the key."""
     told = as_object(body[0] if isinstance(body, list) and body else body)
     error = as_object(told.get("error")) or told
     details = as_objects(error.get("details"))
@@ -185,7 +186,7 @@ def refused(http_status: int, body: object, headers: Mapping[str, str], key: str
 
 
 def _pauses(word: str, reasons: set[str], message: str) -> bool:
-    """True when money is wanted: billing is off, the region wants billing, or prepaid credits are used up.
+    """Return True if money is wanted: billing is off, the region wants billing, or prepaid credits are used up.
 
     https://ai.google.dev/gemini-api/docs/troubleshooting (2026-11); the last one comes as a 429 like any other quota.
     """
@@ -194,7 +195,7 @@ def _pauses(word: str, reasons: set[str], message: str) -> bool:
 
 
 def _retry_after(details: list[dict[str, Any]], headers: Mapping[str, str]) -> float | None:
-    """Seconds, of google.rpc.RetryInfo or else of the headers."""
+    """Return the seconds of google.rpc.RetryInfo or else of the headers."""
     for detail in details:
         if match := _DELAY.fullmatch(as_text(detail.get("retryDelay"))):
             return min(float(match[1]), http.LONGEST_WAIT)

@@ -142,7 +142,7 @@ class GoogleProvider(BatchProvider):
         return _ready(file, payload)
 
     async def _uploaded(self, payload: Payload) -> str | None:
-        """The file of an earlier try at the same payload, by its name and size; another one of that name is deleted."""
+        """Return the file of an earlier try at the payload, by its name and size; delete another one of that name."""
         name = _file_name(payload)
         try:
             async with self._asking(f"Looking for the upload of {payload.tag}"):
@@ -156,7 +156,7 @@ class GoogleProvider(BatchProvider):
         return None
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches whose display name begins with the tag, among those created since ten minutes before the claim."""
+        """Return batches whose display name begins with the tag, of those created since ten minutes before the claim."""
         found: list[Candidate] = []
         pages = 0
         async for page in self._rest.batches(_MOST_PAGES):
@@ -173,13 +173,19 @@ class GoogleProvider(BatchProvider):
         return found
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:
-        """Batches with a display name, in the order that Gemini lists them."""
+        """Yield the batches with a display name, in the order that Gemini lists them."""
         pages = 0
         async for page in self._rest.batches(_MOST_PAGES):
             for operation in page:
                 created = operations.created(operation)
-                if operations.tag(operation) and (created is None or created >= since):
-                    yield operations.status(operation, self._states)
+                if not operations.tag(operation) or (created is not None and created < since):
+                    continue
+                try:
+                    status = operations.status(operation, self._states)
+                except Rejected as error:
+                    log.warning("The list of batches has one that is ignored: %s", error)
+                    continue
+                yield status
             pages += 1
             if operations.past(page, since):
                 return
@@ -201,7 +207,7 @@ class GoogleProvider(BatchProvider):
             try:
                 found = await self._picked({f"batches/{bare}" for bare in good})
             except http.Unreadable as error:
-                log.warning("%s Looking at each batch by itself.", error)
+                log.info("%s Looking at each batch by itself.", error)
         alone = await one_by_one(self, {f"batches/{bare}" for bare in good} - found.keys())
         answers = {f"batches/{bare}": error for bare, error in seen.items()} | found | alone
         names = {batch_id: f"batches/{operations.bare(batch_id)}" for batch_id in batch_ids}
@@ -211,7 +217,7 @@ class GoogleProvider(BatchProvider):
         """Return those of the wanted batches that the first pages show; read no further than needed."""
         found: dict[str, BatchStatus] = {}
         async for page in self._rest.batches(2 + len(wanted) // PAGE):
-            shown = [operation for operation in page if operation.get("name") in wanted]
+            shown = [operation for operation in page if as_text(operation.get("name")) in wanted]
             found |= {one["name"]: operations.status(one, self._states) for one in shown}
             if len(found) == len(wanted):
                 break
@@ -259,7 +265,7 @@ class GoogleProvider(BatchProvider):
         await self._http.aclose()
 
     def _options(self, times: int = 1) -> types.HttpOptions:
-        """Time-outs in milliseconds; None would mean for ever."""
+        """Return the time-outs in milliseconds; None would mean for ever."""
         seconds = http.timeouts(self.account, times).read or 0
         return types.HttpOptions(base_url=self._address, api_version=VERSION, timeout=max(1, int(seconds * 1000)))
 
@@ -289,7 +295,7 @@ class GoogleProvider(BatchProvider):
 
 
 def _sdk(key: str, http: httpx2.AsyncClient, options: types.HttpOptions) -> genai.Client:
-    """The SDK's client, on our connections, and deaf to the environment (google-genai 3.4, `_api_client.py`)."""
+    """Return the SDK's client, on our connections, and deaf to the environment (google-genai 3.4, `_api_client.py`)."""
     options.httpx_async_client = http
     recording = genai_client.DebugConfig(client_mode=None, replays_directory=None, replay_id=None)
     with _without_advice_on_keys():
@@ -320,7 +326,7 @@ def _file_name(payload: Payload) -> str:
 
 
 def _ready(file: types.File, payload: Payload) -> str:
-    """The name of a file that a batch can read."""
+    """Return the name of a file that a batch can read."""
     if file.state == types.FileState.PROCESSING:
         raise Unavailable(f"Gemini still digests the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
     bare = as_text(file.name).removeprefix("files/")
@@ -328,7 +334,7 @@ def _ready(file: types.File, payload: Payload) -> str:
 
 
 def _inlined(operation: dict[str, Any], kind: Kind) -> Iterator[Reply]:
-    """The results that have a key; the order of the others proves nothing (python-genai#1909)."""
+    """Return the results that have a key; the order of the others proves nothing (python-genai#1909)."""
     strange = 0
     for record in operations.inlined(operation):
         try:

@@ -12,7 +12,7 @@ from airflow_batch_provider.providers.google import operations
 from airflow_batch_provider.providers.http import Unreadable, read_reply, unreachable
 from airflow_batch_provider.providers.lines import CHUNK
 from airflow_batch_provider.providers.listing import PAGE
-from airflow_batch_provider.providers.untrusted import as_objects, as_text, one_line, read_object
+from airflow_batch_provider.providers.untrusted import as_objects, as_text, one_line, read_object, without_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -38,7 +38,7 @@ class Rest:
             )
             if response.status_code != 200:
                 raise operations.refused(response.status_code, _body(response), response.headers, self._key)
-        return read_reply(response.content, what)
+        return read_reply(without_key(response.content, self._key), what)
 
     async def batch(self, name: str) -> dict[str, Any]:
         """Return the operation of that name."""
@@ -67,7 +67,7 @@ class Rest:
 
     @asynccontextmanager
     async def _download(self, file: str) -> AsyncIterator[httpx2.Response]:
-        """The open reply with a file; where it redirects, as Google's media do, the key goes to our own host only."""
+        """Return the open reply with a file; where it redirects, as Google's media do, the key goes to our own host only."""
         home = url = httpx2.URL(f"{self._root}/files/{file}:download?alt=media")
         for _ in range(_HOPS):
             at_home = (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port)

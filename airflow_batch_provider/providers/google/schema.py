@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from airflow_batch_provider.providers.schema import Dialect, strict
+from airflow_batch_provider.providers.schema import Dialect, referenced, strict
 
 _CONSTRAINTS = frozenset({"minItems", "maxItems", "minimum", "maximum", "minLength", "maxLength", "pattern", "format"})
-DIALECT = Dialect("Gemini", _CONSTRAINTS, every_property=False, recursion=False)
+DIALECT = Dialect("Gemini", _CONSTRAINTS, frozenset({"date-time"}), every_property=False, recursion=False)
 
-_KEPT = ("description", *sorted(_CONSTRAINTS - {"format"}))
+_KEPT = ("description", *sorted(_CONSTRAINTS))
 _SCALARS = {bool: "BOOLEAN", int: "INTEGER", float: "NUMBER", str: "STRING"}
 
 
@@ -26,7 +26,7 @@ class _WordlessError(Exception):
 
 
 def response_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema in Gemini's words; None when it has none (open dictionaries, tuples, recursion, mixed enums).
+    """Return the schema in Gemini's words; None if it has none (open dictionaries, tuples, recursion).
 
     The result is shared between calls: do not change it.
 
@@ -47,14 +47,18 @@ def _response_schema(encoded: bytes) -> dict[str, Any] | None:
 
 def _node(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in node:
-        return _node(_target(node["$ref"], root), root)
+        # One into a part that strict mode has rewritten leads nowhere.
+        target = referenced(node["$ref"], root)
+        if target is None:
+            raise _WordlessError
+        return _node(target, root)
     if "anyOf" in node:
         return _choice(node, root)
     if "enum" in node or "const" in node:
         return _values(node)
+    if node["type"] == "null":
+        raise _WordlessError
     written = {"type": str(node["type"]).upper(), **{name: node[name] for name in _KEPT if name in node}}
-    if "format" in node:
-        written |= _format(node)
     if node["type"] == "object":
         written |= _object(node, root)
     if node["type"] == "array":
@@ -71,7 +75,7 @@ def _object(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choice(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """A choice with null is a nullable node."""
+    """Return a choice; one with null is a nullable node."""
     options = [option for option in node["anyOf"] if option.get("type") != "null"]
     written = [_node(option, root) for option in options]
     if not written:
@@ -82,7 +86,7 @@ def _choice(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(node: dict[str, Any]) -> dict[str, Any]:
-    """An enum, which Gemini has for non-empty texts only; other values are told to the model."""
+    """Return an enum, which Gemini has for non-empty texts only; other values are told to the model."""
     values = [value for value in node.get("enum", [node.get("const")]) if value is not None]
     kinds = {type(value) for value in values}
     if len(kinds) != 1 or (kind := _SCALARS.get(kinds.pop())) is None:
@@ -94,21 +98,5 @@ def _values(node: dict[str, Any]) -> dict[str, Any]:
     return {"type": kind, **_told(node, f"one of: {', '.join(map(repr, values))}"), **nullable}
 
 
-def _format(node: dict[str, Any]) -> dict[str, Any]:
-    """Of the formats of texts, Gemini has only `date-time`; the others are told to the model."""
-    known = node["type"] == "string" and node["format"] == "date-time"
-    return {"format": "date-time"} if known else _told(node, f"format: {node['format']}")
-
-
 def _told(node: dict[str, Any], words: str) -> dict[str, Any]:
     return {"description": f"{node.get('description', '')} ({words})".lstrip()}
-
-
-def _target(reference: str, root: dict[str, Any]) -> dict[str, Any]:
-    """What a reference leads to; one into a part that strict mode has rewritten leads nowhere."""
-    target: Any = root
-    for part in reference.removeprefix("#").split("/")[1:]:
-        target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
-    if not isinstance(target, dict):
-        raise _WordlessError
-    return target

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.base import Codec
+from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.schema import Dialect, strict
 from airflow_batch_provider.providers.untrusted import as_object
@@ -39,8 +39,12 @@ DIALECT = Dialect(
             "maxItems",
         }
     ),
+    frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
     every_property=True,
     recursion=True,
+    most_values=1000,
+    most_properties=5000,
+    most_levels=10,
 )
 
 
@@ -62,7 +66,7 @@ class OpenAICodec(Codec):
         return ENDPOINTS["embed" if spec.kind == "embed" else self.api]
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """The body that the endpoint would take without a batch; `text` of several sources is joined, all else replaced."""
+        """Return the body of the endpoint; `text` of several sources is joined, all else is replaced."""
         extra = {**spec.request_params, **request.request_params}
         if spec.kind == "embed":
             body = _embed(request, spec, extra)
@@ -71,18 +75,18 @@ class OpenAICodec(Codec):
         return _checked(body, spec)
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
-        """One line of the input file."""
+        """Return one line of the input file."""
         parts = msgspec.json.encode(key), msgspec.json.encode(self.endpoint(spec)), body
         return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % parts
 
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The body with the answer and the problem appended to its `messages` or `input`."""
+        """Return the body with the answer and the problem appended to its `messages` or `input`."""
         field = "messages" if "messages" in body else "input"
         told = [{"role": "assistant", "content": answer}] if answer else []
         return {**body, field: [*body[field], *told, {"role": "user", "content": problem}]}
 
     def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The body with `factor` times as many tokens, by whichever of its three names it limits them."""
+        """Return the body with `factor` times as many tokens, by whichever of its three names it limits them."""
         limits = body.keys() & {"max_tokens", "max_completion_tokens", "max_output_tokens"}
         return body | {name: body[name] * factor for name in limits}
 
@@ -94,8 +98,8 @@ def _embed(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str
 
 
 def _chat(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str, Any]:
-    """A chat body; `max_tokens` in `request_params`, for backends that know only the old name, replaces the new one."""
-    system = request.system or spec.system
+    """Return a chat body; `max_tokens` in `request_params`, for servers with the old name only, replaces the new."""
+    system = system_text(request, spec)
     told = [{"role": "system", "content": system}] if system else []
     asked = request.messages or [{"role": "user", "content": request.prompt}]
     body: dict[str, Any] = {"model": spec.model, "messages": [*told, *asked]}
@@ -110,7 +114,7 @@ def _responses(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict
     asked = request.messages or [{"role": "user", "content": request.prompt}]
     body: dict[str, Any] = {"model": spec.model, "input": asked}
     body["max_output_tokens"] = request.max_tokens or spec.max_tokens
-    if system := request.system or spec.system:
+    if system := system_text(request, spec):
         body["instructions"] = system
     text = {**as_object(spec.request_params.get("text")), **as_object(extra.get("text"))}
     if (schema := request.output_type or spec.output_schema) is not None:
@@ -119,13 +123,13 @@ def _responses(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict
 
 
 def _named(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as OpenAI wants it; one that strict mode cannot say goes as a hint, and landing checks the answers."""
+    """Return the schema as OpenAI wants it; one that strict mode cannot say is a hint, and landing checks."""
     native = strict(schema, DIALECT)
     return {"name": "answer", "schema": schema if native is None else native, "strict": native is not None}
 
 
 def _checked(body: dict[str, Any], spec: Spec) -> dict[str, Any]:
-    """The body, unless a batch cannot take it: one file has one model and one answer a row, and nothing streams."""
+    """Return the body, unless a batch cannot take it: one file has one model and one answer a row, and nothing streams."""
     refused = {
         "model": body.get("model") != spec.model,
         "stream": bool(body.get("stream")),

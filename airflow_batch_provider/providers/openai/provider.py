@@ -139,7 +139,7 @@ class OpenAIProvider(StainlessProvider):
         try:
             async for file in self._listed(files, _MOST_FILE_PAGES, purpose="batch", limit=_FILES_PAGE, order="desc"):
                 same = (file.get("filename"), file.get("bytes")) == (_file_name(payload), payload.bytes)
-                if same and file.get("status") in {"processed", "uploaded"}:
+                if same and file.get("status") in ("processed", "uploaded"):
                     return checked_id(file.get("id"), "file")
         except (NotFound, Rejected) as error:
             # Some servers that speak this API list no files; the upload is then only sent again.
@@ -147,17 +147,23 @@ class OpenAIProvider(StainlessProvider):
         return None
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches whose metadata carry the tag, among those created since ten minutes before the claim."""
+        """Return the batches whose metadata carry the tag, among those created since ten minutes before the claim."""
         since = claim.claimed_at - _SKEW
         listed = self._listed(self._batches, _MOST_PAGES, since)
         ours = [record async for record in listed if _tag(record) == claim.tag]
         return [Candidate(found_id(record.get("id"), claim.tag), certain=True) for record in ours]
 
     async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:
-        """Batches with a tag in their metadata, newest first."""
+        """Yield the batches with a tag in their metadata, newest first."""
         async for record in self._listed(self._batches, _MOST_PAGES, since):
-            if _tag(record) is not None:
-                yield self._status(record)
+            if _tag(record) is None:
+                continue
+            try:
+                status = self._status(record)
+            except Rejected as error:
+                log.warning("The list of batches has one that is ignored: %s", error)
+                continue
+            yield status
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the output file and the error file; either may be missing."""
@@ -205,15 +211,16 @@ class OpenAIProvider(StainlessProvider):
         )
 
     def _refused(self, error: openai.APIStatusError) -> BatchError:
-        code = error.code or error.type
+        told = as_object(error.body)
+        code, kind = as_text(told.get("code")), as_text(told.get("type"))
         return http.refused(
             http.Fault(
                 provider="OpenAI",
                 http_status=error.status_code,
-                message=as_text(as_object(error.body).get("message")) or error.message,
-                code=None if code is None else str(code),
+                message=as_text(told.get("message")) or error.message,
+                code=code or kind or None,
                 retry_after=http.retry_after(error.response.headers),
-                pauses=bool({error.code, error.type} & PAUSING),
+                pauses=bool({code, kind} & PAUSING),
                 key=self._key,
             )
         )
@@ -234,7 +241,7 @@ def _file_name(payload: Payload) -> str:
 
 
 def _file_ids(record: dict[str, Any], *names: str) -> list[str]:
-    """The ids under these names; null and an empty text both mean that there is none."""
+    """Return the ids under these names; null and an empty text both mean that there is none."""
     return [checked_id(record[name], "file") for name in names if record.get(name)]
 
 
@@ -247,7 +254,7 @@ def _faults(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _told(faults: list[dict[str, Any]]) -> str | None:
-    """The first faults of a batch in one text; a file of 50,000 bad lines has 50,000 of them."""
+    """Return the first faults of a batch in one text; a file of 50,000 bad lines has 50,000 of them."""
     shown = [
         f"{fault.get('code')}: {fault.get('message')}" + (f" (line {fault['line']})" if fault.get("line") else "")
         for fault in faults[:3]
