@@ -17,7 +17,9 @@ from airflow_batch_provider.models import Account
 from airflow_batch_provider.testing import run_stage
 
 PAGE = Path(__file__).parents[1] / "docs/writing-a-stage.md"
-OUTPUTS = {"data-extraction": {"items": ["a kettle", "a lamp"], "sections": ["Kettles boil water.", "Lamps give light."]}}
+OUTPUTS = {
+    "data-extraction": {"items": ["a kettle", "a lamp"], "sections": ["Kettles boil water.", "Lamps give light."]}
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def page():
 @pytest.fixture
 def accounts():
     """An account of each provider at one emulator."""
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=1, running=1, finalizing=0, settle=0))) as server:
+    with EmulatorServer(
+        Settings(progress=Progress(by="looks", pending=1, running=1, finalizing=0, settle=0))
+    ) as server:
         yield {
             name: {name: Account(provider=name, api_key=SecretStr(KEY), base_url=server.url + path)}
             for name, path in PATHS.items()
