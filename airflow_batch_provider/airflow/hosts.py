@@ -12,7 +12,7 @@ from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.airflow.xcom import from_xcom
-from airflow_batch_provider.stages.host import PROGRESS, Host
+from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,10 +104,15 @@ class TriggererHost(AirflowHost):
 
     async def publish(self, key: str, value: Any) -> None:
         """Show a record when it has changed, once a minute at most: each is a write into Airflow's database."""
-        now = self.clock.now()
-        if value == self._shown or (self._shown_at is not None and now - self._shown_at < PROGRESS_INTERVAL):
+        now, steady = self.clock.now(), _steady(value)
+        if steady == self._shown or (self._shown_at is not None and now - self._shown_at < PROGRESS_INTERVAL):
             return
-        self._shown_at, self._shown = now, value
+        self._shown_at, self._shown = now, steady
         if "message" in value:
-            log.info("%s", value["message"])
+            log.info("%s", " ".join(filter(None, [value["message"], value.get("pace")])))
         await supervisor.publish(self._task, key, value)
+
+
+def _steady(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a record is worth another one."""
+    return {name: value for name, value in record.items() if name not in MOVING}

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, StageFailed, Unavailable, UsageError
+from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 from airflow_batch_provider.stages.host import BATCH_IDS, METRICS, PROGRESS
 from airflow_batch_provider.stages.polling import READY, PollPlan, event
@@ -206,12 +207,14 @@ class StageRun:
             await asyncio.to_thread(self.files.save_output, token, kept)
 
     async def _outcome(self, returned: Any) -> Outcome:
+        if isinstance(returned, Manifest) and returned.batches:
+            await self.host.publish(BATCH_IDS, list(returned.batches))
         if not isinstance(returned, Suspended):
             return Finished(output_json(self.stage, returned))
         suspension = Suspension.begin(self.location, returned, self.host.clock.now(), self.poll)
         suspension.kwargs()  # refuses a state that is too large for a trigger, before anything is kept
         self.files.save_suspension(suspension)
-        await self.host.publish(BATCH_IDS, suspension.batch_ids)
+        await self.host.publish(BATCH_IDS, list(returned.batch_ids) or suspension.batch_ids)
         if returned.metrics:
             await self.host.publish(METRICS, returned.metrics)
         return suspension
