@@ -18,6 +18,14 @@ _TIMEOUT: Field = {
     "description": "Seconds without a byte after which a call is given up; 120 by default.",
     "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
 }
+_PRICES: Field = {
+    "label": "Prices",
+    "description": (
+        "Prices of one's own by model, US dollars per million tokens in a batch: "
+        '{"my-model": {"input": 0.25, "output": 1.5}}.'
+    ),
+    "schema": {"type": ["object", "null"]},
+}
 _OPENAI: dict[str, Field] = {
     "api": {
         "label": "API for text",
@@ -37,9 +45,9 @@ _OPENAI: dict[str, Field] = {
 }
 
 FIELDS: dict[str, dict[str, Field]] = {
-    "anthropic_batch": {"timeout": _TIMEOUT},
-    "openai_batch": {**_OPENAI, "timeout": _TIMEOUT},
-    "gemini_batch": {"timeout": _TIMEOUT},
+    "anthropic_batch": {"prices": _PRICES, "timeout": _TIMEOUT},
+    "openai_batch": {**_OPENAI, "prices": _PRICES, "timeout": _TIMEOUT},
+    "gemini_batch": {"prices": _PRICES, "timeout": _TIMEOUT},
 }
 
 _ADDRESSES = {
@@ -68,7 +76,7 @@ def widgets(conn_type: str) -> dict[str, Any]:
     from wtforms import FloatField, StringField  # type: ignore[import-untyped]  # noqa: PLC0415
     from wtforms.validators import Optional  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    kinds = {"number": FloatField, "string": StringField}
+    kinds = {"number": FloatField, "string": StringField, "object": StringField}
     return {
         name: kinds[field["schema"]["type"][0]](
             label=field["label"], description=field["description"], validators=[Optional()]

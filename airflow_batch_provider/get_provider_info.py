@@ -79,4 +79,15 @@ _OPTIONS = {
         "example": "medium",
         "default": "long",
     },
+    "prices": {
+        "description": (
+            "Prices of one's own, for models that nobody lists or that cost less by contract: JSON, by model, in US "
+            "dollars per million tokens in a batch: input, output, cached, cache_write, long_cache_write, audio_input, "
+            "audio_output; web_search and file_search per thousand. A connection's option `prices` wins."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": '{"my-model": {"input": 0.25, "output": 1.5}}',
+        "default": "",
+    },
 }

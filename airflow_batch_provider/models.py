@@ -10,11 +10,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Kind = Literal["generate", "embed"]
 BatchState = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
 RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
+
+# Characters of a `custom_id`.
+LONGEST_ID = 512
 
 ENDED: frozenset[BatchState] = frozenset({"completed", "failed", "expired", "cancelled"})
 ROW_STATUSES: tuple[RowStatus, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
@@ -94,7 +107,7 @@ class BatchRequest(FrozenModel):
         request_params: further fields of the provider's request body; they win over the task's.
     """
 
-    custom_id: str | None = Field(default=None, min_length=1, max_length=512)
+    custom_id: str | None = Field(default=None, min_length=1, max_length=LONGEST_ID)
     prompt: str | None = Field(default=None, min_length=1)
     messages: list[dict[str, Any]] | None = Field(default=None, min_length=1)
     system: str | None = None
@@ -140,26 +153,66 @@ class Spec(FrozenModel):
     request_params: dict[str, Any] = Field(default_factory=dict)
 
 
+# In JSON these are always there; a count of another kind only where there is one.
+_ALWAYS_TOLD = frozenset({"input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"})
+
+
 class Usage(FrozenModel):
-    """Tokens, counted alike for all providers.
+    """What a row used, counted alike for all providers; unit: tokens, or uses of a tool.
+
+    A count that is a part of another one is counted in both.
 
     Attributes:
         input_tokens: all input, cached reads and cache writes included.
         cached_tokens: the part of the input that was read from a cache.
         cache_write_tokens: the part of the input that was written to a cache.
+        long_cache_write_tokens: the part of the cache writes that lives longer than usual: one hour at Anthropic,
+            twelve at OpenAI.
+        input_audio_tokens: the part of the input that was audio.
+        input_image_tokens: the part of the input that was images, as far as the provider tells.
+        input_video_tokens: the part of the input that was video.
+        cached_audio_tokens: the part of the audio that was read from a cache.
         output_tokens: all output, reasoning included.
         reasoning_tokens: the part of the output that was reasoning.
+        output_audio_tokens: the part of the output that was audio.
+        output_image_tokens: the part of the output that was images.
+        web_searches: web searches that are charged: calls at Anthropic and OpenAI, queries of Gemini 3 and later,
+            grounded prompts of earlier Gemini.
+        file_searches: calls of OpenAI's file search.
+        other_tool_calls: uses of the provider's tools that are charged by something that no reply tells, such as the
+            hours of a code container.
+        other_tier_requests: requests that were answered under a tier, a speed or in a region with prices of its own.
     """
 
     input_tokens: int = Field(default=0, ge=0)
     cached_tokens: int = Field(default=0, ge=0)
     cache_write_tokens: int = Field(default=0, ge=0)
+    long_cache_write_tokens: int = Field(default=0, ge=0)
+    input_audio_tokens: int = Field(default=0, ge=0)
+    input_image_tokens: int = Field(default=0, ge=0)
+    input_video_tokens: int = Field(default=0, ge=0)
+    cached_audio_tokens: int = Field(default=0, ge=0)
     output_tokens: int = Field(default=0, ge=0)
     reasoning_tokens: int = Field(default=0, ge=0)
+    output_audio_tokens: int = Field(default=0, ge=0)
+    output_image_tokens: int = Field(default=0, ge=0)
+    web_searches: int = Field(default=0, ge=0)
+    file_searches: int = Field(default=0, ge=0)
+    other_tool_calls: int = Field(default=0, ge=0)
+    other_tier_requests: int = Field(default=0, ge=0)
 
     def __add__(self, other: Usage) -> Usage:
-        """The sum, field by field."""
+        """Return the sum, field by field."""
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+    def told(self) -> dict[str, int]:
+        """Return every field that is not 0, by its name."""
+        return {name: count for name in Usage.model_fields if (count := getattr(self, name))}
+
+    @model_serializer(mode="wrap")
+    def _without_zeros(self, serialize: SerializerFunctionWrapHandler) -> dict[str, int]:
+        fields: dict[str, int] = serialize(self)
+        return {name: count for name, count in fields.items() if count or name in _ALWAYS_TOLD}
 
 
 class RowError(FrozenModel):
@@ -272,17 +325,26 @@ class ErrorDigest(FrozenModel):
 
 
 class Cost(FrozenModel):
-    """Money, in US dollars.
+    """Money, each row at its own price, then the sum.
+
+    Free allowances, contracts and the storage of caches are not in it, since no reply tells of them.
 
     Attributes:
         usd: what the batch costs; None when the model has no known price.
-        saved_usd: what the same tokens would have cost more without batching; None when unknown.
+        saved_usd: what the same rows would have cost more without batching; None when unknown.
         estimated: True when a batch discount of one half was assumed because no batch price is published.
+        currency: of both amounts.
+        source: where the prices come from: a library with its version, or prices of one's own; None without a price.
+        unpriced: what the amount leaves out, or charges like text, because nobody knows its price: fields of `Usage`,
+            or `model` for rows of a model without a price.
     """
 
     usd: float | None = None
     saved_usd: float | None = None
     estimated: bool = False
+    currency: Literal["USD"] = "USD"
+    source: str | None = None
+    unpriced: tuple[str, ...] = ()
 
 
 class Manifest(FrozenModel):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,12 +131,7 @@ def _struct(pa: Any, schema: dict[str, Any], defs: dict[str, Any], depth: int) -
 
 def _schema(pa: Any, output: pa.DataType) -> pa.Schema:
     text, number = pa.string(), pa.int64()
-    usage = pa.struct(
-        [
-            pa.field(name, number)
-            for name in ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-        ]
-    )
+    usage = pa.struct([pa.field(name, number) for name in Usage.model_fields])
     error = pa.struct([pa.field("code", text), pa.field("message", text), pa.field("retryable", pa.bool_())])
     return pa.schema(
         [
@@ -158,6 +154,7 @@ def _record(row: BatchRow, *, textual: bool) -> dict[str, Any]:
     """A row as Arrow takes it: an output of another type than the column goes to `output_text`."""
     record = row.model_dump()
     record["output_text"] = None
+    record["usage"] = {name: getattr(row.usage, name) for name in Usage.model_fields}
     output = row.output
     if textual:
         record["output"] = output if isinstance(output, str) or output is None else _json(output)

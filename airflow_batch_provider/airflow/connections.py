@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account
+from airflow_batch_provider.pricing import CONFIGURED
 from airflow_batch_provider.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _TYPES = {
 _PREFIXES = {"google-gla": "google", "gemini": "google", "openai-chat": "openai", "openai-responses": "openai"}
 
 _KEYS = ("api_key", "gemini_api_key")
-_NOT_OPTIONS = {*_KEYS, "model", "embed_model", "provider", "base_url", "host"}
+_NOT_OPTIONS = {*_KEYS, CONFIGURED, "model", "embed_model", "provider", "base_url", "host"}
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _KEYLESS = "python -m airflow_batch_provider.emulator"
 
@@ -59,8 +60,17 @@ def account(connection: Connection, provider: str | None = None) -> Account:
         provider=name,
         api_key=SecretStr(_key(connection, extra, name, url)),
         base_url=url,
-        options={key: value for key, value in extra.items() if key not in _NOT_OPTIONS and value not in (None, "")},
+        options=_configured_prices()
+        | {key: value for key, value in extra.items() if key not in _NOT_OPTIONS and value not in (None, "")},
     )
+
+
+def _configured_prices() -> dict[str, str]:
+    """Return the deployment's own prices as an option of the account, which is read when something is priced."""
+    from airflow.configuration import conf  # noqa: PLC0415 — the function is called in a running task only
+
+    prices: str = conf.get("batch_provider", "prices", fallback="")
+    return {CONFIGURED: prices} if prices else {}
 
 
 def worker_hub() -> AbstractAsyncContextManager[Hub]:

@@ -12,6 +12,7 @@ from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.airflow.xcom import from_xcom
+from airflow_batch_provider.paths import open_path, open_path_here
 from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ class AirflowHost(Host):
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI as Airflow does, with the connection that it names."""
-        from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — the trigger module stays light
-
-        path: ProxyUPath = ObjectStoragePath(uri)
-        return path
+        return open_path(uri)
 
 
 class WorkerHost(AirflowHost):
@@ -97,6 +95,10 @@ class TriggererHost(AirflowHost):
         self._task = task
         self._shown_at: datetime | None = None
         self._shown: Any = None
+
+    def open_path(self, uri: str) -> ProxyUPath:
+        """Open a URI; on the triggerer's own loop where a thread that asks for its connection would end the triggerer."""
+        return open_path(uri) if supervisor.threads_may_ask() else open_path_here(uri)
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Join the connections of all triggers here."""

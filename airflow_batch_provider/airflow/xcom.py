@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.paths import open_path
 
 if TYPE_CHECKING:
     from airflow_batch_provider.storage import Directory
@@ -38,11 +39,9 @@ def from_xcom(value: Any, root: str) -> Any:
     Args:
         root: stage storage of all tasks; a reference that points elsewhere is data, and returned as it is.
     """
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — most values are not a reference
-
     if not (isinstance(value, dict) and value.keys() == {"stage_output", "bytes"}):
         return value
     uri = str(value["stage_output"])
-    if not uri.startswith(f"{ObjectStoragePath(root)}".rstrip("/") + "/") or "/../" in uri:
+    if not uri.startswith(str(open_path(root)).rstrip("/") + "/") or "/../" in uri:
         return value
-    return json.loads(ObjectStoragePath(uri).read_bytes())
+    return json.loads(open_path(uri).read_bytes())

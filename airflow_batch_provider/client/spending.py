@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -84,7 +85,7 @@ def _sum(records: Iterable[Record]) -> Stats:
     return Stats(
         total_calls=sum(record.calls for record in every),
         usage=sum((record.usage for record in every), Usage()),
-        total_cost=sum(record.cost.usd or 0.0 for record in every),
+        total_cost=float(sum(Decimal(str(record.cost.usd or 0)) for record in every)),
     )
 
 

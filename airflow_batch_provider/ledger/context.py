@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.ledger.files import TaskFiles
+from airflow_batch_provider.pricing import Bill, price_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
@@ -29,6 +31,7 @@ class Policy:
         retry_truncated: ask answers again that were cut off, with twice the room each time.
         clean_up: delete what the provider keeps of a batch that is of no use there any more.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
+        batch_size: most requests in one batch; None takes the provider's limit.
     """
 
     retry_rows: int
@@ -37,6 +40,7 @@ class Policy:
     retry_truncated: bool
     clean_up: bool
     leave_running: bool
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +71,11 @@ class LedgerContext:
     def files(self) -> TaskFiles:
         """Return the files of the record."""
         return TaskFiles(self.root)
+
+    def bill(self, plan: Plan) -> Bill:
+        """Return an empty bill at the prices of this moment.
+
+        Raises:
+            UsageError: the connection's own prices cannot be read.
+        """
+        return Bill(price_book(self.provider.account), plan.spec.model)

@@ -134,7 +134,7 @@ def landed_so_far(root: Directory, nonce: str | None = None) -> LandedRows | Non
 def _keep(root: Directory, sums: LandedRows) -> None:
     try:
         save(root, LANDED, sums)
-    except OSError:
+    except Exception:  # the errors of object stores have no common class
         log.debug("%s was not written; the rows are counted again next time", root.uri(LANDED), exc_info=True)
 
 

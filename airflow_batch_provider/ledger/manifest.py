@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.ledger.merge import Tally, best_rows
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
-from airflow_batch_provider.pricing import cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
-    from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import BatchRow
     from airflow_batch_provider.storage import Directory
@@ -53,15 +51,17 @@ class Outcome:
     open_rows: int
 
 
-def write_results(files: TaskFiles, plan: Plan, stage: str, target: Target, now: datetime) -> Outcome:
+def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target) -> Outcome:
     """Write the results, whole, and sum them up; the task is not done before its manifest is written.
 
     Raises:
         Overtaken: another worker has set the plan aside meanwhile.
+        UsageError: the connection's own prices cannot be read.
     """
+    files, now = context.files, context.clock.now()
     while True:
-        waves = files.waves()
-        tally, receipts = Tally(), files.receipts(waves)
+        bill, waves = context.bill(plan), files.waves()
+        tally, receipts = Tally(bill=bill), files.receipts(waves)
         _write(target, plan, best_rows(files, waves, tally))
         files.check_current(plan)
         again = files.waves()
@@ -77,7 +77,7 @@ def write_results(files: TaskFiles, plan: Plan, stage: str, target: Target, now:
         requests=plan.requests,
         counts={status: tally.counts[status] for status in ROW_STATUSES},
         usage=tally.usage,
-        cost=cost(plan.provider, plan.spec.model, tally.usage),
+        cost=bill.cost,
         waves=len(waves),
         batches=tuple(receipt.batch_id for receipt in receipts),
         errors=tally.digest,

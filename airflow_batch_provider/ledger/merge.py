@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.files import TaskFiles
     from airflow_batch_provider.ledger.records import PlannedRow, Wave
+    from airflow_batch_provider.pricing import Bill
     from airflow_batch_provider.providers.base import BatchProvider
 
 NOT_ASKED = RowError(code="not_asked", message="the task ended before this row was submitted", retryable=True)
@@ -115,10 +116,12 @@ class Tally:
     Attributes:
         counts: row status → number of requests, by the status of their best rows.
         open: number of requests without a good answer that may be asked again.
+        bill: charges every row that was asked, in whatever wave; None counts tokens only.
     """
 
     counts: Counter[RowStatus] = field(default_factory=Counter)
     open: int = 0
+    bill: Bill | None = None
     _tokens: Counter[str] = field(default_factory=Counter)
     _reasons: Reasons = field(default_factory=Reasons)
 
@@ -126,6 +129,8 @@ class Tally:
         """Count the tokens of a row in one wave."""
         for name in Usage.model_fields:
             self._tokens[name] += getattr(row.usage, name)
+        if self.bill:
+            self.bill.add(row.usage, row.model)
 
     def settled(self, row: BatchRow) -> None:
         """Count the best row of a request."""

@@ -6,7 +6,8 @@ import hashlib
 import sqlite3
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,6 +18,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.records import Chunk, PlannedRow, encoded
 from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.pricing import estimate_tokens
 from airflow_batch_provider.schemas import answer_schema
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
 
-# English text has about four bytes per token with the tokenizers of all three providers; an estimate, never a bill.
-BYTES_PER_TOKEN = 4
 _LOOKED_UP_AT_ONCE = 5000
 
 
@@ -64,11 +64,13 @@ def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> I
 def _as_request(index: int, given: Any) -> BatchRequest:
     if isinstance(given, BatchRequest):
         return given
+    if is_dataclass(given) and not isinstance(given, type):
+        given = asdict(given)
     try:
         if isinstance(given, str):
             return BatchRequest(prompt=given)
         if isinstance(given, dict):
-            return BatchRequest.model_validate(given)
+            return BatchRequest.model_validate(_plain(given))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}" for problem in error.errors()[:3]
@@ -76,6 +78,15 @@ def _as_request(index: int, given: Any) -> BatchRequest:
         known = ", ".join(BatchRequest.model_fields)
         raise UsageError(f"Row {index} is not a request: {problems}. A row is a str or a dict of {known}.") from None
     raise UsageError(f"Row {index} is not a prompt but {type(given).__name__}. Give a str, a dict or a BatchRequest.")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its key as text, also one that was a number, and without request_params that are null."""
+    plain = {name: value for name, value in row.items() if name != "request_params" or value is not None}
+    key = plain.get("custom_id")
+    if isinstance(key, Integral) and not isinstance(key, bool):
+        plain["custom_id"] = str(int(key))
+    return plain
 
 
 def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: Spec) -> tuple[msgspec.Raw, msgspec.Raw]:
@@ -186,33 +197,39 @@ class ChunkWriter:
     ) -> PlannedRow | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
         while row is not None:
-            size = len(self._provider.codec.line(_LONGEST_KEY, bytes(row.body), self._spec)) + 1
-            if not self._has_room(size, row):
+            sent = wire_line(self._provider, row, self._spec)
+            size, tokens = len(sent), estimate_tokens(sent, self._spec.model)
+            if not self._has_room(size, tokens, row):
                 return row
             line = msgspec.json.encode(row)
             file.write(line + b"\n")
             if fingerprint:
                 fingerprint.add(line)
-            self._filling.add(size)
+            self._filling.add(size, tokens)
             row = next(source, None)
         return None
 
-    def _has_room(self, size: int, row: PlannedRow) -> bool:
+    def _has_room(self, size: int, tokens: int, row: PlannedRow) -> bool:
         filled, limits = self._filling, self._limits
-        over_tokens = limits.tokens is not None and filled.tokens + _tokens(size) > limits.tokens
+        over_tokens = limits.tokens is not None and filled.tokens + tokens > limits.tokens
         if filled.bytes + size <= limits.bytes and filled.requests < limits.requests and not over_tokens:
             return True
         if filled.requests:
             return False
         limit = f"max_enqueued_tokens={limits.tokens}" if over_tokens else f"{limits.bytes} bytes a batch"
         raise UsageError(
-            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {_tokens(size)} tokens: more than "
+            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {tokens} tokens: more than "
             f"{limit}. Shorten it or raise the limit."
         )
 
 
 # As long as any key of a plan: nonce, wave, chunk, index.
 _LONGEST_KEY = "0" * 12 + "-000-00000-0000000000"
+
+
+def wire_line(provider: BatchProvider, row: PlannedRow, spec: Spec) -> bytes:
+    """Return the line that a row is sent as, newline included, under a key as long as any."""
+    return provider.codec.line(_LONGEST_KEY, bytes(row.body), spec) + b"\n"
 
 
 @dataclass
@@ -225,16 +242,12 @@ class _Filling:
     bytes: int = 0
     tokens: int = 0
 
-    def add(self, size: int) -> None:
+    def add(self, size: int, tokens: int) -> None:
         """Count one wire line."""
         self.requests += 1
         self.bytes += size
-        self.tokens += _tokens(size)
+        self.tokens += tokens
 
     def done(self) -> Chunk:
         """Return the chunk as the wave records it."""
         return Chunk(number=self.number, requests=self.requests, bytes=self.bytes, tokens=self.tokens, draft=self.draft)
-
-
-def _tokens(size: int) -> int:
-    return max(1, size // BYTES_PER_TOKEN)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from airflow_batch_provider.ledger import (
     landed_so_far,
 )
 from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage
@@ -209,28 +211,37 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
         _check_writable(ledger.root)
-        _check_writable(_target(ctx).directory)
+        # Prices of one's own that cannot be read are refused here, not after the rows were paid.
+        price_book(provider.account)
+        target = _target(ctx)
+        _check_writable(target.directory)
+        if target.format == "parquet" and find_spec("pyarrow") is None:
+            raise UsageError(
+                "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
+            )
         requests = _requests(ctx)
         while True:
             plan = ledger.current_plan(requests)
             if plan is not None:
-                return await self._priced(plan, ctx, "Going on with")
+                return (await self._priced(ctx, ledger, plan, "Going on with"))[0]
             with ledger.draft(requests) as draft:
-                estimate = await self._priced(draft.plan, ctx, "Planned")
+                estimate, cost = await self._priced(ctx, ledger, draft.plan, "Planned")
                 if estimate is not None:
                     return estimate
                 if draft.commit():
-                    _landed(ledger, Estimate(draft.plan).cost)
+                    _landed(ledger, cost)
                     return None
 
-    async def _priced(self, plan: Plan, ctx: StageContext[BatchConfig], said: str) -> Manifest | None:
+    async def _priced(
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
+    ) -> tuple[Manifest | None, Cost]:
         """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
-        estimate = Estimate(plan)
-        await ctx.log("INFO", f"{'Dry run, nothing is bought' if ctx.config.dry_run else said}: {estimate}")
-        if ctx.config.dry_run:
-            return estimate.manifest(self.id, ctx.config.result_format)
-        estimate.check(ctx.config.max_cost_usd)
-        return None
+        estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
+        await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
+        if config.dry_run:
+            return estimate.manifest(self.id, config.result_format), estimate.expected.cost
+        estimate.check(config.max_cost_usd)
+        return None, estimate.expected.cost
 
     async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         outcome = await self._sum_up(ctx, ledger, may_succeed=True)
@@ -305,12 +316,23 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
     source = ctx.config.source
     if source is not None:
         return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
-    if isinstance(ctx.input, str | bytes | dict) or not hasattr(ctx.input, "__iter__"):
-        raise UsageError(
-            f"requests is {type(ctx.input).__name__}, not a list. Give a list of str, dict or BatchRequest."
-        )
-    rows: Iterable[Any] = ctx.input
+    rows: Iterable[Any] = _records(ctx.input)
+    if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
+        raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
     return rows
+
+
+def _records(rows: Any) -> Any:
+    """Return the rows of a list, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
+    if hasattr(rows, "to_pylist"):
+        records = rows.to_pylist()
+    elif hasattr(rows, "to_dicts"):
+        records = rows.to_dicts()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        records = rows.to_dict("records")
+    else:
+        records = rows
+    return records
 
 
 def _target(ctx: StageContext[BatchConfig]) -> Target:
@@ -331,15 +353,17 @@ def _check_writable(directory: Directory) -> None:
         directory.delete(".writable")
     except (*_FOR_GOOD, ValueError) as error:
         raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
-    except OSError as error:
-        raise Unavailable(f"{directory} cannot be written now: {error}", ambiguous=False) from error
+    except BatchError:
+        raise
+    except Exception as error:  # the errors of object stores have no common class
+        raise Unavailable(f"{directory} cannot be written now: {error!r}", ambiguous=False) from error
 
 
 def _landed(ledger: Ledger, estimate: Cost | None = None) -> LandedRows | None:
     """Return how far the task is, for people; None where that cannot be read, which stops nothing."""
     try:
         return ledger.landed(estimate)
-    except (BatchError, OSError):
+    except Exception:  # the errors of object stores have no common class
         log.debug("The landed rows of %s cannot be counted", ledger.root, exc_info=True)
         return None
 
@@ -348,7 +372,7 @@ async def _kept(ctx: CheckCompletionContext[BatchConfig]) -> LandedRows | None:
     """Return how far the task was when the worker suspended it, None where that cannot be read."""
     try:
         return await asyncio.to_thread(landed_so_far, ctx.storage.directory)
-    except OSError:
+    except Exception:  # the errors of object stores have no common class
         log.debug("The landed rows of %s cannot be read", ctx.key, exc_info=True)
         return None
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import PurePosixPath
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from airflow_batch_provider.ledger import SuccessCriteria
 from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec, json_schema
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
 
+# Endings of files that results are not written as.
+_NO_FORMATS = frozenset({".csv", ".tsv", ".json", ".ndjson", ".txt", ".xlsx", ".gz", ".avro", ".orc"})
+
 
 class Source(FrozenModel):
     """Rows of a file, one request each.
 
     Attributes:
-        uri: `.jsonl`, `.csv` or `.parquet`, anywhere fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
+        uri: `.jsonl`, `.json`, `.csv`, `.tsv` (each also with `.gz`) or `.parquet`, a folder or a glob of them, anywhere
+            fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
         prompt: template such as `Classify: {text}`, filled from the row's columns; None takes each row as a request
             (`prompt` or `messages`, and the other fields of `BatchRequest`).
         key: column that holds the `custom_id`; None numbers the rows.
@@ -83,6 +88,15 @@ class BatchConfig(FrozenModel):
     @classmethod
     def _preset(cls, value: Any) -> Any:
         return PollConfig.of(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _result_file_tells_the_format(self) -> Self:
+        ending = PurePosixPath(self.result_path or "").suffix
+        if ending == ".jsonl" and self.result_format == "parquet":
+            raise ValueError("result_path ends with .jsonl, but result_format is 'parquet'; change one of them")
+        if ending in _NO_FORMATS:
+            raise ValueError(f"result_path ends with {ending}: results are .jsonl or .parquet, or a folder is given")
+        return self
 
     @property
     def provider(self) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from typing_extensions import TypeVar
 from upath import UPath
 
-from airflow_batch_provider.client import BatchClient
+from airflow_batch_provider.client import BatchClient, Submissions
 from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import connection_ref
@@ -51,7 +51,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         publish: shows a small progress record to people (XCom); errors in it are the caller's to swallow.
         now: the wall clock.
         sleep: waits seconds; for the worker's short waits.
-        registry: what this deployment has at the providers; None in the triggerer, which never submits, and in scripts.
+        registry: what this deployment has at the providers; None in scripts.
         new_id: draws 32 hex digits that nobody else has.
         client: returned by `batch` for every model, where a test gives one; None makes a client of the connection.
     """
@@ -113,7 +113,26 @@ class CheckCompletionContext(Generic[ConfigT]):
             label=str(self.key),
             clock=self.clock,
             registry=self.registry,
+            attempt=self.key.try_number,
+            new_id=self.new_id,
         )
+
+    async def cancel_all(self) -> tuple[str, ...]:
+        """Ask the providers to stop every batch that this task bought with `batch` and that has not landed.
+
+        Returns:
+            Their ids; a batch that was found by its time and size only is left alone.
+
+        Raises:
+            BatchError: one of them could not be cancelled; the others are nevertheless.
+        """
+        if self.client is not None:
+            cancel_all = getattr(self.client, "cancel_all", None)  # a test's client has the verbs that its stage uses
+            return tuple(await cancel_all()) if cancel_all else ()
+        bought = Submissions(
+            root=self.storage.directory, hub=self.hub, label=str(self.key), clock=self.clock, registry=self.registry
+        )
+        return await bought.cancel_all()
 
     async def progress(self, percent: float, message: str, **details: Any) -> None:
         """Show people how far the stage is: 0 to 100, a sentence, and small details."""

@@ -6,31 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import Cost, Manifest, Usage
-from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.receipt import dollars
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
+    from airflow_batch_provider.pricing import Forecast
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An upper bound for the first wave of a plan."""
+    """The price of the first wave of a plan."""
 
     plan: Plan
-
-    @property
-    def usage(self) -> Usage:
-        """Return all input, and for each answer as many tokens as it may have."""
-        spec = self.plan.spec
-        output = self.plan.requests * spec.max_tokens if spec.kind == "generate" else 0
-        return Usage(input_tokens=self.plan.first.tokens, output_tokens=output)
-
-    @property
-    def cost(self) -> Cost:
-        """Return the price; `usd` is None for a model that has no known one."""
-        return cost(self.plan.provider, self.plan.spec.model, self.usage)
+    expected: Forecast
 
     def check(self, limit: float | None) -> None:
         """Refuse to spend more than the limit, in US dollars; None sets none.
@@ -40,12 +29,13 @@ class Estimate:
         """
         if limit is None:
             return
-        price, usage = self.cost.usd, self.usage
+        price, usage = self.expected.cost.usd, self.expected.usage
         if price is None:
             raise UsageError(
-                f"Model {self.plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Drop it."
+                f"Model {self.plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Set its "
+                "price in the connection's option 'prices', or drop the limit."
             )
-        if price > limit:
+        if self.expected.bill.exceeds(limit):
             raise UsageError(
                 f"{self.plan.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
                 f"{usage.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
@@ -53,11 +43,11 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return what is asked and what it may cost, in one sentence."""
-        plan, usage = self.plan, self.usage
+        plan, usage = self.plan, self.expected.usage
         out = f", at most {usage.output_tokens:,} out" if usage.output_tokens else ""
         return (
             f"{plan.requests:,} requests to {plan.provider} {plan.spec.model} in {len(plan.first.chunks)} batches: about "
-            f"{usage.input_tokens:,} tokens in{out}; at most {dollars(self.cost)} for the first wave."
+            f"{usage.input_tokens:,} tokens in{out}; at most {dollars(self.expected.cost)} for the first wave."
         )
 
     def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:
@@ -70,8 +60,8 @@ class Estimate:
             format=result_format,
             requests=self.plan.requests,
             counts={"missing": self.plan.requests},
-            usage=self.usage,
-            cost=self.cost,
+            usage=self.expected.usage,
+            cost=self.expected.cost,
             waves=0,
             dry_run=True,
         )

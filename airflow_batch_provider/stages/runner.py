@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, StageFailed, Unavailable, UsageError
 from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 from airflow_batch_provider.stages.host import BATCH_IDS, METRICS, PROGRESS
 from airflow_batch_provider.stages.polling import READY, PollPlan, event
@@ -50,7 +51,7 @@ class StageRun:
     """One stage in one process; another process goes on from the files, in a run of its own.
 
     Attributes:
-        registry: where submits are noted for the whole deployment; None in the triggerer, which never submits.
+        registry: where submits are noted for the whole deployment, and landed batches leave.
         poll: wins over the stage's own.
         config: in the shape of the stage's `config_schema`; None reads the saved one when it is needed.
         jitter: a number from 0 to 1 for each poll, so that stages which started together spread.
@@ -108,10 +109,11 @@ class StageRun:
         async with self.host.hub() as hub:
             return await self._outcome(await self.stage.overdue(self.stage_context(hub, suspension)))
 
-    async def cancel(self, suspension: Suspension) -> None:
-        """Let the stage stop what it bought."""
+    async def cancel(self, suspension: Suspension) -> str:
+        """Let the stage stop what it bought; return a sentence about it."""
         async with self.host.hub() as hub:
-            await self.stage.cancel(suspension.state, self.check_context(hub, suspension))
+            cancelled = await self.stage.cancel(suspension.state, self.check_context(hub, suspension))
+        return fate(suspension.state.batch_id, cancelled)
 
     async def until_event(self, suspension: Suspension) -> Event:
         """Sleep and poll until the stage is ready, has failed, or the deadline passes; the deadline itself gets a poll."""

@@ -233,6 +233,7 @@ class Failed:
 def waiting_for(tmp_path, batch_id: str):
     from datetime import UTC, datetime
 
+    from airflow_batch_provider.ledger import Waiting
     from airflow_batch_provider.stages import Suspended, SuspendedState, TaskKey
     from airflow_batch_provider.stages.files import StageFiles
     from airflow_batch_provider.stages.suspension import StageLocation, Suspension
@@ -241,7 +242,7 @@ def waiting_for(tmp_path, batch_id: str):
     operator = BatchGenerateOperator(task_id="ask", model=CLAUDE, requests=["Say one"])
     location = StageLocation(stage=operator.stage, task=TaskKey("dag", "run", "ask"), storage=tmp_path.as_uri())
     StageFiles(location.directory(UPath)).save_config(operator._config())
-    metadata = {"batch_ids": [batch_id], "queued": 0, "resume_at": None}
     now = datetime.now(UTC)
-    state = SuspendedState(batch_id=batch_id, submitted_at=now, metadata=metadata)
+    waiting = Waiting(batch_ids=(batch_id,), queued=0, started_at=now, seen_at=now)
+    state = SuspendedState(batch_id=batch_id, submitted_at=now, metadata=waiting.model_dump(mode="json"))
     return AsyncBatchTrigger(**Suspension.begin(location, Suspended(state=state), now).kwargs())

@@ -227,7 +227,8 @@ class FakeProvider(BatchProvider):
             reply = self.answer(body, self.bought[body["prompt"]])
             if batch.status in ("expired", "cancelled") or reply is None:
                 continue
-            yield reply.model_copy(update={"key": key, "usage": Usage(input_tokens=10, output_tokens=5)})
+            usage = reply.usage if reply.usage.told() else Usage(input_tokens=10, output_tokens=5)
+            yield reply.model_copy(update={"key": key, "usage": usage})
 
     async def cancel(self, batch_id):
         self.bomb.tick("cancel")

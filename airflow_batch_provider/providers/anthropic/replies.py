@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_batch_provider.models import Reply, RowError, Usage
 from airflow_batch_provider.providers.answers import Answered, call, unreadable
-from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects, as_text, one_line
+from airflow_batch_provider.providers.untrusted import MOST, as_count, as_object, as_objects, as_text, one_line
 
 ANSWER_TOOL = "structured_answer"
 """Name of the tool by which the model answers when its schema has open dictionaries, which `output_config` drops."""
@@ -106,11 +106,42 @@ def _is_text(block: dict[str, Any]) -> bool:
 def usage(message: dict[str, Any]) -> Usage:
     """Return the tokens of one message; Anthropic counts cache reads and writes beside `input_tokens`, not inside."""
     told = as_object(message.get("usage"))
-    read, written = as_count(told.get("cache_read_input_tokens")), as_count(told.get("cache_creation_input_tokens"))
+    by_life = as_object(told.get("cache_creation"))
+    long = as_count(by_life.get("ephemeral_1h_input_tokens"))
+    # The sum is authoritative; a gateway that leaves it out may still tell its parts.
+    written = as_count(told.get("cache_creation_input_tokens")) or long + as_count(
+        by_life.get("ephemeral_5m_input_tokens")
+    )
+    read = as_count(told.get("cache_read_input_tokens"))
+    tools = as_object(told.get("server_tool_use"))
     return Usage(
         input_tokens=as_count(told.get("input_tokens")) + read + written,
         cached_tokens=read,
         cache_write_tokens=written,
+        long_cache_write_tokens=min(long, written),
         output_tokens=as_count(told.get("output_tokens")),
         reasoning_tokens=as_count(as_object(told.get("output_tokens_details")).get("thinking_tokens")),
+        web_searches=as_count(tools.get("web_search_requests")),
+        other_tool_calls=_other_tools(message, tools),
+        other_tier_requests=int(any(word not in _USUAL[name] for name in _USUAL if (word := as_text(told.get(name))))),
     )
+
+
+# Words of `usage` under which a batch costs what the price list says. Priority, fast mode and inference in the US only
+# have prices of their own. https://platform.claude.com/docs/en/about-claude/pricing, read 2026-11.
+_USUAL = {
+    "service_tier": frozenset({"batch", "standard"}),
+    "speed": frozenset({"standard"}),
+    "inference_geo": frozenset({"global", "not_available"}),
+}
+# Web fetches cost nothing but their tokens (same page); a search is counted on its own.
+_PRICED_TOOLS = frozenset({"web_search_requests", "web_fetch_requests"})
+_PRICED_CALLS = frozenset({"web_search", "web_fetch"})
+
+
+def _other_tools(message: dict[str, Any], tools: dict[str, Any]) -> int:
+    """Return the uses of server tools that are charged by something else than calls, such as the hours of a container."""
+    told = sum(as_count(count) for name, count in tools.items() if name not in _PRICED_TOOLS)
+    blocks = [block for block in as_objects(message.get("content")) if block.get("type") == "server_tool_use"]
+    calls = sum(as_text(block.get("name")) not in _PRICED_CALLS for block in blocks)
+    return min(max(told, calls), MOST)

@@ -145,13 +145,52 @@ def usage(response: dict[str, Any]) -> Usage:
     """Return the tokens of one response; Gemini counts thoughts beside the answer and tool results beside the prompt."""
     told = as_object(_field(response, "usageMetadata"))
     thoughts = _tokens(told, "thoughtsTokenCount")
+    tier = as_text(_field(told, "serviceTier")).lower().removeprefix("service_tier_")
     asked = _tokens(told, "promptTokenCount") + _tokens(told, "toolUsePromptTokenCount")
     return Usage(
         input_tokens=asked or _tokens(response, "tokenCount"),
         cached_tokens=_tokens(told, "cachedContentTokenCount"),
+        input_audio_tokens=_of_kind(told, "AUDIO", "promptTokensDetails", "toolUsePromptTokensDetails"),
+        input_image_tokens=_of_kind(told, "IMAGE", "promptTokensDetails", "toolUsePromptTokensDetails"),
+        input_video_tokens=_of_kind(told, "VIDEO", "promptTokensDetails", "toolUsePromptTokensDetails"),
+        cached_audio_tokens=_of_kind(told, "AUDIO", "cacheTokensDetails"),
         output_tokens=_tokens(told, "candidatesTokenCount") + thoughts,
         reasoning_tokens=thoughts,
+        output_audio_tokens=_of_kind(told, "AUDIO", "candidatesTokensDetails"),
+        output_image_tokens=_of_kind(told, "IMAGE", "candidatesTokensDetails"),
+        web_searches=_searches(response),
+        other_tool_calls=_map_prompts(response),
+        other_tier_requests=int(tier not in _USUAL_TIERS),
     )
+
+
+_USUAL_TIERS = frozenset({"", "unspecified", "standard", "batch"})
+# Gemini 3 and later charge each search query, earlier ones a grounded prompt however many it takes; prompts grounded with
+# maps have a price of their own. https://ai.google.dev/gemini-api/docs/google-search, read 2026-11.
+_BY_PROMPT = re.compile(r"gemini-[12]\b")
+
+
+def _of_kind(told: dict[str, Any], modality: str, *names: str) -> int:
+    """Return the tokens of one modality, summed over these lists."""
+    entries = [entry for name in names for entry in as_objects(_field(told, name))]
+    return sum(_tokens(entry, "tokenCount") for entry in entries if as_text(entry.get("modality")).upper() == modality)
+
+
+def _groundings(response: dict[str, Any]) -> list[dict[str, Any]]:
+    candidates = as_objects(response.get("candidates"))
+    return [as_object(_field(candidate, "groundingMetadata")) for candidate in candidates]
+
+
+def _searches(response: dict[str, Any]) -> int:
+    asked = [_field(grounding, "webSearchQueries") for grounding in _groundings(response)]
+    queries = sum(len(words) for words in asked if isinstance(words, list))
+    by_prompt = _BY_PROMPT.match(as_text(_field(response, "modelVersion")))
+    return min(queries, 1) if by_prompt else queries
+
+
+def _map_prompts(response: dict[str, Any]) -> int:
+    chunks = [chunk for found in _groundings(response) for chunk in as_objects(_field(found, "groundingChunks"))]
+    return int(any("maps" in chunk for chunk in chunks))
 
 
 def _tokens(fields: dict[str, Any], name: str) -> int:

@@ -177,13 +177,41 @@ def _numbers(data: list[Any]) -> object:
 
 def usage(body: dict[str, Any]) -> Usage:
     """Return the tokens of one body; OpenAI counts cached and reasoning tokens inside the sums, under two sets of names."""
-    told = as_object(body.get("usage"))
+    told, items, tier = as_object(body.get("usage")), as_objects(body.get("output")), as_text(body.get("service_tier"))
     read = as_object(told.get("prompt_tokens_details") or told.get("input_tokens_details"))
     written = as_object(told.get("completion_tokens_details") or told.get("output_tokens_details"))
     return Usage(
         input_tokens=as_count(told.get("prompt_tokens") or told.get("input_tokens")),
         cached_tokens=as_count(read.get("cached_tokens")),
         cache_write_tokens=as_count(read.get("cache_write_tokens")),
+        long_cache_write_tokens=as_count(as_object(read.get("cache_write_tokens_details")).get("ttl_12h_tokens")),
+        input_audio_tokens=as_count(read.get("audio_tokens")),
+        input_image_tokens=as_count(read.get("image_tokens")),
+        cached_audio_tokens=as_count(as_object(read.get("cached_tokens_details")).get("audio_tokens")),
         output_tokens=as_count(told.get("completion_tokens") or told.get("output_tokens")),
         reasoning_tokens=as_count(written.get("reasoning_tokens")),
+        output_audio_tokens=as_count(written.get("audio_tokens")),
+        web_searches=_searches(body, items),
+        file_searches=sum(item.get("type") == "file_search_call" for item in items),
+        other_tool_calls=sum(as_text(item.get("type")) in _OTHER_TOOLS for item in items),
+        other_tier_requests=int(tier not in _USUAL_TIERS),
     )
+
+
+# What a batch's answer says when it cost what the price list says.
+_USUAL_TIERS = frozenset({"", "auto", "default", "batch"})
+# Charged by the container or the image (https://developers.openai.com/api/docs/pricing, read 2026-11).
+_OTHER_TOOLS = frozenset({"code_interpreter_call", "image_generation_call", "shell_call"})
+# Opening a page and looking for words in it are no searches.
+_FREE_ACTIONS = frozenset({"open_page", "find_in_page", "find"})
+
+
+def _searches(body: dict[str, Any], items: list[dict[str, Any]]) -> int:
+    """Return the web searches of a response; a completion of a search model searches once and shows it by citations."""
+    calls = [item for item in items if item.get("type") == "web_search_call"]
+    searches = sum(as_text(as_object(call.get("action")).get("type")) not in _FREE_ACTIONS for call in calls)
+    messages = [as_object(choice.get("message")) for choice in as_objects(body.get("choices"))]
+    cited = any(
+        note.get("type") == "url_citation" for message in messages for note in as_objects(message.get("annotations"))
+    )
+    return searches or int(cited)

@@ -1,0 +1,27 @@
+"""Tokens to money: each row at its own price, then the sum; and what rows will cost before they are bought.
+
+A price per token depends on how long one request is, so tokens are never summed before they are priced.
+"""
+
+from __future__ import annotations
+
+from airflow_batch_provider.pricing.bill import Bill, cost
+from airflow_batch_provider.pricing.book import CONFIGURED, PriceBook, price_book
+from airflow_batch_provider.pricing.estimate import Estimate, estimate, estimate_tokens
+from airflow_batch_provider.pricing.forecast import Forecast, forecast
+from airflow_batch_provider.pricing.own import OwnPrice, own_prices
+
+__all__ = [
+    "CONFIGURED",
+    "Bill",
+    "Estimate",
+    "Forecast",
+    "OwnPrice",
+    "PriceBook",
+    "cost",
+    "estimate",
+    "estimate_tokens",
+    "forecast",
+    "own_prices",
+    "price_book",
+]

@@ -1,0 +1,152 @@
+"""The sum of what rows cost, exact to the last digit of every price."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from operator import add, itemgetter
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.clock import utc_now
+from airflow_batch_provider.models import Cost, Usage
+from airflow_batch_provider.pricing.book import MOST_MODELS, PriceBook
+from airflow_batch_provider.pricing.kinds import KINDS, counted
+from airflow_batch_provider.pricing.price import amount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from airflow_batch_provider.models import BatchRow
+    from airflow_batch_provider.pricing.price import Price
+
+_ATTO = -18
+
+# Rows that are text in and text out, which most are, are summed without being split into kinds.
+_TEXT = ("input_tokens", "output_tokens")
+_BEYOND_TEXT = itemgetter(*(name for name in Usage.model_fields if name not in _TEXT))
+_NOTHING = (0,) * (len(Usage.model_fields) - len(_TEXT))
+_INPUT, _OUTPUT = (list(KINDS).index(name) for name in _TEXT)
+
+
+class Bill:
+    """Adds up rows, each at its own price.
+
+    Args:
+        model: the model that was asked, for rows that do not name the one that answered.
+    """
+
+    def __init__(self, book: PriceBook, model: str) -> None:
+        self._book = book
+        self._model = model
+        self._sums: dict[Price, _Sum] = {}
+        self._by_answered: dict[str | None, _Sum | None] = {}
+        self._left_out: set[str] = set()
+
+    def add(self, usage: Usage, answered: str | None = None) -> None:
+        """Charge one row.
+
+        Args:
+            answered: the model that the provider says has answered.
+        """
+        try:
+            known = self._by_answered[answered]
+        except KeyError:
+            known = self._sum(answered)
+        if known is not None:
+            known.add(usage)
+        elif usage.told():
+            self._left_out.add("model")
+
+    def add_rows(self, rows: Iterable[BatchRow]) -> None:
+        """Charge every row."""
+        for row in rows:
+            self.add(row.usage, row.model)
+
+    def leave_out(self, fields: Iterable[str]) -> None:
+        """Name what the amount does not hold."""
+        self._left_out.update(fields)
+
+    def _sum(self, answered: str | None) -> _Sum | None:
+        price = self._book.price(self._model, answered)
+        known = None if price is None else self._sums.setdefault(price, _Sum(price))
+        if len(self._by_answered) < MOST_MODELS:
+            self._by_answered[answered] = known
+        return known
+
+    @property
+    def usd(self) -> Decimal | None:
+        """US dollars, exact; None when no row has a known price."""
+        return _dollars(sum(one.paid for one in self._sums.values())) if self._sums else None
+
+    def exceeds(self, limit: float) -> bool:
+        """Return True when the rows cost more US dollars than the limit, as it is written in decimals."""
+        return self.usd is not None and self.usd > Decimal(str(limit))
+
+    @property
+    def cost(self) -> Cost:
+        """Return the sum as people read it, rounded once, to a float."""
+        sums = self._sums.values()
+        unpriced = tuple(sorted(self._left_out.union(*(one.unpriced for one in sums))))
+        if self.usd is None:
+            return Cost(unpriced=unpriced)
+        saved = [one.saved for one in sums if one.saved is not None]
+        return Cost(
+            usd=float(self.usd),
+            saved_usd=float(_dollars(sum(saved))) if saved else None,
+            estimated=any(one.price.estimated and one.paid for one in sums),
+            source=", ".join(sorted({one.price.source for one in sums})),
+            unpriced=unpriced,
+        )
+
+
+def cost(provider: str, model: str, usage: Usage, now: Callable[[], datetime] = utc_now) -> Cost:
+    """Return what one row costs; several rows are one `Bill`, since a sum of tokens has another price.
+
+    Args:
+        now: tells when, for prices that change.
+    """
+    bill = Bill(PriceBook(provider, now()), model)
+    bill.add(usage)
+    return bill.cost
+
+
+class _Sum:
+    """The rows of one price. Within a tier a sum of counts costs what the rows cost one by one."""
+
+    def __init__(self, price: Price) -> None:
+        self.price = price
+        self._counts = [[0] * len(KINDS) for _ in price.tiers]
+
+    def add(self, usage: Usage) -> None:
+        price, fields = self.price, vars(usage)
+        counts = self._counts[price.tier(usage) if price.starts else 0]
+        if _BEYOND_TEXT(fields) == _NOTHING:
+            counts[_INPUT] += fields["input_tokens"]
+            counts[_OUTPUT] += fields["output_tokens"]
+            return
+        counts[:] = map(add, counts, counted(usage))
+
+    @property
+    def unpriced(self) -> set[str]:
+        """Fields of `Usage` that the price does not hold, as far as any row has them."""
+        totals = map(sum, zip(*self._counts, strict=True))
+        return {kind for kind, total in zip(KINDS, totals, strict=True) if total and kind in self.price.unlisted}
+
+    @property
+    def paid(self) -> int:
+        """Attodollars in a batch."""
+        return sum(amount(counts, tier.batch) for counts, tier in zip(self._counts, self.price.tiers, strict=True))
+
+    @property
+    def saved(self) -> int | None:
+        """Attodollars more without a batch, None when nobody knows."""
+        saved = 0
+        for counts, tier in zip(self._counts, self.price.tiers, strict=True):
+            if tier.standard is None:
+                return None
+            saved += amount(counts, tier.standard) - amount(counts, tier.batch)
+        return saved
+
+
+def _dollars(attodollars: int) -> Decimal:
+    return Decimal(attodollars).scaleb(_ATTO)

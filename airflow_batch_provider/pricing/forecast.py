@@ -1,0 +1,99 @@
+"""What rows may cost at most, from their lines as they will be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
+
+import msgspec
+
+from airflow_batch_provider.models import Cost, Spec, Usage
+from airflow_batch_provider.pricing.estimate import estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_batch_provider.pricing.bill import Bill
+
+
+class _Config(msgspec.Struct, rename="camel"):
+    max_output_tokens: object = None
+
+
+class _Body(msgspec.Struct):
+    """The fields of a request body that say what an answer may cost, in the words of the three providers."""
+
+    model: object = None
+    n: object = None
+    max_tokens: object = None
+    max_completion_tokens: object = None
+    max_output_tokens: object = None
+    generation_config: _Config | None = msgspec.field(default=None, name="generationConfig")
+
+    def room(self, spec: Spec) -> int:
+        """Return the most output tokens: the row's own, or else the task's."""
+        if spec.kind == "embed":
+            return 0
+        config = self.generation_config or _Config()
+        told = (self.max_completion_tokens, self.max_tokens, self.max_output_tokens, config.max_output_tokens)
+        room = next((count for count in told if _is_count(count)), spec.max_tokens)
+        return room * (self.n if _is_count(self.n) else 1)
+
+
+class _Line(msgspec.Struct):
+    """A line of a batch: Anthropic calls the body `params`, OpenAI `body`, Gemini `request`."""
+
+    params: _Body | None = None
+    body: _Body | None = None
+    request: _Body | None = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What rows may use and cost at most.
+
+    Attributes:
+        usage: estimated input, and the longest possible output.
+    """
+
+    usage: Usage
+    bill: Bill
+
+    @property
+    def cost(self) -> Cost:
+        """Return the sum of all rows."""
+        return self.bill.cost
+
+
+def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
+    """Return the sum over lines as they will be sent, each at its own length and model.
+
+    Args:
+        bill: an empty one, which is filled.
+    """
+    total = dict.fromkeys(Usage.model_fields, 0)
+    for line in lines:
+        body = _body(line)
+        model = body.model if isinstance(body.model, str) else None
+        expected = estimate(line, model or spec.model)
+        usage = expected.usage.model_copy(update={"output_tokens": body.room(spec)})
+        for name, count in usage.told().items():
+            total[name] += count
+        bill.add(usage, model)
+        bill.leave_out(expected.unknown)
+    return Forecast(Usage(**total), bill)
+
+
+def _body(line: bytes) -> _Body:
+    try:
+        told = _LINE.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return _Body()
+    return told.params or told.body or told.request or _Body()
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

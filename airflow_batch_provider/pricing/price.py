@@ -1,0 +1,59 @@
+"""What one request of one model costs, in whole attodollars, so that sums are exact."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from operator import mul
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_batch_provider.models import Usage
+
+DOLLAR = 10**18
+"""Attodollars. A price of $0.000001 per million tokens is still a whole number of them per token."""
+
+Rates = tuple[int, ...]
+"""Attodollars per unit of each of `KINDS`, in their order."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """The rates of requests of one length.
+
+    Attributes:
+        batch: what is charged.
+        standard: what would be charged without a batch; None when nobody knows.
+    """
+
+    batch: Rates
+    standard: Rates | None
+
+
+@dataclass(frozen=True)
+class Price:
+    """The price of one model.
+
+    Attributes:
+        starts: a request of more input tokens than `starts[n]` is charged by `tiers[n + 1]`, all of it.
+        unlisted: kinds that have no price of their own.
+        estimated: True when a batch discount of one half was assumed, because no batch price is published.
+        source: where the price comes from.
+    """
+
+    starts: tuple[int, ...]
+    tiers: tuple[Tier, ...]
+    unlisted: frozenset[str]
+    estimated: bool
+    source: str
+
+    def tier(self, usage: Usage) -> int:
+        """Return the index in `tiers` of the tier that a row falls into."""
+        return bisect_left(self.starts, usage.input_tokens)
+
+
+def amount(counts: Iterable[int], rates: Rates) -> int:
+    """Return attodollars for so many units of each of `KINDS`."""
+    return sum(map(mul, counts, rates))

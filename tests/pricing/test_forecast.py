@@ -1,0 +1,84 @@
+"""What rows may cost at most is known before they are bought: row by row, from the lines as they will be sent."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from airflow_batch_provider.models import Spec
+from airflow_batch_provider.pricing import Bill, PriceBook, forecast
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+def expected(provider, lines, model, **spec):
+    spec = Spec(model=model, **{"max_tokens": 1000, **spec})
+    return forecast([json.dumps(line).encode() for line in lines], Bill(PriceBook(provider, NOW), model), spec)
+
+
+def padded(line, tokens):
+    """The line with spaces up to so many tokens."""
+    line["pad"] = ""
+    line["pad"] = "x" * (tokens * 4 - len(json.dumps(line)))
+    return line
+
+
+def test_a_thousand_short_rows_are_forecast_as_short_rows():
+    """500 tokens in and at most 200 out, far from the tier of GPT-5.4."""
+    lines = [padded({"body": {"model": "gpt-5.4", "max_completion_tokens": 200}}, 500) for _ in range(1000)]
+
+    told = expected("openai", lines, "gpt-5.4")
+
+    assert told.bill.usd == Decimal("2.125")
+    assert (told.usage.input_tokens, told.usage.output_tokens) == (500_000, 200_000)
+
+
+def test_a_long_row_is_forecast_at_the_long_rate():
+    """300,000 tokens in, 1,000 out, next to a short one."""
+    long = padded({"body": {"model": "gpt-5.4", "max_completion_tokens": 1000}}, 300_000)
+    short = padded({"body": {"model": "gpt-5.4", "max_completion_tokens": 200}}, 500)
+
+    assert expected("openai", [long, short], "gpt-5.4").bill.usd == Decimal("0.76125") + Decimal("0.002125")
+
+
+@pytest.mark.parametrize(
+    ("line", "room"),
+    [
+        ({"params": {"max_tokens": 7}}, 7),
+        ({"body": {"max_completion_tokens": 7}}, 7),
+        ({"body": {"max_tokens": 7, "n": 3}}, 21),
+        ({"body": {"max_output_tokens": 7}}, 7),
+        ({"request": {"generationConfig": {"maxOutputTokens": 7}}}, 7),
+        ({"params": {"max_tokens": "odd"}}, 1000),
+        ({"request": {"generationConfig": []}}, 1000),
+        ({"params": []}, 1000),
+        ([], 1000),
+        ({}, 1000),
+    ],
+)
+def test_a_rows_own_room_wins_over_the_tasks(line, room):
+    """In the words of each provider; what is odd counts as the task's."""
+    assert expected("openai", [line], "gpt-5.4").usage.output_tokens == room
+
+
+def test_vectors_have_no_output():
+    """An embedding costs its input only."""
+    assert expected("openai", [{"body": {}}], "text-embedding-3-small", kind="embed").usage.output_tokens == 0
+
+
+def test_a_row_of_another_model_is_forecast_at_its_price():
+    """`request_params` of a row may name a model."""
+    lines = [padded({"params": {"model": "claude-opus-4-5", "max_tokens": 1000}}, 1000)]
+
+    assert expected("anthropic", lines, "claude-haiku-4-5").bill.usd == Decimal("0.015")
+
+
+def test_what_cannot_be_estimated_is_named_in_the_cost():
+    """A video has no rule here."""
+    part = {"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}
+    line = {"request": {"contents": [{"parts": [part]}]}}
+
+    assert expected("google", [line], "gemini-2.5-flash").cost.unpriced == ("input_video_tokens",)
