@@ -133,7 +133,7 @@ class Reconciler:
             claim=claim,
             receipt=files.receipt_under(entry.tag),
             has_landed=claim is not None and files.has_landed(),
-            deadline_runs=TaskFiles(self._deployment.root(entry)).clock_runs(),
+            deadline_runs=TaskFiles(self._deployment.ledger(entry)).clock_runs(),
             over_since=self._registry.over_since(entry.tag),
         )
 

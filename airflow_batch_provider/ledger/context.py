@@ -32,6 +32,7 @@ class Policy:
         retry_truncated: ask answers again that were cut off, with twice the room each time.
         clean_up: delete what the provider keeps of a batch that is of no use there any more.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
+        batch_size: most requests in one batch; None takes the provider's limit.
     """
 
     retry_rows: int
@@ -40,6 +41,7 @@ class Policy:
     retry_truncated: bool
     clean_up: bool
     leave_running: bool
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -296,7 +296,15 @@ def unreachable(error: BaseException, what: str) -> Unavailable:
     if isinstance(cause, _TooMuchError):
         return Unreadable(f"{what} got a reply that cannot be read: {cause}.")
     detail = f"{type(cause).__name__} {one_line(str(cause))}".rstrip()
-    return Unavailable(f"{what} got no answer: {detail}.", ambiguous=not isinstance(cause, _UNSENT))
+    return Unavailable(f"{what} got no answer{_address(cause)}: {detail}.", ambiguous=not isinstance(cause, _UNSENT))
+
+
+def _address(cause: BaseException) -> str:
+    """Return the server that was asked; without the path, which names batches, and the query, which may hold a key."""
+    request = getattr(cause, "_request", None)  # the public property raises where there is none
+    if not isinstance(request, httpx2.Request):
+        return ""
+    return f" from {request.url.scheme}://{request.url.netloc.decode('ascii', 'replace')}"
 
 
 def _transport_cause(error: BaseException) -> BaseException:

@@ -286,6 +286,7 @@ class Job(Host):
         self.task_id = "task"
         self.map_index = -1
         self.shown = []
+        self.published = {}
         self._hub = hub or FakeHub(provider, clock)
 
     @property
@@ -296,6 +297,7 @@ class Job(Host):
         return nullcontext(self._hub)
 
     async def publish(self, key, value):
+        self.published[key] = value
         if key == PROGRESS:
             self.shown.append(value)
 
