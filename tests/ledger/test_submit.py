@@ -880,3 +880,21 @@ async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch
     await submit_once(batch)
 
     assert [query.claimed_at for query in asked] == [START - timedelta(days=1)]
+
+
+async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_passed_over(
+    batch, provider, clock, parcels
+):
+    """It is looked for, as any claim without a receipt, and taken over only when its batch is absent."""
+    times = []
+
+    async def check():
+        left_by_a_dead_worker(batch)
+        times.append(START)
+
+    provider.now = lambda: times[0] if times else None
+    provider.check = check
+    await submit_once(batch)
+
+    assert [payload.tag for payload, _ in parcels] == [OLD]
+    assert (clock.time - START).total_seconds() == 60
