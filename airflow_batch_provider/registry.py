@@ -146,7 +146,10 @@ class Registry:
         if holder is None or holder.owner != owner:
             return False
         # By the clock of the filesystem, because those of two workers may differ.
-        return self._directory.modified(_entry_name(entry.tag)) < self._directory.modified(_lock_name(account))
+        try:
+            return self._directory.modified(_entry_name(entry.tag)) < self._directory.modified(_lock_name(account))
+        except FileNotFoundError:  # the batch has landed meanwhile, or another worker has ended the lock
+            return False
 
     # since when nobody waits for a batch; kept by the reconciler from one run to the next
 

@@ -898,3 +898,13 @@ async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_
 
     assert [payload.tag for payload, _ in parcels] == [OLD]
     assert (clock.time - START).total_seconds() == 60
+
+
+async def test_a_neighbours_entry_that_goes_while_it_is_looked_at_proves_nothing(batch, provider, clock, registry):
+    """Its batch landed in that moment; the answers of the candidate will tell whose it is."""
+    a_guess(batch, registry, "batch-7")
+    (entry,) = registry.entries()
+    await registry.acquire_submit_lock(provider.account, "me", clock, timedelta(0))
+    registry.leave(entry.tag)
+
+    assert not registry.is_certain([entry], provider.account, "me")
