@@ -11,7 +11,7 @@ import msgspec
 from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowStatus, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.files import TaskFiles
     from airflow_batch_provider.ledger.records import PlannedRow, Wave
@@ -134,6 +134,12 @@ class Tally:
             self._tokens[name] += getattr(row.usage, name)
         if self.bill:
             self.bill.add(row.usage, row.model)
+
+    def settling(self, rows: Iterable[BatchRow]) -> Iterator[BatchRow]:
+        """Count rows that were never asked as they pass."""
+        for row in rows:
+            self.settled(row)
+            yield row
 
     def settled(self, row: BatchRow) -> None:
         """Count the best row of a request."""

@@ -159,6 +159,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             if plan is not None:
                 return self._priced(ledger, plan, ctx.config)
             with ledger.draft(requests) as draft:
+                ctx.config.criteria.check_possible(draft.plan)
                 estimate = self._priced(ledger, draft.plan, ctx.config)
                 if estimate is not None or draft.commit():
                     return estimate
@@ -203,6 +204,8 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
         retry_truncated=config.retry_truncated,
         clean_up=config.clean_up,
         leave_running=config.on_timeout == "leave",
+        skip_bad_rows=config.on_bad_row == "skip",
+        may_be_empty=config.on_empty == "skip",
     )
     return Ledger(
         LedgerContext(
@@ -240,8 +243,10 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
 
 
 def _records(rows: Any) -> Any:
-    """Return the rows of a list, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
-    if hasattr(rows, "to_pylist"):
+    """Return the rows of a list, a numpy array, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
+    if hasattr(rows, "dtype") and hasattr(rows, "tolist"):
+        records = rows.tolist()
+    elif hasattr(rows, "to_pylist"):
         records = rows.to_pylist()
     elif hasattr(rows, "to_dicts"):
         records = rows.to_dicts()
@@ -260,8 +265,7 @@ def _target(ctx: StageContext[BatchConfig]) -> Target:
     path = ctx.open_path(config.result_path)
     if names_file(config.result_path):
         return Target(Directory(path.parent), path.name)
-    *folders, name = task_folders(ctx.key)
-    return Target(Directory(path).sub("/".join(folders)), f"{name}.{config.result_format}")
+    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.result_format}")))
 
 
 def _check_writable(directory: Directory) -> None:
