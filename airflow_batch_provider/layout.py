@@ -30,8 +30,10 @@ WAVES = "waves"
 WAVE = "wave.json"
 MANIFEST = "manifest.json"
 UNMET = "manifest.unmet.json"
+LANDED = "landed.json"
 RESULTS = "results"
 SUPERSEDED = "superseded"
 
-# Of a stage's own client: one folder for each submission.
+# Of a stage's own client: one folder for each submission, which holds a ledger and a record for later processes.
 SUBMISSIONS = "submissions"
+SUBMISSION = "submission.json"

@@ -3,62 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
+import shutil
 import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
+import weakref
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from upath import UPath
 
-from airflow_batch_provider.client.purchases import AskedRow, Purchase, Purchases, cut_once
 from airflow_batch_provider.client.spending import Record, Spending, Stats
+from airflow_batch_provider.client.strangers import combined, rows_of_stranger
+from airflow_batch_provider.client.submission import Submissions, policy_of
 from airflow_batch_provider.clock import Clock, random_id
-from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
-from airflow_batch_provider.layout import SUBMISSIONS
-from airflow_batch_provider.ledger import LedgerContext, Policy
-from airflow_batch_provider.ledger.batch import BatchToBuy
-from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.landing import absence, checked
-from airflow_batch_provider.ledger.records import Chunk, Plan, PlannedRow, Receipt, Wave, encoded
-from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, plan_rows
-from airflow_batch_provider.ledger.submit import submit_once
-from airflow_batch_provider.models import BatchRow, BatchState, FrozenModel, Kind, Reply, Spec, Usage, json_schema
+from airflow_batch_provider.exceptions import Unresolved, UsageError
+from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec, Usage, json_schema
 from airflow_batch_provider.pricing import Bill, price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from pydantic import BaseModel
 
+    from airflow_batch_provider.client.purchases import Purchase
     from airflow_batch_provider.hub import Hub
-    from airflow_batch_provider.models import BatchStatus, ConnectionRef
-    from airflow_batch_provider.providers.base import BatchProvider, Candidate
+    from airflow_batch_provider.models import BatchRow, BatchStatus, ConnectionRef
+    from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import StageStorage
 
-log = logging.getLogger(__name__)
-
-# What all three providers take as a key (Anthropic's rule is the narrowest: [a-zA-Z0-9_-]{1,64}), less our own prefix.
-_LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,49}")
-_OUR_PREFIX = re.compile(r"\A[0-9a-f]{12}-c-")
-_ONE_WAVE = Policy(
-    retry_rows=0, in_flight=None, enqueued_tokens=None, retry_truncated=False, clean_up=False, leave_running=False
-)
-_DEAD: frozenset[BatchState] = frozenset({"failed", "expired", "cancelled"})
+# As `BatchConfig.retry_rows`.
+_RETRY_ROWS = 2
 
 
 class BatchHandle(FrozenModel):
     """What a submit returns.
 
     Attributes:
-        id: the first batch; the one that a stage suspends with.
-        batch_ids: every batch that the requests were cut into.
+        id: stands for every row of the submission, in `get_status`, `get_results` and `cancel`: the batch's id, or, of
+            several batches, the first one's with the number of the others: `batch_a+2`.
+        status: `pending` while a batch is at the provider; `completed` when every row has its answer, or has been asked
+            as often as it may be.
+        batch_ids: the batches at the provider that bring the rows which were asked last. Each of these ids stands for
+            its own part of the rows; all parts together are every row once.
     """
 
     id: str
@@ -74,14 +62,15 @@ class BatchClient:
         hub: the open connections of this process.
         connection: Airflow connection that pays.
         model: `claude-…`, or with its provider: `openai:gpt-…`.
-        storage: a stage's storage, in which every submit is claimed before it is paid, so that the same requests are
-            bought once whatever happens; None submits without that protection.
+        storage: a stage's storage, in which every submit keeps a ledger of its own, so that the same requests are
+            bought once whatever happens; None keeps it in a scratch directory, as long as the client lives.
         label: whose the batches are, for the provider's console.
+        attempt: try of the task, from 1; each may ask rows again that have no good answer.
         kind: text or vectors; by default vectors when the model's name says `embedding`.
         registry: what this deployment has at the providers, so that a lost batch is told from a neighbour's.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — one argument for each thing that a purchase rests on
         self,
         hub: Hub,
         connection: ConnectionRef,
@@ -89,18 +78,26 @@ class BatchClient:
         *,
         storage: StageStorage | None = None,
         label: str = "",
+        attempt: int = 1,
         clock: Clock | None = None,
         kind: Kind | None = None,
         registry: Registry | None = None,
+        new_id: Callable[[], str] = random_id,
     ) -> None:
         self.model = model
         self.kind: Kind = kind or ("embed" if "embedding" in model else "generate")
         self._hub = hub
         self._connection = connection
-        self._storage = storage
-        self._label = label
-        self._clock = clock or Clock()
-        self._registry = registry
+        self._is_stored = storage is not None
+        self._submissions = Submissions(
+            root=storage.directory if storage else self._scratch(),
+            hub=hub,
+            label=label,
+            attempt=attempt,
+            clock=clock or Clock(),
+            registry=registry,
+            new_id=new_id,
+        )
         self._spending = Spending(storage.directory if storage else None)
 
     async def submit(
@@ -112,21 +109,29 @@ class BatchClient:
         output_type: type[BaseModel] | dict[str, Any] | None = None,
         max_tokens: int = 1024,
         request_params: dict[str, Any] | None = None,
+        retry_rows: int = _RETRY_ROWS,
+        clean_up: bool = True,
     ) -> BatchHandle:
         """Buy the answers to these requests, cut into as many batches as the provider's limits ask for.
+
+        The same requests again return the batches that are there; once those have ended, rows without a good answer
+        that may get one are bought again, and no others.
 
         Args:
             requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
             batch_size: most requests in one batch; the provider's limit by default. Requests that this stage has
                 submitted before stay cut as they were.
             max_tokens: tokens of one answer.
+            retry_rows: how often one attempt of the task asks rows again, each time by a submit.
+            clean_up: remove the files at the provider once their rows have landed.
 
         Raises:
-            UsageError: no requests, a wrong one, a `custom_id` other than 1 to 49 of `[a-zA-Z0-9_-]`, or a wrong size.
+            UsageError: no requests, a wrong one, or a wrong size.
+            Unavailable: the provider fails for a passing reason; submit the same requests again later.
             Unresolved: an earlier submit of the same requests may or may not have happened.
         """
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"batch_size={batch_size!r} leaves no room for a request. Give 1 or more, or None.")
+        _check_sizes(batch_size, retry_rows)
+        rows = _listed(requests)
         provider = await self._provider()
         spec = Spec(
             kind=self.kind,
@@ -139,23 +144,24 @@ class BatchClient:
         provider.check_spec(spec)
         if spec.output_schema:
             AnswerSchema(spec.output_schema)
-        rows = list(plan_rows(requests, provider, spec))
-        for row in rows:
-            _check_id(row.custom_id)
-        limits = provider.limits(spec)
-        cut = ChunkLimits(min(batch_size or limits.requests, limits.requests), limits.bytes)
-        with self._submission(provider, spec, rows, cut) as (root, name, chunks):
-            receipts = [await self._buy(_Sending(provider, spec, root, name), chunk) for chunk in chunks]
-        ids = tuple(receipt.batch_id for receipt in receipts)
-        return BatchHandle(id=ids[0], status="pending", provider=provider.name, batch_ids=ids)
+        name = self._submissions.name_of(rows, provider, spec, self._connection)
+        policy = policy_of(clean_up=clean_up, retry_rows=retry_rows, batch_size=batch_size)
+        # Without storage nothing tells a repeated submit from another one.
+        folder = name if self._is_stored else f"{name}-{random_id()}"
+        bought = await self._submissions.open(folder, provider, spec, policy, self._connection).buy(rows)
+        status: BatchState = "completed" if bought.is_done else "pending"
+        return BatchHandle(id=bought.id, status=status, provider=provider.name, batch_ids=bought.batch_ids)
 
     async def get_status(self, batch_id: str) -> BatchStatus:
-        """A look at one batch.
+        """Look at the batch, or at all batches, that an id stands for; several have ended when all of them have.
 
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        return await self._hub.status(self._connection, batch_id)
+        # Looks of the same moment share one call of the hub, which a thread for files of this machine would part.
+        ids = await asyncio.to_thread(self._awaited, batch_id) if self._is_stored else self._awaited(batch_id)
+        found = await asyncio.gather(*(self._hub.status(self._connection, one) for one in ids))
+        return combined(batch_id, found)
 
     async def get_results(
         self,
@@ -164,38 +170,49 @@ class BatchClient:
         *,
         output_type: type[BaseModel] | dict[str, Any] | None = None,
     ) -> list[BatchRow]:
-        """Every result of an ended batch, as a list in memory: for big batches use the operators.
+        """Return the rows that an id stands for, in the order asked, as a list: for big batches use the operators.
+
+        Each row is the best of all that were asked for it. Rows land in the stage's storage on the way, so that a later
+        call asks the provider for nothing.
 
         Args:
-            metadata: of the suspended state; `custom_ids` there names the rows of a batch that this stage's storage
-                does not know. The rows come in the order asked, one for each request, where either knows them.
+            metadata: of the suspended state; `custom_ids` there, in the order asked, names the rows of a batch that this
+                stage's storage does not know.
             output_type: answers that do not fit become `invalid`; by default what `submit` was told.
 
         Raises:
-            NotFound, Unavailable, Denied: as the provider answers.
+            NotFound, Unavailable, Denied: as the provider answers; also `Unavailable` while the batch runs.
             Unresolved: the batch is not the one that was claimed (only Anthropic, after a lost answer to the create).
         """
-        provider = await self._provider()
-        purchase = await self._purchase(batch_id)
-        replies: dict[str, Reply] = {}
-        async for reply in provider.results(batch_id, self.kind):
-            key = _custom_id(reply.key, purchase)
-            if key not in replies or replies[key].status != "succeeded" or reply.status == "succeeded":
-                replies[key] = reply
         schema = json_schema(output_type)
-        custom_ids = (metadata or {}).get("custom_ids") or list(replies)
-        asked = [AskedRow(custom_id, encoded(schema)) for custom_id in custom_ids]
-        if purchase and self._storage:
-            _check_ours(batch_id, purchase, replies.values())
-            asked = await asyncio.to_thread(Purchases(self._storage.directory).asked, purchase, schema)
-        absent = None
-        if not replies.keys() >= {row.custom_id for row in asked}:
-            absent = absence(await self.get_status(batch_id))
-        return await asyncio.to_thread(_rows, batch_id, asked, replies, absent)
+        purchase = await self._purchase(batch_id)
+        if purchase is None:
+            custom_ids = (metadata or {}).get("custom_ids") or ()
+            status = await self.get_status(batch_id)
+            return await rows_of_stranger(await self._provider(), status, self.kind, custom_ids, schema)
+        submission = await self._submissions.find(purchase.submission)
+        if submission is None:
+            raise Unresolved(
+                f"The files of batch {batch_id!r} are gone from {self._submissions.root}. Restore them, or see the "
+                "batch at the provider."
+            )
+        return await submission.rows(purchase, schema)
 
     async def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop a batch; one that is over is no error."""
-        await (await self._provider()).cancel(batch_id)
+        """Ask the provider to stop what an id stands for; a batch that is over is no error."""
+        provider, purchase = await self._provider(), await self._purchase(batch_id)
+        for one in purchase.batch_ids if purchase else (batch_id,):
+            await provider.cancel(one)
+
+    async def cancel_all(self) -> tuple[str, ...]:
+        """Ask the providers to stop every batch that this task bought and that has not landed; return their ids.
+
+        A batch that was found by its time and size only is left alone.
+
+        Raises:
+            BatchError: one of them could not be cancelled; the others are nevertheless.
+        """
+        return await self._submissions.cancel_all()
 
     async def is_recorded(self, batch_id: str) -> bool:
         """True when the cost of this batch has been counted."""
@@ -225,155 +242,32 @@ class BatchClient:
             )
         return provider
 
-    @contextmanager
-    def _submission(
-        self, provider: BatchProvider, spec: Spec, rows: list[PlannedRow], cut: ChunkLimits
-    ) -> Iterator[tuple[Directory, str, tuple[Chunk, ...]]]:
-        """Root and name of this submission's directory, and its chunks with their request files written."""
-        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-            root = self._storage.directory if self._storage else Directory(UPath(scratch))
-            fingerprint = Fingerprint(f"{provider.name}\n{self._connection}", spec)
-            for row in rows:
-                fingerprint.add(msgspec.json.encode(row))
-            name = f"{SUBMISSIONS}/{fingerprint}"
-            writer = ChunkWriter(root.sub(name), provider, spec, cut, draft=random_id()[:8])
-            yield root, name, cut_once(root.sub(name), writer, rows)
-
-    async def _buy(self, sending: _Sending, chunk: Chunk) -> Receipt:
-        await self._forget_useless(sending, chunk)
-        batch = _SubmissionBatch(
-            context=self._context(sending), plan=(plan := self._plan(sending, chunk)), waves=(plan.first,), chunk=chunk
-        )
-        receipt = await submit_once(batch)
-        requests = f"{sending.name}/{batch.files.requests_name}"
-        purchase = Purchase(tag=receipt.tag, requests=requests, output_schema=sending.spec.output_schema)
-        sending.purchases.note(receipt.batch_id, purchase)
-        return receipt
-
-    def _context(self, sending: _Sending) -> LedgerContext:
-        return LedgerContext(
-            root=sending.root,
-            provider=sending.provider,
-            spec=sending.spec,
-            policy=_ONE_WAVE,
-            clock=self._clock,
-            label=self._label,
-            attempt=1,
-            connection=self._connection,
-            registry=self._registry,
-        )
-
-    def _plan(self, sending: _Sending, chunk: Chunk) -> Plan:
-        now = self._clock.now()
-        wave = Wave(nonce=random_id()[:12], number=0, attempt=1, opened_at=now, chunks=(chunk,))
-        return Plan(
-            fingerprint=sending.name,
-            provider=sending.provider.name,
-            spec=sending.spec,
-            requests=chunk.requests,
-            created_at=now,
-            first=wave,
-        )
-
-    async def _forget_useless(self, sending: _Sending, chunk: Chunk) -> None:
-        """Remove the receipt of a batch that died, to buy it again, or of one that is not surely ours, to search again."""
-        files = BatchFiles.of(sending.directory, chunk)
-        receipt = files.receipt()
-        if receipt is None:
-            return
-        if receipt.tentative:
-            sending.purchases.forget(receipt.batch_id)
-            files.delete_receipt()
-            return
-        try:
-            status = await sending.provider.status(receipt.batch_id)
-        except NotFound:
-            return  # not visible yet; whoever waits for it finds out when it never becomes so
-        if status.status in _DEAD:
-            log.info("Batch %s is %s: the same requests are bought again.", receipt.batch_id, status.status)
-            claim = files.claim()
-            # Another worker may have bought it again meanwhile; one that died right here left only the receipt.
-            if claim is None or (claim.tag == receipt.tag and files.withdraw(claim)):
-                files.delete_receipt()
+    def _awaited(self, batch_id: str) -> tuple[str, ...]:
+        """Return the batches to look at: an id of a whole submission also waits for what was bought later."""
+        purchase = self._submissions.purchases.get(batch_id)
+        if purchase is None:
+            return (batch_id,)
+        later = self._submissions.unlanded(purchase.submission) if purchase.chunk is None else ()
+        return tuple(dict.fromkeys([*purchase.batch_ids, *later]))
 
     async def _purchase(self, batch_id: str) -> Purchase | None:
-        if self._storage is None:
-            return None
-        return await asyncio.to_thread(Purchases(self._storage.directory).get, batch_id)
+        return await asyncio.to_thread(self._submissions.purchases.get, batch_id)
+
+    def _scratch(self) -> Directory:
+        path = tempfile.mkdtemp(prefix="batch-")
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        return Directory(UPath(path))
 
 
-@dataclass(frozen=True)
-class _Sending:
-    """One submission: where its files are, and how its rows are written on the wire."""
-
-    provider: BatchProvider
-    spec: Spec
-    root: Directory
-    name: str
-
-    @property
-    def directory(self) -> Directory:
-        return self.root.sub(self.name)
-
-    @property
-    def purchases(self) -> Purchases:
-        return Purchases(self.root)
+def _check_sizes(batch_size: int | None, retry_rows: int) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size={batch_size!r} leaves no room for a request. Give 1 or more, or None.")
+    if retry_rows < 0:
+        raise UsageError(f"retry_rows={retry_rows!r} is not a number of repetitions. Give 0 or more.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _SubmissionBatch(BatchToBuy):
-    """One chunk of a submission: it has no plan on disk, and its rows go by the keys of the user."""
-
-    @property
-    def files(self) -> BatchFiles:
-        return BatchFiles.of(self.context.root.sub(self.plan.fingerprint), self.chunk)
-
-    @property
-    def tag(self) -> str:
-        return f"{self.plan.nonce}-c"
-
-    def is_outdated(self, tag: str) -> bool:  # noqa: ARG002 — a claim of an earlier submit of these rows counts
-        return False
-
-    def is_current(self) -> bool:
-        return True
-
-    def without_siblings(self, found: list[Candidate]) -> list[Candidate]:
-        purchases = Purchases(self.context.root)
-        return [one for one in found if one.batch_id not in purchases]
-
-    def lines(self, tag: str) -> Iterator[tuple[str, bytes]]:
-        for row in self.files.planned_rows():
-            key = f"{tag}-{row.custom_id}"
-            yield key, self.context.provider.codec.line(key, bytes(row.body), self.plan.spec)
-
-
-def _check_id(custom_id: str) -> None:
-    if not _LEGAL_ID.fullmatch(custom_id):
-        raise UsageError(
-            f"custom_id {custom_id!r} is not 1 to 49 of letters, digits, '_' and '-', which all providers take. "
-            "Rename it, or use BatchGenerateOperator, which takes any."
-        )
-
-
-def _custom_id(key: str, purchase: Purchase | None) -> str:
-    return key.removeprefix(f"{purchase.tag}-") if purchase else _OUR_PREFIX.sub("", key)
-
-
-def _check_ours(batch_id: str, purchase: Purchase, replies: Iterable[Reply]) -> None:
-    """Refuse results of which no key is ours: a batch that was adopted by its time and size was somebody else's."""
-    keys = [reply.key for reply in replies]
-    if keys and not any(key.startswith(purchase.tag) for key in keys):
-        raise Unresolved(
-            f"Batch {batch_id!r} was taken for {purchase.tag!r} by its time and size, but its answers are to other "
-            "requests. Clear the task: the right one is then looked for again."
-        )
-
-
-def _rows(batch_id: str, asked: Iterable[AskedRow], replies: dict[str, Reply], absent: Reply | None) -> list[BatchRow]:
-    rows = []
-    for index, row in enumerate(asked):
-        reply = checked(replies.get(row.custom_id) or absent or replies[row.custom_id], row.schema)
-        fields = {name: getattr(reply, name) for name in Reply.model_fields if name != "key"}
-        rows.append(BatchRow(custom_id=row.custom_id, index=index, batch_id=batch_id, **fields))
-    return rows
+def _listed(requests: Iterable[Any]) -> list[Any]:
+    """Return the requests as a list; a single one would be taken apart into its letters or fields."""
+    if isinstance(requests, str | bytes | dict | BatchRequest):
+        raise UsageError(f"submit takes a list of requests, not one {type(requests).__name__}. Put it into a list.")
+    return list(requests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
@@ -47,20 +47,35 @@ class Deployment:
             UsageError: the entry names no place below this root.
         """
         *_, folder, number, name = ["", "", "", *entry.claim.split("/")]
-        files = BatchFiles.at(self.root(entry).sub(f"{folder}/{number}"), name)
-        if folder not in (WAVES, SUBMISSIONS) or files is None:
+        files = BatchFiles.at(self.ledger(entry).sub(f"{folder}/{number}"), name)
+        if folder != WAVES or files is None:
             raise UsageError(
                 f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is not a claim."
             )
         return files
 
-    def root(self, entry: Entry) -> Directory:
-        """Return the stage storage of the task that claimed a batch.
+    def ledger(self, entry: Entry) -> Directory:
+        """Return the directory of the ledger that claimed a batch: stage storage, or one submission of a client in it.
 
         Raises:
             UsageError: the entry names no place below this root.
         """
-        return self.storage.sub("/".join(segments(entry)))
+        place = _place(entry)
+        return self.storage.sub("/".join([*place.folders, *place.submission]))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a claim is kept.
+
+    Attributes:
+        folders: of the task's stage storage, below the storage root.
+        submission: folders of a client's submission below those; empty for the task's own ledger.
+    """
+
+    task: TaskKey
+    folders: tuple[str, ...]
+    submission: tuple[str, ...] = ()
 
 
 def segments(entry: Entry) -> list[str]:
@@ -69,7 +84,7 @@ def segments(entry: Entry) -> list[str]:
     Raises:
         UsageError: the claim's address and the label do not name the same task.
     """
-    return _place(entry)[0]
+    return [*_place(entry).folders]
 
 
 def task_of(entry: Entry) -> TaskKey:
@@ -78,17 +93,30 @@ def task_of(entry: Entry) -> TaskKey:
     Raises:
         UsageError: as `segments`.
     """
-    return _place(entry)[1]
+    return _place(entry).task
 
 
-def _place(entry: Entry) -> tuple[list[str], TaskKey]:
+def _place(entry: Entry) -> _Place:
     above = entry.claim.split("/")[:-3]
+    if found := _task_place(entry, above):
+        return found
+    *outer, folder, name = ["", "", *above]
+    found = _task_place(entry, outer)
+    if found is None or folder != SUBMISSIONS or name in ("", ".", ".."):
+        raise UsageError(
+            f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}."
+        )
+    return replace(found, submission=(folder, name))
+
+
+def _task_place(entry: Entry, folders: list[str]) -> _Place | None:
+    """Return the place that the last folders spell, None when they do not spell the entry's label."""
     for count in (3, 4):
-        found = above[-count:]
+        found = folders[-count:]
         task = task_of_folders(found, entry.label) if len(found) == count else None
         if task is not None:
-            return found, task
-    raise UsageError(f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}.")
+            return _Place(task, tuple(found))
+    return None
 
 
 def task_in(folders: list[str]) -> TaskKey:

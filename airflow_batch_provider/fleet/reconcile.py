@@ -133,7 +133,7 @@ class Reconciler:
             claim=claim,
             receipt=files.receipt_under(entry.tag),
             has_landed=claim is not None and files.has_landed(),
-            deadline_runs=TaskFiles(self._deployment.root(entry)).clock_runs(),
+            deadline_runs=TaskFiles(self._deployment.ledger(entry)).clock_runs(),
             over_since=self._registry.over_since(entry.tag),
         )
 
@@ -245,7 +245,7 @@ class _Account:
             return replace(evidence, statuses=await self._statuses(entry.tag, known))
         if claim is None or claim.queued_for_lock:
             return evidence
-        query = BatchQuery(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
+        query = BatchQuery(entry.tag, entry.earliest, entry.requests, f"{entry.tag}-")
         found = await self.provider.find(query)
         certain = whole(await self.provider.statuses([one.batch_id for one in found if one.certain]))
         doubtful = tuple(one.batch_id for one in found if not one.certain)

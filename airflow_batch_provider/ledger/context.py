@@ -11,6 +11,7 @@ from airflow_batch_provider.pricing import Bill, price_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.records import Plan
@@ -33,6 +34,7 @@ class Policy:
         skip_bad_rows: rows that cannot be asked go to the results as failed; otherwise they are refused.
         may_be_empty: without any rows nothing is bought; otherwise that is refused.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
+        batch_size: most requests in one batch; None takes the provider's limit.
     """
 
     retry_rows: int
@@ -43,6 +45,7 @@ class Policy:
     leave_running: bool
     skip_bad_rows: bool = False
     may_be_empty: bool = False
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,10 @@ class LedgerContext:
     connection: ConnectionRef | None = None
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
+
+    def provider_now(self) -> datetime:
+        """Return the provider's time, by which its batches are dated; this machine's where the provider tells none."""
+        return self.provider.now() or self.clock.now()
 
     @property
     def files(self) -> TaskFiles:

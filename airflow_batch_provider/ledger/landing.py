@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 from array import array
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOWHERE = -1
+# Replies up to so many bytes take no file: a client lands small batches in the triggerer, whose loop must not wait.
+_IN_MEMORY = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
         NotSentYet: some are not there yet; the same.
         Unresolved: the provider has removed the results.
     """
-    with tempfile.TemporaryFile(prefix="batch-") as spool:
-        replies = _Replies(landing, spool)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="batch-") as spool:
+        replies = await asyncio.to_thread(_Replies, landing, spool)
         try:
             async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):
                 replies.add(reply)
@@ -82,16 +85,13 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             ) from error
         replies.check_ours()
         replies.check_there(status, now)
-        if landing.files.has_landed():
-            log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
-            return Counter()
-        return _write_rows(landing, replies, status)
+        return await asyncio.to_thread(_write_rows, landing, replies, status)
 
 
 class _Replies:
     """Replies by request, on disk; in memory only their offsets: 16 bytes per request of the batch."""
 
-    def __init__(self, landing: Landing, spool: BinaryIO) -> None:
+    def __init__(self, landing: Landing, spool: IO[bytes]) -> None:
         self._landing = landing
         self._spool = spool
         self._prefix = f"{landing.receipt.tag}-"
@@ -162,6 +162,9 @@ class _Index(msgspec.Struct):
 
 def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Counter[str]:
     counts: Counter[str] = Counter()
+    if landing.files.has_landed():
+        log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
+        return counts
     absent = absence(status)
     default = encoded(landing.spec.output_schema)
     with landing.files.directory.writer(landing.files.rows_name) as file:
@@ -215,3 +218,12 @@ def checked(reply: Reply, schema: msgspec.Raw) -> Reply:
             return reply.model_copy(update={"status": "invalid", "error": error})
         case value:
             return reply.model_copy(update={"output": value})
+
+
+def rechecked(row: BatchRow, schema: msgspec.Raw) -> BatchRow:
+    """Return the row with its answer held against another schema than the one it landed with."""
+    if row.status not in ("succeeded", "invalid"):
+        return row
+    text = row.output if isinstance(row.output, str) else msgspec.json.encode(row.output).decode()
+    reply = checked(Reply(key="", status="succeeded", output=text), schema)
+    return row.model_copy(update={"status": reply.status, "output": reply.output, "error": reply.error})

@@ -5,10 +5,12 @@ Every method starts from the files and leaves them so that the next call, in wha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
+from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.merge import planned_rows
 from airflow_batch_provider.ledger.plan import Planner
@@ -21,13 +23,13 @@ from airflow_batch_provider.timing import SEARCH_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.manifest import Outcome, Target
     from airflow_batch_provider.ledger.plan import Draft
     from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
-    from airflow_batch_provider.models import Manifest
+    from airflow_batch_provider.models import Cost, Manifest
     from airflow_batch_provider.pricing import Forecast
 
 log = logging.getLogger(__name__)
@@ -94,9 +96,46 @@ class Ledger:
                 return None
             waves.append(wave)
 
+    async def land(self) -> Waiting | None:
+        """Land what ended and buy nothing; return what is still waited for, None when every batch has landed.
+
+        Raises:
+            Unavailable: the provider does not answer.
+        """
+        return await asyncio.to_thread(self._landed, await self._land())
+
+    async def _land(self) -> datetime | None:
+        """Land what ended, and delete what the provider keeps of it; return when to come back for late answers."""
+        run, unlanded = await asyncio.to_thread(self._last_wave)
+        late_at = await run.land_ended()
+        for receipt in await asyncio.to_thread(self._landed_of, unlanded):
+            await clean_up(self._context, receipt.batch_id)
+        return late_at
+
+    def _last_wave(self) -> tuple[WaveRun, list[Receipt]]:
+        plan = self.plan()
+        assert plan is not None  # only what was bought can land
+        return WaveRun(self._context, plan, self.waves()), self.receipts(unlanded=True)
+
+    def _landed_of(self, receipts: list[Receipt]) -> list[Receipt]:
+        unlanded = self.receipts(unlanded=True)
+        return [receipt for receipt in self.receipts() if receipt in receipts and receipt not in unlanded]
+
+    def _landed(self, late_at: datetime | None) -> Waiting | None:
+        run, now = self._last_wave()[0], self._context.clock.now()
+        progress = run.progress()
+        progress.resume_at = late_at or progress.resume_at
+        return (
+            None if progress.is_done else Waiting.at(progress, started_at=self.files.clock_started_at() or now, now=now)
+        )
+
     def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
         """Return every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
         return self.files.receipts(self.waves(), unlanded=unlanded)
+
+    def certain(self) -> list[Receipt]:
+        """Return every batch that has not landed and surely is ours, oldest first."""
+        return [receipt for receipt in self.receipts(unlanded=True) if not receipt.tentative]
 
     async def cancel(self, budget: timedelta) -> int:
         """Stop the clock, and at the provider every batch that has not landed and surely is ours; return how many.
@@ -109,8 +148,8 @@ class Ledger:
             Unavailable: it failed for longer.
             Overtaken: another worker has gone on with them meanwhile.
         """
-        self.stop_clock()
-        ours = [receipt for receipt in self.receipts(unlanded=True) if not receipt.tentative]
+        await asyncio.to_thread(self.stop_clock)
+        ours = await asyncio.to_thread(self.certain)
         retries = RetryBudget(self._context.provider.name, self._context.clock, budget)
         unknown: NotFound | None = None
         for receipt in ours:
@@ -125,7 +164,7 @@ class Ledger:
 
     async def _cancel(self, receipt: Receipt, retries: RetryBudget) -> None:
         while True:
-            if self.files.clock_runs():
+            if await asyncio.to_thread(self.files.clock_runs):
                 raise Overtaken(
                     f"Another worker goes on with the batches of {self.root}, so they are not cancelled. No action is needed."
                 )
@@ -170,6 +209,11 @@ class Ledger:
             self.stop_clock()
 
     # what became of it
+
+    def landed(self, estimate: Cost | None = None) -> LandedRows | None:
+        """Return the sums over all rows that have landed, None before there is a plan; see `landed.count_landed`."""
+        plan = self.plan()
+        return None if plan is None else count_landed(self.files, plan, self.waves(), estimate)
 
     def write_results(self, stage: str, target: Target) -> Outcome:
         """Write the results, whole, and sum them up; see `manifest.write_results`."""

@@ -217,7 +217,8 @@ class Planner:
         context = self._context
         limits = context.provider.limits(context.spec)
         spare = 0 if context.provider.keeps_tags else int(nonce, 16) % max(1, limits.requests // 20)
-        return ChunkLimits(limits.requests - spare, limits.bytes, context.policy.enqueued_tokens)
+        requests = min(limits.requests - spare, context.policy.batch_size or limits.requests)
+        return ChunkLimits(requests, limits.bytes, context.policy.enqueued_tokens)
 
     def _other_drafts(self, wave: Wave) -> list[str]:
         """Return the request files that go once this wave counts.

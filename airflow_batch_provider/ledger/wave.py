@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -143,7 +144,7 @@ class WaveRun:
             When to come back for one that has ended and does not send all its answers yet.
         """
         late_at: datetime | None = None
-        in_flight = self.progress().in_flight
+        in_flight = (await asyncio.to_thread(self.progress)).in_flight
         if not in_flight:
             return None
         statuses = await self._context.provider.statuses([receipt.batch_id for _, receipt in in_flight])
@@ -155,7 +156,8 @@ class WaveRun:
             elif isinstance(status, BatchError):
                 continue  # raised below, after its neighbours have landed
             elif status.status == "failed" and status.retryable:
-                await self._queue_again(files, receipt, status)
+                await asyncio.to_thread(self._queue_again, files, receipt, status)
+                await clean_up(self._context, receipt.batch_id)
             elif status.ended:
                 late_at = await self._land(files, receipt, status) or late_at
         _check_paid(whole(statuses).values())
@@ -184,18 +186,18 @@ class WaveRun:
             counts = await land(landing, context.provider, status, context.clock.now())
         except ForeignBatch:
             log.warning("Batch %s is not ours after all: looking for %s again.", receipt.batch_id, receipt.tag)
-            files.delete_receipt()  # the claim stays: ours may have become visible since
-            self._unregister_batch(receipt)
+            await asyncio.to_thread(files.delete_receipt)  # the claim stays: ours may have become visible since
+            await asyncio.to_thread(self._unregister_batch, receipt)
             return None
         except NotSentYet as error:
             log.warning("%s", error)
             return context.clock.now() + _pause(error)
-        self._unregister(receipt)
+        await asyncio.to_thread(self._unregister, receipt)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Landed batch %s (%s): %s.", receipt.batch_id, status.status, said)
         return None
 
-    async def _queue_again(self, files: BatchFiles, receipt: Receipt, status: BatchStatus) -> None:
+    def _queue_again(self, files: BatchFiles, receipt: Receipt, status: BatchStatus) -> None:
         """Queue the chunk of a batch that failed as a whole, unbilled, again, after a delay that grows."""
         current = self._receipt(files)
         if current is None or current.batch_id != receipt.batch_id:
@@ -211,7 +213,6 @@ class WaveRun:
         # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
         files.delete_receipt()
         self._unregister(receipt)
-        await clean_up(self._context, receipt.batch_id)
 
     def _unregister(self, receipt: Receipt) -> None:
         if self._context.registry is not None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from typing_extensions import TypeVar
 
-from airflow_batch_provider.exceptions import Overdue
+from airflow_batch_provider.exceptions import BatchError, Overdue
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -66,8 +66,17 @@ class AsyncBatchStage(Generic[ConfigT, OutputT]):
         """Run in the triggerer at every poll; it never submits and never blocks."""
         raise NotImplementedError
 
-    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[ConfigT]) -> None:
-        """Stop what was bought, because the task was killed or is overdue; by default nothing happens."""
+    async def cancel(
+        self,
+        state: SuspendedState,  # noqa: ARG002 — for stages that bought elsewhere
+        ctx: CheckCompletionContext[ConfigT],
+    ) -> tuple[str, ...] | None:
+        """Stop what was bought, because the task was killed or is overdue; by default what `ctx.batch` bought.
+
+        Returns:
+            The ids of the batches that were surely cancelled; None when the stage does not say.
+        """
+        return await ctx.cancel_all()
 
     async def overdue(self, ctx: StageContext[ConfigT]) -> OutputT:
         """Run in the worker when the deadline has passed: cancels and raises `Overdue`, by default.
@@ -76,6 +85,19 @@ class AsyncBatchStage(Generic[ConfigT, OutputT]):
         """
         state = ctx.resume_state
         assert state is not None  # only a suspended stage can be overdue
-        await self.cancel(state, ctx)
-        elapsed = ctx.now() - state.submitted_at
-        raise Overdue(f"Batch timeout after {elapsed.total_seconds():.0f} s: {state.batch_id!r} was cancelled.")
+        fact = f"Batch timeout after {(ctx.now() - state.submitted_at).total_seconds():.0f} s"
+        try:
+            cancelled = await self.cancel(state, ctx)
+        except BatchError as error:
+            raise Overdue(f"{fact}: {state.batch_id!r} was not cancelled: {error} Do it at the provider.") from error
+        raise Overdue(f"{fact}: {fate(state.batch_id, cancelled)}")
+
+
+def fate(batch_id: str, cancelled: tuple[str, ...] | None) -> str:
+    """Say what became of a batch, by what a stage's `cancel` returned."""
+    if cancelled is None:
+        return f"the stage's own cancel was called for {batch_id!r}."
+    if not cancelled:
+        return f"nothing was cancelled, because this task has no running batch of ctx.batch. See {batch_id!r} yourself."
+    verb = "was" if len(cancelled) == 1 else "were"
+    return f"{', '.join(map(repr, cancelled))} {verb} cancelled."

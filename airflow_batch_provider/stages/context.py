@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from typing_extensions import TypeVar
 from upath import UPath
 
-from airflow_batch_provider.client import BatchClient
+from airflow_batch_provider.client import BatchClient, Submissions
 from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import connection_ref
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from upath.extensions import ProxyUPath
@@ -31,8 +31,14 @@ ConfigT = TypeVar("ConfigT", default=Any)
 OpenPath: TypeAlias = "Callable[[str], UPath | ProxyUPath]"
 """Opens a URI; Airflow's `ObjectStoragePath` knows the connections in it, `UPath` does not."""
 
-Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
-_LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+Level = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"]
+_LEVELS = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +57,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         publish: shows a small progress record to people (XCom); errors in it are the caller's to swallow.
         now: the wall clock.
         sleep: waits seconds; for the worker's short waits.
-        registry: what this deployment has at the providers; None in the triggerer, which never submits, and in scripts.
+        registry: what this deployment has at the providers; None in scripts.
         new_id: draws 32 hex digits that nobody else has.
         client: returned by `batch` for every model, where a test gives one; None makes a client of the connection.
     """
@@ -86,10 +92,13 @@ class CheckCompletionContext(Generic[ConfigT]):
         """Names this task instance in logs: `dag/run/task[/map_index]`."""
         return str(self.key)
 
-    async def log(self, level: Level, message: str, **metadata: Any) -> None:
-        """A line in the task's log; metadata follows the message as `key=value`."""
-        text = " ".join([message, *(f"{name}={value!r}" for name, value in metadata.items())])
-        self.logger.log(_LEVELS[level], "%s", text)
+    async def log(
+        self, level: Level, message: str, values: Mapping[str, Any] | None = None, /, **metadata: Any
+    ) -> None:
+        """Write a line into the task's log; metadata, as a mapping or by name, follows the message as `key=value`."""
+        told = {**(values or {}), **metadata}
+        text = " ".join([message, *(f"{name}={value!r}" for name, value in told.items())])
+        self.logger.log(_LEVELS.get(level.upper(), logging.INFO), "%s", text)
 
     on_log = log
 
@@ -113,7 +122,26 @@ class CheckCompletionContext(Generic[ConfigT]):
             label=str(self.key),
             clock=self.clock,
             registry=self.registry,
+            attempt=self.key.try_number,
+            new_id=self.new_id,
         )
+
+    async def cancel_all(self) -> tuple[str, ...]:
+        """Ask the providers to stop every batch that this task bought with `batch` and that has not landed.
+
+        Returns:
+            Their ids; a batch that was found by its time and size only is left alone.
+
+        Raises:
+            BatchError: one of them could not be cancelled; the others are nevertheless.
+        """
+        if self.client is not None:
+            cancel_all = getattr(self.client, "cancel_all", None)  # a test's client has the verbs that its stage uses
+            return tuple(await cancel_all()) if cancel_all else ()
+        bought = Submissions(
+            root=self.storage.directory, hub=self.hub, label=str(self.key), clock=self.clock, registry=self.registry
+        )
+        return await bought.cancel_all()
 
     async def progress(self, percent: float, message: str, **details: Any) -> None:
         """Show people how far the stage is: 0 to 100, a sentence, and small details."""

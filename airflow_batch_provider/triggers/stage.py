@@ -24,8 +24,10 @@ from airflow_batch_provider.stages.suspension import Suspension
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.stages.host import Host
     from airflow_batch_provider.stages.polling import Event
+    from airflow_batch_provider.stages.suspension import StageLocation
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
@@ -97,10 +99,9 @@ class AsyncBatchTrigger(BaseTrigger):
         if state not in TERMINAL:
             log.info("%s is %r, so its batch is left to the try or the triggerer that owns it now.", task, state)
             return
-        log.info("%s is %r: cancelling batch %r.", task, state, self.suspension.state.batch_id)
         try:
             run = await self._stage_run()
-            await run.cancel(self.suspension)
+            log.info("%s is %r: %s", task, state, await run.cancel(self.suspension))
         except Exception as error:
             log.debug("Cancelling failed", exc_info=True)
             log.warning(
@@ -137,19 +138,26 @@ class AsyncBatchTrigger(BaseTrigger):
     async def _stage_run(self) -> StageRun:
         """Make the stage ready to be polled: import its class, open its storage, read its configuration."""
         host = TriggererHost(self._clock, self.suspension.task)
+        stage = await asyncio.to_thread(load_stage, self.suspension.location.stage)
+        directory, registry = await self._storage(host)
         run = StageRun(
-            stage=await asyncio.to_thread(load_stage, self.suspension.location.stage),
+            stage=stage,
             location=self.suspension.location,
-            files=StageFiles(await self._directory(host)),
+            files=StageFiles(directory),
             host=host,
+            registry=registry,
             jitter=self._jitter,
         )
         await asyncio.to_thread(run.load_config)
         return run
 
-    async def _directory(self, host: Host) -> Directory:
+    async def _storage(self, host: Host) -> tuple[Directory, Registry]:
         location = self.suspension.location
         is_local = "://" not in location.storage or location.storage.startswith("file:")
         if is_local or supervisor.threads_may_ask():
-            return await asyncio.to_thread(location.directory, host.open_path)
-        return location.directory(host.open_path)
+            return await asyncio.to_thread(_open, location, host)
+        return _open(location, host)
+
+
+def _open(location: StageLocation, host: Host) -> tuple[Directory, Registry]:
+    return location.directory(host.open_path), location.registry(host.open_path)

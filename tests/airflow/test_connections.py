@@ -199,9 +199,9 @@ def test_a_hook_works_alone(monkeypatch, emulator):
     emulated(monkeypatch, emulator, "anthropic")
     hook = BatchHook("anthropic_default")
     handle = hook.submit("claude-sonnet-4-5", ["Say one", "Say two"])
-    while not hook.get_status("claude-sonnet-4-5", handle.id).ended:
+    while not hook.get_status(handle.id).ended:
         pass
-    rows = hook.get_results("claude-sonnet-4-5", handle.id)
+    rows = hook.get_results(handle.id)
     assert sorted((row.custom_id, row.status) for row in rows) == [
         ("request-0", "succeeded"),
         ("request-1", "succeeded"),
@@ -213,8 +213,8 @@ def test_a_hook_cancels(monkeypatch, emulator):
     emulated(monkeypatch, emulator, "openai")
     hook = BatchHook("openai_default")
     handle = hook.submit("gpt-4o-mini", ["Say one"])
-    hook.cancel("gpt-4o-mini", handle.id)
-    assert hook.get_status("gpt-4o-mini", handle.id).batch_id == handle.id
+    hook.cancel(handle.id)
+    assert hook.get_status(handle.id).batch_id == handle.id
 
 
 async def test_a_hook_has_awaitable_clients(monkeypatch, emulator):
@@ -310,4 +310,4 @@ async def test_a_hook_works_where_a_loop_runs_already(monkeypatch, emulator):
 
     handle = hook.submit("claude-sonnet-4-5", ["one"])
 
-    assert hook.get_status("claude-sonnet-4-5", handle.id).batch_id == handle.id
+    assert hook.get_status(handle.id).batch_id == handle.id

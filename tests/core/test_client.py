@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeHub
+from blockbuster import blockbuster_ctx
+from fakes import FakeHub, failing
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
-from airflow_batch_provider.exceptions import Rejected
-from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.exceptions import Rejected, Unavailable, UsageError
+from airflow_batch_provider.fleet.deployment import Deployment, task_of
+from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.storage import Directory, StageStorage
 
 
 @pytest.fixture
 def client(tmp_path, provider, clock):
-    """Each call is a process of its own, with the same storage."""
+    """Each call is a process of its own, with the same storage: `client(attempt=2)`."""
     provider.looks_until_done = 1000
-    storage = StageStorage(Directory(UPath(tmp_path / "own")))
-    return lambda: BatchClient(FakeHub(provider, clock), "c", "openai:m", storage=storage, clock=clock)
+    root = Directory(UPath(tmp_path))
+    hub, connection = FakeHub(provider, clock), ConnectionRef(conn_id="c")
+
+    def make(**options):
+        options = {"storage": StageStorage(root.sub("dag/run/task")), "registry": Deployment(root).registry, **options}
+        return BatchClient(hub, connection, "openai:m", label="dag/run/task", clock=clock, **options)
+
+    return make
+
+
+def end(provider, status="completed"):
+    """Let every batch end that runs."""
+    for batch in provider.batches.values():
+        if batch.status == "processing":
+            batch.status = status
+
+
+def outputs(rows):
+    return {row.custom_id: row.output if row.status == "succeeded" else row.status for row in rows}
+
+
+def shaky(provider, *prompts, retryable=True):
+    """Refuse the first asking of these prompts."""
+    answer = provider.answer
+    provider.answer = lambda body, n: (
+        failing(retryable=retryable) if body["prompt"] in prompts and n == 1 else answer(body, n)
+    )
 
 
 async def test_requests_stay_cut_as_they_were_when_some_of_them_are_bought(client, provider):
@@ -33,6 +60,170 @@ async def test_requests_stay_cut_as_they_were_when_some_of_them_are_bought(clien
 
     assert provider.bought == {"a": 1, "b": 1, "c": 1, "d": 1}
     assert handle.batch_ids == again.batch_ids == ("batch-0", "batch-1")
+    assert handle.id == "batch-0+1"
+
+
+async def test_a_submit_of_the_same_requests_buys_only_the_rows_without_a_good_answer(client, provider):
+    """In the attempt that asked first, and in the next one; good answers are never paid twice."""
+    shaky(provider, "b")
+    first = await client().submit(["a", "b", "c"])
+    end(provider)
+    assert outputs(await client().get_results(first.id)) == {
+        "request-0": "echo: a",
+        "request-1": "failed",
+        "request-2": "echo: c",
+    }
+
+    second = await client(attempt=2).submit(["a", "b", "c"])
+    assert (second.status, second.batch_ids) == ("pending", ("batch-1",))
+    assert (await client().get_status(first.id)).status == "processing"
+    end(provider)
+    for known in (first.id, second.id):
+        rows = await client().get_results(known)
+        assert outputs(rows) == {"request-0": "echo: a", "request-1": "echo: b", "request-2": "echo: c"}
+
+    done = await client(attempt=3).submit(["a", "b", "c"])
+    assert (done.status, done.id) == ("completed", second.id)
+    assert provider.bought == {"a": 1, "b": 2, "c": 1}
+
+
+async def test_one_attempt_asks_again_as_often_as_it_is_told(client, provider):
+    """`retry_rows`: a stage that submits in each `execute` ends."""
+    provider.answer = lambda _body, _n: failing()
+    handles = []
+    for _ in range(5):
+        handles.append(await client().submit(["a"], retry_rows=1))
+        end(provider)
+    assert [handle.status for handle in handles] == ["pending", "pending", "completed", "completed", "completed"]
+    assert provider.bought == {"a": 2}
+
+
+async def test_rows_that_asking_again_cannot_help_are_not_bought_again(client, provider):
+    """The provider refused them for good."""
+    shaky(provider, "b", retryable=False)
+    await client().submit(["a", "b"])
+    end(provider)
+    handle = await client(attempt=2).submit(["a", "b"])
+    assert handle.status == "completed"
+    assert provider.bought == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("fate", ["expired", "cancelled"])
+async def test_a_dead_batch_keeps_its_finished_rows_and_only_the_rest_is_bought(client, provider, fate):
+    """Two batches: one was done when the other died."""
+    provider.max_requests = 2
+    await client().submit(["a", "b", "c"])
+    provider.batches["batch-0"].status = "completed"
+    end(provider, fate)
+    handle = await client().submit(["a", "b", "c"])
+    assert handle.batch_ids == ("batch-2",)
+    end(provider)
+    assert outputs(await client().get_results(handle.id)) == {f"request-{n}": f"echo: {k}" for n, k in enumerate("abc")}
+    assert provider.bought == {"a": 1, "b": 1, "c": 2}
+
+
+async def test_parts_together_are_every_row_once_and_the_handle_is_all_of_them(client, provider):
+    """Of several batches each id stands for its own rows, also in a wave that asks few of them again."""
+    prompts = [f"p{n}" for n in range(7)]
+    shaky(provider, "p1", "p2", "p5", "p6")
+    handle = await client().submit(prompts, batch_size=3)
+    assert len(handle.batch_ids) == 3
+    end(provider)
+    parts = [await client().get_results(batch_id) for batch_id in handle.batch_ids]
+    assert [[row.index for row in part] for part in parts] == [[0, 1, 2], [3, 4, 5], [6]]
+
+    again = await client().submit(prompts, batch_size=3)
+    assert len(again.batch_ids) == 2
+    end(provider)
+    parts = [row for batch_id in again.batch_ids for row in await client().get_results(batch_id)]
+    assert sorted(row.index for row in parts) == list(range(7))
+    assert [row.index for row in await client().get_results(again.id)] == list(range(7))
+    assert {row.status for row in parts} == {"succeeded"}
+
+
+async def test_a_submission_has_ended_when_its_last_batch_has(client, provider):
+    """The status of a handle is not completed while a part still runs, and there are no results to read yet."""
+    provider.max_requests = 1
+    handle = await client().submit(["a", "b"])
+    provider.batches["batch-0"].status = "completed"
+    assert (await client().get_status(handle.id)).status == "processing"
+    assert (await client().get_status("batch-0")).status == "completed"
+    with pytest.raises(Unavailable):
+        await client().get_results(handle.id)
+    assert outputs(await client().get_results("batch-0")) == {"request-0": "echo: a"}
+    end(provider)
+    status = await client().get_status(handle.id)
+    assert (status.status, status.batch_id) == ("completed", handle.id)
+
+
+async def test_results_are_read_from_storage_once_they_landed(client, provider):
+    """The provider may have removed them by then; its files go, unless they are to stay."""
+    handle = await client().submit(["a"])
+    kept = await client().submit(["b"], clean_up=False)
+    end(provider)
+    for known in (handle, kept):
+        await client().get_results(known.id)
+    assert provider.cleaned == [handle.id]
+    provider.results = None
+    assert outputs(await client().get_results(handle.id)) == {"request-0": "echo: a"}
+
+
+async def test_a_batch_leaves_the_registry_when_its_rows_have_landed(client, provider, tmp_path):
+    """It was entered before it was paid, under the task that bought it."""
+    deployment = Deployment(Directory(UPath(tmp_path)))
+    handle = await client().submit(["a"])
+    (entry,) = deployment.registry.entries()
+    assert (entry.batch_id, str(task_of(entry))) == (handle.id, "dag/run/task")
+    assert deployment.files(entry).receipt().batch_id == handle.id
+    end(provider)
+    await client().get_results(handle.id)
+    assert deployment.registry.tags() == []
+
+
+async def test_cancel_all_cancels_what_the_task_bought_and_has_not_landed(client, provider):
+    """Not what is done, and not what another task bought."""
+    stranger = client(storage=None)
+    await stranger.submit(["theirs"])
+    done = await client().submit(["a"])
+    provider.batches[done.id].status = "completed"
+    await client().get_results(done.id)
+    running = await client().submit(["b"])
+    assert await client().cancel_all() == (running.id,)
+    assert [batch.status for batch in provider.batches.values()] == ["processing", "completed", "cancelled"]
+
+
+async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):
+    """One part, or all of them."""
+    provider.max_requests = 1
+    first, second = await client().submit(["a", "b", "c"]), await client().submit(["d", "e"])
+    await client().cancel("batch-1")
+    assert [batch.status == "cancelled" for batch in provider.batches.values()] == [False, True, False, False, False]
+    await client().cancel(second.id)
+    assert [batch.status == "cancelled" for batch in provider.batches.values()] == [False, True, False, True, True]
+    assert first.batch_ids == ("batch-0", "batch-1", "batch-2")
+
+
+async def test_another_schema_than_that_of_the_submit_is_held_against_landed_answers(client, provider):
+    """`get_results(output_type=…)`: of landed rows too."""
+    answer = provider.answer
+    provider.answer = lambda body, n: answer(body, n).model_copy(update={"output": '{"red": 1}'})
+    handle = await client().submit(["a"])
+    end(provider)
+    (row,) = await client().get_results(handle.id)
+    assert row.output == '{"red": 1}'
+    red = {"type": "object", "properties": {"red": {"type": "integer"}}, "required": ["red"]}
+    (fits,) = await client().get_results(handle.id, output_type=red)
+    assert fits.output == {"red": 1}
+    (misfit,) = await client().get_results(handle.id, output_type={"type": "array"})
+    assert (misfit.status, misfit.output) == ("invalid", '{"red": 1}')
+
+
+@pytest.mark.parametrize("single", ["one prompt", {"prompt": "one"}])
+async def test_a_single_request_is_not_taken_apart(client, provider, single):
+    """A string would become a request for each of its letters."""
+    with pytest.raises(UsageError, match="takes a list of requests, not one"):
+        await client().submit(single)
+    assert provider.bought == {}
 
 
 async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provider):
@@ -56,12 +247,12 @@ async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provi
     assert provider.bought == {"a": 2, "b": 2}
 
 
-async def test_a_worker_that_dies_while_it_forgets_a_dead_batch_leaves_nothing_stuck(client, provider, tmp_path):
-    """Its claim is withdrawn, its receipt is still there: the next one buys anew."""
-    await client().submit(["a", "b"])
-    provider.batches["batch-0"].status = "expired"
-    (folder,) = (tmp_path / "own/submissions").iterdir()
-    claims = BatchFiles(Directory(UPath(folder)), 0)
-    claims.withdraw(claims.claim())
-
-    assert (await client().submit(["a", "b"])).id == "batch-1"
+async def test_a_client_in_the_triggerer_never_blocks_its_loop(client, provider):
+    """Polling and landing read and write files in threads: hundreds of tasks wait in one loop."""
+    handle = await client().submit(["a", "b"])
+    end(provider)
+    running = await client().submit(["c"])
+    with blockbuster_ctx():
+        assert (await client().get_status(handle.id)).ended
+        assert len(await client().get_results(handle.id)) == 2
+        assert await client().cancel_all() == (running.id,)

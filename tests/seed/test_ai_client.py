@@ -97,17 +97,23 @@ async def test_row_48_a_status_is_one_of_our_words(driver, provider_name):
     assert set(words[:2]) <= {"pending", "processing"}
 
 
-async def test_row_49_custom_ids_of_the_metadata_name_order_and_missing_rows(driver):
-    """`batch.getResults(id, metadata)`: the ids tell the rows of a batch that this storage does not know."""
-    other = driver.client("claude-sonnet-4-20250514", stored=False)
+async def test_row_49_custom_ids_of_the_metadata_name_order_and_missing_rows(driver, provider_name):
+    """`batch.getResults(id, metadata)`: the ids, in the order asked, name the rows of a batch that is not known here."""
+    other = driver.client(MODELS[provider_name], stored=False)
     handle = await other.submit([{"custom_id": key, "prompt": key} for key in ("a", "b", "c")])
     await driver.ended(other, handle.id)
-    rows = await other.get_results(handle.id, {"custom_ids": ["c", "lost", "a"]})
-    assert [(row.custom_id, row.index, row.status) for row in rows] == [
-        ("c", 0, "succeeded"),
-        ("lost", 1, "missing"),
-        ("a", 2, "succeeded"),
+    later = driver.client(MODELS[provider_name], stored=False)
+    rows = await later.get_results(handle.id, {"custom_ids": ["a", "b", "c", "lost"]})
+    assert [(row.custom_id, row.index, row.output or row.status) for row in rows] == [
+        ("a", 0, "echo: a"),
+        ("b", 1, "echo: b"),
+        ("c", 2, "echo: c"),
+        ("lost", 3, "missing"),
     ]
+    unnamed = await later.get_results(handle.id)
+    assert {row.custom_id: row.output for row in unnamed} == {
+        f"request-{n}": f"echo: {key}" for n, key in enumerate("abc")
+    }
 
 
 async def test_row_49_every_request_of_the_stage_has_its_row_in_the_order_asked(driver, provider_name):
@@ -217,6 +223,7 @@ def test_row_54_keys_come_from_connections(monkeypatch):
     assert "sk-of" not in repr(found)
 
 
+LOOK = {"type": "OBJECT", "properties": {"at": {"type": "STRING"}}}
 TOOLS = {
     "anthropic": {
         "tools": [{"name": "look", "input_schema": {"type": "object"}}],
@@ -227,7 +234,7 @@ TOOLS = {
         "tool_choice": {"type": "function", "function": {"name": "look"}},
     },
     "google": {
-        "tools": [{"functionDeclarations": [{"name": "look", "parameters": {"type": "OBJECT"}}]}],
+        "tools": [{"functionDeclarations": [{"name": "look", "parameters": LOOK}]}],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
     },
 }

@@ -19,21 +19,14 @@ class Died(BaseException):
     """The process was killed here."""
 
 
-@pytest.mark.parametrize("custom_id", ["a b", "a/b", "../a", "ü", "a" * 50, "a\n"])
-async def test_an_id_that_not_every_provider_takes_is_refused_before_it_is_paid(driver, provider_name, custom_id):
-    """The message names the id and the operator that takes any."""
-    with pytest.raises(UsageError, match=r"(?s)custom_id .* is not 1 to 49 .* BatchGenerateOperator"):
-        await driver.client(MODELS[provider_name]).submit([{"custom_id": custom_id, "prompt": "one"}])
-    assert driver.jobs == []
-
-
-async def test_the_longest_legal_id_comes_back_as_it_was(driver, provider_name):
-    """49 characters fit under every provider's limit with our prefix before them."""
+@pytest.mark.parametrize("custom_id", ["a b", "a/b", "../a", "ü", "a" * 500, "a\n", "Z_-9"])
+async def test_any_id_comes_back_as_it_was(driver, provider_name, custom_id):
+    """The wire carries the row's place; what people call their rows stays in storage."""
     client = driver.client(MODELS[provider_name])
-    handle = await client.submit([{"custom_id": "Z_-9" * 12 + "x", "prompt": "one"}])
+    handle = await client.submit([{"custom_id": custom_id, "prompt": "one"}])
     await driver.ended(client, handle.id)
-    (row,) = await client.get_results(handle.id)
-    assert row.custom_id == "Z_-9" * 12 + "x"
+    (row,) = await driver.client(MODELS[provider_name]).get_results(handle.id)
+    assert (row.custom_id, row.output) == (custom_id, "echo: one")
 
 
 @pytest.mark.parametrize(

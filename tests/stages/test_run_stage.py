@@ -71,7 +71,7 @@ def test_a_batch_that_does_not_end_is_cancelled_at_the_deadline():
     """`Overdue`, after an hour that takes no time."""
     client = FakeBatches(status="processing")
 
-    with pytest.raises(Overdue, match="Batch timeout after 3600 s: 'batch-1' was cancelled"):
+    with pytest.raises(Overdue, match="Batch timeout after 3600 s: the stage's own cancel was called"):
         run_stage(BatchProcess, outputs=UPSTREAM, client=client)
 
     assert client.cancelled == ["batch-1"]

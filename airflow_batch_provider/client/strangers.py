@@ -1,0 +1,69 @@
+"""Batches that a client's storage does not know: bought elsewhere, or before the storage was removed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.ledger.landing import absence, checked
+from airflow_batch_provider.ledger.records import encoded
+from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_batch_provider.models import Kind
+    from airflow_batch_provider.providers.base import BatchProvider
+
+# The keys that a ledger sends: its tag and the index of the row.
+_OUR_KEY = re.compile(r"[0-9a-f]{12}-\d+-\d{5}(?:-\d+)?-(\d{1,18})")
+
+
+async def rows_of_stranger(
+    provider: BatchProvider, status: BatchStatus, kind: Kind, custom_ids: Sequence[str], schema: dict[str, Any] | None
+) -> list[BatchRow]:
+    """Return one row for each of these ids, in their order; without ids one for each answer.
+
+    Our own keys hold the place of a row among all that were asked; others are taken for the ids themselves.
+    """
+    replies: dict[str, Reply] = {}
+    async for reply in provider.results(status.batch_id, kind):
+        key = _custom_id(reply.key, custom_ids)
+        if key not in replies or replies[key].status != "succeeded" or reply.status == "succeeded":
+            replies[key] = reply
+    absent, text = absence(status), encoded(schema)
+    found = ((key, checked(replies.get(key, absent), text)) for key in custom_ids or replies)
+    return [_row(index, key, reply, status) for index, (key, reply) in enumerate(found)]
+
+
+def _custom_id(key: str, custom_ids: Sequence[str]) -> str:
+    ours = _OUR_KEY.fullmatch(key)
+    if ours is None:
+        return key
+    index = int(ours[1])
+    return custom_ids[index] if index < len(custom_ids) else f"request-{index}"
+
+
+def _row(index: int, custom_id: str, reply: Reply, status: BatchStatus) -> BatchRow:
+    fields = {name: getattr(reply, name) for name in Reply.model_fields if name != "key"}
+    return BatchRow(custom_id=custom_id, index=index, batch_id=status.batch_id, **fields)
+
+
+def combined(batch_id: str, found: Sequence[BatchStatus]) -> BatchStatus:
+    """Return one status for several batches: they have ended when all of them have, `completed` when any of them is."""
+    if len(found) == 1:
+        return found[0]
+    words = {status.status for status in found if not status.ended} or {status.status for status in found}
+    usual = "completed" if all(status.ended for status in found) else "processing"
+    counts = [status.counts for status in found if status.counts]
+    return BatchStatus(
+        batch_id=batch_id,
+        status=usual if usual in words else min(words),
+        counts=_sum(counts) if len(counts) == len(found) else None,
+        error=next((status.error for status in found if status.error), None),
+    )
+
+
+def _sum(counts: Sequence[RequestCounts]) -> RequestCounts:
+    names = RequestCounts.model_fields
+    return RequestCounts(**{name: sum(getattr(one, name) for one in counts) for name in names})

@@ -1,0 +1,288 @@
+"""One submission of a stage's own client: a ledger of its own, which buys, lands and asks again as that of any task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_batch_provider.client.purchases import Purchase, Purchases
+from airflow_batch_provider.clock import Clock, random_id
+from airflow_batch_provider.exceptions import BatchError, Unavailable, Unresolved
+from airflow_batch_provider.layout import SUBMISSION, SUBMISSIONS
+from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, RetryBudget
+from airflow_batch_provider.ledger.files import TaskFiles
+from airflow_batch_provider.ledger.landing import rechecked
+from airflow_batch_provider.ledger.merge import best_rows, planned_rows
+from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
+from airflow_batch_provider.models import ConnectionRef, FrozenModel
+from airflow_batch_provider.records import load, save
+from airflow_batch_provider.timing import WORKER_PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_batch_provider.hub import Hub
+    from airflow_batch_provider.ledger import Waiting, Wave
+    from airflow_batch_provider.models import BatchRow, Spec
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.registry import Registry
+    from airflow_batch_provider.storage import Directory
+
+log = logging.getLogger(__name__)
+
+# A submit is done when everything is bought, so it waits for no place at the provider; no plan has more batches.
+_ALL_AT_ONCE = 100_000
+
+
+class SubmissionRecord(FrozenModel):
+    """What a later process needs to go on with a submission, beside its plan.
+
+    Attributes:
+        connection: Airflow connection that paid.
+        clean_up: as in `BatchConfig`.
+    """
+
+    connection: ConnectionRef
+    clean_up: bool
+
+
+@dataclass(frozen=True)
+class Bought:
+    """The batches of the last wave of a submission.
+
+    Attributes:
+        id: stands for every row of the submission.
+        is_done: every batch has landed, and no row is asked again.
+    """
+
+    id: str
+    batch_ids: tuple[str, ...]
+    is_done: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submissions:
+    """Everything that the clients of one stage bought, below its storage.
+
+    Attributes:
+        root: the task instance's directory, or a scratch directory.
+        label: whose the batches are, for the provider's console.
+        attempt: try of the task, from 1.
+        registry: what this deployment has at the providers; None where there is none.
+    """
+
+    root: Directory
+    hub: Hub
+    label: str = ""
+    attempt: int = 1
+    clock: Clock = field(default_factory=Clock)
+    registry: Registry | None = None
+    new_id: Callable[[], str] = random_id
+
+    @property
+    def purchases(self) -> Purchases:
+        """Return the index of ids."""
+        return Purchases(self.root)
+
+    def name_of(self, requests: Sequence[Any], provider: BatchProvider, spec: Spec, connection: ConnectionRef) -> str:
+        """Return the folder of these requests: one for each account, spec and list of rows."""
+        fingerprint = Fingerprint(f"{provider.name}\n{connection}", spec)
+        for row in plan_rows(requests, provider, spec):
+            fingerprint.add(msgspec.json.encode(row))
+        return str(fingerprint)
+
+    def open(
+        self, name: str, provider: BatchProvider, spec: Spec, policy: Policy, connection: ConnectionRef
+    ) -> Submission:
+        """Return the submission in this folder, which may be new; blocking."""
+        context = LedgerContext(
+            root=self._directory(name),
+            provider=provider,
+            spec=spec,
+            policy=policy,
+            clock=self.clock,
+            label=self.label,
+            attempt=self.attempt,
+            connection=connection,
+            registry=self.registry,
+            new_id=self.new_id,
+        )
+        return Submission(name, context, self.purchases)
+
+    async def find(self, name: str) -> Submission | None:
+        """Return the submission in this folder, None when nothing was planned there."""
+        directory = self._directory(name)
+        record = await asyncio.to_thread(load, directory, SUBMISSION, SubmissionRecord)
+        if record is None:
+            return None
+        provider = await self.hub.provider(record.connection)
+        spec = await asyncio.to_thread(self._spec_of, directory)
+        if spec is None:
+            return None
+        policy = policy_of(clean_up=record.clean_up)
+        return await asyncio.to_thread(self.open, name, provider, spec, policy, record.connection)
+
+    async def cancel_all(self) -> tuple[str, ...]:
+        """Ask the providers to stop every batch that has not landed and surely is ours; return their ids.
+
+        Raises:
+            BatchError: one of them could not be cancelled; the others are nevertheless.
+        """
+        asked: list[str] = []
+        failed: BatchError | None = None
+        for name in await asyncio.to_thread(self.root.names, SUBMISSIONS):
+            try:
+                found = await self.find(name)
+                asked += await found.cancel() if found else ()
+            except BatchError as error:
+                log.warning("Submission %s was not cancelled: %s", name, error)
+                failed = error
+        if failed is not None:
+            raise failed
+        return tuple(asked)
+
+    def unlanded(self, name: str) -> tuple[str, ...]:
+        """Return the ids of the batches of a submission whose rows are not here yet; blocking."""
+        files = TaskFiles(self._directory(name))
+        return tuple(receipt.batch_id for receipt in files.receipts(files.waves(), unlanded=True))
+
+    def _spec_of(self, directory: Directory) -> Spec | None:
+        plan = TaskFiles(directory).plan()
+        return None if plan is None else plan.spec
+
+    def _directory(self, name: str) -> Directory:
+        return self.root.sub(f"{SUBMISSIONS}/{name}")
+
+
+class Submission:
+    """One list of requests with its ledger.
+
+    Args:
+        name: its folder.
+    """
+
+    def __init__(self, name: str, context: LedgerContext, purchases: Purchases) -> None:
+        self._name = name
+        self._context = context
+        self._ledger = Ledger(context)
+        self._purchases = purchases
+
+    async def buy(self, requests: Sequence[Any]) -> Bought:
+        """Buy what is not bought: all rows at first, later those that have no good answer and may get one.
+
+        Raises:
+            Unavailable: the provider refuses for a passing reason; what was bought stays bought.
+            Unresolved, Overtaken, Rejected, Paused: as `Ledger.advance`.
+        """
+        connection, policy = self._context.connection, self._context.policy
+        assert connection is not None  # a client always has one
+        save(self._ledger.root, SUBMISSION, SubmissionRecord(connection=connection, clean_up=policy.clean_up))
+        while self._ledger.plan() is None:
+            with self._ledger.draft(requests) as draft:
+                draft.commit()
+        budget = RetryBudget(self._context.provider.name, self._context.clock)
+        while (waiting := await self._ledger.advance()) and waiting.queued:
+            await budget.wait(self._refusal(waiting))
+        if waiting is None:
+            await self._ledger.clean_up()
+        return self._noted(is_done=waiting is None)
+
+    async def rows(self, purchase: Purchase, schema: dict[str, Any] | None) -> list[BatchRow]:
+        """Land what has ended, and return the best row of each request that the purchase stands for.
+
+        Args:
+            schema: replaces the one that all rows were asked with.
+
+        Raises:
+            Unavailable: a batch has not ended, or does not send all its answers yet.
+            Unresolved: the batch was taken for ours by its time and size, and is not.
+        """
+        waiting = await self._ledger.land()
+        return await asyncio.to_thread(self._rows, purchase, schema, waiting)
+
+    async def cancel(self) -> tuple[str, ...]:
+        """Ask the provider to stop every batch that has not landed and surely is ours; return their ids."""
+        ours = tuple(receipt.batch_id for receipt in await asyncio.to_thread(self._ledger.certain))
+        if ours:
+            await self._ledger.cancel(WORKER_PATIENCE)
+        return ours
+
+    def _refusal(self, waiting: Waiting) -> Unavailable:
+        pause = waiting.resume_at - self._context.clock.now() if waiting.resume_at else None
+        return Unavailable(
+            f"{self._context.provider.name} did not take {waiting.queued} of the batches.",
+            retry_after=max(pause.total_seconds(), 0.0) if pause else None,
+            ambiguous=False,
+        )
+
+    def _noted(self, *, is_done: bool) -> Bought:
+        """Put the batches of the last wave into the index."""
+        wave = self._ledger.waves()[-1]
+        receipts = [batch.receipt() for batch in self._ledger.files.batches(wave)]
+        ids = tuple(receipt.batch_id for receipt in receipts if receipt)
+        whole = ids[0] if len(ids) == 1 else f"{ids[0]}+{len(ids) - 1}"
+        self._purchases.note(whole, Purchase(submission=self._name, wave=wave.number, batch_ids=ids))
+        for chunk, batch_id in zip(wave.chunks, ids, strict=True) if len(ids) > 1 else ():
+            part = Purchase(submission=self._name, wave=wave.number, batch_ids=(batch_id,), chunk=chunk.number)
+            self._purchases.note(batch_id, part)
+        return Bought(whole, ids, is_done)
+
+    def _rows(self, purchase: Purchase, schema: dict[str, Any] | None, waiting: Waiting | None) -> list[BatchRow]:
+        waves = self._ledger.waves()
+        self._check_landed(purchase, waves[-1], waiting)
+        rows = zip(best_rows(self._ledger.files, waves), self._schemas(waves[0], schema), strict=True)
+        others = self._indices_of_others(purchase, waves)
+        return [rechecked(row, own) if schema else row for row, own in rows if row.index not in others]
+
+    def _check_landed(self, purchase: Purchase, last: Wave, waiting: Waiting | None) -> None:
+        for batch in self._ledger.files.batches(last):
+            is_part = purchase.chunk is not None and purchase.wave == last.number
+            if batch.has_landed() or (is_part and batch.number != purchase.chunk):
+                continue
+            if batch.receipt() is not None:
+                now = self._context.clock.now()
+                pause = (waiting.resume_at - now).total_seconds() if waiting and waiting.resume_at else None
+                raise Unavailable("The batch does not send all its answers yet.", retry_after=pause, ambiguous=False)
+            if not batch.failures(batch.names()):
+                raise Unresolved(
+                    f"Batch {purchase.batch_ids[0]!r} was taken for ours by its time and size, but its answers are to "
+                    "other requests. Clear the task: the right one is then looked for again."
+                )
+
+    def _schemas(self, first: Wave, schema: dict[str, Any] | None) -> Iterator[msgspec.Raw]:
+        default = msgspec.Raw(msgspec.json.encode(schema))
+        return (row.schema or default for row in planned_rows(self._ledger.files, first))
+
+    def _indices_of_others(self, purchase: Purchase, waves: list[Wave]) -> set[int]:
+        """Return the rows that other batches of the purchase's wave bring.
+
+        The first batch of a wave also brings those rows that the wave does not ask, so that all batches together bring
+        each row once.
+        """
+        if purchase.chunk is None:
+            return set()
+        asked = {
+            batch.number: {row.index for row in batch.planned_rows()}
+            for batch in self._ledger.files.batches(waves[purchase.wave])
+        }
+        own = asked.pop(purchase.chunk)
+        if purchase.chunk == 0:
+            return set().union(*asked.values())
+        return set(range(sum(chunk.requests for chunk in waves[0].chunks))) - own
+
+
+def policy_of(*, clean_up: bool, retry_rows: int = 0, batch_size: int | None = None) -> Policy:
+    """Return how far a client's submission goes."""
+    return Policy(
+        retry_rows=retry_rows,
+        in_flight=_ALL_AT_ONCE,
+        enqueued_tokens=None,
+        retry_truncated=False,
+        clean_up=clean_up,
+        leave_running=False,
+        batch_size=batch_size,
+    )
