@@ -225,6 +225,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             if plan is not None:
                 return (await self._priced(ctx, ledger, plan, "Going on with"))[0]
             with ledger.draft(requests) as draft:
+                ctx.config.criteria.check_possible(draft.plan)
                 estimate, cost = await self._priced(ctx, ledger, draft.plan, "Planned")
                 if estimate is not None:
                     return estimate
@@ -286,6 +287,8 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
         retry_truncated=config.retry_truncated,
         clean_up=config.clean_up,
         leave_running=config.on_timeout == "leave",
+        skip_bad_rows=config.on_bad_row == "skip",
+        may_be_empty=config.on_empty == "skip",
     )
     return Ledger(
         LedgerContext(
@@ -323,8 +326,10 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
 
 
 def _records(rows: Any) -> Any:
-    """Return the rows of a list, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
-    if hasattr(rows, "to_pylist"):
+    """Return the rows of a list, a numpy array, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
+    if hasattr(rows, "dtype") and hasattr(rows, "tolist"):
+        records = rows.tolist()
+    elif hasattr(rows, "to_pylist"):
         records = rows.to_pylist()
     elif hasattr(rows, "to_dicts"):
         records = rows.to_dicts()
@@ -343,8 +348,7 @@ def _target(ctx: StageContext[BatchConfig]) -> Target:
     path = ctx.open_path(config.result_path)
     if names_file(config.result_path):
         return Target(Directory(path.parent), path.name)
-    *folders, name = task_folders(ctx.key)
-    return Target(Directory(path).sub("/".join(folders)), f"{name}.{config.result_format}")
+    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.result_format}")))
 
 
 def _check_writable(directory: Directory) -> None:

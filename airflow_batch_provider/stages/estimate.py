@@ -27,7 +27,7 @@ class Estimate:
         Raises:
             UsageError: the estimate is above the limit, or there is none.
         """
-        if limit is None:
+        if limit is None or not self.plan.first.requests:
             return
         price, usage = self.expected.cost.usd, self.expected.usage
         if price is None:
@@ -37,7 +37,7 @@ class Estimate:
             )
         if self.expected.bill.exceeds(limit):
             raise UsageError(
-                f"{self.plan.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
+                f"{self.plan.first.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
                 f"{usage.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
             )
 
@@ -51,7 +51,7 @@ class Estimate:
         )
 
     def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:
-        """Return the manifest of a dry run: nothing was bought, every row counts as missing."""
+        """Return the manifest of a dry run: nothing was bought, every row that can be asked counts as missing."""
         return Manifest(
             stage=stage,
             provider=self.plan.provider,
@@ -59,7 +59,7 @@ class Estimate:
             results="",
             format=result_format,
             requests=self.plan.requests,
-            counts={"missing": self.plan.requests},
+            counts={"missing": self.plan.first.requests} | ({"failed": self.plan.skipped} if self.plan.skipped else {}),
             usage=self.expected.usage,
             cost=self.expected.cost,
             waves=0,
