@@ -31,7 +31,7 @@ from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.progress import one_line
-from airflow_batch_provider.stages.receipt import block, submitted
+from airflow_batch_provider.stages.receipt import block
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
@@ -81,7 +81,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         try:
             if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
                 return done
-            waiting = await self._advance(ctx, ledger, provider, report)
+            waiting = await self._advance(ctx, ledger, report)
         except BatchError as error:
             await report.stopped(error, _landed(ledger))
             raise
@@ -104,10 +104,10 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         return None
 
     async def _advance(
-        self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport
     ) -> Suspended | None:
         """Land, submit and open waves, and tell people; None when there is nothing left to ask."""
-        since, before = ctx.now(), _landed(ledger)
+        before = _landed(ledger)
         waiting = await ledger.advance()
         landed = _landed(ledger)
         if landed and landed.wave > (before.wave if before else 0):
@@ -115,11 +115,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             await ctx.log("INFO", f"Wave {landed.wave} asks {landed.asked} rows again.{why}")
         if waiting is None:
             return None
-        receipts = ledger.receipts(unlanded=True)
-        for receipt in receipts:
-            if receipt.submitted_at >= since:
-                await ctx.log("INFO", submitted(receipt, provider.account))
-        await report.waiting(waiting, landed, (), receipts)
+        await report.waiting(waiting, landed, (), ledger.receipts(unlanded=True))
         return _suspended(waiting, ctx.config, landed.batch_ids if landed else ())
 
     async def check_completion(

@@ -1,14 +1,11 @@
-"""What people read in a task's log: what is planned, what was submitted where, and what the task came to."""
+"""What people read in a task's log: amounts of money, and what an attempt came to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.providers.consoles import console_url
-
 if TYPE_CHECKING:
-    from airflow_batch_provider.ledger import Receipt
-    from airflow_batch_provider.models import Account, Cost, Manifest, Usage
+    from airflow_batch_provider.models import Cost, Manifest, Usage
 
 
 def dollars(cost: Cost) -> str:
@@ -17,13 +14,6 @@ def dollars(cost: Cost) -> str:
         return "no known price"
     amount = f"${cost.usd:,.4f}" if cost.usd < 1 else f"${cost.usd:,.2f}"
     return f"about {amount}" if cost.estimated else amount
-
-
-def submitted(receipt: Receipt, account: Account) -> str:
-    """Return the line on one batch that was bought."""
-    url = console_url(account, receipt.batch_id)
-    see = f" See {url}" if url else ""
-    return f"Submitted batch {receipt.batch_id!r} to {account.provider}: {receipt.requests} requests.{see}"
 
 
 def block(manifest: Manifest, cut_off: int) -> str:
@@ -62,7 +52,8 @@ def _tokens(usage: Usage) -> str:
 
 def _cost(cost: Cost) -> str:
     saved = f", ${cost.saved_usd:,.4f} less than without batches" if cost.saved_usd else ""
-    return dollars(cost) + saved
+    left_out = f"; without the price of {', '.join(cost.unpriced)}" if cost.unpriced else ""
+    return dollars(cost) + saved + left_out
 
 
 def _duration(manifest: Manifest) -> str:
