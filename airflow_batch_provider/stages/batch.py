@@ -31,7 +31,7 @@ from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.progress import one_line
-from airflow_batch_provider.stages.receipt import block
+from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
@@ -112,7 +112,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         landed = _landed(ledger)
         if landed and landed.wave > (before.wave if before else 0):
             why = f" Reasons:\n{landed.asked_again}" if landed.asked_again.reasons else ""
-            await ctx.log("INFO", f"Wave {landed.wave} asks {landed.asked} rows again.{why}")
+            await ctx.log("INFO", f"Wave {landed.wave} asks {number_of(landed.asked, 'row', 'rows')} again.{why}")
         if waiting is None:
             return None
         await report.waiting(waiting, landed, (), ledger.receipts(unlanded=True))

@@ -8,12 +8,26 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import Cost, Manifest, Usage
 
 
+# A smaller amount would be shown as nothing.
+_LEAST = 0.0001
+
+
 def dollars(cost: Cost) -> str:
     """Return an amount as people write it; "no known price" where there is none."""
     if cost.usd is None:
         return "no known price"
-    amount = f"${cost.usd:,.4f}" if cost.usd < 1 else f"${cost.usd:,.2f}"
-    return f"about {amount}" if cost.estimated else amount
+    return f"about {_amount(cost.usd)}" if cost.estimated else _amount(cost.usd)
+
+
+def number_of(count: int, one: str, many: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _amount(usd: float) -> str:
+    if 0 < usd < _LEAST:
+        return f"less than ${_LEAST:.4f}"
+    return f"${usd:,.4f}" if usd < 1 else f"${usd:,.2f}"
 
 
 def block(manifest: Manifest, cut_off: int) -> str:
@@ -40,6 +54,12 @@ def block(manifest: Manifest, cut_off: int) -> str:
     return "\n".join([f"What {manifest.provider} {manifest.model} was asked and answered:", *told, *without])
 
 
+def _cut_off(rows: int) -> str:
+    if not rows:
+        return ""
+    return f"{number_of(rows, 'answer ends', 'answers end')} at max_tokens; raise max_tokens, or set retry_truncated"
+
+
 def _tokens(usage: Usage) -> str:
     parts = [
         (usage.cached_tokens, "read from a cache"),
@@ -51,7 +71,7 @@ def _tokens(usage: Usage) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    saved = f", ${cost.saved_usd:,.4f} less than without batches" if cost.saved_usd else ""
+    saved = f", and saved {_amount(cost.saved_usd)} against single calls" if cost.saved_usd else ""
     left_out = f"; without the price of {', '.join(cost.unpriced)}" if cost.unpriced else ""
     return dollars(cost) + saved + left_out
 
@@ -60,6 +80,5 @@ def _duration(manifest: Manifest) -> str:
     if manifest.submitted_at is None or manifest.completed_at is None:
         return ""
     seconds = int((manifest.completed_at - manifest.submitted_at).total_seconds())
-    waves = "1 wave" if manifest.waves == 1 else f"{manifest.waves} waves"
-    batches = "1 batch" if len(manifest.batches) == 1 else f"{len(manifest.batches)} batches"
+    waves, batches = number_of(manifest.waves, "wave", "waves"), number_of(len(manifest.batches), "batch", "batches")
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} h in {waves} of {batches} in all"
