@@ -39,10 +39,7 @@ def block(manifest: Manifest, cut_off: int) -> str:
     counts = ", ".join(f"{number:,} {word}" for word, number in manifest.counts.items() if number)
     lines = [
         ("rows", f"{manifest.requests:,}: {counts}"),
-        (
-            "cut off",
-            f"{cut_off:,} answers end at max_tokens; raise max_tokens, or set retry_truncated" if cut_off else "",
-        ),
+        ("cut off", _cut_off(cut_off)),
         ("tokens", _tokens(manifest.usage)),
         ("cost", _cost(manifest.cost)),
         ("duration", _duration(manifest)),
