@@ -30,6 +30,8 @@ _BLOCK = 1 << 20
 _LONGEST_CELL = 2**31 - 1
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
+_TWICE = 'Write braces that are not a column twice: {{"label": 1}} asks for {"label": 1}.'
+
 
 class PromptTemplate:
     """Text with `{column}` places; `{{` and `}}` are braces. Only plain column names: a template is not code.
@@ -45,10 +47,10 @@ class PromptTemplate:
             ]
             whole = len(self._pieces) == len(list(Formatter().parse(template)))
         except ValueError as error:
-            raise UsageError(f"prompt={template!r} is no template: {error}. Write literal braces twice.") from None
+            raise UsageError(f"prompt={template!r} is not a template: {error}. {_TWICE}") from None
         self.columns = [name for _, name in self._pieces if name is not None]
-        if not whole or any(not name or not set(name).isdisjoint(".[]!") for name in self.columns):
-            raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. Change it.")
+        if not whole or any(not name or not set(name).isdisjoint(".[]!{\"'\n") for name in self.columns):
+            raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. {_TWICE}")
         if not self.columns:
             raise UsageError(f"prompt={template!r} names no column, so every row would ask the same. Add {{column}}.")
 

@@ -35,8 +35,7 @@
         assert result.waited == timedelta(minutes=15)
 
 The stage lives as in Airflow: each run has a fresh instance of its class; configuration, state, events and outputs pass
-through JSON; the suspended state must fit into a trigger's arguments; the deadline counts. Public are the names in
-`__all__`.
+through JSON; the deadline counts. Public are the names in `__all__`.
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.host import METRICS, PROGRESS, Host
+from airflow_batch_provider.stages.loading import check_stage
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import StageLocation, Suspension
 
@@ -237,6 +237,7 @@ class SimulatedTask(Host):
 
     async def start(self) -> Outcome:
         """Execute the stage from the top, in a worker."""
+        check_stage(self.stage)
         return self._noted(await self.stage_run().start(self.config, self.input))
 
     async def wait(self, suspension: Suspension) -> Event:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
-from airflow_batch_provider.airflow.xcom import from_xcom
 from airflow_batch_provider.paths import open_path, open_path_here
 from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
 
@@ -54,14 +53,12 @@ class WorkerHost(AirflowHost):
     Args:
         context: Airflow's context of the running task.
         upstream: ids of all tasks upstream of it.
-        storage: root of stage storage, where large outputs of upstream tasks are kept.
     """
 
-    def __init__(self, clock: Clock, context: Mapping[str, Any], upstream: frozenset[str], storage: str) -> None:
+    def __init__(self, clock: Clock, context: Mapping[str, Any], upstream: frozenset[str]) -> None:
         super().__init__(clock)
         self.upstream = upstream
         self._context = context
-        self._storage = storage
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Open connections of its own."""
@@ -70,8 +67,7 @@ class WorkerHost(AirflowHost):
     def output_of(self, task_id: str) -> Any:
         """Return an XCom of the run."""
         with _SOCKET:
-            value = self._context["ti"].xcom_pull(task_ids=task_id)
-        return from_xcom(value, self._storage)
+            return self._context["ti"].xcom_pull(task_ids=task_id)
 
     async def publish(self, key: str, value: Any) -> None:
         """Push a small XCom of the running task; nothing depends on progress, so that a refusal of it is only logged."""
@@ -95,6 +91,7 @@ class TriggererHost(AirflowHost):
         self._task = task
         self._shown_at: datetime | None = None
         self._shown: Any = None
+        self._held_back: tuple[str, Any] | None = None
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI; on the triggerer's own loop where a thread that asks for its connection would end the triggerer."""
@@ -107,9 +104,20 @@ class TriggererHost(AirflowHost):
     async def publish(self, key: str, value: Any) -> None:
         """Show a record when it has changed, once a minute at most: each is a write into Airflow's database."""
         now, steady = self.clock.now(), _steady(value)
-        if steady == self._shown or (self._shown_at is not None and now - self._shown_at < PROGRESS_INTERVAL):
+        is_early = self._shown_at is not None and now - self._shown_at < PROGRESS_INTERVAL
+        self._held_back = (key, value) if is_early else None
+        if is_early or steady == self._shown:
             return
-        self._shown_at, self._shown = now, steady
+        self._shown_at = now
+        await self._show(key, value)
+
+    async def publish_last(self) -> None:
+        """Show the record that was held back: a task that is done must not look as if it were not."""
+        if self._held_back is not None and _steady(self._held_back[1]) != self._shown:
+            await self._show(*self._held_back)
+
+    async def _show(self, key: str, value: Any) -> None:
+        self._shown = _steady(value)
         if "message" in value:
             log.info("%s", " ".join(filter(None, [value["message"], value.get("pace")])))
         await supervisor.publish(self._task, key, value)

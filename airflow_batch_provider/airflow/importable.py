@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,15 @@ def stage_path(stage: type[AsyncBatchStage[Any, Any]] | str) -> str:
     """
     path = stage if isinstance(stage, str) else _path_of(stage)
     found = type(load_stage(path))
-    if not isinstance(stage, str) and found is not stage:
+    if not isinstance(stage, str) and found is not stage and _sources(found) != _sources(stage):
         raise UsageError(f"{path!r} is another class than the stage that was given. {IMPORTABLE}")
     _refuse_dags_folder(path, found.__module__)
     return path
+
+
+def _sources(stage: type) -> set[str]:
+    """Return the files of a class's own functions: Airflow may import a module of the plugins folder a second time."""
+    return {member.__code__.co_filename for member in vars(stage).values() if isfunction(member)}
 
 
 def _path_of(stage: Any) -> str:

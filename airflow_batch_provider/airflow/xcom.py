@@ -1,4 +1,4 @@
-"""What a stage returns on its way to XCom and out of it: small values travel, large ones stay in stage storage."""
+"""What a stage returns on its way to XCom: the same JSON at every size, so that every downstream task can read it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,31 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.paths import open_path
 
 if TYPE_CHECKING:
     from airflow_batch_provider.storage import Directory
 
-# XComs are rows of Airflow's database, and travel through two processes and the API on each use.
-LARGEST_XCOM = 48 * 1024
+# XComs are rows of Airflow's database, and travel through two processes and the API on each use. Airflow's own object
+# storage backend for XComs takes what is large out of the database.
+LARGEST_XCOM = 16 << 20
 
 _FILE = "return_value.json"
 
 
 def to_xcom(output: Any, directory: Directory) -> Any:
-    """Return the output itself when it is small, else `{"stage_output": uri, "bytes": n}`.
+    """Return the output itself.
 
     Raises:
-        UsageError: the output is not JSON.
+        UsageError: the output is not JSON, or above `LARGEST_XCOM`; it is kept in stage storage then.
     """
     try:
         data = json.dumps(output).encode()
     except (TypeError, ValueError) as error:
         raise UsageError(f"The stage's output is not JSON: {error}. Return dicts, lists or pydantic models.") from error
-    if len(data) <= LARGEST_XCOM:
-        return output
-    directory.write(_FILE, data)
-    return {"stage_output": directory.uri(_FILE), "bytes": len(data)}
-
-
-def from_xcom(value: Any, root: str) -> Any:
-    """Return the output that `to_xcom` was given.
-
-    Args:
-        root: stage storage of all tasks; a reference that points elsewhere is data, and returned as it is.
-    """
-    if not (isinstance(value, dict) and value.keys() == {"stage_output", "bytes"}):
-        return value
-    uri = str(value["stage_output"])
-    if not uri.startswith(str(open_path(root)).rstrip("/") + "/") or "/../" in uri:
-        return value
-    return json.loads(open_path(uri).read_bytes())
+    if len(data) > LARGEST_XCOM:
+        directory.write(_FILE, data)
+        raise UsageError(
+            f"The stage's output has {len(data)} bytes, above the {LARGEST_XCOM} that a task may return. It is kept in "
+            f"{directory.uri(_FILE)}. Save it with ctx.storage.save and return the address that this gives."
+        )
+    return output

@@ -91,7 +91,7 @@ class StageOperator(BaseOperator):
             conn_id=self.conn_id,
         )
         upstream = frozenset(self.get_flat_relative_ids(upstream=True))
-        host = WorkerHost(self._clock, context, upstream, location.storage)
+        host = WorkerHost(self._clock, context, upstream)
         return StageRun(
             stage=load_stage(self.stage),
             location=location,

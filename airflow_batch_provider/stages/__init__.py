@@ -9,9 +9,10 @@ from __future__ import annotations
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
-from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.values import PRESETS, CompletionCheck, PollConfig, Suspended, SuspendedState
 
 __all__ = [
+    "PRESETS",
     "AsyncBatchStage",
     "CheckCompletionContext",
     "CompletionCheck",

@@ -7,10 +7,10 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import BatchError, Overdue, RowsFailed, Unavailable, UsageError
+from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import (
     LandedRows,
@@ -28,7 +28,7 @@ from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage
-from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.progress import one_line
 from airflow_batch_provider.stages.receipt import block, number_of
@@ -332,15 +332,15 @@ def _records(rows: Any) -> Any:
 
 
 def _target(ctx: StageContext[BatchConfig]) -> Target:
-    """Return the stage's own storage, or the user's file, or a file named after the task in the user's directory."""
+    """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder."""
     config = ctx.config
     if config.result_path is None:
         return Target(ctx.storage.directory, f"{RESULTS}.{config.result_format}")
     path = ctx.open_path(config.result_path)
-    if PurePosixPath(config.result_path).suffix in (".jsonl", ".parquet"):
+    if names_file(config.result_path):
         return Target(Directory(path.parent), path.name)
-    stem = ctx.key.task_id + (f"-{ctx.key.map_index}" if ctx.key.map_index >= 0 else "")
-    return Target(Directory(path), f"{stem}.{config.result_format}")
+    *folders, name = task_folders(ctx.key)
+    return Target(Directory(path).sub("/".join(folders)), f"{name}.{config.result_format}")
 
 
 def _check_writable(directory: Directory) -> None:

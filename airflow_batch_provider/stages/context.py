@@ -16,7 +16,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import connection_ref
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from upath.extensions import ProxyUPath
@@ -31,8 +31,14 @@ ConfigT = TypeVar("ConfigT", default=Any)
 OpenPath: TypeAlias = "Callable[[str], UPath | ProxyUPath]"
 """Opens a URI; Airflow's `ObjectStoragePath` knows the connections in it, `UPath` does not."""
 
-Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
-_LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+Level = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR"]
+_LEVELS = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +92,13 @@ class CheckCompletionContext(Generic[ConfigT]):
         """Names this task instance in logs: `dag/run/task[/map_index]`."""
         return str(self.key)
 
-    async def log(self, level: Level, message: str, **metadata: Any) -> None:
-        """A line in the task's log; metadata follows the message as `key=value`."""
-        text = " ".join([message, *(f"{name}={value!r}" for name, value in metadata.items())])
-        self.logger.log(_LEVELS[level], "%s", text)
+    async def log(
+        self, level: Level, message: str, values: Mapping[str, Any] | None = None, /, **metadata: Any
+    ) -> None:
+        """Write a line into the task's log; metadata, as a mapping or by name, follows the message as `key=value`."""
+        told = {**(values or {}), **metadata}
+        text = " ".join([message, *(f"{name}={value!r}" for name, value in told.items())])
+        self.logger.log(_LEVELS.get(level.upper(), logging.INFO), "%s", text)
 
     on_log = log
 

@@ -63,6 +63,19 @@ class StageFiles:
             )
         return Suspension.model_validate(found)
 
+    def whole(self, suspension: Suspension) -> Suspension:
+        """Return a wait with its state, which a trigger may not have been given.
+
+        Raises:
+            UsageError: stage storage holds another wait.
+        """
+        if not suspension.is_bare:
+            return suspension
+        found = self.suspension()
+        if found.token != suspension.token:
+            raise UsageError(f"{self.directory} holds a later wait of {suspension.task}, which another trigger polls.")
+        return found.model_copy(update={"lost": suspension.lost, "suspended_at": suspension.suspended_at})
+
     def save_output(self, token: str, output: dict[str, Any]) -> None:
         """Keep what a completion check returned."""
         self._write(OUTPUT, {"token": token, **output})

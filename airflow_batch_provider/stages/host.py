@@ -22,6 +22,7 @@ log = logging.getLogger("airflow_batch_provider.stages")
 
 # Keys of the small records that `Host.publish` shows to people.
 BATCH_IDS, METRICS, PROGRESS = "batch_ids", "batch_metrics", "batch_progress"
+EMBEDDINGS = "batch_embeddings"
 
 # Fields of a progress record that differ at each look; a change of them alone is not worth a record.
 MOVING = frozenset({"seen_at", "pace"})
@@ -57,5 +58,8 @@ class Host:
         raise NotImplementedError
 
     async def publish(self, key: str, value: Any) -> None:
-        """Show people a small record: `batch_ids`, `batch_metrics` or `batch_progress`."""
+        """Show people a small record: `batch_ids`, `batch_metrics`, `batch_embeddings` or `batch_progress`."""
         raise NotImplementedError
+
+    async def publish_last(self) -> None:
+        """Show a record that `publish` held back, because the wait is over; by default none is."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_batch_provider.exceptions import BatchError, NotFound, StageFailed, Unavailable, UsageError
+from airflow_batch_provider.exceptions import BatchError, StageFailed, Unavailable, UsageError
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
-from airflow_batch_provider.stages.host import BATCH_IDS, METRICS, PROGRESS
+from airflow_batch_provider.stages.faults import is_passing
+from airflow_batch_provider.stages.host import BATCH_IDS, EMBEDDINGS, METRICS, PROGRESS
 from airflow_batch_provider.stages.polling import READY, PollPlan, event
-from airflow_batch_provider.stages.shapes import output_json, parse_config, parse_input, to_json
+from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input, to_json
 from airflow_batch_provider.stages.suspension import Suspension
-from airflow_batch_provider.stages.values import Suspended
 from airflow_batch_provider.storage import StageStorage
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ class StageRun:
         """Return what the completion check returned, or execute the stage again with the suspended state."""
         found = self.files.output(suspension.token)
         if metrics := found.get("metrics"):
-            await self.host.publish(METRICS, metrics)
+            await self.host.publish(METRICS, suspension.metrics | metrics)
+        if (embeddings := found.get("embeddings")) is not None:
+            await self.host.publish(EMBEDDINGS, embeddings)
         if "output" in found:
             return Finished(output_json(self.stage, found["output"]))
         return await self._execute(suspension, parse_input(self.stage, value))
@@ -111,12 +113,14 @@ class StageRun:
 
     async def cancel(self, suspension: Suspension) -> str:
         """Let the stage stop what it bought; return a sentence about it."""
+        suspension = await asyncio.to_thread(self.files.whole, suspension)
         async with self.host.hub() as hub:
             cancelled = await self.stage.cancel(suspension.state, self.check_context(hub, suspension))
         return fate(suspension.state.batch_id, cancelled)
 
     async def until_event(self, suspension: Suspension) -> Event:
         """Sleep and poll until the stage is ready, has failed, or the deadline passes; the deadline itself gets a poll."""
+        suspension = await asyncio.to_thread(self.files.whole, suspension)
         plan, clock = PollPlan(suspension), self.host.clock
         async with self.host.hub() as hub:
             ctx = self.check_context(hub, suspension)
@@ -125,6 +129,7 @@ class StageRun:
                 await clock.sleep(plan.within_deadline(pause, clock.now()))
                 found = await self._poll(plan, ctx)
                 if not isinstance(found, timedelta):
+                    await self.host.publish_last()
                     return found
                 pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
@@ -171,7 +176,7 @@ class StageRun:
 
     async def check(self, state: SuspendedState, ctx: CheckCompletionContext[Any]) -> CompletionCheck[Any]:
         """Ask the stage."""
-        return await self.stage.check_completion(state, ctx)
+        return as_check(self.stage, await self.stage.check_completion(state, ctx))
 
     async def _execute(self, suspension: Suspension | None, value: Any) -> Outcome:
         async with self.host.hub() as hub:
@@ -183,11 +188,11 @@ class StageRun:
             found = plan.after_check(check, self.host.clock.now())
             if found == READY:
                 await self._keep(check, plan.suspension.token)
-        except (Unavailable, NotFound, OSError) as error:
-            return await self._after_fault(plan, error, ctx)
-        except BatchError as error:
-            return event("failed", str(error))
         except Exception as error:  # noqa: BLE001 — a user's stage may raise anything; the task must end, not hang
+            if is_passing(error):
+                return await self._after_fault(plan, error, ctx)
+            if isinstance(error, BatchError):
+                return event("failed", str(error))
             return event("failed", f"{type(error).__name__} in check_completion of {self.location.stage!r}: {error}")
         return found
 
@@ -211,14 +216,14 @@ class StageRun:
     async def _outcome(self, returned: Any) -> Outcome:
         if isinstance(returned, Manifest) and returned.batches:
             await self.host.publish(BATCH_IDS, list(returned.batches))
-        if not isinstance(returned, Suspended):
+        suspended = as_suspended(self.stage, returned)
+        if suspended is None:
             return Finished(output_json(self.stage, returned))
-        suspension = Suspension.begin(self.location, returned, self.host.clock.now(), self.poll)
-        suspension.kwargs()  # refuses a state that is too large for a trigger, before anything is kept
+        suspension = Suspension.begin(self.location, suspended, self.host.clock.now(), self.poll)
         self.files.save_suspension(suspension)
-        await self.host.publish(BATCH_IDS, list(returned.batch_ids) or suspension.batch_ids)
-        if returned.metrics:
-            await self.host.publish(METRICS, returned.metrics)
+        await self.host.publish(BATCH_IDS, list(suspended.batch_ids) or suspension.batch_ids)
+        if suspension.metrics:
+            await self.host.publish(METRICS, suspension.metrics)
         return suspension
 
     def _shared(self, hub: Hub, suspension: Suspension | None) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.stages.guide import snake_keys
+from airflow_batch_provider.stages.values import CompletionCheck, Suspended, SuspendedState
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.base import AsyncBatchStage
+
+_CHECK = frozenset({"ready", "output", "metrics", "embeddings", "error", "next_check_in"})
 
 
 def parse(schema: type[BaseModel] | None, value: Any, what: str) -> Any:
@@ -48,6 +53,65 @@ def parse_input(stage: AsyncBatchStage[Any, Any], value: Any) -> Any:
     return parse(stage.input_schema, value, f"The input of stage {stage.id!r}")
 
 
+def as_suspended(stage: AsyncBatchStage[Any, Any], returned: Any) -> Suspended | None:
+    """Return what `execute` returned as a suspension, also in the guide's own words; None when it is an output.
+
+    Raises:
+        UsageError: it is a suspension that lacks something, or no result of `execute`.
+    """
+    if isinstance(returned, SuspendedState):
+        return Suspended(state=returned)
+    if isinstance(returned, CompletionCheck):
+        raise UsageError(
+            f"execute of stage {stage.id!r} returned a CompletionCheck, which is what check_completion returns. Return the "
+            "output, or Suspended(state=…)."
+        )
+    if isinstance(returned, dict) and returned.get("suspended") is True:
+        suspended: Suspended = parse(Suspended, returned, f"What execute of stage {stage.id!r} returned")
+        return suspended
+    return returned if isinstance(returned, Suspended) else None
+
+
+def as_check(stage: AsyncBatchStage[Any, Any], returned: Any) -> CompletionCheck[Any]:
+    """Return what `check_completion` returned, also in the guide's own words.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(returned, CompletionCheck):
+        return returned
+    fields = snake_keys(returned)
+    if isinstance(fields, dict) and isinstance(fields.get("ready"), bool) and not fields.keys() - _CHECK:
+        pause = fields.get("next_check_in")
+        if isinstance(pause, int | float) and "nextCheckIn" in returned:
+            pause = timedelta(milliseconds=pause)
+        return CompletionCheck(
+            is_ready=fields["ready"],
+            output=fields.get("output"),
+            metrics=fields.get("metrics") or {},
+            embeddings=fields.get("embeddings"),
+            error=fields.get("error"),
+            next_check_in=pause,
+        )
+    raise UsageError(
+        f"check_completion of stage {stage.id!r} returned {_shown(returned)}. Return CompletionCheck.ready(output), "
+        ".not_ready() or .failed(reason)."
+    )
+
+
+def _shown(returned: Any) -> str:
+    """Say what it is, without its values, which may be answers."""
+    if isinstance(returned, dict):
+        return f"a dict of {', '.join(map(str, list(returned)[:10])) or 'nothing'}"
+    return "None" if returned is None else f"a {type(returned).__name__}"
+
+
 def output_json(stage: AsyncBatchStage[Any, Any], value: Any) -> Any:
-    """Return an output as JSON values, after a check against the stage's `output_schema`."""
+    """Return an output as JSON values, after a check against the stage's `output_schema`.
+
+    The guide wraps it: `{output: …}` is taken off where the schema knows no such field.
+    """
+    schema = stage.output_schema
+    if schema is not None and isinstance(value, dict) and value.keys() == {"output"} - schema.model_fields.keys():
+        value = value["output"]
     return to_json(parse(stage.output_schema, value, f"The output of stage {stage.id!r}"))

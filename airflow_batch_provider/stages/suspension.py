@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
-from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.layout import REGISTRY
 from airflow_batch_provider.models import FrozenModel, TaskKey
@@ -55,6 +54,8 @@ class Suspension(FrozenModel):
         suspended_at: the first poll counts from here, the deadline from `state.submitted_at`.
         token: distinguishes this wait from earlier ones of the same task.
         lost: how often its trigger was lost.
+        metrics: of the suspension.
+        is_bare: state and metrics are left out, because they are too large for a trigger.
     """
 
     location: StageLocation
@@ -63,6 +64,8 @@ class Suspension(FrozenModel):
     suspended_at: AwareDatetime
     token: str
     lost: int = 0
+    metrics: dict[str, float] = Field(default_factory=dict)
+    is_bare: bool = False
 
     @classmethod
     def begin(
@@ -75,6 +78,7 @@ class Suspension(FrozenModel):
             poll=poll or suspended.poll,
             suspended_at=now,
             token=uuid4().hex,
+            metrics=suspended.metrics,
         )
 
     @property
@@ -104,19 +108,12 @@ class Suspension(FrozenModel):
         return self.model_copy(update={"lost": self.lost + 1, "suspended_at": now})
 
     def kwargs(self) -> dict[str, Any]:
-        """Return the trigger's arguments.
-
-        Raises:
-            UsageError: they are too large.
-        """
+        """Return the trigger's arguments; a large state stays in stage storage, where `StageFiles.whole` finds it."""
         kwargs = self.model_dump(mode="json")
-        size = len(json.dumps(kwargs))
-        if size > LARGEST:
-            raise UsageError(
-                f"The suspended state of {str(self.task)!r} makes {size} bytes of trigger arguments, above {LARGEST}. "
-                "Keep only ids in Suspended.state.metadata and save the rest with ctx.storage.save."
-            )
-        return kwargs
+        if len(json.dumps(kwargs)) <= LARGEST:
+            return kwargs
+        bare = self.state.model_copy(update={"metadata": {}})
+        return self.model_copy(update={"state": bare, "metrics": {}, "is_bare": True}).model_dump(mode="json")
 
 
 def seconds_until(moment: datetime, now: datetime) -> float:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Self
 
-from pydantic import AwareDatetime, Field, field_serializer, model_validator
+from pydantic import AwareDatetime, Field, field_serializer, field_validator, model_validator
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.stages import guide
 from airflow_batch_provider.timing import LONGEST_WAIT
 
 OutputT = TypeVar("OutputT", default=Any)
+
+# Whole numbers of seconds from here on are taken for the guide's milliseconds: 10,000 ms are 10 s, 10,000 s nearly 3 h.
+_MILLISECONDS = 10_000
 
 
 class PollConfig(FrozenModel):
@@ -28,6 +32,19 @@ class PollConfig(FrozenModel):
     interval: timedelta = Field(ge=timedelta(seconds=1), le=timedelta(days=1))
     max_wait: timedelta = Field(gt=timedelta(0), le=LONGEST_WAIT)
     first_poll: timedelta | None = Field(default=None, ge=timedelta(0), le=timedelta(days=1))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, given: Any) -> Any:
+        return guide.poll_fields(given)
+
+    @field_validator("interval", "first_poll", mode="before")
+    @classmethod
+    def _not_milliseconds(cls, value: Any) -> Any:
+        # Only a person writes a whole number: what comes from a file is a float.
+        if type(value) is int and value >= _MILLISECONDS:
+            raise ValueError(_hint(value))
+        return value
 
     @model_validator(mode="after")
     def _polls_before_the_deadline(self) -> Self:
@@ -66,13 +83,25 @@ class SuspendedState(FrozenModel):
     Attributes:
         batch_id: the batch at the provider that the stage waits for.
         submitted_at: when it was bought, aware; the deadline counts from here.
-        metadata: values that the stage wants to find again; JSON, no secrets, no prompts, small (all of the state
-            together at most 6 KB: the rest belongs in `ctx.storage`).
+        metadata: values that the stage wants to find again; JSON of any size, no secrets, no prompts. What is too large
+            for Airflow's database stays in stage storage.
     """
 
     batch_id: str = Field(min_length=1, max_length=256)
     submitted_at: AwareDatetime
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, given: Any) -> Any:
+        return guide.state_fields(given)
+
+    @field_validator("submitted_at", mode="before")
+    @classmethod
+    def _with_timezone(cls, value: Any) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise ValueError(f"{value} has no timezone. Give ctx.now(), or datetime.now(UTC)")
+        return value
 
 
 class Suspended(FrozenModel):
@@ -87,6 +116,16 @@ class Suspended(FrozenModel):
     metrics: dict[str, float] = Field(default_factory=dict)
     batch_ids: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, given: Any) -> Any:
+        return guide.suspended_fields(given)
+
+    @field_validator("poll", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return PollConfig.of(value) if isinstance(value, str) else value
+
     @property
     def suspended(self) -> Literal[True]:
         """The guide's marker."""
@@ -100,9 +139,12 @@ class CompletionCheck(Generic[OutputT]):
     Attributes:
         output: the stage's output; None with `is_ready` means: resume `execute`.
         metrics: numbers for the log and for XCom.
-        embeddings: any summary of embeddings the stage wants to show.
+        embeddings: any small JSON about embeddings; people find it in the XCom `batch_embeddings`.
         error: stops the task for good.
-        next_check_in: time to the next poll, instead of the poll interval.
+        next_check_in: time to the next poll, instead of the poll interval; a number means seconds.
+
+    Raises:
+        UsageError: `next_check_in` is not a time after now.
     """
 
     is_ready: bool
@@ -112,6 +154,11 @@ class CompletionCheck(Generic[OutputT]):
     error: str | None = None
     next_check_in: timedelta | None = None
 
+    def __post_init__(self) -> None:
+        """Take a number of seconds for a time, and refuse a time that is none."""
+        if self.next_check_in is not None:
+            object.__setattr__(self, "next_check_in", _pause(self.next_check_in))
+
     @classmethod
     def ready(
         cls, output: OutputT | None = None, *, metrics: dict[str, float] | None = None, embeddings: Any = None
@@ -120,11 +167,32 @@ class CompletionCheck(Generic[OutputT]):
         return cls(is_ready=True, output=output, metrics=metrics or {}, embeddings=embeddings)
 
     @classmethod
-    def not_ready(cls, *, next_check_in: timedelta | None = None) -> CompletionCheck[OutputT]:
-        """Poll again after the poll interval, or after `next_check_in`."""
-        return cls(is_ready=False, next_check_in=next_check_in)
+    def not_ready(cls, *, next_check_in: timedelta | float | None = None) -> CompletionCheck[OutputT]:
+        """Poll again after the poll interval, or after `next_check_in`; a number means seconds."""
+        return cls(is_ready=False, next_check_in=None if next_check_in is None else _pause(next_check_in))
 
     @classmethod
     def failed(cls, error: str) -> CompletionCheck[OutputT]:
         """The stage cannot succeed; the task fails with this message."""
         return cls(is_ready=False, error=error)
+
+
+def _pause(given: Any) -> timedelta:
+    if isinstance(given, bool) or not isinstance(given, int | float | timedelta):
+        raise UsageError(f"next_check_in={given!r} is not a time. Give a timedelta, or a number of seconds.")
+    if isinstance(given, int | float) and given >= _MILLISECONDS:
+        raise UsageError(f"next_check_in: {_hint(given)}.")
+    pause = given if isinstance(given, timedelta) else timedelta(seconds=given)
+    if pause <= timedelta(0):
+        raise UsageError(
+            f"next_check_in={given!r} is not after now. Give a timedelta, or a number of seconds, above 0."
+        )
+    return pause
+
+
+def _hint(number: float) -> str:
+    seconds = number / 1000
+    return (
+        f"{number} would be seconds. For milliseconds write timedelta(seconds={seconds:g}); if seconds are meant, "
+        f"timedelta(seconds={number:g})"
+    )

@@ -58,15 +58,21 @@ def test_an_overdue_stage_cancels_and_may_be_retried(tested, tmp_path):
     assert list((tmp_path / "batches").rglob("cancelled.json"))
 
 
-def test_a_large_output_stays_in_storage_and_travels_by_reference(tested):
-    """The next stage gets it whole by `ctx.require`."""
+def test_a_large_output_has_the_shape_of_a_small_one(tested):
+    """For a plain downstream task, and for the next stage by `ctx.require`."""
     with DAG("large", schedule=None) as dag:
         first = AsyncBatchStageOperator(task_id="first", stage=Obedient, config={"mode": "at_once", "size": 60_000})
         second = AsyncBatchStageOperator(task_id="second", stage=Obedient, config={"mode": "at_once", "needs": "first"})
+
+        @task
+        def plain(output):
+            return len(output["said"])
+
         first >> second
+        plain(first.output)
     run = tested(dag)
-    assert run.xcom("first").keys() == {"stage_output", "bytes"}
-    assert run.xcom("second")["stage_output"].endswith("second/return_value.json")
+    assert run.xcom("plain") == 60_000
+    assert run.xcom("second")["heard"] == run.xcom("first")
 
 
 def test_a_stage_gets_the_output_of_an_upstream_task(tested):
@@ -224,7 +230,7 @@ def test_templates_wait_for_the_task():
     late = BatchEmbedOperator(
         task_id="embed", model="{{ params.model }}", source="s3://bucket/{{ ds }}.csv", prompt="{text}", key="id"
     )
-    assert late.template_fields == ("requests", "source", "model", "conn_id", "result_path", "storage_path")
+    assert late.template_fields == ("requests", "source", "prompt", "model", "conn_id", "result_path", "storage_path")
     late.model = "text-embedding-3-small"
     late.source = "s3://bucket/2026-11-23.csv"
     config = late._config()

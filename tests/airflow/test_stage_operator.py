@@ -8,14 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 from edge_stages import Obedient
+from upath import UPath
 
+from airflow_batch_provider.airflow import xcom
 from airflow_batch_provider.airflow.exceptions import (
     AirflowException,
     AirflowFailException,
     TaskDeferred,
     as_airflow_errors,
 )
-from airflow_batch_provider.airflow.xcom import from_xcom, to_xcom
 from airflow_batch_provider.exceptions import (
     Denied,
     NotFound,
@@ -305,19 +306,14 @@ async def test_a_coroutine_runs_also_where_a_loop_runs_already():
     assert run(answer()) == 42
 
 
-def test_a_reference_to_elsewhere_is_data(tmp_path):
-    """An output that looks like a reference does not open other files."""
-    outside = tmp_path / "secret.json"
-    outside.write_text(json.dumps("secret"))
-    from upath import UPath
-
-    reference = to_xcom(["x" * 60_000], Directory(UPath(tmp_path / "root" / "dag")))
-    assert from_xcom(reference, (tmp_path / "root").as_uri()) == reference
-    inside = {"stage_output": (tmp_path / "root/dag/return_value.json").as_uri(), "bytes": 1}
-    assert from_xcom(inside, (tmp_path / "root").as_uri()) == ["x" * 60_000]
-    for uri in (outside.as_uri(), f"{(tmp_path / 'root').as_uri()}/../secret.json"):
-        reference = {"stage_output": uri, "bytes": 1}
-        assert from_xcom(reference, (tmp_path / "root").as_uri()) == reference
+def test_an_output_that_is_too_large_for_a_task_is_kept_and_told(tmp_path, monkeypatch):
+    """The answers are paid: the message says where they are."""
+    monkeypatch.setattr(xcom, "LARGEST_XCOM", 100)
+    directory = Directory(UPath(tmp_path))
+    with pytest.raises(UsageError, match=r"has 104 bytes, above the 100 .*return_value\.json"):
+        xcom.to_xcom(["x" * 100], directory)
+    assert json.loads(directory.read("return_value.json")) == ["x" * 100]
+    assert xcom.to_xcom(["x" * 90], directory) == ["x" * 90]
 
 
 def test_a_stage_in_a_dag_file_is_an_import_error_of_airflow(tmp_path):

@@ -133,6 +133,26 @@ class Asker:
             pass
         return batch
 
+    async def openai_error(self, body: dict[str, Any], url: str = "/v1/chat/completions") -> Any:
+        """The error of one row with this body; None when it is answered."""
+        asked = self.chat("x") if url.endswith("completions") else {"input": "x"}
+        ended = await self.openai_end((await self.openai_batch({"a": asked | body}, url)).id)
+        line = (await self.openai_lines(ended.error_file_id)).get("a")
+        return line and line["response"]["body"]["error"]
+
+    async def anthropic_error(self, **params: Any) -> Any:
+        """The error of one row with these params; None when it is answered."""
+        result = (await self.anthropic_results((await self.anthropic_batch({"a": "x"}, **params)).id))["a"]
+        return result.error.error if result.type == "errored" else None
+
+    async def google_error(self, request: dict[str, Any]) -> Any:
+        """The error of one row of a file; None when it is answered."""
+        line = {"key": "a", "request": {"contents": [{"parts": [{"text": "x"}]}], **request}}
+        file = await self.google_file(json.dumps(line).encode())
+        batch = await self.google.batches.create(model="gemini-2.5-flash", src=file.name)
+        ended = await self.google_end(batch.name)
+        return json.loads(await self.google.files.download(file=ended.dest.file_name)).get("error")
+
     async def google_file(self, lines: bytes) -> Any:
         import io
 

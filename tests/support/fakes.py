@@ -145,6 +145,9 @@ class FakeProvider(BatchProvider):
         if spec.model == "unknown":
             raise UsageError("no such model")
 
+    def now(self):
+        return self.clock.now()
+
     async def check(self):
         return "reached"
 
