@@ -16,7 +16,7 @@ from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.providers import connection_ref
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from airflow_batch_provider.models import BatchRequest, BatchRow, BatchStatus
 
@@ -59,9 +59,13 @@ class BatchHook(BaseHook):
         """Ask for the status of one batch."""
         return loop.run(self._get_status(model, batch_id))
 
-    def get_results(self, model: str, batch_id: str) -> list[BatchRow]:
-        """Return the rows of an ended batch, all in memory; the operators stream, and are for large ones."""
-        return loop.run(self._get_results(model, batch_id))
+    def get_results(self, model: str, batch_id: str, custom_ids: Sequence[str] | None = None) -> list[BatchRow]:
+        """Return the rows of an ended batch, all in memory; the operators stream, and are for large ones.
+
+        Args:
+            custom_ids: of the requests, in the order they were submitted in; rows are `request-{i}` without.
+        """
+        return loop.run(self._get_results(model, batch_id, custom_ids))
 
     def cancel(self, model: str, batch_id: str) -> None:
         """Ask the provider to stop a batch."""
@@ -95,9 +99,9 @@ class BatchHook(BaseHook):
         async with self._client(model) as client:
             return await client.get_status(batch_id)
 
-    async def _get_results(self, model: str, batch_id: str) -> list[BatchRow]:
+    async def _get_results(self, model: str, batch_id: str, custom_ids: Sequence[str] | None) -> list[BatchRow]:
         async with self._client(model) as client:
-            return await client.get_results(batch_id)
+            return await client.get_results(batch_id, {"custom_ids": list(custom_ids or ())})
 
     async def _cancel(self, model: str, batch_id: str) -> None:
         async with self._client(model) as client:
