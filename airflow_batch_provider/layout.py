@@ -30,6 +30,7 @@ WAVES = "waves"
 WAVE = "wave.json"
 MANIFEST = "manifest.json"
 UNMET = "manifest.unmet.json"
+LANDED = "landed.json"
 RESULTS = "results"
 SUPERSEDED = "superseded"
 

@@ -26,6 +26,9 @@ Kind = Literal["generate", "embed"]
 BatchState = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
 RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
 
+# Characters of a `custom_id`.
+LONGEST_ID = 512
+
 ENDED: frozenset[BatchState] = frozenset({"completed", "failed", "expired", "cancelled"})
 ROW_STATUSES: tuple[RowStatus, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
 
@@ -104,7 +107,7 @@ class BatchRequest(FrozenModel):
         request_params: further fields of the provider's request body; they win over the task's.
     """
 
-    custom_id: str | None = Field(default=None, min_length=1, max_length=512)
+    custom_id: str | None = Field(default=None, min_length=1, max_length=LONGEST_ID)
     prompt: str | None = Field(default=None, min_length=1)
     messages: list[dict[str, Any]] | None = Field(default=None, min_length=1)
     system: str | None = None

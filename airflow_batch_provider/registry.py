@@ -18,7 +18,7 @@ from airflow_batch_provider.exceptions import Unavailable
 from airflow_batch_provider.layout import LAYOUT
 from airflow_batch_provider.models import ConnectionRef, FrozenModel
 from airflow_batch_provider.records import create, load, save
-from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_LEASE, LOCK_PAUSE
+from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_LEASE, LOCK_PAUSE, WORST_SKEW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -43,6 +43,8 @@ class Entry(FrozenModel):
         account: tells accounts apart without showing a key.
         connection: how a person's commands find that account again; no key.
         label: whose it is: `dag/run/task[/map_index]`.
+        claimed_at: by the clock of the worker.
+        as_of: the same moment by the provider's clock; None where the provider did not tell its time.
         claim: URI of the claim, beside which the receipt lies.
         batch_id: None until the provider has answered.
         tentative: as in the receipt: the batch may be somebody else's.
@@ -59,15 +61,26 @@ class Entry(FrozenModel):
     claim: str
     requests: int
     claimed_at: AwareDatetime
+    as_of: AwareDatetime | None = None
     batch_id: str | None = None
     tentative: bool = False
     leave_running: bool = False
 
+    @property
+    def earliest(self) -> datetime:
+        """Return the time, by the provider's clock, before which its batch cannot have been created."""
+        return earliest(self.claimed_at, self.as_of)
+
 
 class SubmitLock(FrozenModel):
-    """The one worker that may submit at an account whose provider keeps no tags."""
+    """The one worker that may submit at an account whose provider keeps no tags.
+
+    Attributes:
+        tag: of the claim that it submits.
+    """
 
     owner: str
+    tag: str = ""
     taken_at: AwareDatetime
 
 
@@ -156,30 +169,55 @@ class Registry:
 
     # one worker at a time
 
-    async def acquire_submit_lock(self, account: Account, owner: str, clock: Clock, patience: timedelta) -> None:
+    async def acquire_submit_lock(
+        self, account: Account, owner: str, clock: Clock, patience: timedelta, tag: str = ""
+    ) -> None:
         """Wait until this worker is the only one of the deployment that submits at the account.
+
+        Args:
+            clock: tells the same time to all workers at the account, so that a lease is as long for each.
+            tag: of the claim that is submitted.
 
         Raises:
             Unavailable: others submitted all the time of the patience.
         """
-        give_up = clock.now() + patience
-        while True:
-            if create(self._directory, _lock_name(account), SubmitLock(owner=owner, taken_at=clock.now())):
+        for tries_left in range(patience // LOCK_PAUSE, -1, -1):
+            if self._took_lock(account, SubmitLock(owner=owner, tag=tag, taken_at=clock.now())):
                 return
+            if tries_left:
+                await clock.sleep(LOCK_PAUSE.total_seconds())
+        raise Unavailable(
+            "Other tasks are submitting at this account.",
+            retry_after=LOCK_COME_BACK.total_seconds(),
+            ambiguous=False,
+        )
+
+    def _took_lock(self, account: Account, lock: SubmitLock) -> bool:
+        """Take the lock if it is free or its holder has died; False when another worker submits."""
+        while not create(self._directory, _lock_name(account), lock):
             holder = self._lock(account)
-            if holder is not None and holder.owner == owner:
-                return
-            if holder is not None and clock.now() - holder.taken_at > LOCK_LEASE:
-                log.warning("A worker kept the submit lock since %s: it is taken from it.", holder.taken_at)
-                self._directory.delete(_lock_name(account))
+            if holder is None:
                 continue
-            if clock.now() >= give_up:
-                raise Unavailable(
-                    "Other tasks are submitting at this account.",
-                    retry_after=LOCK_COME_BACK.total_seconds(),
-                    ambiguous=False,
-                )
-            await clock.sleep(LOCK_PAUSE.total_seconds())
+            if holder.owner == lock.owner:
+                return True
+            if not self._is_over(holder, lock.taken_at):
+                return False
+            self._directory.delete(_lock_name(account))
+        return True
+
+    def _is_over(self, lock: SubmitLock, now: datetime) -> bool:
+        """Tell whether the holder of a lock has died: its lease has passed, or its claim needs no lock any more."""
+        if now - lock.taken_at > LOCK_LEASE:
+            log.warning("A worker kept the submit lock since %s: it is taken from it.", lock.taken_at)
+            return True
+        # A claim is entered before its lock is acquired, leaves when nothing was bought, and names what was.
+        return bool(lock.tag) and ((entry := self.get(lock.tag)) is None or entry.batch_id is not None)
+
+    def end_submit(self, account: Account, tags: Collection[str]) -> None:
+        """Let the next worker submit when one of these claims, which are settled, still has the submit lock."""
+        holder = self._lock(account)
+        if holder is not None and holder.tag in tags:
+            self._directory.delete(_lock_name(account))
 
     def release_submit_lock(self, account: Account, owner: str) -> None:
         """Let the next worker submit."""
@@ -189,6 +227,11 @@ class Registry:
 
     def _lock(self, account: Account) -> SubmitLock | None:
         return load(self._directory, _lock_name(account), SubmitLock)
+
+
+def earliest(claimed_at: datetime, as_of: datetime | None) -> datetime:
+    """Return the time, by the provider's clock, before which the batch of a claim cannot have been created."""
+    return claimed_at - WORST_SKEW if as_of is None else as_of
 
 
 def _entry_name(tag: str) -> str:

@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BatchRow, Manifest
 from airflow_batch_provider.parquet import SCHEMA_KEY, without_absent
+from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.sources import open_parquet, parquet_records
 from airflow_batch_provider.storage import Directory
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
-    from upath import UPath
-    from upath.extensions import ProxyUPath
 
 OutputT = TypeVar("OutputT", default=Any)
 
@@ -102,11 +101,3 @@ class BatchResults(Generic[OutputT]):
             wanted.model_validate_json(row.output) if isinstance(row.output, str) else wanted.model_validate(row.output)
         )
         return row.model_copy(update={"output": value})
-
-
-def open_path(uri: str) -> UPath | ProxyUPath:
-    """A path as Airflow opens it (`s3://conn_id@bucket/key` uses that connection)."""
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — seconds of import that a DAG file must not pay
-
-    path: ProxyUPath = ObjectStoragePath(uri)
-    return path

@@ -1,10 +1,14 @@
-"""Rows of a file as requests, streamed: JSONL, CSV or Parquet, with a prompt template."""
+"""Rows of files as requests, streamed: JSONL, JSON, CSV, TSV or Parquet, with a prompt template."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
+import zlib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.models import LONGEST_ID, BatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
     from upath.extensions import ProxyUPath
 
 _BLOCK = 1 << 20
+# Characters; the largest that csv takes on every platform.
+_LONGEST_CELL = 2**31 - 1
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+_TWICE = 'Write braces that are not a column twice: {{"label": 1}} asks for {"label": 1}.'
 
 
 class PromptTemplate:
@@ -38,10 +47,10 @@ class PromptTemplate:
             ]
             whole = len(self._pieces) == len(list(Formatter().parse(template)))
         except ValueError as error:
-            raise UsageError(f"prompt={template!r} is no template: {error}. Write literal braces twice.") from None
+            raise UsageError(f"prompt={template!r} is not a template: {error}. {_TWICE}") from None
         self.columns = [name for _, name in self._pieces if name is not None]
-        if not whole or any(not name or not set(name).isdisjoint(".[]!") for name in self.columns):
-            raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. Change it.")
+        if not whole or any(not name or not set(name).isdisjoint(".[]!{\"'\n") for name in self.columns):
+            raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. {_TWICE}")
         if not self.columns:
             raise UsageError(f"prompt={template!r} names no column, so every row would ask the same. Add {{column}}.")
 
@@ -59,38 +68,85 @@ def _as_text(value: Any) -> str:
 
 
 def requests_of(path: UPath | ProxyUPath, prompt: str | None = None, key: str | None = None) -> Iterator[Any]:
-    """One request per row of a file, in order; memory does not grow with their number.
+    """One request per row of a file, a folder or a glob, in order of names and rows; memory stays flat.
 
     Args:
         prompt: template filled from the row's columns; None takes each row as a request itself.
         key: column of the `custom_id`.
 
     Raises:
-        UsageError: the file cannot be read, a row is no object, or a column is missing; names file and row.
+        UsageError: a file cannot be read, a row is no object, or a column is missing; names file and row.
     """
     template = PromptTemplate(prompt) if prompt is not None else None
-    for number, row in enumerate(_rows(path)):
-        if template is None:
-            yield _keyed(path, number, row, key)
-            continue
-        for column in template.columns:
-            _need(path, number, row, column)
-        custom_id = None if key is None else _as_text(_need(path, number, row, key))
-        yield BatchRequest(prompt=_filled(path, number, template, row), custom_id=custom_id)
+    needed = None if template is None else [*dict.fromkeys([*template.columns, *([key] if key else [])])]
+    for file in _files(path):
+        for number, row in enumerate(_rows(file, needed)):
+            yield _keyed(file, number, row, key) if template is None else _filled(file, number, template, row, key)
 
 
-def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any]) -> str:
-    text = template.fill(row)
+@dataclass(frozen=True)
+class _File:
+    """One file of rows."""
+
+    fs: Any
+    path: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def ending(self) -> str:
+        """What the file's name says of its format, without `.gz`."""
+        return PurePosixPath(self.path.lower().removesuffix(".gz")).suffix
+
+    def open(self) -> Any:
+        """Its bytes, decompressed."""
+        compression = "gzip" if self.path.lower().endswith(".gz") else None
+        return self.fs.open(self.path, "rb", block_size=_BLOCK, compression=compression)
+
+
+def _files(path: UPath | ProxyUPath) -> list[_File]:
+    """The file itself, or those of a folder or glob in the order of their names, without hidden ones and marks."""
+    fs, place = path.fs, str(path.path)
+    one = _File(fs, place, str(path))
+    if "*" not in place and (one.ending in _READERS or not fs.isdir(place)):
+        return [one]
+    found = sorted(fs.glob(place) if "*" in place else fs.find(place))
+    files = [_File(fs, name, name) for name in found if not PurePosixPath(name).name.startswith((".", "_"))]
+    if not files:
+        raise UsageError(f"source={str(path)!r} names no file. Check the path.")
+    return files
+
+
+def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any], key: str | None) -> BatchRequest:
+    for column in template.columns:
+        _need(path, number, row, column)
+    custom_id = None if key is None else _key(path, number, row, key)
+    try:
+        text = template.fill(row)
+    except RecursionError:
+        raise UsageError(f"Row {number} of {path} is nested too deeply. Fix the file.") from None
     if not text:
         raise UsageError(f"Row {number} of {path} gives an empty prompt. Fill its columns {template.columns!r}.")
-    return text
+    return BatchRequest(prompt=text, custom_id=custom_id)
 
 
 def _keyed(path: Any, number: int, row: dict[str, Any], key: str | None) -> dict[str, Any]:
-    if key is None or key == "custom_id":
+    if key is None:
         return row
-    value = _need(path, number, row, key)
-    return {name: field for name, field in row.items() if name != key} | {"custom_id": _as_text(value)}
+    return {name: field for name, field in row.items() if name != key} | {"custom_id": _key(path, number, row, key)}
+
+
+def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
+    value = _need(path, number, row, column)
+    text = _as_text(value)
+    if 0 < len(text) <= LONGEST_ID:
+        return text
+    fact = "is empty" if not text else f"has {len(text)} characters, more than {LONGEST_ID}"
+    raise UsageError(
+        f"Row {number} of {path}: the key in column {column!r} {fact}. Fix the file or choose another key."
+    )
 
 
 def _need(path: Any, number: int, row: dict[str, Any], column: str) -> Any:
@@ -101,52 +157,125 @@ def _need(path: Any, number: int, row: dict[str, Any], column: str) -> Any:
     return row[column]
 
 
-def _rows(path: UPath | ProxyUPath) -> Iterator[dict[str, Any]]:
-    suffix = PurePosixPath(str(path)).suffix.lower()
-    reader = _READERS.get(suffix)
+def _rows(file: _File, needed: list[str] | None) -> Iterator[dict[str, Any]]:
+    reader = _READERS.get(file.ending)
     if reader is None:
-        raise UsageError(f"source={str(path)!r} ends with {suffix!r}. Give one of {', '.join(_READERS)}.")
-    try:
-        yield from reader(path)
-    except (OSError, ValueError) as error:
         raise UsageError(
-            f"source={str(path)!r} cannot be read: {error}. Check path, connection and content."
+            f"source={str(file)!r} ends with {file.ending!r}. Give one of {', '.join(_READERS)}, also with .gz."
+        )
+    try:
+        yield from reader(file, needed)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"source={str(file)!r} is not UTF-8: {error.reason}. Save it as UTF-8.") from None
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise UsageError(
+            f"source={str(file)!r} cannot be read: {error}. Check path, connection and content."
         ) from error
 
 
-def _jsonl(path: Any) -> Iterator[dict[str, Any]]:
-    decoder = msgspec.json.Decoder()
-    with path.fs.open(path.path, "rb", block_size=_BLOCK) as file:
+def _jsonl(path: _File, _needed: Any) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
         for number, line in enumerate(file):
-            if not line.strip():
-                continue
-            try:
-                row = decoder.decode(line)
-            except msgspec.DecodeError as error:
-                raise UsageError(f"Line {number + 1} of {path} is not JSON: {error}. Mend the file.") from None
-            if isinstance(row, str):
-                row = {"prompt": row}
-            if not isinstance(row, dict):
-                raise UsageError(f"Line {number + 1} of {path} is {type(row).__name__}, no object. Mend the file.")
-            yield row
+            text = _unmarked(path, line) if number == 0 else line
+            if text.strip():
+                yield _object(f"Line {number + 1} of {path}", _decoded(f"Line {number + 1} of {path}", text))
 
 
-def _csv(path: Any) -> Iterator[dict[str, Any]]:
-    with path.fs.open(path.path, "rb", block_size=_BLOCK) as raw:
+def _json(path: _File, _needed: Any) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
+        rows = _decoded(str(path), _unmarked(path, file.read()))
+    if not isinstance(rows, list):
+        raise UsageError(f"{path} is {type(rows).__name__}, not a list of rows. Fix the file, or name it .jsonl.")
+    for number, row in enumerate(rows):
+        yield _object(f"Row {number} of {path}", row)
+
+
+def _unmarked(path: _File, data: bytes) -> bytes:
+    """Without a byte order mark."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{path} is UTF-16. Save it as UTF-8.")
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _decoded(where: str, data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply. Fix the file.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = "holds a lone surrogate" if _SURROGATE.search(data) else f"is not JSON: {error}"
+        raise UsageError(f"{where} {problem}. Fix the file.") from None
+
+
+def _object(where: str, row: Any) -> dict[str, Any]:
+    if isinstance(row, str):
+        return {"prompt": row}
+    if not isinstance(row, dict):
+        raise UsageError(f"{where} is {type(row).__name__}, no object. Fix the file.")
+    return row
+
+
+def _csv(path: _File, _needed: Any, delimiter: str = ",") -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(_LONGEST_CELL)  # of the process; the default of 131,072 characters is short for documents
+    with path.open() as raw:
+        _unmarked(path, raw.read(2))
+        raw.seek(0)
         with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
-            for number, row in enumerate(csv.DictReader(text)):
-                if None in row or None in row.values():
-                    raise UsageError(f"Row {number} of {path} has more or fewer fields than the header. Mend the file.")
-                yield row
+            lines = csv.reader(text, delimiter=delimiter, strict=True)
+            try:
+                yield from _records(path, lines)
+            except csv.Error as error:
+                raise UsageError(f"Line {lines.line_num} of {path} is not CSV: {error}. Fix the file.") from None
 
 
-def _parquet(path: Any) -> Iterator[dict[str, Any]]:
+def _records(path: _File, lines: Iterator[list[str]]) -> Iterator[dict[str, Any]]:
+    header = next(lines, [])
+    if doubled := sorted({name for name in header if header.count(name) > 1}):
+        raise UsageError(f"{path} has the column {doubled[0]!r} more than once. Rename it in the header.")
+    for number, fields in enumerate(filter(None, lines)):
+        if len(fields) != len(header):
+            raise UsageError(
+                f"Row {number} of {path} has more or fewer fields than the header: {len(fields)} of {len(header)}. Fix the file."
+            )
+        yield dict(zip(header, fields, strict=True))
+
+
+def _tsv(path: _File, needed: Any) -> Iterator[dict[str, Any]]:
+    return _csv(path, needed, "\t")
+
+
+def _parquet(path: _File, needed: list[str] | None) -> Iterator[dict[str, Any]]:
     with open_parquet(path) as table:
-        yield from parquet_records(table)
+        names = table.schema_arrow.names
+        if missing := [name for name in needed or () if name not in names]:
+            raise UsageError(
+                f"Row 0 of {path} has no column {missing[0]!r}. Its columns are {', '.join(map(repr, names))}."
+            )
+        first = 0
+        for batch in table.iter_batches(batch_size=1000, use_threads=False, columns=needed):
+            yield from _values(path, batch, first)
+            first += batch.num_rows
+
+
+def _values(path: _File, batch: Any, first: int) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError, TypeError):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            for number, value in enumerate(column):
+                try:
+                    value.as_py()
+                except (ValueError, OverflowError, TypeError) as error:
+                    raise UsageError(
+                        f"Row {first + number} of {path}: column {name!r} holds a {column.type} that Python cannot: "
+                        f"{error}. Fix the file, or leave the column out of the prompt."
+                    ) from None
+        raise
+    return rows
 
 
 @contextmanager
-def open_parquet(path: UPath | ProxyUPath) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: UPath | ProxyUPath | _File) -> Iterator[pq.ParquetFile]:
     """A Parquet file that is read in blocks: pyarrow's default is to read ahead, which is the whole file (26.0).
 
     Raises:
@@ -169,9 +298,11 @@ def parquet_records(table: pq.ParquetFile) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-_READERS: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {
+_READERS: dict[str, Callable[[Any, list[str] | None], Iterator[dict[str, Any]]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
+    ".json": _json,
     ".csv": _csv,
+    ".tsv": _tsv,
     ".parquet": _parquet,
 }

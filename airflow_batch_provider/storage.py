@@ -6,11 +6,12 @@ Nothing half-written is ever visible under its final name: bytes are gathered in
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _ARTIFACT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _BLOCK = 1 << 20
+
+# What a filesystem without hard links answers (link(2): EPERM; FUSE and CIFS the others).
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 # Filesystems on which an object appears whole when its upload completes; on others a rename makes it so.
 _WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
@@ -159,8 +163,13 @@ class Directory:
             self._fs.put_file(str(local), path, **self._put_options)
             return
         draft = f"{path}.draft-{uuid4().hex}"
-        self._fs.put_file(str(local), draft)
-        self._fs.mv(draft, path)
+        try:
+            self._fs.put_file(str(local), draft)
+            self._fs.mv(draft, path)
+        except OSError:
+            with suppress(OSError):  # the first error is the one to tell
+                self._fs.rm(draft)
+            raise
 
     @contextmanager
     def reader(self, name: str) -> Iterator[BinaryIO]:
@@ -184,6 +193,9 @@ class Directory:
             shutil.copyfileobj(source, target, _BLOCK)
 
     def _make_parent(self, name: str) -> None:
+        """Make the folders above a file; never on an object store, which needs none and would make the bucket."""
+        if self._whole:
+            return
         self._fs.makedirs(self._path(name).rsplit("/", 1)[0], exist_ok=True)
 
 
@@ -193,11 +205,36 @@ def _create_locally(path: Path, data: bytes) -> None:
     fsspec's local `mode="create"` looks first and writes then (2026.9, `spec.py`), so that two workers are both first.
     """
     draft = path.with_name(f"{path.name}.draft-{uuid4().hex}")
-    draft.write_bytes(data)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _link(draft: Path, path: Path) -> None:
     try:
         os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise UsageError(
+            f"{path.parent} is on a filesystem without hard links ({error.strerror}), which cannot tell two workers which "
+            "was first. Set storage_path to another disk, S3, Google Cloud Storage or Azure."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        draft.unlink()
+        os.close(handle)
 
 
 class StageStorage:

@@ -19,6 +19,8 @@ RESULTS_LAG = timedelta(minutes=10)
 SETTLE = timedelta(minutes=15)
 # The clock of a provider and ours may differ by so much.
 CLOCK_SKEW = timedelta(minutes=10)
+# The clock of a worker may be off by so much, a wrong time zone included; asked where the provider does not tell its time.
+WORST_SKEW = timedelta(days=1)
 # Batches end within 24 hours at OpenAI and 48 at Gemini (batch guides, 2026-11), so lists are read back a little further.
 LOOK_BACK = timedelta(days=3)
 

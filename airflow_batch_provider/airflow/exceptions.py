@@ -73,6 +73,9 @@ def as_airflow_errors() -> Iterator[None]:
 
 
 def as_airflow_error(error: BatchError) -> AirflowException:
-    """Return Airflow's exception for one of ours, by what Airflow asks of it: is another try of any use?"""
+    """Return Airflow's exception for one of ours, by what Airflow asks of it: is another try of any use?
+
+    Its message is one line, however many the provider wrote.
+    """
     final = isinstance(error, _FINAL) or (isinstance(error, RowsFailed) and not error.retryable)
-    return (AirflowFailException if final else AirflowException)(str(error))
+    return (AirflowFailException if final else AirflowException)(" ".join(str(error).split()))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
-from airflow_batch_provider.stages.host import PROGRESS, Host
+from airflow_batch_provider.paths import open_path, open_path_here
+from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,10 +44,7 @@ class AirflowHost(Host):
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI as Airflow does, with the connection that it names."""
-        from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 — the trigger module stays light
-
-        path: ProxyUPath = ObjectStoragePath(uri)
-        return path
+        return open_path(uri)
 
 
 class WorkerHost(AirflowHost):
@@ -93,7 +91,11 @@ class TriggererHost(AirflowHost):
         self._task = task
         self._shown_at: datetime | None = None
         self._shown: Any = None
-        self._held: tuple[str, Any] | None = None
+        self._held_back: tuple[str, Any] | None = None
+
+    def open_path(self, uri: str) -> ProxyUPath:
+        """Open a URI; on the triggerer's own loop where a thread that asks for its connection would end the triggerer."""
+        return open_path(uri) if supervisor.threads_may_ask() else open_path_here(uri)
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Join the connections of all triggers here."""
@@ -101,21 +103,26 @@ class TriggererHost(AirflowHost):
 
     async def publish(self, key: str, value: Any) -> None:
         """Show a record when it has changed, once a minute at most: each is a write into Airflow's database."""
-        now = self.clock.now()
+        now, steady = self.clock.now(), _steady(value)
         is_early = self._shown_at is not None and now - self._shown_at < PROGRESS_INTERVAL
-        self._held = (key, value) if is_early else None
-        if is_early or value == self._shown:
+        self._held_back = (key, value) if is_early else None
+        if is_early or steady == self._shown:
             return
         self._shown_at = now
         await self._show(key, value)
 
     async def publish_last(self) -> None:
         """Show the record that was held back: a task that is done must not look as if it were not."""
-        if self._held is not None and self._held[1] != self._shown:
-            await self._show(*self._held)
+        if self._held_back is not None and _steady(self._held_back[1]) != self._shown:
+            await self._show(*self._held_back)
 
     async def _show(self, key: str, value: Any) -> None:
-        self._shown = value
+        self._shown = _steady(value)
         if "message" in value:
-            log.info("%s", value["message"])
+            log.info("%s", " ".join(filter(None, [value["message"], value.get("pace")])))
         await supervisor.publish(self._task, key, value)
+
+
+def _steady(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a record is worth another one."""
+    return {name: value for name, value in record.items() if name not in MOVING}

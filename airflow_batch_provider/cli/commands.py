@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import sys
 from contextlib import contextmanager, redirect_stdout
@@ -17,21 +16,24 @@ from airflow_batch_provider import loop
 from airflow_batch_provider.airflow import database
 from airflow_batch_provider.airflow.deployment import open_deployment
 from airflow_batch_provider.airflow.task_state import ask_database
+from airflow_batch_provider.cli.output import clean, rendered
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import BatchError, UsageError
 from airflow_batch_provider.fleet.prune import Pruner
 from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
 from airflow_batch_provider.fleet.resolve import Resolver
+from airflow_batch_provider.models import RequestCounts
 from airflow_batch_provider.providers import connected
+from airflow_batch_provider.providers.consoles import console_url
 from airflow_batch_provider.registry import account_digest
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from airflow_batch_provider.fleet.deployment import Deployment
     from airflow_batch_provider.fleet.findings import Finding
-    from airflow_batch_provider.models import Account
+    from airflow_batch_provider.models import Account, BatchStatus
     from airflow_batch_provider.registry import Entry
 
 FINE, DECIDE, USAGE = 0, 1, 2
@@ -55,7 +57,7 @@ def _command(function: Callable[[Namespace], Answer]) -> Callable[[Namespace], i
             with _logs_on_stderr():
                 answer = function(arguments)
         except BatchError as error:
-            print(f"error: {_clean(error)}", file=sys.stderr)
+            print(f"error: {clean(error)}", file=sys.stderr)
             return USAGE if isinstance(error, UsageError) else DECIDE
         print(answer.text)
         return answer.code
@@ -78,8 +80,9 @@ def _logs_on_stderr() -> Iterator[None]:
 def list_batches(arguments: Namespace) -> Answer:
     """Show the registry."""
     deployment = open_deployment(arguments.storage_path)
+    print(f"Stage storage: {deployment.storage}", file=sys.stderr)
     rows = [_entry_row(entry) for entry in deployment.registry.entries()]
-    return Answer(FINE, _table(rows, arguments.output, "No batch is open."))
+    return Answer(FINE, rendered(rows, arguments.output, "No batch is open."))
 
 
 def _entry_row(entry: Entry) -> dict[str, Any]:
@@ -95,6 +98,54 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
 
 
 @_command
+def show_batches(arguments: Namespace) -> Answer:
+    """Show all that is known of one batch, here and at its provider."""
+    deployment = open_deployment(arguments.storage_path)
+    entry = Resolver(deployment, ask_database, Clock()).entry(arguments.tag)
+    account = _account(entry, deployment, arguments)
+    status = loop.run(_status(entry, account)) if entry.batch_id else None
+    facts: dict[str, Any] = _entry_row(entry) | {
+        "connection": str(entry.connection) if entry.connection else None,
+        "claim": entry.claim,
+        "tentative": entry.tentative,
+        "leave_running": entry.leave_running,
+        "console": console_url(account, entry.batch_id) if entry.batch_id else None,
+        **(_status_row(status) if status else {"status": "claimed, and no receipt"}),
+    }
+    rows = [facts] if arguments.output in ("json", "yaml") else [{"fact": name, "is": facts[name]} for name in facts]
+    return Answer(FINE, rendered(rows, arguments.output, ""))
+
+
+async def _status(entry: Entry, account: Account) -> BatchStatus:
+    async with connected([account]) as (provider,):
+        return await provider.status(str(entry.batch_id))
+
+
+def _status_row(status: BatchStatus) -> dict[str, Any]:
+    counts = status.counts or RequestCounts()
+    return {
+        "status": status.status,
+        "succeeded": counts.succeeded,
+        "failed": counts.failed,
+        "error": status.error,
+        "expires_at": None if status.expires_at is None else f"{status.expires_at:%Y-%m-%d %H:%M}",
+    }
+
+
+@_command
+def check_batches(arguments: Namespace) -> Answer:
+    """Make one call over a connection that costs nothing."""
+    deployment = open_deployment(arguments.storage_path)
+    (account,) = database.accounts([arguments.connection], deployment)
+    return Answer(FINE, clean(loop.run(_check(account))))
+
+
+async def _check(account: Account) -> str:
+    async with connected([account]) as (provider,):
+        return await provider.check()
+
+
+@_command
 def reconcile_batches(arguments: Namespace) -> Answer:
     """Show what to do about each batch, and do it with `--apply`."""
     deployment = open_deployment(arguments.storage_path)
@@ -105,7 +156,7 @@ def reconcile_batches(arguments: Namespace) -> Answer:
     waiting = [finding for finding in findings if finding.action in _DONE and not finding.done]
     asks = any(finding.action == "report" for finding in findings)
     code = DECIDE if asks or any(finding.action != "forget" for finding in waiting) else FINE
-    text = _table([_finding_row(finding) for finding in findings], arguments.output, "No batch is open.")
+    text = rendered([_finding_row(finding) for finding in findings], arguments.output, "No batch is open.")
     return Answer(code, text + _to_do(len(waiting), arguments, "act"))
 
 
@@ -186,30 +237,12 @@ def prune_batches(arguments: Namespace) -> Answer:
             }
         )
     left = sum(row["action"] == "delete" for row in rows)
-    text = _table(rows, arguments.output, "No stage storage is that old.")
+    text = rendered(rows, arguments.output, "No stage storage is that old.")
     return Answer(FINE, text + _to_do(left, arguments, "delete"))
 
 
 def _to_do(number: int, arguments: Namespace, verb: str) -> str:
     """A last line for people that says how to go on."""
-    if not number or arguments.apply or arguments.output == "json":
+    if not number or arguments.apply or arguments.output in ("json", "yaml"):
         return ""
     return f"\n\n{number} to do. Nothing was changed: add --apply to {verb}."
-
-
-def _table(rows: Sequence[dict[str, Any]], output: str, nothing: str) -> str:
-    """Rows as JSON for programs, or as columns for people."""
-    if output == "json":
-        return json.dumps(rows, indent=2)
-    if not rows:
-        return nothing
-    cells = [[name.upper() for name in rows[0]]]
-    cells += [["-" if value is None else _clean(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
-    return "\n".join(map(str.rstrip, lines))
-
-
-def _clean(value: object) -> str:
-    """Text that comes from a provider or from files may not steer the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(value))

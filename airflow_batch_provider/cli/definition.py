@@ -51,12 +51,25 @@ _CONNECTIONS = _option(
     metavar="CONN_ID",
     help="Airflow connection to search, may be given again; by default all that this package can use",
 )
-_OUTPUT = _option("-o", "--output", choices=("table", "json"), default="table", help="table (default) or json")
+_OUTPUT = _option(
+    "-o",
+    "--output",
+    choices=("table", "json", "yaml", "plain"),
+    default="table",
+    help="table (default), json, yaml or plain",
+)
 _APPLY = _option("--apply", action="store_true", help="Act; without it nothing is changed")
 _TAG = _option("tag", help="Our name of the batch, as the task's message or 'batches list' shows it")
 
 COMMANDS = (
     Command("list", "List the batches that are claimed or running, with what Airflow says of their tasks", (_STORAGE, _OUTPUT)),
+    Command("show", "Show one batch: its task, its claim, and what the provider says of it now", (_TAG, _STORAGE, _CONNECTIONS, _OUTPUT)),
+    Command(
+        "check",
+        "Ask a connection's provider whether its key works; costs nothing",
+        (_option("connection", metavar="CONN_ID", help="Airflow connection to check"), _STORAGE),
+        "The same call as the Test button of the connection's form.",
+    ),
     Command(
         "reconcile",
         "Find batches that nobody waits for; with --apply, cancel or forget them and adopt lost ones",

@@ -98,7 +98,7 @@ class Submissions:
     def open(
         self, name: str, provider: BatchProvider, spec: Spec, policy: Policy, connection: ConnectionRef
     ) -> Submission:
-        """Return the submission in this folder, which may be new."""
+        """Return the submission in this folder, which may be new; blocking."""
         context = LedgerContext(
             root=self._directory(name),
             provider=provider,
@@ -123,7 +123,8 @@ class Submissions:
         spec = await asyncio.to_thread(self._spec_of, directory)
         if spec is None:
             return None
-        return self.open(name, provider, spec, policy_of(clean_up=record.clean_up), record.connection)
+        policy = policy_of(clean_up=record.clean_up)
+        return await asyncio.to_thread(self.open, name, provider, spec, policy, record.connection)
 
     async def cancel_all(self) -> tuple[str, ...]:
         """Ask the providers to stop every batch that has not landed and surely is ours; return their ids.

@@ -49,6 +49,7 @@ class _Asking(DecoratedOperator, BatchOperator):
 
 class _GenerateDecorated(_Asking, BatchGenerateOperator):
     custom_operator_name = "@task.batch_generate"
+    template_fields: Sequence[str] = (*_Asking.template_fields, "system")
 
 
 class _EmbedDecorated(_Asking, BatchEmbedOperator):

@@ -11,6 +11,10 @@ Point a connection's host at it; any password will do (`invalid` is refused with
 In a test: `with EmulatorServer() as server: AsyncOpenAI(base_url=server.openai_url, api_key="any")`, or the pytest
 fixture `batch_emulator`. The prefixes `/anthropic`, `/openai` (so `/openai/v1`) and `/google` serve the same APIs.
 
+What the real services refuse is refused here, in their words: models and parameters that they do not know, schemas outside
+their subsets of JSON Schema, tools and thinking budgets that a model does not take. `--lenient` takes them all; the
+setting `models` names further models, as shell patterns.
+
 A prompt may hold markers that order the fate of its row, `[[emulate:error=overloaded,times=1]]`:
 
     error=KIND     overloaded rate_limit api server timeout unavailable invalid_request authentication billing permission

@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--running", type=float, metavar="N", help="seconds or looks it runs (default: 4)")
     made.add_argument("--faults", type=Path, metavar="FILE", help="JSON list of faults, as POST /emulator/faults takes")
     made.add_argument("--rules", type=Path, metavar="FILE", help="JSON list of rules, as POST /emulator/rules takes")
+    made.add_argument(
+        "--lenient", action="store_true", help="take models, parameters and schemas that the services refuse"
+    )
     made.add_argument("--settings", type=Path, metavar="FILE", help="JSON object, as POST /emulator/settings takes")
     return made
 
@@ -44,7 +47,7 @@ def build(arguments: argparse.Namespace) -> EmulatorServer:
     for changes in _orders(arguments.settings):
         settings = settings.changed(changes)
     pace = {name: value for name in ("by", "pending", "running") if (value := getattr(arguments, name)) is not None}
-    settings = settings.changed({"progress": pace})
+    settings = settings.changed({"progress": pace, **({"lenient": True} if arguments.lenient else {})})
     faults = [FaultOrder.read(order) for order in _orders(arguments.faults)]
     rules = [Rule.read(order) for order in _orders(arguments.rules)]
     server = EmulatorServer(settings, host=arguments.host, port=arguments.port)

@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_batch_provider.emulator.jsonl import Json, dump
 from airflow_batch_provider.emulator.schemas import instance, misfit
@@ -17,24 +17,39 @@ from airflow_batch_provider.emulator.schemas import instance, misfit
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.outcomes import Outcome
 
+T = TypeVar("T")
 SEPARATORS = "\u2028\u2029\u0085"
 REFUSAL = "I can't help with that."
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the service refuses a request, in its own words."""
+
+    message: str
+    param: str | None = None
+    """The field that is wrong."""
+    code: str | None = None
+    """OpenAI's word for the kind of error."""
+    word: str = "invalid_request"
+    """The kind of error, as markers name it."""
+
+
 class Unacceptable(Exception):
-    """The model would refuse to read this request; `param` names the field."""
+    """The service would refuse this request."""
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, param: str | None = None, code: str | None = None, word: str = "invalid_request"
+    ) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.refusal = Refusal(message, param, code, word)
 
 
-def refuse_malformed(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
-    """Make a codec's `ask` raise `Unacceptable` for a field of another type than expected."""
+def refuse_malformed(read: Callable[[Any, Json], T]) -> Callable[[Any, Json], T]:
+    """Make a codec's method raise `Unacceptable` for a field of another type than expected."""
 
     @functools.wraps(read)
-    def reading(codec: Any, request: Json) -> Ask:
+    def reading(codec: Any, request: Json) -> T:
         try:
             return read(codec, request)
         except (AttributeError, TypeError, LookupError, ValueError) as error:

@@ -81,7 +81,7 @@ class Control:
         settings = self._emulator.settings
         # A setting may hold real keys.
         keys = None if settings.keys is None else len(settings.keys)
-        return JSONResponse({**settings.model_dump(), "keys": keys})
+        return JSONResponse({**settings.model_dump(mode="json"), "keys": keys})
 
     async def books(self, _request: Request) -> Response:
         """GET what was bought."""

@@ -114,10 +114,12 @@ class Emulator:
 
 def row(codec: Codec, index: int, key: str, place: Slice, request: Any) -> Row:
     """Return the row of a request, which is read once: what it asks decides its digest, tokens and markers."""
+    asked = request if isinstance(request, dict) else {}
     try:
-        ask = codec.ask(request if isinstance(request, dict) else {})
-    except Unacceptable:
-        return Row(index, key, place, digest=b"", tokens=1, refused=True)
+        codec.check(asked)
+        ask = codec.ask(asked)
+    except Unacceptable as error:
+        return Row(index, key, place, digest=b"", tokens=1, refusal=error.refusal)
     return Row(index, key, place, digest=ask.digest, tokens=ask.tokens, directives=_directives(ask))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal
 
 from starlette.formparsers import MultiPartException
@@ -55,6 +56,7 @@ class Endpoint:
         if answer is NO_REPLY:
             return
         cutting = next((fault for fault in faults if fault.kind == "cut_body"), None)
+        answer.headers["date"] = formatdate(self._emulator.clock.now(), usegmt=True)
         await call.answer(answer, self._dialect, _BodyCut(cutting, scope, send, self._cut) if cutting else send)
 
     async def _apply(self, when: Literal["before", "after"], faults: Sequence[Fault], call: Call) -> Reply | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from airflow_batch_provider.emulator.answers import Ask
+    from airflow_batch_provider.emulator.answers import Ask, Refusal
     from airflow_batch_provider.emulator.clock import Clock
     from airflow_batch_provider.emulator.jsonl import Json, Slice
     from airflow_batch_provider.emulator.settings import Settings
@@ -32,8 +32,8 @@ class Row:
     digest: bytes
     tokens: int
     directives: tuple[Directive, ...] = ()
-    refused: bool = False
-    """Whether the model would refuse to read the request."""
+    refusal: Refusal | None = None
+    """Why the service refuses the request, if so."""
     outcome: Outcome | None = None
 
 
@@ -77,6 +77,10 @@ class Instant:
 
 class Codec(Protocol):
     """The requests and results of one endpoint of one provider."""
+
+    def check(self, request: Json) -> None:
+        """Raise `Unacceptable` for what the real service refuses; do nothing when the settings are lenient."""
+        ...
 
     def ask(self, request: Json) -> Ask:
         """Return what a request asks; raise `Unacceptable`."""
@@ -283,7 +287,7 @@ class Jobs:
         job.executed = max(job.executed, upto)
 
     def _outcome(self, job: Job, row: Row) -> Outcome:
-        if row.refused:
+        if row.refusal:
             return Outcome(kind="error", error="invalid_request")
         asked = self.asked[row.digest]
         self.asked[row.digest] += 1

@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
         app = create_app(emulator, self.cut, loopback=loopback)
         config = uvicorn.Config(
             app, http=_Connection, log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
-            timeout_keep_alive=75, loop="asyncio",
+            timeout_keep_alive=75, loop="asyncio", date_header=False,
         )  # fmt: skip
         super().__init__(config)
         self.serving = threading.Event()

@@ -55,6 +55,10 @@ class Settings(_Setting):
     limits: Limits = Limits()
     keys: Annotated[frozenset[str] | None, Field(strict=False, repr=False)] = None
     """The accepted API keys; None accepts every key but the word `invalid`."""
+    lenient: bool = False
+    """Whether to take what the real services refuse: unknown models and parameters, schemas beyond their subsets."""
+    models: Annotated[frozenset[str], Field(strict=False)] = frozenset()
+    """Further names of models that exist, as shell patterns such as `ft-*`."""
     seed: int = 0
     """Decides the order of results and which rows a ratio rule hits."""
     dimensions: Annotated[int, Field(ge=1)] = 8

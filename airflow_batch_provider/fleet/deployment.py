@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.folders import task_of_folders
 from airflow_batch_provider.layout import REGISTRY, SUBMISSIONS, WAVES
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.models import TaskKey
@@ -59,8 +60,22 @@ class Deployment:
         Raises:
             UsageError: the entry names no place below this root.
         """
-        task, submission = _place(entry)
-        return self.storage.sub("/".join([*task, *submission]))
+        place = _place(entry)
+        return self.storage.sub("/".join([*place.folders, *place.submission]))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a claim is kept.
+
+    Attributes:
+        folders: of the task's stage storage, below the storage root.
+        submission: folders of a client's submission below those; empty for the task's own ledger.
+    """
+
+    task: TaskKey
+    folders: tuple[str, ...]
+    submission: tuple[str, ...] = ()
 
 
 def segments(entry: Entry) -> list[str]:
@@ -69,30 +84,7 @@ def segments(entry: Entry) -> list[str]:
     Raises:
         UsageError: the claim's address and the label do not name the same task.
     """
-    return _place(entry)[0]
-
-
-def _place(entry: Entry) -> tuple[list[str], list[str]]:
-    """Return the folders of the task, and those of the submission below them; a task's own ledger has none."""
-    above = entry.claim.split("/")[:-3]
-    if found := _task_folders(entry, above):
-        return found, []
-    *outer, folder, name = ["", "", *above]
-    found = _task_folders(entry, outer)
-    if found is None or folder != SUBMISSIONS or name in ("", ".", ".."):
-        raise UsageError(
-            f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}."
-        )
-    return found, [folder, name]
-
-
-def _task_folders(entry: Entry, folders: list[str]) -> list[str] | None:
-    """Return the last folders that spell the entry's label, None when they do not."""
-    for count in (3, 4):
-        found = folders[-count:]
-        if "/".join(map(unquote, found)) == entry.label and not {"", ".", ".."} & {*found}:
-            return found
-    return None
+    return [*_place(entry).folders]
 
 
 def task_of(entry: Entry) -> TaskKey:
@@ -101,7 +93,30 @@ def task_of(entry: Entry) -> TaskKey:
     Raises:
         UsageError: as `segments`.
     """
-    return task_in(segments(entry))
+    return _place(entry).task
+
+
+def _place(entry: Entry) -> _Place:
+    above = entry.claim.split("/")[:-3]
+    if found := _task_place(entry, above):
+        return found
+    *outer, folder, name = ["", "", *above]
+    found = _task_place(entry, outer)
+    if found is None or folder != SUBMISSIONS or name in ("", ".", ".."):
+        raise UsageError(
+            f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}."
+        )
+    return replace(found, submission=(folder, name))
+
+
+def _task_place(entry: Entry, folders: list[str]) -> _Place | None:
+    """Return the place that the last folders spell, None when they do not spell the entry's label."""
+    for count in (3, 4):
+        found = folders[-count:]
+        task = task_of_folders(found, entry.label) if len(found) == count else None
+        if task is not None:
+            return _Place(task, tuple(found))
+    return None
 
 
 def task_in(folders: list[str]) -> TaskKey:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.fleet.deployment import segments, task_in
+from airflow_batch_provider.folders import is_shortened
 from airflow_batch_provider.layout import CONFIG, MANIFEST, OUTPUT, PLAN, SUSPENDED
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.models import FrozenModel, TaskKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +102,15 @@ class Pruner:
         )
 
     def _is_over(self, folders: tuple[str, ...]) -> bool:
-        return self._ask(task_in(list(folders))) in ("over", "gone")
+        task = self._task(folders)
+        return task is not None and self._ask(task) in ("over", "gone")
+
+    def _task(self, folders: tuple[str, ...]) -> TaskKey | None:
+        """Return the task instance of a directory; for a shortened name as its last wait tells, None without any."""
+        if not any(map(is_shortened, folders)):
+            return task_in(list(folders))
+        data = self._storage.read("/".join((*folders, SUSPENDED)))
+        return None if data is None else TaskKey(**msgspec.json.decode(data)["location"]["task"])
 
     def _open(self) -> set[tuple[str, ...]]:
         """Return the folders of tasks with an open batch.

@@ -245,7 +245,7 @@ class _Account:
             return replace(evidence, statuses=await self._statuses(entry.tag, known))
         if claim is None or claim.queued_for_lock:
             return evidence
-        query = BatchQuery(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
+        query = BatchQuery(entry.tag, entry.earliest, entry.requests, f"{entry.tag}-")
         found = await self.provider.find(query)
         certain = whole(await self.provider.statuses([one.batch_id for one in found if one.certain]))
         doubtful = tuple(one.batch_id for one in found if not one.certain)

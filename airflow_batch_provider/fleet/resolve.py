@@ -128,7 +128,7 @@ class Resolver:
             raise UsageError(f"{what} carries the tag {status.tag!r}, not {entry.tag!r}. {remedy}")
         if self._registry.held_by_others([status.batch_id], entry.tag):
             raise UsageError(f"{what} belongs to another open claim. {remedy}")
-        if status.created_at is not None and status.created_at < entry.claimed_at - CLOCK_SKEW:
+        if status.created_at is not None and status.created_at < entry.earliest - CLOCK_SKEW:
             raise UsageError(
                 f"{what} was created {status.created_at:%F %T}, before the claim of {entry.claimed_at:%F %T}. {remedy}"
             )
@@ -165,7 +165,7 @@ def _check_claimed(entry: Entry, files: BatchFiles) -> Claim:
 
 async def _certain(entry: Entry, provider: BatchProvider) -> str | None:
     """Return the id of a batch that surely is the claimed one."""
-    query = BatchQuery(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
+    query = BatchQuery(entry.tag, entry.earliest, entry.requests, f"{entry.tag}-")
     try:
         found = await provider.find(query)
     except Unresolved as error:

@@ -18,7 +18,7 @@ from airflow_batch_provider.providers import connection_ref
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from airflow_batch_provider.models import BatchRequest, BatchRow, BatchStatus
+    from airflow_batch_provider.models import BatchRequest, BatchRow, BatchStatus, Kind
 
 
 class BatchHook(BaseHook):
@@ -55,21 +55,38 @@ class BatchHook(BaseHook):
         """Send one batch; not claimed anywhere, so a crash in the middle leaves its fate unknown (operators claim)."""
         return loop.run(self._submit(model, requests))
 
-    def get_status(self, model: str, batch_id: str) -> BatchStatus:
-        """Ask for the status of one batch."""
-        return loop.run(self._get_status(model, batch_id))
+    def get_status(self, batch_id: str, *, model: str | None = None) -> BatchStatus:
+        """Ask for the status of one batch.
 
-    def get_results(self, model: str, batch_id: str, custom_ids: Sequence[str] | None = None) -> list[BatchRow]:
+        Args:
+            model: only needed where the connection's type names no provider.
+        """
+        return loop.run(self._get_status(batch_id, model))
+
+    def get_results(
+        self,
+        batch_id: str,
+        *,
+        model: str | None = None,
+        kind: Kind | None = None,
+        custom_ids: Sequence[str] = (),
+    ) -> list[BatchRow]:
         """Return the rows of an ended batch, all in memory; the operators stream, and are for large ones.
 
         Args:
-            custom_ids: of the requests, in the order they were submitted in; rows are `request-{i}` without.
+            model: only needed where the connection's type names no provider.
+            kind: `embed` for vectors; by default vectors when the model's name says `embedding`, or else text.
+            custom_ids: of the requests, in the order they were submitted in; without, rows are named `request-{i}`.
         """
-        return loop.run(self._get_results(model, batch_id, custom_ids))
+        return loop.run(self._get_results(batch_id, model, kind, custom_ids))
 
-    def cancel(self, model: str, batch_id: str) -> None:
-        """Ask the provider to stop a batch."""
-        return loop.run(self._cancel(model, batch_id))
+    def cancel(self, batch_id: str, *, model: str | None = None) -> None:
+        """Ask the provider to stop a batch.
+
+        Args:
+            model: only needed where the connection's type names no provider.
+        """
+        loop.run(self._cancel(batch_id, model))
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one authenticated call that costs nothing; Airflow's *Test* button shows what it returns."""
@@ -87,23 +104,25 @@ class BatchHook(BaseHook):
         raise UsageError(f"{type(self).__name__} has one client for each model: use batch(model).")
 
     @asynccontextmanager
-    async def _client(self, model: str) -> AsyncIterator[BatchClient]:
+    async def _client(self, model: str | None, kind: Kind | None = None) -> AsyncIterator[BatchClient]:
         async with worker_hub() as hub:
-            yield BatchClient(hub, connection_ref(self.conn_id, model), model)
+            yield BatchClient(hub, connection_ref(self.conn_id, model or ""), model or "", kind=kind)
 
     async def _submit(self, model: str, requests: Iterable[BatchRequest | dict[str, Any] | str]) -> BatchHandle:
         async with self._client(model) as client:
             return await client.submit(requests)
 
-    async def _get_status(self, model: str, batch_id: str) -> BatchStatus:
+    async def _get_status(self, batch_id: str, model: str | None) -> BatchStatus:
         async with self._client(model) as client:
             return await client.get_status(batch_id)
 
-    async def _get_results(self, model: str, batch_id: str, custom_ids: Sequence[str] | None) -> list[BatchRow]:
-        async with self._client(model) as client:
-            return await client.get_results(batch_id, {"custom_ids": list(custom_ids or ())})
+    async def _get_results(
+        self, batch_id: str, model: str | None, kind: Kind | None, custom_ids: Sequence[str]
+    ) -> list[BatchRow]:
+        async with self._client(model, kind) as client:
+            return await client.get_results(batch_id, {"custom_ids": list(custom_ids)})
 
-    async def _cancel(self, model: str, batch_id: str) -> None:
+    async def _cancel(self, batch_id: str, model: str | None) -> None:
         async with self._client(model) as client:
             await client.cancel(batch_id)
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from airflow_batch_provider.ledger.context import LedgerContext, Policy
 from airflow_batch_provider.ledger.criteria import SuccessCriteria
+from airflow_batch_provider.ledger.landed import LandedRows, landed_so_far
 from airflow_batch_provider.ledger.ledger import Ledger
 from airflow_batch_provider.ledger.manifest import Outcome, Target
 from airflow_batch_provider.ledger.plan import Draft
-from airflow_batch_provider.ledger.records import Plan, Wave
+from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.waiting import Waiting
 
 __all__ = [
     "Draft",
+    "LandedRows",
     "Ledger",
     "LedgerContext",
     "Outcome",
     "Plan",
     "Policy",
+    "Receipt",
     "RetryBudget",
     "SuccessCriteria",
     "Target",
     "Waiting",
     "Wave",
+    "landed_so_far",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import Overtaken, Unavailable
 from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.registry import Entry, account_digest
@@ -64,6 +65,7 @@ class ClaimHandle:
             tag=self.batch.tag,
             requests=self.batch.chunk.requests,
             claimed_at=context.clock.now(),
+            as_of=context.provider.now(),
             attempt=context.attempt,
             owner=self.owner,
             queued_for_lock=self.needs_lock,
@@ -139,6 +141,7 @@ class ClaimHandle:
             claim=self.files.claim_uri,
             requests=claim.requests,
             claimed_at=claim.claimed_at,
+            as_of=claim.as_of,
             batch_id=batch_id,
             tentative=tentative,
             leave_running=context.policy.leave_running,
@@ -154,23 +157,28 @@ class ClaimHandle:
             Unavailable: others submitted for as long as a worker waits; the claim is withdrawn.
             Overtaken: the claim was taken over meanwhile.
         """
-        await self._wait_for_lock()
+        await self._wait_for_lock(claim)
         self.check()
         if not claim.queued_for_lock:
             return claim
-        now = self.batch.context.clock.now()
-        begun = self.succession(claim).model_copy(update={"queued_for_lock": False, "claimed_at": now})
+        context = self.batch.context
+        times = {"claimed_at": context.clock.now(), "as_of": context.provider.now()}
+        begun = self.succession(claim).model_copy(update={"queued_for_lock": False, **times})
         if not self.take(begun):
             raise self.overtaken()
         self.register(begun)
         return begun
 
-    async def _wait_for_lock(self) -> None:
+    async def _wait_for_lock(self, claim: Claim) -> None:
         assert self._registry is not None  # only where a lock is needed
         context = self.batch.context
         try:
             await self._registry.acquire_submit_lock(
-                context.provider.account, self.owner, context.clock, WORKER_PATIENCE
+                context.provider.account,
+                self.owner,
+                Clock(now=context.provider_now, sleep=context.clock.sleep),
+                WORKER_PATIENCE,
+                claim.tag,
             )
         except Unavailable:
             self.withdraw()

@@ -11,6 +11,7 @@ from airflow_batch_provider.pricing import Bill, price_book
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.records import Plan
@@ -66,6 +67,10 @@ class LedgerContext:
     connection: ConnectionRef | None = None
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
+
+    def provider_now(self) -> datetime:
+        """Return the provider's time, by which its batches are dated; this machine's where the provider tells none."""
+        return self.provider.now() or self.clock.now()
 
     @property
     def files(self) -> TaskFiles:

@@ -49,8 +49,9 @@ class SuccessCriteria:
             if good
             else f"All batch requests failed: none of {manifest.requests} has an answer"
         )
+        reasons = "; ".join(" ".join(reason.split()) for reason in str(manifest.errors).splitlines())
         raise RowsFailed(
-            f"{fact}. All rows are in {manifest.results}; a retry asks only the rest. Reasons:\n{manifest.errors}",
+            f"{fact}. All rows are in {manifest.results}; a retry asks only the rest. Reasons: {reasons}",
             digest=manifest.errors,
             retryable=outcome.open_rows > 0,
         )

@@ -163,6 +163,11 @@ class TaskFiles:
         data = self.root.read(MANIFEST)
         return None if data is None else Manifest.model_validate_json(data)
 
+    def unmet(self) -> Manifest | None:
+        """Return what the last attempt came to that fell short, None when none did."""
+        data = self.root.read(UNMET)
+        return None if data is None else Manifest.model_validate_json(data)
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Say that the task is done: later attempts return this manifest and buy nothing."""
         save(self.root, MANIFEST, manifest)

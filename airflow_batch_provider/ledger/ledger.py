@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
+from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.merge import planned_rows
 from airflow_batch_provider.ledger.plan import Planner
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.manifest import Outcome, Target
     from airflow_batch_provider.ledger.plan import Draft
     from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
-    from airflow_batch_provider.models import Manifest
+    from airflow_batch_provider.models import Cost, Manifest
     from airflow_batch_provider.pricing import Forecast
 
 log = logging.getLogger(__name__)
@@ -208,6 +209,11 @@ class Ledger:
             self.stop_clock()
 
     # what became of it
+
+    def landed(self, estimate: Cost | None = None) -> LandedRows | None:
+        """Return the sums over all rows that have landed, None before there is a plan; see `landed.count_landed`."""
+        plan = self.plan()
+        return None if plan is None else count_landed(self.files, plan, self.waves(), estimate)
 
     def write_results(self, stage: str, target: Target) -> Outcome:
         """Write the results, whole, and sum them up; see `manifest.write_results`."""

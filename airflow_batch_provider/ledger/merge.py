@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_batch_provider.models import BatchRow, ErrorDigest, ErrorReason, RowError, RowStatus, Usage
+from airflow_batch_provider.ledger.digest import Reasons
+from airflow_batch_provider.models import BatchRow, ErrorDigest, RowError, RowStatus, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,6 @@ _COMPLAINT = (
     "Your answer does not have the required form: {problem}. Answer again, completely, and with nothing but JSON that "
     "fits the schema."
 )
-_TOP_REASONS = 5
-_SAMPLES = 3
-# More kinds of reasons than this are counted together, so that hostile messages cannot fill the memory.
-_MOST_REASONS = 1000
 
 
 def planned_rows(files: TaskFiles, wave: Wave) -> Iterator[PlannedRow]:
@@ -126,7 +123,7 @@ class Tally:
     open: int = 0
     bill: Bill | None = None
     _tokens: Counter[str] = field(default_factory=Counter)
-    _reasons: dict[tuple[str, str], _Reason] = field(default_factory=dict)
+    _reasons: Reasons = field(default_factory=Reasons)
 
     def asked(self, row: BatchRow) -> None:
         """Count the tokens of a row in one wave."""
@@ -142,10 +139,7 @@ class Tally:
         if row.status == "succeeded":
             return
         error = row.error or RowError(code=row.status, message="no reason was given", retryable=True)
-        key = (error.code, error.message[:200])
-        if key not in self._reasons and len(self._reasons) >= _MOST_REASONS:
-            key = ("other", "further reasons")
-        self._reasons.setdefault(key, _Reason()).add(row.custom_id)
+        self._reasons.add(error.code, error.message, row.custom_id)
 
     @property
     def usage(self) -> Usage:
@@ -155,21 +149,4 @@ class Tally:
     @property
     def digest(self) -> ErrorDigest:
         """Return the top reasons, most frequent first."""
-        top = sorted(self._reasons.items(), key=lambda item: -item[1].count)[:_TOP_REASONS]
-        return ErrorDigest(
-            reasons=tuple(
-                ErrorReason(code=code, message=message, count=reason.count, sample=tuple(reason.sample))
-                for (code, message), reason in top
-            )
-        )
-
-
-@dataclass
-class _Reason:
-    count: int = 0
-    sample: list[str] = field(default_factory=list)
-
-    def add(self, custom_id: str) -> None:
-        self.count += 1
-        if len(self.sample) < _SAMPLES:
-            self.sample.append(custom_id)
+        return self._reasons.digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from pydantic import AwareDatetime
@@ -10,6 +10,10 @@ from pydantic import AwareDatetime
 from airflow_batch_provider import __version__
 from airflow_batch_provider.layout import LAYOUT
 from airflow_batch_provider.models import FrozenModel, Spec
+from airflow_batch_provider.registry import earliest
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Chunk(FrozenModel):
@@ -100,6 +104,8 @@ class Claim(FrozenModel):
 
     Attributes:
         number: of the claim among those on the same batch, from 0.
+        claimed_at: by the clock of the worker, which may be wrong.
+        as_of: the same moment by the provider's clock; None where the provider did not tell its time.
         owner: the worker that may submit; another one takes the claim over with a claim in its own name.
         queued_for_lock: True until the worker has the submit lock of the account, so nothing was sent yet.
         withdrawn: True when nothing was bought, so that this is not a claim any more.
@@ -109,10 +115,16 @@ class Claim(FrozenModel):
     tag: str
     requests: int
     claimed_at: AwareDatetime
+    as_of: AwareDatetime | None = None
     attempt: int
     owner: str
     queued_for_lock: bool = False
     withdrawn: bool = False
+
+    @property
+    def earliest(self) -> datetime:
+        """Return the time, by the provider's clock, before which its batch cannot have been created."""
+        return earliest(self.claimed_at, self.as_of)
 
 
 class Receipt(FrozenModel):

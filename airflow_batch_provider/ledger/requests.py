@@ -6,7 +6,8 @@ import hashlib
 import sqlite3
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -63,11 +64,13 @@ def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> I
 def _as_request(index: int, given: Any) -> BatchRequest:
     if isinstance(given, BatchRequest):
         return given
+    if is_dataclass(given) and not isinstance(given, type):
+        given = asdict(given)
     try:
         if isinstance(given, str):
             return BatchRequest(prompt=given)
         if isinstance(given, dict):
-            return BatchRequest.model_validate(given)
+            return BatchRequest.model_validate(_plain(given))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}" for problem in error.errors()[:3]
@@ -75,6 +78,15 @@ def _as_request(index: int, given: Any) -> BatchRequest:
         known = ", ".join(BatchRequest.model_fields)
         raise UsageError(f"Row {index} is not a request: {problems}. A row is a str or a dict of {known}.") from None
     raise UsageError(f"Row {index} is not a prompt but {type(given).__name__}. Give a str, a dict or a BatchRequest.")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its key as text, also one that was a number, and without request_params that are null."""
+    plain = {name: value for name, value in row.items() if name != "request_params" or value is not None}
+    key = plain.get("custom_id")
+    if isinstance(key, Integral) and not isinstance(key, bool):
+        plain["custom_id"] = str(int(key))
+    return plain
 
 
 def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: Spec) -> tuple[msgspec.Raw, msgspec.Raw]:

@@ -26,13 +26,17 @@ class RetryBudget:
         self._provider = provider
         self._clock = clock
         self._give_up_at = clock.now() + budget
+        self._said = ""
 
     async def waited(self, error: Unavailable) -> bool:
         """Sleep as long as the provider asks; return False when that is more than is left of the budget."""
         wait = timedelta(seconds=error.retry_after) if error.retry_after else RETRY_PAUSE
         if self._clock.now() + wait > self._give_up_at:
             return False
-        log.info("%s is not ready: %s Trying again in %.0f s.", self._provider, error, wait.total_seconds())
+        if str(error) != self._said:  # the same fault is told once, not at each try
+            left = (self._give_up_at - self._clock.now()).total_seconds()
+            log.info("%s is not ready: %s Trying again, for %.0f s at most.", self._provider, error, left)
+            self._said = str(error)
         await self._clock.sleep(wait.total_seconds())
         return True
 

@@ -67,6 +67,8 @@ class _Submission:
         if receipt := self._handle.receipt():
             return receipt
         claim = self._batch.files.claim()
+        if claim is None or self._batch.is_outdated(claim.tag):
+            await self._ask_the_time()
         if claim is None:
             return await self._take_and_send(self._handle.new_claim())
         if self._batch.is_outdated(claim.tag):
@@ -75,6 +77,23 @@ class _Submission:
             return await self._take_and_send(self._handle.new_claim(), lost=claim)
         log.warning("A claim for batch %s has no receipt: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
+
+    async def _ask_the_time(self) -> None:
+        """Learn the provider's time before a claim says when it was made: the clock of this machine may be wrong.
+
+        A provider that does not tell it even then keeps no time that its batches could be looked for by.
+        """
+        budget = self._budget()
+        while self._provider.now() is None:
+            try:
+                await self._provider.check()
+            except Unavailable as error:
+                if self._provider.now() is None:
+                    await budget.wait(error)
+            except (NotFound, Rejected, Paused):  # the create will say more
+                return
+            else:
+                return
 
     # buying
 
@@ -205,9 +224,11 @@ class _Submission:
         if claim.queued_for_lock:
             return await self._take_and_send(self._handle.succession(claim), lost=claim)
         # A batch may have been created a moment ago and still be invisible, so absence counts after a grace time only.
-        until = self._clock.now() + LIST_LAG
+        # It is counted in pauses, because the clock of this machine may jump.
         receipt = await self._search(claim)
-        while receipt is None and self._clock.now() < until:
+        for _ in range(LIST_LAG // SEARCH_PAUSE):
+            if receipt is not None:
+                break
             await self._clock.sleep(SEARCH_PAUSE.total_seconds())
             receipt = self._handle.receipt() or await self._search(claim)
         if receipt is not None:
@@ -233,7 +254,7 @@ class _Submission:
         return None
 
     async def _find(self, claim: Claim) -> list[Candidate]:
-        query = BatchQuery(claim.tag, claim.claimed_at, claim.requests, key_prefix=f"{claim.tag}-")
+        query = BatchQuery(claim.tag, claim.earliest, claim.requests, key_prefix=f"{claim.tag}-")
         budget = self._budget()
         while True:
             try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_batch_provider.airflow import settings
 from airflow_batch_provider.airflow.exceptions import as_airflow_errors
@@ -10,8 +13,9 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.given import Given, is_late
+from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
 from airflow_batch_provider.providers import connection_ref, split_model
-from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.shapes import parse
 
 if TYPE_CHECKING:
@@ -26,13 +30,22 @@ _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_defa
 
 # Stands for a value that is only known when the task runs.
 _LATER = "later"
+_LATER_TEXT = "{later}"
+
+# In a template: differs among the instances of a mapped task.
+_TELLS_TASK = re.compile(r"\bmap_index\b|\btask\.")
+
+
+def _is_late_text(text: Any) -> bool:
+    return has_jinja(text) if isinstance(text, str) else is_late(text)
 
 
 class BatchOperator(StageOperator):
     """What both operators share, and private as that: rows from `requests` or from a `source`, and the configuration of their stage."""
 
     kind: ClassVar[Literal["generate", "embed"]]
-    template_fields: Sequence[str] = ("requests", "source", "model", "conn_id", "result_path", "storage_path")
+    template_fields: Sequence[str] = ("requests", "source", "prompt", "model", "conn_id", "result_path", "storage_path")
+    system: str | None = None
     ui_color = "#e8f0e4"
 
     def execute(self, context: Context) -> Any:
@@ -41,6 +54,7 @@ class BatchOperator(StageOperator):
 
     def _ask(self, context: Context) -> Any:
         with as_airflow_errors():
+            self._check_own_file(context)
             config = self._config()
         return self._begin(context, config, self.requests.value(context))
 
@@ -62,10 +76,10 @@ class BatchOperator(StageOperator):
         self.requests = Given(requests)
         self.model = model
         self.source = source
-        self.prompt = prompt
+        self.prompt = for_jinja(prompt)
         self.key = key
         self.conn_id = conn_id
-        self.result_path = result_path
+        self.result_path = self._result_path = result_path
         self.storage_path = storage_path
         self.deferrable = deferrable
         self.options = {"poll": settings.poll()} | {name: value for name, value in options.items() if value is not None}
@@ -86,6 +100,9 @@ class BatchOperator(StageOperator):
             _LATER if parsing and is_late(value) else value
             for value in (self.model, self.conn_id, self.result_path, self.source)
         )
+        prompt, system = (
+            _LATER_TEXT if parsing and _is_late_text(text) else unrendered(text) for text in (self.prompt, self.system)
+        )
         fields = {
             **self.options,
             "kind": self.kind,
@@ -93,10 +110,30 @@ class BatchOperator(StageOperator):
             "connection": self._connection(model, conn_id),
             "result_path": result_path,
         }
+        if system is not None:
+            fields["system"] = system
         if source is not None:
-            fields["source"] = {"uri": source, "prompt": self.prompt, "key": self.key}
+            fields["source"] = {"uri": source, "prompt": prompt, "key": self.key}
         config: BatchConfig = parse(BatchConfig, fields, f"Task {self.task_id!r}")
         return config
+
+    def _check_own_file(self, context: Context) -> None:
+        """Refuse mapped tasks that would all write the same result file.
+
+        Raises:
+            UsageError: `result_path` names one file for all map indices.
+        """
+        ti: Any = context["ti"]
+        if ti.map_index is None or ti.map_index < 0 or not names_file(str(self.result_path or "")):
+            return
+        dag = self.dag if self.has_dag() else None  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        mapped = dag.task_dict.get(self.task_id) if dag else None
+        shared = mapped.partial_kwargs.get("result_path") if isinstance(mapped, MappedOperator) else self._result_path
+        if isinstance(shared, str) and not _TELLS_TASK.search(shared):
+            raise UsageError(
+                f"The mapped task {self.task_id!r} has one result file for all its instances, {self.result_path!r}: each "
+                "would replace the rows of the others. Add {{ ti.map_index }} to result_path, or give a folder."
+            )
 
     @staticmethod
     def _connection(model: Any, conn_id: Any) -> ConnectionRef:
@@ -118,15 +155,19 @@ class BatchGenerateOperator(BatchOperator):
     Args:
         model: `claude-…`, or with its provider, `openai:gpt-…`; templated.
         requests: list of str, dict or `BatchRequest`, or an XComArg of one; never templated, never in rendered fields.
-        source: `.jsonl`, `.csv` or `.parquet` file of rows, a URI; templated.
-        prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`.
+        source: `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file of rows, a folder or a glob of them, a URI; templated.
+        prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`. Airflow renders it once for each
+            task, `On {{ ds }}: {text}`, before the rows are filled in, which are never templates; the braces of JSON are
+            written twice, `Answer {{"label": "…"}}: {text}`.
         key: for `source`: the column that holds the `custom_id`.
         conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
-        system: system text for every row.
+        system: system text for every row; templated.
         output_type: pydantic model or JSON schema that every answer must fit.
         max_tokens: tokens of one answer; default 1024.
         request_params: further fields of the provider's request body; a row's own win.
-        result_path: file or folder for the rows, a URI; templated; stage storage by default.
+        result_path: file for the rows, or a folder, in which each task instance has a file of its own,
+            `dag/run/task[/map_index].jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
+            file with `{{ ti.map_index }}` in its name.
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
@@ -134,6 +175,9 @@ class BatchGenerateOperator(BatchOperator):
         retry_truncated: waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
+        on_bad_row: `fail` (default) refuses rows that cannot be asked, up to 20 at once; `skip` keeps them in the results as
+            `failed`, with the reason, and asks the others.
+        on_empty: `fail` (default) refuses an input without rows; `skip` returns a manifest of 0 requests.
         max_cost_usd: refuse before paying when the estimate is above; US dollars.
         max_in_flight: most batches at the provider at once.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
@@ -148,6 +192,7 @@ class BatchGenerateOperator(BatchOperator):
 
     kind = "generate"
     stage = "airflow_batch_provider.stages.generate.GenerateStage"
+    template_fields: Sequence[str] = (*BatchOperator.template_fields, "system")
 
     def __init__(  # noqa: PLR0913 — an operator's arguments are its public face
         self,
@@ -170,6 +215,8 @@ class BatchGenerateOperator(BatchOperator):
         retry_truncated: bool = False,
         min_success_ratio: float = 0.0,
         on_partial: Literal["succeed", "fail"] = "succeed",
+        on_bad_row: Literal["fail", "skip"] = "fail",
+        on_empty: Literal["fail", "skip"] = "fail",
         max_cost_usd: float | None = None,
         max_in_flight: int | None = None,
         max_enqueued_tokens: int | None = None,
@@ -180,6 +227,7 @@ class BatchGenerateOperator(BatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.system = for_jinja(system)
         self._configure(
             requests,
             model=model,
@@ -189,7 +237,6 @@ class BatchGenerateOperator(BatchOperator):
             conn_id=conn_id,
             storage_path=storage_path,
             deferrable=deferrable,
-            system=system,
             output_type=output_type,
             max_tokens=max_tokens,
             request_params=request_params,
@@ -200,6 +247,8 @@ class BatchGenerateOperator(BatchOperator):
             retry_truncated=retry_truncated,
             min_success_ratio=min_success_ratio,
             on_partial=on_partial,
+            on_bad_row=on_bad_row,
+            on_empty=on_empty,
             max_cost_usd=max_cost_usd,
             max_in_flight=max_in_flight,
             max_enqueued_tokens=max_enqueued_tokens,
@@ -215,18 +264,25 @@ class BatchEmbedOperator(BatchOperator):
     Args:
         model: `claude-…`, or with its provider, `openai:gpt-…`; templated.
         requests: list of str, dict or `BatchRequest`, or an XComArg of one; never templated, never in rendered fields.
-        source: `.jsonl`, `.csv` or `.parquet` file of rows, a URI; templated.
-        prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`.
+        source: `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file of rows, a folder or a glob of them, a URI; templated.
+        prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`. Airflow renders it once for each
+            task, `On {{ ds }}: {text}`, before the rows are filled in, which are never templates; the braces of JSON are
+            written twice, `Answer {{"label": "…"}}: {text}`.
         key: for `source`: the column that holds the `custom_id`.
         conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
         request_params: further fields of the provider's request body; a row's own win.
-        result_path: file or folder for the rows, a URI; templated; stage storage by default.
+        result_path: file for the rows, or a folder, in which each task instance has a file of its own,
+            `dag/run/task[/map_index].jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
+            file with `{{ ti.map_index }}` in its name.
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
         retry_rows: waves after the first for rows without a good answer; default 2.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
+        on_bad_row: `fail` (default) refuses rows that cannot be asked, up to 20 at once; `skip` keeps them in the results as
+            `failed`, with the reason, and asks the others.
+        on_empty: `fail` (default) refuses an input without rows; `skip` returns a manifest of 0 requests.
         max_cost_usd: refuse before paying when the estimate is above; US dollars.
         max_in_flight: most batches at the provider at once.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
@@ -259,6 +315,8 @@ class BatchEmbedOperator(BatchOperator):
         retry_rows: int = 2,
         min_success_ratio: float = 0.0,
         on_partial: Literal["succeed", "fail"] = "succeed",
+        on_bad_row: Literal["fail", "skip"] = "fail",
+        on_empty: Literal["fail", "skip"] = "fail",
         max_cost_usd: float | None = None,
         max_in_flight: int | None = None,
         max_enqueued_tokens: int | None = None,
@@ -285,6 +343,8 @@ class BatchEmbedOperator(BatchOperator):
             retry_rows=retry_rows,
             min_success_ratio=min_success_ratio,
             on_partial=on_partial,
+            on_bad_row=on_bad_row,
+            on_empty=on_empty,
             max_cost_usd=max_cost_usd,
             max_in_flight=max_in_flight,
             max_enqueued_tokens=max_enqueued_tokens,

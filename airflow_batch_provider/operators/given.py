@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
+from airflow_batch_provider.models import BatchRequest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -44,7 +46,18 @@ class Given:
 
     def value(self, context: Mapping[str, Any]) -> Any:
         """The rows, with every XComArg replaced by the output that it stands for."""
-        return _resolve(self._value, context) if self._sources else self._value
+        if not self._sources:
+            return self._value
+        _allow_requests()
+        return _resolve(self._value, context)
+
+
+def _allow_requests() -> None:
+    """Let Airflow read `BatchRequest`s of upstream tasks; before 3.3 its allow list has to name the class."""
+    from airflow.sdk import serde  # noqa: PLC0415 — when a task runs, not when its DAG is parsed
+
+    if hasattr(serde, "allow_class"):
+        serde.allow_class(BatchRequest)
 
 
 def _resolve(value: Any, context: Mapping[str, Any]) -> Any:

@@ -87,7 +87,7 @@ class BatchQuery:
     """What is needed to find out later whether a batch was created under this tag.
 
     Attributes:
-        claimed_at: when, aware.
+        claimed_at: when, aware, by the provider's clock; its batch was not created before.
         requests: number of requests in the batch.
         key_prefix: what every key of this batch starts with, and no key of any other.
     """
@@ -189,6 +189,10 @@ class BatchProvider(ABC):
     def check_spec(self, spec: Spec) -> None:
         """Raise `UsageError` if this provider cannot do what is asked, before anything is paid."""
         self.codec.encode(BatchRequest(prompt="?"), spec)
+
+    def now(self) -> datetime | None:
+        """Return the provider's own time by its last reply; None before one told it, or where none ever does."""
+        return None
 
     # network
 

@@ -8,6 +8,7 @@ import math
 import re
 import zlib
 from dataclasses import dataclass
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,21 @@ class Client(httpx2.AsyncClient):
     A few kilobytes of gzip may hold a gigabyte, which httpx2 would read into memory.
     """
 
+    _told: tuple[datetime, float] | None = None
+    """The `date` of the last reply that had one, and when it came by the event loop, whose clock never jumps."""
+
+    def now(self) -> datetime | None:
+        """Return the server's time by its last reply, None before one told it."""
+        if self._told is None:
+            return None
+        date, came_at = self._told
+        return date + timedelta(seconds=asyncio.get_running_loop().time() - came_at)
+
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request."""
         response = await super().send(request, stream=True, **options)
+        if date := _date(response.headers.get("date")):
+            self._told = date, asyncio.get_running_loop().time()
         if stream and response.is_success:
             return response
         try:
@@ -108,7 +121,7 @@ async def _body(response: httpx2.Response, unpack: zlib._Decompress | None) -> b
 _OF_THE_TRANSFER = {b"content-encoding", b"content-length", b"transfer-encoding"}
 
 
-def http_client(account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+def http_client(account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> Client:
     """Return one pool of connections for one account; `options["timeout"]` is the seconds without a byte, default 120.
 
     The environment has its say on proxies and CA files only. Redirects are not followed: a key belongs to one host.
@@ -225,7 +238,8 @@ def _date(text: str | None) -> datetime | None:
         value = parsedate_to_datetime(text or "")
     except ValueError:
         return None
-    return value if value.tzinfo else None
+    # Years beyond these are not a time that anything can be added to.
+    return value if value.tzinfo and 1970 <= value.year < 9000 else None
 
 
 @dataclass(frozen=True)
@@ -282,7 +296,15 @@ def unreachable(error: BaseException, what: str) -> Unavailable:
     if isinstance(cause, _TooMuchError):
         return Unreadable(f"{what} got a reply that cannot be read: {cause}.")
     detail = f"{type(cause).__name__} {one_line(str(cause))}".rstrip()
-    return Unavailable(f"{what} got no answer: {detail}.", ambiguous=not isinstance(cause, _UNSENT))
+    return Unavailable(f"{what} got no answer{_address(cause)}: {detail}.", ambiguous=not isinstance(cause, _UNSENT))
+
+
+def _address(cause: BaseException) -> str:
+    """Return the server that was asked; without the path, which names batches, and the query, which may hold a key."""
+    request = getattr(cause, "_request", None)  # the public property raises where there is none
+    if not isinstance(request, httpx2.Request):
+        return ""
+    return f" from {request.url.scheme}://{request.url.netloc.decode('ascii', 'replace')}"
 
 
 def _transport_cause(error: BaseException) -> BaseException:

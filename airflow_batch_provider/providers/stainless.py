@@ -69,6 +69,10 @@ class StainlessProvider(BatchProvider):
     def _refused(self, error: Any) -> BatchError:
         """Return the exception for the SDK's error over a refusing reply."""
 
+    def now(self) -> datetime | None:
+        """Return the time of the `date` header of the last reply, as it has gone on since."""
+        return self._http.now()
+
     async def check(self) -> str:
         """List one batch, which costs nothing and needs the same right as creating one."""
         await self._page(self._batches, "Listing one batch", limit=1)

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import PurePosixPath
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import BatchError, Overdue, Unavailable, UsageError
+from airflow_batch_provider.exceptions import BatchError, Overdue, RowsFailed, Unavailable, UsageError
+from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.layout import RESULTS
-from airflow_batch_provider.ledger import Ledger, LedgerContext, Outcome, Policy, RetryBudget, Target, Waiting
+from airflow_batch_provider.ledger import (
+    LandedRows,
+    Ledger,
+    LedgerContext,
+    Outcome,
+    Policy,
+    RetryBudget,
+    Target,
+    Waiting,
+    landed_so_far,
+)
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage
-from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.estimate import Estimate
-from airflow_batch_provider.stages.progress import poll_statuses, publish_progress
+from airflow_batch_provider.stages.progress import one_line
+from airflow_batch_provider.stages.receipt import block, submitted
+from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
@@ -29,8 +44,11 @@ if TYPE_CHECKING:
     from upath.extensions import ProxyUPath
 
     from airflow_batch_provider.ledger import Plan
+    from airflow_batch_provider.models import Cost
     from airflow_batch_provider.providers.base import BatchProvider
-    from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
+    from airflow_batch_provider.stages.context import CheckCompletionContext, Level, StageContext
+
+log = logging.getLogger(__name__)
 
 # Answers of a storage that takes no file at this place, whenever it is asked; other faults may pass.
 _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -59,28 +77,67 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
         provider = await ctx.hub.provider(ctx.config.connection)
-        ledger = _ledger(ctx, provider)
-        if ctx.resume_state is None:
-            if not ledger.root.is_exclusive:
-                await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
-            if (estimate := self._open(ctx, ledger, provider)) is not None:
-                return estimate
-            if (done := ledger.finished()) and ctx.config.criteria.are_met(done):
-                await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
+        ledger, report = _ledger(ctx, provider), ProgressReport(self.id, ctx, provider.account)
+        try:
+            if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
                 return done
-            ledger.renew_clock(ctx.config.poll.max_wait)
+            waiting = await self._advance(ctx, ledger, provider, report)
+        except BatchError as error:
+            await report.stopped(error, _landed(ledger))
+            raise
+        return waiting or await self._finish(ctx, ledger, report)
+
+    async def _start(
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
+    ) -> Manifest | None:
+        """Plan; return the manifest of a task on which nothing is to be bought."""
+        if not ledger.root.is_exclusive:
+            await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
+        if (estimate := await self._open(ctx, ledger, provider)) is not None:
+            return estimate
+        if (done := ledger.finished()) and ctx.config.criteria.are_met(done):
+            await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
+            await report.ended(done, _landed(ledger), "succeeded", None)
+            return done
+        await report.submitting(_landed(ledger))
+        ledger.renew_clock(ctx.config.poll.max_wait)
+        return None
+
+    async def _advance(
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
+    ) -> Suspended | None:
+        """Land, submit and open waves, and tell people; None when there is nothing left to ask."""
+        since, before = ctx.now(), _landed(ledger)
         waiting = await ledger.advance()
-        if waiting is not None:
-            return _suspended(waiting, ctx.config)
-        return await self._finish(ctx, ledger)
+        landed = _landed(ledger)
+        if landed and landed.wave > (before.wave if before else 0):
+            why = f" Reasons:\n{landed.asked_again}" if landed.asked_again.reasons else ""
+            await ctx.log("INFO", f"Wave {landed.wave} asks {landed.asked} rows again.{why}")
+        if waiting is None:
+            return None
+        receipts = ledger.receipts(unlanded=True)
+        for receipt in receipts:
+            if receipt.submitted_at >= since:
+                await ctx.log("INFO", submitted(receipt, provider.account))
+        await report.waiting(waiting, landed, (), receipts)
+        return _suspended(waiting, ctx.config, landed.batch_ids if landed else ())
 
     async def check_completion(
         self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
     ) -> CompletionCheck[Manifest]:
         """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
         waiting = _waiting(state)
-        statuses = await poll_statuses(waiting.batch_ids, ctx)
-        await publish_progress(statuses, waiting, ctx)
+        provider = await ctx.hub.provider(ctx.config.connection)
+        report = ProgressReport(self.id, ctx, provider.account)
+        landed = await _kept(ctx)
+        try:
+            statuses = await poll_statuses(waiting.batch_ids, ctx)
+        except Unavailable:
+            raise
+        except BatchError as error:
+            await report.stopped(error, landed, waiting)
+            raise
+        await report.waiting(waiting, landed, statuses)
         now = ctx.now()
         is_young = now - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
         gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
@@ -113,7 +170,17 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
         provider = await ctx.hub.provider(ctx.config.connection)
-        ledger = _ledger(ctx, provider)
+        ledger, report = _ledger(ctx, provider), ProgressReport(self.id, ctx, provider.account)
+        try:
+            return await self._give_up(ctx, ledger, report)
+        except RowsFailed:
+            raise
+        except BatchError as error:
+            unmet = ledger.files.unmet() if isinstance(error, Overdue) and ctx.config.on_timeout != "leave" else None
+            await report.stopped(error, _landed(ledger), results=unmet)
+            raise
+
+    async def _give_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         if ctx.config.on_timeout == "leave":
             ledger.stop_clock()
             raise Overdue(f"{_deadline(ctx)} Its batches go on running; the next attempt lands them.")
@@ -123,7 +190,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         outcome = await self._sum_up(ctx, ledger, may_succeed=salvages)
         unsettled = "" if settled else f" The provider did not settle within {SETTLE}; the next attempt lands the rest."
         if salvages:
-            ctx.config.criteria.check(outcome)
+            await self._check(ctx, outcome, ledger, report)
             await ctx.log("WARN", f"{_deadline(ctx)} {_summary(outcome.manifest)}{unsettled}")
             return outcome.manifest
         manifest = outcome.manifest
@@ -143,45 +210,67 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         if config.output_type is not None:
             AnswerSchema(config.output_type)
 
-    def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
+    async def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
         _check_writable(ledger.root)
-        _check_writable(_target(ctx).directory)
         # Prices of one's own that cannot be read are refused here, not after the rows were paid.
         price_book(provider.account)
+        target = _target(ctx)
+        _check_writable(target.directory)
+        if target.format == "parquet" and find_spec("pyarrow") is None:
+            raise UsageError(
+                "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
+            )
         requests = _requests(ctx)
         while True:
             plan = ledger.current_plan(requests)
             if plan is not None:
-                return self._priced(ledger, plan, ctx.config)
+                return (await self._priced(ctx, ledger, plan, "Going on with"))[0]
             with ledger.draft(requests) as draft:
-                estimate = self._priced(ledger, draft.plan, ctx.config)
-                if estimate is not None or draft.commit():
+                estimate, cost = await self._priced(ctx, ledger, draft.plan, "Planned")
+                if estimate is not None:
                     return estimate
+                if draft.commit():
+                    _landed(ledger, cost)
+                    return None
 
-    def _priced(self, ledger: Ledger, plan: Plan, config: BatchConfig) -> Manifest | None:
+    async def _priced(
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
+    ) -> tuple[Manifest | None, Cost]:
         """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
-        if not config.dry_run and config.max_cost_usd is None:
-            return None  # not worth reading the request files again
-        estimate = Estimate(plan, ledger.forecast(plan))
+        estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
+        await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
         if config.dry_run:
-            return estimate.manifest(self.id, config.result_format)
+            return estimate.manifest(self.id, config.result_format), estimate.expected.cost
         estimate.check(config.max_cost_usd)
-        return None
+        return None, estimate.expected.cost
 
-    async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger) -> Manifest:
+    async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         outcome = await self._sum_up(ctx, ledger, may_succeed=True)
-        ctx.config.criteria.check(outcome)
+        await self._check(ctx, outcome, ledger, report)
         await ctx.log("INFO", f"Done: {_summary(outcome.manifest)}")
         return outcome.manifest
+
+    async def _check(
+        self, ctx: StageContext[BatchConfig], outcome: Outcome, ledger: Ledger, report: ProgressReport
+    ) -> None:
+        """Show what the attempt came to, and fail it when too few rows have a good answer."""
+        landed = _landed(ledger)
+        try:
+            ctx.config.criteria.check(outcome)
+        except RowsFailed as error:
+            await report.ended(outcome.manifest, landed, "unmet", one_line(error))
+            raise
+        await report.ended(outcome.manifest, landed, "succeeded", None)
 
     async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_succeed: bool) -> Outcome:
         """Write results and manifest, which says whether the task is done, and leave no files of them at the provider."""
         outcome = ledger.write_results(self.id, _target(ctx))
         manifest = outcome.manifest
-        if manifest.errors.reasons:
-            await ctx.log("WARN", f"Rows without an answer, by reason:\n{manifest.errors}")
+        landed = _landed(ledger)
+        level: Level = "WARN" if manifest.errors.reasons else "INFO"
+        await ctx.log(level, block(manifest, landed.cut_off if landed else 0))
         # A worker that dies while it cleans up is succeeded by one that has nothing left to buy.
         if may_succeed and ctx.config.criteria.are_met(manifest):
             ledger.files.write_manifest(manifest)
@@ -230,24 +319,35 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
     source = ctx.config.source
     if source is not None:
         return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
-    if isinstance(ctx.input, str | bytes | dict) or not hasattr(ctx.input, "__iter__"):
-        raise UsageError(
-            f"requests is {type(ctx.input).__name__}, not a list. Give a list of str, dict or BatchRequest."
-        )
-    rows: Iterable[Any] = ctx.input
+    rows: Iterable[Any] = _records(ctx.input)
+    if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
+        raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
     return rows
 
 
+def _records(rows: Any) -> Any:
+    """Return the rows of a list, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
+    if hasattr(rows, "to_pylist"):
+        records = rows.to_pylist()
+    elif hasattr(rows, "to_dicts"):
+        records = rows.to_dicts()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        records = rows.to_dict("records")
+    else:
+        records = rows
+    return records
+
+
 def _target(ctx: StageContext[BatchConfig]) -> Target:
-    """Return the stage's own storage, or the user's file, or a file named after the task in the user's directory."""
+    """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder."""
     config = ctx.config
     if config.result_path is None:
         return Target(ctx.storage.directory, f"{RESULTS}.{config.result_format}")
     path = ctx.open_path(config.result_path)
-    if PurePosixPath(config.result_path).suffix in (".jsonl", ".parquet"):
+    if names_file(config.result_path):
         return Target(Directory(path.parent), path.name)
-    stem = ctx.key.task_id + (f"-{ctx.key.map_index}" if ctx.key.map_index >= 0 else "")
-    return Target(Directory(path), f"{stem}.{config.result_format}")
+    *folders, name = task_folders(ctx.key)
+    return Target(Directory(path).sub("/".join(folders)), f"{name}.{config.result_format}")
 
 
 def _check_writable(directory: Directory) -> None:
@@ -256,17 +356,37 @@ def _check_writable(directory: Directory) -> None:
         directory.delete(".writable")
     except (*_FOR_GOOD, ValueError) as error:
         raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
-    except OSError as error:
-        raise Unavailable(f"{directory} cannot be written now: {error}", ambiguous=False) from error
+    except BatchError:
+        raise
+    except Exception as error:  # the errors of object stores have no common class
+        raise Unavailable(f"{directory} cannot be written now: {error!r}", ambiguous=False) from error
 
 
-def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:
+def _landed(ledger: Ledger, estimate: Cost | None = None) -> LandedRows | None:
+    """Return how far the task is, for people; None where that cannot be read, which stops nothing."""
+    try:
+        return ledger.landed(estimate)
+    except Exception:  # the errors of object stores have no common class
+        log.debug("The landed rows of %s cannot be counted", ledger.root, exc_info=True)
+        return None
+
+
+async def _kept(ctx: CheckCompletionContext[BatchConfig]) -> LandedRows | None:
+    """Return how far the task was when the worker suspended it, None where that cannot be read."""
+    try:
+        return await asyncio.to_thread(landed_so_far, ctx.storage.directory)
+    except Exception:  # the errors of object stores have no common class
+        log.debug("The landed rows of %s cannot be read", ctx.key, exc_info=True)
+        return None
+
+
+def _suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) -> Suspended:
     state = SuspendedState(
         batch_id=waiting.batch_ids[0] if waiting.batch_ids else "none-yet",
         submitted_at=waiting.started_at,
         metadata=waiting.model_dump(mode="json"),
     )
-    return Suspended(state=state, poll=_poll(waiting, config))
+    return Suspended(state=state, poll=_poll(waiting, config), batch_ids=(*landed, *waiting.batch_ids))
 
 
 def _waiting(state: SuspendedState) -> Waiting:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import PurePosixPath
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from airflow_batch_provider.ledger import SuccessCriteria
 from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec, json_schema
 from airflow_batch_provider.providers import split_model
+from airflow_batch_provider.sources import PromptTemplate
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
+
+# Endings of files that results are not written as.
+_NO_FORMATS = frozenset({".csv", ".tsv", ".json", ".ndjson", ".txt", ".xlsx", ".gz", ".avro", ".orc"})
 
 
 class Source(FrozenModel):
     """Rows of a file, one request each.
 
     Attributes:
-        uri: `.jsonl`, `.csv` or `.parquet`, anywhere fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
+        uri: `.jsonl`, `.json`, `.csv`, `.tsv` (each also with `.gz`) or `.parquet`, a folder or a glob of them, anywhere
+            fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
         prompt: template such as `Classify: {text}`, filled from the row's columns; None takes each row as a request
             (`prompt` or `messages`, and the other fields of `BatchRequest`).
         key: column that holds the `custom_id`; None numbers the rows.
@@ -25,6 +31,18 @@ class Source(FrozenModel):
     uri: str = Field(min_length=1)
     prompt: str | None = None
     key: str | None = None
+
+    @field_validator("prompt")
+    @classmethod
+    def _is_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            PromptTemplate(value)
+        return value
+
+
+def names_file(result_path: str) -> bool:
+    """Return whether a result path is a file, not a folder."""
+    return PurePosixPath(result_path).suffix in (".jsonl", ".parquet")
 
 
 class BatchConfig(FrozenModel):
@@ -37,10 +55,12 @@ class BatchConfig(FrozenModel):
         output_type: pydantic model class or JSON schema; kept as JSON schema.
         max_tokens: tokens of one answer.
         request_params: further fields of the provider's request body.
-        result_path: directory for the results; the stage's own storage by default.
+        result_path: file for the results, or a folder, in which each task instance has its own; stage storage by default.
         retry_rows: waves after the first in one attempt of the task, for rows without a good answer.
         min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
         retry_truncated: later waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        on_bad_row: `skip` keeps rows that cannot be asked in the results as `failed`, `fail` refuses them all at once.
+        on_empty: `skip` returns a manifest of 0 requests for an input without rows, `fail` refuses it.
         on_partial: `fail` wants a good answer for every row; `succeed` is content with `min_success_ratio`.
         max_cost_usd: refuse, before anything is paid, when the estimate of the first wave is above; US dollars.
         max_in_flight: most batches at the provider at once; the provider's own limit by default.
@@ -66,6 +86,8 @@ class BatchConfig(FrozenModel):
     retry_rows: int = Field(default=2, ge=0, le=100)
     min_success_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     on_partial: Literal["succeed", "fail"] = "succeed"
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    on_empty: Literal["fail", "skip"] = "fail"
     retry_truncated: bool = False
     max_cost_usd: float | None = Field(default=None, gt=0)
     max_in_flight: int | None = Field(default=None, gt=0, le=100)
@@ -83,6 +105,15 @@ class BatchConfig(FrozenModel):
     @classmethod
     def _preset(cls, value: Any) -> Any:
         return PollConfig.of(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _result_file_tells_the_format(self) -> Self:
+        ending = PurePosixPath(self.result_path or "").suffix
+        if ending == ".jsonl" and self.result_format == "parquet":
+            raise ValueError("result_path ends with .jsonl, but result_format is 'parquet'; change one of them")
+        if ending in _NO_FORMATS:
+            raise ValueError(f"result_path ends with {ending}: results are .jsonl or .parquet, or a folder is given")
+        return self
 
     @property
     def provider(self) -> str | None:

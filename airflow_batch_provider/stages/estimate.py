@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.stages.receipt import dollars
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
@@ -39,6 +40,15 @@ class Estimate:
                 f"{self.plan.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
                 f"{usage.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
             )
+
+    def __str__(self) -> str:
+        """Return what is asked and what it may cost, in one sentence."""
+        plan, usage = self.plan, self.expected.usage
+        out = f", at most {usage.output_tokens:,} out" if usage.output_tokens else ""
+        return (
+            f"{plan.requests:,} requests to {plan.provider} {plan.spec.model} in {len(plan.first.chunks)} batches: about "
+            f"{usage.input_tokens:,} tokens in{out}; at most {dollars(self.expected.cost)} for the first wave."
+        )
 
     def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:
         """Return the manifest of a dry run: nothing was bought, every row counts as missing."""

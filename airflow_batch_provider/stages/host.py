@@ -24,6 +24,9 @@ log = logging.getLogger("airflow_batch_provider.stages")
 BATCH_IDS, METRICS, PROGRESS = "batch_ids", "batch_metrics", "batch_progress"
 EMBEDDINGS = "batch_embeddings"
 
+# Fields of a progress record that differ at each look; a change of them alone is not worth a record.
+MOVING = frozenset({"seen_at", "pace"})
+
 
 class Host:
     """A process that runs stages: a worker, a triggerer, or a test; the defaults are those of one without Airflow.

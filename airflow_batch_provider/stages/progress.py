@@ -1,60 +1,144 @@
-"""The status of a built-in stage's batches, as the triggerer polls it and shows it to the people who wait."""
+"""What people see of a task that waits: one small record, the contract of the XCom `batch_progress`; see docs/monitoring.md."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Literal, TypeAlias
 
-from airflow_batch_provider.exceptions import NotFound
+from pydantic import AwareDatetime
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from airflow_batch_provider.exceptions import BatchError, Denied, Overdue, Paused, Unresolved
+from airflow_batch_provider.models import (
+    BatchState,
+    Cost,
+    ErrorDigest,
+    ErrorReason,
+    FrozenModel,
+    RequestCounts,
+    RowStatus,
+    Usage,
+)
 
-    from airflow_batch_provider.ledger import Waiting
-    from airflow_batch_provider.models import BatchStatus
-    from airflow_batch_provider.stages.config import BatchConfig
-    from airflow_batch_provider.stages.context import CheckCompletionContext
+ProgressState: TypeAlias = Literal[
+    "submitting", "waiting", "succeeded", "unmet", "overdue", "paused", "unresolved", "denied", "failed"
+]
+
+# The record stays small, however many batches there are and whatever a provider says.
+MOST_BATCHES = 20
+LONGEST_TEXT = 300
+_LONGEST_ACTION = 1500
+_LONGEST_KEY = 80
 
 
-async def poll_statuses(batch_ids: Iterable[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
-    """Return the status of every batch that the provider shows.
+class ShownCounts(RequestCounts):
+    """How many requests of the whole task are over.
 
-    Raises:
-        BatchError: the provider refuses, or does not answer.
+    Attributes:
+        done: those with a good answer and those that failed; a row that is asked again is not done.
     """
-    polled = await asyncio.gather(
-        *(ctx.hub.status(ctx.config.connection, batch_id) for batch_id in batch_ids), return_exceptions=True
-    )
-    statuses: list[BatchStatus] = []
-    for found in polled:
-        if isinstance(found, NotFound):
-            continue
-        if isinstance(found, BaseException):
-            raise found
-        statuses.append(found)
-    return statuses
+
+    done: int = 0
 
 
-async def publish_progress(
-    statuses: list[BatchStatus], waiting: Waiting, ctx: CheckCompletionContext[BatchConfig]
-) -> None:
-    """Publish a record for the UI and a sentence for the log."""
-    counts = [status.counts for status in statuses if status.counts]
-    total, succeeded, failed = (
-        sum(getattr(count, name) for count in counts) for name in ("total", "succeeded", "failed")
-    )
-    words = Counter(status.status for status in statuses)
-    queued = waiting.queued
-    said = [f"{number} {word}" for word, number in sorted(words.items())] + ([f"{queued} queued"] if queued else [])
-    await ctx.publish(
-        {
-            "message": f"batches: {', '.join(said) or 'none'}; requests: {succeeded + failed} of {total} done, {failed} failed",
-            "batches": dict(words),
-            "total": total,
-            "succeeded": succeeded,
-            "failed": failed,
-            "queued_batches": queued,
-            "submitted_at": waiting.started_at.isoformat(),
-        }
+class ShownBatch(FrozenModel):
+    """One batch that has not landed.
+
+    Attributes:
+        state: in our words; None while the provider does not show it.
+        submitted_at: its age counts from here.
+        url: the provider's console, None where there is none.
+    """
+
+    batch_id: str
+    state: BatchState | None = None
+    requests: int | None = None
+    submitted_at: AwareDatetime | None = None
+    url: str | None = None
+
+
+class Progress(FrozenModel):
+    """How far a task is, or what became of its attempt.
+
+    Attributes:
+        state: `submitting` and `waiting` go on; the others are the end of an attempt.
+        message: one sentence for people.
+        progress: percent of the requests that are done, 0 to 100.
+        wave: 0 asks every row, a later one those without a good answer.
+        counts: over all chunks and waves of the task.
+        rows: row status → number, at the end of an attempt.
+        batches: open ones, oldest first, at most `MOST_BATCHES`.
+        open_batches: number of batches at the provider.
+        queued_batches: number of batches that wait for a place there.
+        landed_batches: number of batches whose answers are in storage.
+        started_at: when the deadline began to count.
+        seen_at: when this was true; changes with every record.
+        pace: a sentence on speed and expected end, which changes with every record.
+        usage: tokens of all answers that have landed.
+        estimate: at most so much for the first wave, from before it was bought.
+        errors: why rows have no good answer so far.
+        asked_again: why the wave asks its rows again.
+        results: where the rows are, once they are written.
+        next_action: what a person has to do; None when nothing.
+    """
+
+    schema_version: Literal[1] = 1
+    stage: str
+    provider: str
+    model: str
+    state: ProgressState
+    message: str
+    progress: float = 0.0
+    wave: int = 0
+    counts: ShownCounts = ShownCounts()
+    rows: dict[RowStatus, int] | None = None
+    batches: tuple[ShownBatch, ...] = ()
+    open_batches: int = 0
+    queued_batches: int = 0
+    landed_batches: int = 0
+    started_at: AwareDatetime | None = None
+    deadline: AwareDatetime | None = None
+    seen_at: AwareDatetime
+    pace: str | None = None
+    usage: Usage = Usage()
+    cost: Cost = Cost()
+    estimate: Cost = Cost()
+    errors: ErrorDigest = ErrorDigest()
+    asked_again: ErrorDigest = ErrorDigest()
+    results: str | None = None
+    next_action: str | None = None
+
+    def record(self) -> dict[str, object]:
+        """Return plain JSON."""
+        return self.model_dump(mode="json")
+
+
+_STATES: tuple[tuple[type[BatchError], ProgressState], ...] = (
+    (Overdue, "overdue"),
+    (Paused, "paused"),
+    (Unresolved, "unresolved"),
+    (Denied, "denied"),
+)
+
+
+def state_of(error: BatchError) -> ProgressState:
+    """Return the state of an attempt that an error ends."""
+    return next((state for of, state in _STATES if isinstance(error, of)), "failed")
+
+
+def one_line(error: object) -> str:
+    """Return a message as one line of bounded length."""
+    return " ".join(str(error).split())[:_LONGEST_ACTION]
+
+
+def shortened(digest: ErrorDigest) -> ErrorDigest:
+    """Return a digest whose words are of bounded length."""
+    return ErrorDigest(
+        reasons=tuple(
+            ErrorReason(
+                code=reason.code[:_LONGEST_KEY],
+                message=one_line(reason.message)[:LONGEST_TEXT],
+                count=reason.count,
+                sample=tuple(key[:_LONGEST_KEY] for key in reason.sample),
+            )
+            for reason in digest.reasons[:5]
+        )
     )

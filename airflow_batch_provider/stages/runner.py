@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_batch_provider.exceptions import BatchError, StageFailed, Unavailable, UsageError
+from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 from airflow_batch_provider.stages.faults import is_passing
@@ -213,12 +214,14 @@ class StageRun:
             await asyncio.to_thread(self.files.save_output, token, kept)
 
     async def _outcome(self, returned: Any) -> Outcome:
+        if isinstance(returned, Manifest) and returned.batches:
+            await self.host.publish(BATCH_IDS, list(returned.batches))
         suspended = as_suspended(self.stage, returned)
         if suspended is None:
             return Finished(output_json(self.stage, returned))
         suspension = Suspension.begin(self.location, suspended, self.host.clock.now(), self.poll)
         self.files.save_suspension(suspension)
-        await self.host.publish(BATCH_IDS, suspension.batch_ids)
+        await self.host.publish(BATCH_IDS, list(suspended.batch_ids) or suspension.batch_ids)
         if suspension.metrics:
             await self.host.publish(METRICS, suspension.metrics)
         return suspension

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 from pydantic import AwareDatetime, Field
 
+from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.layout import REGISTRY
 from airflow_batch_provider.models import FrozenModel, TaskKey
 from airflow_batch_provider.registry import Registry
@@ -40,14 +40,11 @@ class StageLocation(FrozenModel):
 
     def directory(self, open_path: OpenPath) -> Directory:
         """Open the task instance's stage storage; blocking, and may read the storage's connection."""
-        root = open_path(self.storage)
-        for segment in _segments(self.task):
-            root = root / segment
-        return Directory(root)
+        return Directory(open_path(self.storage)).sub("/".join(task_folders(self.task)))
 
     def registry(self, open_path: OpenPath) -> Registry:
         """Open the record of everything that tasks with this root have at the providers; blocking, as `directory`."""
-        return Registry(Directory(open_path(self.storage) / REGISTRY))
+        return Registry(Directory(open_path(self.storage)).sub(REGISTRY))
 
 
 class Suspension(FrozenModel):
@@ -122,10 +119,3 @@ class Suspension(FrozenModel):
 def seconds_until(moment: datetime, now: datetime) -> float:
     """Seconds, not below zero."""
     return max((moment - now) / timedelta(seconds=1), 0.0)
-
-
-def _segments(task: TaskKey) -> list[str]:
-    """Path segments that no id can break out of: percent-encoded, and never `.` or `..`."""
-    names = [task.dag_id, task.run_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else [])]
-    quoted = [quote(name, safe="") for name in names]
-    return [name.replace(".", "%2E") if set(name) == {"."} else name for name in quoted]

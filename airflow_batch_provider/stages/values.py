@@ -105,11 +105,16 @@ class SuspendedState(FrozenModel):
 
 
 class Suspended(FrozenModel):
-    """`execute` returns this to free the worker until the batch is done."""
+    """`execute` returns this to free the worker until the batch is done.
+
+    Attributes:
+        batch_ids: every batch that was bought so far, to show to people; by default those that are waited for.
+    """
 
     state: SuspendedState
     poll: PollConfig = PRESETS["long"]
     metrics: dict[str, float] = Field(default_factory=dict)
+    batch_ids: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

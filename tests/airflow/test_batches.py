@@ -184,7 +184,7 @@ def test_a_sensor_may_skip_what_it_waits_for_in_vain(tested, arguments):
     """`soft_fail` of any sensor; a batch that was cancelled elsewhere is a failure."""
     hook = BatchHook("openai_default")
     handle = hook.submit("gpt-4o-mini", ["Say one"])
-    hook.cancel("gpt-4o-mini", handle.id)
+    hook.cancel(handle.id)
     with DAG(f"sensor_fails_{len(arguments)}", schedule=None) as dag:
         BatchSensor(task_id="wait", batch_id=handle.id, conn_id="openai_default", **arguments)
         BatchSensor(task_id="skip", batch_id=handle.id, conn_id="openai_default", soft_fail=True, **arguments)
@@ -233,6 +233,7 @@ class Failed:
 def waiting_for(tmp_path, batch_id: str):
     from datetime import UTC, datetime
 
+    from airflow_batch_provider.ledger import Waiting
     from airflow_batch_provider.stages import Suspended, SuspendedState, TaskKey
     from airflow_batch_provider.stages.files import StageFiles
     from airflow_batch_provider.stages.suspension import StageLocation, Suspension
@@ -241,7 +242,7 @@ def waiting_for(tmp_path, batch_id: str):
     operator = BatchGenerateOperator(task_id="ask", model=CLAUDE, requests=["Say one"])
     location = StageLocation(stage=operator.stage, task=TaskKey("dag", "run", "ask"), storage=tmp_path.as_uri())
     StageFiles(location.directory(UPath)).save_config(operator._config())
-    metadata = {"batch_ids": [batch_id], "queued": 0, "resume_at": None}
     now = datetime.now(UTC)
-    state = SuspendedState(batch_id=batch_id, submitted_at=now, metadata=metadata)
+    waiting = Waiting(batch_ids=(batch_id,), queued=0, started_at=now, seen_at=now)
+    state = SuspendedState(batch_id=batch_id, submitted_at=now, metadata=waiting.model_dump(mode="json"))
     return AsyncBatchTrigger(**Suspension.begin(location, Suspended(state=state), now).kwargs())

@@ -199,14 +199,14 @@ def test_a_hook_works_alone(monkeypatch, emulator):
     emulated(monkeypatch, emulator, "anthropic")
     hook = BatchHook("anthropic_default")
     handle = hook.submit("claude-sonnet-4-5", ["Say one", "Say two"])
-    while not hook.get_status("claude-sonnet-4-5", handle.id).ended:
+    while not hook.get_status(handle.id).ended:
         pass
-    rows = hook.get_results("claude-sonnet-4-5", handle.id)
+    rows = hook.get_results(handle.id)
     assert sorted((row.custom_id, row.status) for row in rows) == [
         ("request-0", "succeeded"),
         ("request-1", "succeeded"),
     ]
-    named = hook.get_results("claude-sonnet-4-5", handle.id, custom_ids=["one", "two"])
+    named = hook.get_results(handle.id, custom_ids=["one", "two"])
     assert [(row.custom_id, row.output) for row in named] == [("one", "echo: Say one"), ("two", "echo: Say two")]
 
 
@@ -215,8 +215,8 @@ def test_a_hook_cancels(monkeypatch, emulator):
     emulated(monkeypatch, emulator, "openai")
     hook = BatchHook("openai_default")
     handle = hook.submit("gpt-4o-mini", ["Say one"])
-    hook.cancel("gpt-4o-mini", handle.id)
-    assert hook.get_status("gpt-4o-mini", handle.id).batch_id == handle.id
+    hook.cancel(handle.id)
+    assert hook.get_status(handle.id).batch_id == handle.id
 
 
 async def test_a_hook_has_awaitable_clients(monkeypatch, emulator):
@@ -312,4 +312,4 @@ async def test_a_hook_works_where_a_loop_runs_already(monkeypatch, emulator):
 
     handle = hook.submit("claude-sonnet-4-5", ["one"])
 
-    assert hook.get_status("claude-sonnet-4-5", handle.id).batch_id == handle.id
+    assert hook.get_status(handle.id).batch_id == handle.id

@@ -230,7 +230,7 @@ def test_templates_wait_for_the_task():
     late = BatchEmbedOperator(
         task_id="embed", model="{{ params.model }}", source="s3://bucket/{{ ds }}.csv", prompt="{text}", key="id"
     )
-    assert late.template_fields == ("requests", "source", "model", "conn_id", "result_path", "storage_path")
+    assert late.template_fields == ("requests", "source", "prompt", "model", "conn_id", "result_path", "storage_path")
     late.model = "text-embedding-3-small"
     late.source = "s3://bucket/2026-11-23.csv"
     config = late._config()

@@ -1,4 +1,4 @@
-"""What the built-in stages tell the people who wait, where they put things, and what they refuse."""
+"""When the built-in stages look again, where they put things, and what they refuse."""
 
 from __future__ import annotations
 
@@ -6,81 +6,15 @@ import json
 from datetime import timedelta
 
 import pytest
-from fakes import START, Killed, failing
+from fakes import Killed, failing
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
-from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
+from airflow_batch_provider.models import Reply
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
 
 # A model with a published batch price.
 PRICED = "openai:gpt-5-mini"
-
-
-# what is shown
-
-
-def shows(provider, statuses):
-    async def look(batch_ids):
-        return {batch_id: statuses[batch_id] for batch_id in batch_ids if batch_id in statuses}
-
-    provider.statuses = look
-
-
-def status(batch_id, word, **counts):
-    return BatchStatus(batch_id=batch_id, status=word, counts=RequestCounts(**counts) if counts else None)
-
-
-async def test_people_see_how_far_the_batches_are(job, provider):
-    """All of them together; a batch that is not visible yet, or tells no numbers, hides nothing of the others."""
-    provider.max_requests = 1
-    task = job("abcde", max_in_flight=4)
-    suspended = await task.start()
-    shows(
-        provider,
-        {
-            "batch-1": status("batch-1", "processing", total=10, succeeded=4, failed=1),
-            "batch-2": status("batch-2", "processing", total=7, succeeded=2),
-            "batch-3": status("batch-3", "pending"),
-        },
-    )
-
-    assert not (await task.check(suspended)).is_ready
-
-    assert task.shown == [
-        {
-            "message": "batches: 1 pending, 2 processing, 1 queued; requests: 7 of 17 done, 1 failed",
-            "batches": {"processing": 2, "pending": 1},
-            "total": 17,
-            "succeeded": 6,
-            "failed": 1,
-            "queued_batches": 1,
-            "submitted_at": START.isoformat(),
-        }
-    ]
-
-
-async def test_people_see_that_nothing_is_at_the_provider_yet(job, provider):
-    """The provider takes no batch now; there is nothing to add up."""
-    provider.submit_faults = [Unavailable("slow down", retry_after=900.0, ambiguous=False)]
-    task = job()
-    suspended = await task.start()
-
-    await task.check(suspended)
-
-    assert task.shown[0]["message"] == "batches: 1 queued; requests: 0 of 0 done, 0 failed"
-    assert suspended.state.batch_id == "none-yet"
-
-
-async def test_people_see_when_the_provider_shows_nothing(job, provider):
-    """A batch just created is in no list yet."""
-    task = job()
-    suspended = await task.start()
-    shows(provider, {})
-
-    await task.check(suspended)
-
-    assert task.shown[0]["message"] == "batches: none; requests: 0 of 0 done, 0 failed"
 
 
 async def test_a_refused_submit_is_due_to_the_second(job, provider, clock):
@@ -104,18 +38,6 @@ async def test_a_submit_that_is_due_already_is_looked_at_at_once(job, provider, 
     again = await task.resume(suspended)
 
     assert again.poll.first_poll <= timedelta(seconds=1)
-
-
-async def test_what_is_done_is_said(job, caplog):
-    """How many rows, of which kind, and where they are; and of a task that had been done, that it was."""
-    caplog.set_level("INFO")
-    task = job()
-    manifest = await task.run()
-    await task.retry()
-
-    said = [record.message for record in caplog.records if record.name == "task"]
-    assert any(line.startswith("Done: 3 succeeded. Results: ") and manifest.results in line for line in said)
-    assert any("Everything was answered by an earlier attempt; nothing is bought." in line for line in said)
 
 
 async def test_a_task_that_is_done_returns_what_it_returned(job, clock, provider):

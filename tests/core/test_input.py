@@ -24,7 +24,7 @@ from airflow_batch_provider.sources import PromptTemplate, requests_of
         ([{"custom_id": "x", "prompt": "a"}, {"custom_id": "x", "prompt": "b"}], "'x' is used by row 0 and by row 1"),
         ([{"custom_id": "request-1", "prompt": "a"}, "b"], "'request-1' is used by row 0 and by row 1"),
         ([{"custom_id": "", "prompt": "a"}], "custom_id"),
-        ([{"custom_id": 7, "prompt": "a"}], "custom_id: Input should be a valid string"),
+        ([{"custom_id": 7.5, "prompt": "a"}], "custom_id: Input should be a valid string"),
         ([{"prompt": "a", "max_tokens": 0}], "max_tokens"),
         (["x" * 2_000_000], "Row 0 .* alone is"),
     ],
@@ -119,7 +119,7 @@ def test_parquet_rows_fill_the_prompt(tmp_path):
     [
         ("rows.csv", "id\n1\n", "{text}", None, "Row 0 of .* has no column 'text'. Its columns are 'id'"),
         ("rows.csv", "id\n1\n", "{id}", "key", "no column 'key'"),
-        ("rows.csv", "a,b\n1\n", "{a}", None, "more or fewer fields than the header"),
+        ("rows.csv", "a,b\n1\n", "{a}", None, "more or fewer fields than the header: 1 of 2"),
         ("rows.jsonl", "{oops\n", "{a}", None, "Line 1 of .* is not JSON"),
         ("rows.jsonl", "[1]\n", "{a}", None, "Line 1 of .* is list, no object"),
         ("rows.jsonl", '{"a": ""}\n', "{a}", None, "empty prompt"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from fakes import Job, failing
 from upath import UPath
@@ -160,3 +162,32 @@ def _rows(root):
     import json
 
     return [json.loads(line) for line in Directory(root).lines("results.jsonl")]
+
+
+def test_a_disk_without_hard_links_is_named(tmp_path, monkeypatch):
+    """Section 10: such a disk cannot tell two workers which was first."""
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    with pytest.raises(UsageError, match="without hard links"):
+        Directory(UPath(tmp_path)).create("plan.json", b"{}")
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "fsspec.implementations.local.LocalFileSystem.mv"])
+def test_a_full_disk_leaves_no_drafts(tmp_path, monkeypatch, call):
+    """Section 10: neither of an exclusive create nor of a file put in place."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(call, full)
+    directory = Directory(UPath(tmp_path))
+    change = directory.create if call == "os.fsync" else directory.write
+    with pytest.raises(OSError, match="No space left"):
+        change("plan.json", b"{}")
+
+    assert not list(tmp_path.iterdir())

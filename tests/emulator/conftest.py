@@ -79,7 +79,7 @@ class Asker:
     google: Any
 
     async def anthropic_batch(self, prompts: dict[str, str], **params: Any) -> Any:
-        body = {"model": "claude-x", "max_tokens": 900, **params}
+        body = {"model": "claude-haiku-4-5", "max_tokens": 900, **params}
         requests = [
             {"custom_id": key, "params": {**body, "messages": [{"role": "user", "content": prompt}]}}
             for key, prompt in prompts.items()
@@ -99,8 +99,9 @@ class Asker:
     async def openai_batch(
         self, bodies: dict[str, dict[str, Any]], url: str = "/v1/chat/completions", **more: Any
     ) -> Any:
+        model = "text-embedding-3-small" if url == "/v1/embeddings" else "gpt-4.1-mini"
         lines = [
-            json.dumps({"custom_id": key, "method": "POST", "url": url, "body": {"model": "gpt-x", **body}})
+            json.dumps({"custom_id": key, "method": "POST", "url": url, "body": {"model": model, **body}})
             for key, body in bodies.items()
         ]
         file = await self.openai.files.create(file=("rows.jsonl", "\n".join(lines).encode()), purpose="batch")
@@ -125,12 +126,32 @@ class Asker:
         from google.genai import types
 
         rows = [types.InlinedRequest(contents=prompt, metadata={"key": key}) for key, prompt in prompts.items()]
-        return await self.google.batches.create(model="gemini-x", src=rows, config=config)
+        return await self.google.batches.create(model="gemini-2.5-flash", src=rows, config=config)
 
     async def google_end(self, name: str) -> Any:
         while not (batch := await self.google.batches.get(name=name)).done:
             pass
         return batch
+
+    async def openai_error(self, body: dict[str, Any], url: str = "/v1/chat/completions") -> Any:
+        """The error of one row with this body; None when it is answered."""
+        asked = self.chat("x") if url.endswith("completions") else {"input": "x"}
+        ended = await self.openai_end((await self.openai_batch({"a": asked | body}, url)).id)
+        line = (await self.openai_lines(ended.error_file_id)).get("a")
+        return line and line["response"]["body"]["error"]
+
+    async def anthropic_error(self, **params: Any) -> Any:
+        """The error of one row with these params; None when it is answered."""
+        result = (await self.anthropic_results((await self.anthropic_batch({"a": "x"}, **params)).id))["a"]
+        return result.error.error if result.type == "errored" else None
+
+    async def google_error(self, request: dict[str, Any]) -> Any:
+        """The error of one row of a file; None when it is answered."""
+        line = {"key": "a", "request": {"contents": [{"parts": [{"text": "x"}]}], **request}}
+        file = await self.google_file(json.dumps(line).encode())
+        batch = await self.google.batches.create(model="gemini-2.5-flash", src=file.name)
+        ended = await self.google_end(batch.name)
+        return json.loads(await self.google.files.download(file=ended.dest.file_name)).get("error")
 
     async def google_file(self, lines: bytes) -> Any:
         import io

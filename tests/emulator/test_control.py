@@ -155,8 +155,9 @@ async def test_time_moves_batches_by_the_clock(batch_emulator, ask, openai):
     assert (done.in_progress_at - batch.created_at, done.completed_at - batch.created_at) == (10, 115)
 
 
-async def test_the_page_escapes_everything(ask, http, google):
+async def test_the_page_escapes_everything(batch_emulator, ask, http, google):
     """Ids, labels and models come from callers; none becomes markup."""
+    batch_emulator.emulator.change({"models": ["<b>*"]})
     assert "No batch yet" in (await http.get("/")).text
     await ask.openai_chat({"a": "x"}, metadata={"<script>": "<img src=x onerror=alert(1)>"})
     await google.batches.create(model="<b>m", src=[{"contents": "x"}], config={"display_name": '"><i>'})
@@ -183,7 +184,7 @@ async def test_prefixes_serve_the_same(batch_emulator, tls):
 
     url = f"{batch_emulator.url}/anthropic"
     async with AsyncAnthropic(base_url=url, api_key="k", http_client=DefaultAsyncHttpxClient(verify=tls)) as client:
-        params = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+        params = {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
         batch = await client.messages.batches.create(requests=[{"custom_id": "a", "params": params}])
         for _ in range(3):
             batch = await client.messages.batches.retrieve(batch.id)

@@ -80,7 +80,8 @@ async def test_lost_doubled_and_foreign_lines(ask, anthropic):
 
 async def test_structured_output_by_format_and_by_tool(ask):
     """Both ways to demand a schema are obeyed, and the answer carries the prompt."""
-    schema = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+    properties = {"label": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": ["label"], "additionalProperties": False}
     made = await ask.anthropic_batch({"a": "cat"}, output_config={"format": {"type": "json_schema", "schema": schema}})
     results = await ask.anthropic_results(made.id)
     assert json.loads(results["a"].message.content[0].text) == {"label": "cat"}
@@ -102,7 +103,7 @@ async def test_bad_params_are_found_late(ask):
 )
 async def test_a_bad_envelope_is_refused(anthropic, keys, text):
     """custom_id by its pattern, once each, and at least one."""
-    params = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+    params = {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
     with pytest.raises(sdk.BadRequestError, match=re.escape(text)) as caught:
         await anthropic.messages.batches.create(requests=[{"custom_id": key, "params": params} for key in keys])
     assert caught.value.request_id
@@ -123,7 +124,10 @@ async def test_a_chunked_body_is_taken(anthropic):
     """An async generator goes out with Transfer-Encoding: chunked."""
     from anthropic.types.messages import MessageBatch
 
-    row = {"custom_id": "a", "params": {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}}
+    row = {
+        "custom_id": "a",
+        "params": {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]},
+    }
 
     async def body():
         yield b'{"requests": ['
@@ -216,7 +220,11 @@ async def test_large_rows_and_other_fields_are_read_through(http, batch_emulator
     """Elements far larger than the reading window, blanks and unknown fields do no harm."""
     row = {
         "custom_id": "a",
-        "params": {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "é\u2028" * 200_000}]},
+        "params": {
+            "model": "claude-haiku-4-5",
+            "max_tokens": 5,
+            "messages": [{"role": "user", "content": "é\u2028" * 200_000}],
+        },
     }
     rows = [row, {**row, "custom_id": "b"}]
     body = '{ "later": [1, {"x": 2}],\n "requests" : ' + json.dumps(rows, ensure_ascii=False, indent=2) + ' , "n": 12 }'

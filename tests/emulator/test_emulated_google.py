@@ -16,7 +16,7 @@ def _jsonl(prompts):
 async def test_a_batch_from_a_file(ask, google):
     """Upload, create, wait, download."""
     file = await ask.google_file(_jsonl({"a": "one", "b": "two [[emulate:error=overloaded]]"}))
-    batch = await google.batches.create(model="gemini-x", src=file.name, config={"display_name": "tag"})
+    batch = await google.batches.create(model="gemini-2.5-flash", src=file.name, config={"display_name": "tag"})
     assert (batch.state.name, batch.display_name) == ("JOB_STATE_PENDING", "tag")
     ended = await ask.google_end(batch.name)
     assert ended.state.name == "JOB_STATE_SUCCEEDED"
@@ -38,12 +38,16 @@ async def test_a_batch_inline(ask):
 async def test_embeddings(ask, google):
     """Inline and from a file, with the dimensions asked for."""
     rows = types.EmbedContentBatch(contents=["a", "b"], config={"output_dimensionality": 3})
-    batch = await google.batches.create_embeddings(model="e", src=types.EmbeddingsBatchJobSource(inlined_requests=rows))
+    batch = await google.batches.create_embeddings(
+        model="gemini-embedding-001", src=types.EmbeddingsBatchJobSource(inlined_requests=rows)
+    )
     answers = (await ask.google_end(batch.name)).dest.inlined_embed_content_responses
     assert [len(row.response.embedding.values) for row in answers] == [3, 3]
     line = {"key": "k", "request": {"content": {"parts": [{"text": "a"}]}, "output_dimensionality": 3}}
     file = await ask.google_file(json.dumps(line).encode())
-    batch = await google.batches.create_embeddings(model="e", src=types.EmbeddingsBatchJobSource(file_name=file.name))
+    batch = await google.batches.create_embeddings(
+        model="gemini-embedding-001", src=types.EmbeddingsBatchJobSource(file_name=file.name)
+    )
     ended = await ask.google_end(batch.name)
     (line,) = map(json.loads, (await google.files.download(file=ended.dest.file_name)).split(b"\n")[:-1])
     assert line["response"]["embedding"]["values"] == pytest.approx(answers[0].response.embedding.values)
@@ -74,7 +78,7 @@ async def test_structured_output(ask, google, field):
     }
     config = types.GenerateContentConfig(response_mime_type="application/json", **{field: schema})
     rows = [types.InlinedRequest(contents="cat", config=config)]
-    batch = await google.batches.create(model="gemini-x", src=rows)
+    batch = await google.batches.create(model="gemini-2.5-flash", src=rows)
     (row,) = (await ask.google_end(batch.name)).dest.inlined_responses
     assert json.loads(row.response.text) == {"x": "cat"}
 
@@ -111,7 +115,7 @@ async def test_two_days_are_the_limit(batch_emulator, ask, http):
 async def test_a_bad_line_fails_the_job(ask, google):
     """A file that is not JSON lines of requests makes the job fail later."""
     file = await ask.google_file(b"nonsense\n")
-    batch = await google.batches.create(model="gemini-x", src=file.name)
+    batch = await google.batches.create(model="gemini-2.5-flash", src=file.name)
     assert (await ask.google_end(batch.name)).state.name == "JOB_STATE_FAILED"
 
 
@@ -133,7 +137,7 @@ async def test_large_bodies(batch_emulator, ask, google):
     file = await ask.google_file(raw)
     assert file.size_bytes == len(raw)
     assert batch_emulator.books()["calls"]["google.upload.chunk"] == 2
-    batch = await google.batches.create(model="m", src=file.name)
+    batch = await google.batches.create(model="gemini-2.5-flash", src=file.name)
     assert (await ask.google_end(batch.name)).state.name == "JOB_STATE_SUCCEEDED"
 
 
@@ -177,7 +181,7 @@ async def test_rows_that_fail_get_lost_doubled_or_strange(ask, google, inline):
         rows = [(row.metadata["key"], row.error and row.error.code) for row in ended.dest.inlined_responses]
     else:
         file = await ask.google_file(_jsonl(prompts))
-        ended = await ask.google_end((await google.batches.create(model="m", src=file.name)).name)
+        ended = await ask.google_end((await google.batches.create(model="gemini-2.5-flash", src=file.name)).name)
         raw = await google.files.download(file=ended.dest.file_name)
         rows = [(line["key"], line.get("error", {}).get("code")) for line in map(json.loads, raw.strip().split(b"\n"))]
     assert rows == [
@@ -196,7 +200,9 @@ async def test_a_forced_function_is_called(ask, google):
         tools=[types.Tool(function_declarations=[label])],
         tool_config={"function_calling_config": {"mode": "ANY", "allowed_function_names": ["label"]}},
     )
-    batch = await google.batches.create(model="m", src=[types.InlinedRequest(contents="cat", config=config)])
+    batch = await google.batches.create(
+        model="gemini-2.5-flash", src=[types.InlinedRequest(contents="cat", config=config)]
+    )
     (row,) = (await ask.google_end(batch.name)).dest.inlined_responses
     assert (row.response.function_calls[0].name, row.response.function_calls[0].args) == ("label", {"x": "cat"})
 

@@ -88,7 +88,8 @@ async def test_odd_answers(ask):
 @pytest.mark.parametrize("strict", [True, False])
 async def test_structured_output(ask, strict):
     """Chat's response_format and the responses' text.format are obeyed."""
-    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5, "maximum": 5}}, "required": ["n"]}
+    properties = {"n": {"type": "integer", "minimum": 5, "maximum": 5}}
+    schema = {"type": "object", "properties": properties, "required": ["n"], "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": strict}}
     batch = await ask.openai_end((await ask.openai_batch({"a": ask.chat("x", response_format=form)})).id)
     lines = await ask.openai_lines(batch.output_file_id)
@@ -104,7 +105,13 @@ X = {"messages": [{"role": "user", "content": "x"}]}
 
 def _line(**changes):
     return json.dumps(
-        {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", **X}, **changes}
+        {
+            "custom_id": "a",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "gpt-4.1-mini", **X},
+            **changes,
+        }
     )
 
 
@@ -115,10 +122,10 @@ def _line(**changes):
         ("nonsense", "invalid_json_line"),
         (_line(custom_id=None), "missing_required_parameter"),
         (_line(url="/v1/responses"), "invalid_url"),
-        (_line(body={"model": "m", "stream": True, **X}), "streaming_unsupported"),
+        (_line(body={"model": "gpt-4.1-mini", "stream": True, **X}), "streaming_unsupported"),
         (_line(body={"model": "no-batch-1", **X}), "model_not_found"),
         (_line() + "\n" + _line(), "duplicate_custom_id"),
-        (_line() + "\n" + _line(custom_id="b", body={"model": "n", **X}), "mismatched_model"),
+        (_line() + "\n" + _line(custom_id="b", body={"model": "gpt-4.1", **X}), "mismatched_model"),
     ],
 )
 async def test_a_bad_file_fails_the_batch_later(ask, openai, text, code):

@@ -145,7 +145,7 @@ async def test_a_result_stream_is_cut(batch_emulator, ask, anthropic, openai, go
     file = await ask.google_file(
         b'{"key": "k", "request": {"contents": [{"parts": [{"text": "%s"}]}]}}\n' % (b"x" * 900) * 3
     )
-    done = await ask.google_end((await google.batches.create(model="m", src=file.name)).name)
+    done = await ask.google_end((await google.batches.create(model="gemini-2.5-flash", src=file.name)).name)
     with pytest.raises(CUTS):
         await google.files.download(file=done.dest.file_name, destination=tmp_path / "part")
 
@@ -292,7 +292,7 @@ async def test_in_one_process_a_cut_is_an_exception(batch_emulator_settings):
     async with anthropic_sdk.AsyncAnthropic(
         base_url="http://emulator", api_key="any", max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
     ) as client:
-        params = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+        params = {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
         with pytest.raises(anthropic_sdk.APIConnectionError):
             await client.messages.batches.create(requests=[{"custom_id": "a", "params": params}])
         assert len((await client.messages.batches.list()).data) == 1

@@ -62,7 +62,7 @@ async def _never(_server, _counter):
 
 def test_a_call_under_way_is_answered_before_the_port_closes(batch_emulator, http_client):
     """The lock holds the call until the server has been told to stop."""
-    params = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+    params = {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
     body = {"requests": [{"custom_id": "a", "params": params}]}
     batch_id = http_client.post("/v1/messages/batches", json=body, headers=KEY).json()["id"]
     answers = []

@@ -8,7 +8,11 @@ import pytest
 from upath import UPath
 from world import TASK, World
 
+from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.models import TaskKey
+from airflow_batch_provider.stages import Suspended, SuspendedState
+from airflow_batch_provider.stages.files import StageFiles
+from airflow_batch_provider.stages.suspension import StageLocation, Suspension
 
 LATER = datetime.now(UTC) + timedelta(days=30)
 
@@ -110,3 +114,20 @@ def test_a_stages_own_storage_counts_as_unfinished(world):
 
     assert old(world) == []
     assert old(world, unfinished=True) == [(("d", "r", "own"), "unfinished")]
+
+
+async def test_storage_under_a_shortened_name_is_that_of_the_task_that_waited(world):
+    """The name does not tell the whole id; the saved wait does."""
+    task = TaskKey("д" * 60, "run", "task")
+    folder = "/".join(task_folders(task))
+    location = StageLocation(stage="job", task=task, storage=str(world.deployment.storage))
+    state = SuspendedState(batch_id="b", submitted_at=datetime.now(UTC), metadata={})
+    suspension = Suspension.begin(location, Suspended(state=state), datetime.now(UTC))
+    StageFiles(world.deployment.storage.sub(folder)).save_suspension(suspension)
+    for name in ("plan.json", "manifest.json"):
+        world.deployment.storage.write(f"{folder}/{name}", b"{}")
+
+    world.states[task] = "waiting"
+    assert old(world) == []
+    world.states[task] = "over"
+    assert old(world) == [(task_folders(task), "finished")]

@@ -187,7 +187,7 @@ async def test_a_claim_is_looked_for_by_all_that_is_known_of_it(batch, provider,
     """Under the tag it was made under, at the time it was made."""
     found, asked = untagged
     found.append(Candidate("batch-7", certain=True))
-    left_by_a_dead_worker(batch)
+    left_by_a_dead_worker(batch, as_of=START)
     clock.advance(300)
 
     receipt = await submit_once(batch)

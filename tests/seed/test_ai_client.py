@@ -223,6 +223,7 @@ def test_row_54_keys_come_from_connections(monkeypatch):
     assert "sk-of" not in repr(found)
 
 
+LOOK = {"type": "OBJECT", "properties": {"at": {"type": "STRING"}}}
 TOOLS = {
     "anthropic": {
         "tools": [{"name": "look", "input_schema": {"type": "object"}}],
@@ -233,7 +234,7 @@ TOOLS = {
         "tool_choice": {"type": "function", "function": {"name": "look"}},
     },
     "google": {
-        "tools": [{"functionDeclarations": [{"name": "look", "parameters": {"type": "OBJECT"}}]}],
+        "tools": [{"functionDeclarations": [{"name": "look", "parameters": LOOK}]}],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
     },
 }

@@ -145,6 +145,9 @@ class FakeProvider(BatchProvider):
         if spec.model == "unknown":
             raise UsageError("no such model")
 
+    def now(self):
+        return self.clock.now()
+
     async def check(self):
         return "reached"
 
@@ -283,6 +286,7 @@ class Job(Host):
         self.task_id = "task"
         self.map_index = -1
         self.shown = []
+        self.published = {}
         self._hub = hub or FakeHub(provider, clock)
 
     @property
@@ -293,6 +297,7 @@ class Job(Host):
         return nullcontext(self._hub)
 
     async def publish(self, key, value):
+        self.published[key] = value
         if key == PROGRESS:
             self.shown.append(value)
 

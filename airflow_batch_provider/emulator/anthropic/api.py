@@ -17,6 +17,7 @@ from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.core import Emulator, row
 from airflow_batch_provider.emulator.jobs import Job, Row
 from airflow_batch_provider.emulator.jsonl import Json, Slice
+from airflow_batch_provider.emulator.strict.anthropic import LONG_OUTPUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,6 @@ class AnthropicApi:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._codec = MessageCodec(emulator)
         root = "/v1/messages/batches"
         self.operations: tuple[Operation, ...] = (
             Operation("anthropic.create", "POST", root, self.create),
@@ -87,8 +87,10 @@ class AnthropicApi:
             await spool(call.stream(), body, self._emulator.settings.limits.anthropic_bytes)
         except TooLarge:
             raise self._refuse(413, "Request exceeds the maximum size") from None
+        long_output = LONG_OUTPUT in call.headers.get("anthropic-beta", "")
+        codec = MessageCodec(self._emulator, long_output=long_output)
         job = Job(
-            id=self._emulator.id("msgbatch_01"), provider=self.name, codec=self._codec, path=self._emulator.blobs.new(),
+            id=self._emulator.id("msgbatch_01"), provider=self.name, codec=codec, path=self._emulator.blobs.new(),
             created=self._emulator.clock.now(), window=self._emulator.settings.anthropic_window,
         )  # fmt: skip
         job.rows = await asyncio.to_thread(self._rows, body, job)
@@ -119,7 +121,7 @@ class AnthropicApi:
                 request = json.loads(bytes(raw))
                 key = self._key(index, request, seen)
                 length = file.write(raw) + file.write(b"\n")
-                rows.append(row(self._codec, index, key, Slice(offset, length), request["params"]))
+                rows.append(row(job.codec, index, key, Slice(offset, length), request["params"]))
                 offset += length
                 job.model = job.model or str(request["params"].get("model", ""))
         return rows

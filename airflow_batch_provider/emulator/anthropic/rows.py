@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of
 from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
+from airflow_batch_provider.emulator.strict import anthropic as strict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +36,15 @@ ERRORS: dict[str, tuple[int, str, str]] = {
 class MessageCodec:
     """Message params in, result lines out."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, *, long_output: bool = False) -> None:
         self._emulator = emulator
+        self._long_output = long_output
+
+    @refuse_malformed
+    def check(self, request: Json) -> None:
+        """Raise `Unacceptable` for params that Anthropic refuses."""
+        if not self._emulator.settings.lenient:
+            strict.check(request, self._emulator.settings.models, long_output=self._long_output)
 
     @refuse_malformed
     def ask(self, request: Json) -> Ask:
@@ -71,14 +79,13 @@ class MessageCodec:
                 return {"type": "expired"}
             case "cancelled":
                 return {"type": "canceled"}
-        try:
-            ask = self.ask(request)
-        except Unacceptable as refusal:
-            return self._error("invalid_request_error", refusal.message)
+        if row.refusal:
+            return self._error(ERRORS[row.refusal.word][1], row.refusal.message)
         if outcome.kind == "error":
             word = outcome.error.removesuffix("_error")
             _, kind, message = ERRORS.get(word, (400, "invalid_request_error", f"No error {outcome.error!r}."))
             return self._error(kind, message)
+        ask = self.ask(request)
         said = answer(ask, outcome)
         job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
         return {"type": "succeeded", "message": _message(f"msg_{job.id[-12:]}{row.index:06d}", ask, said)}

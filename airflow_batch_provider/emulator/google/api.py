@@ -14,6 +14,7 @@ from airflow_batch_provider.emulator.google.problems import pick, problem, refus
 from airflow_batch_provider.emulator.google.rows import EmbedCodec, GenerateCodec
 from airflow_batch_provider.emulator.jobs import Job
 from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
+from airflow_batch_provider.emulator.strict.models import Purpose, is_known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,11 +63,25 @@ class GoogleApi:
 
     async def generate(self, call: Call) -> Reply:
         """POST models/{m}:batchGenerateContent."""
-        return await self._create(call, GenerateCodec(self._emulator), "GenerateContentBatch")
+        model = self._served(call, "text", "batchGenerateContent")
+        return await self._create(call, GenerateCodec(self._emulator, model), "GenerateContentBatch")
 
     async def embed(self, call: Call) -> Reply:
         """POST models/{m}:asyncBatchEmbedContent."""
-        return await self._create(call, EmbedCodec(self._emulator), "EmbedContentBatch")
+        model = self._served(call, "embedding", "asyncBatchEmbedContent")
+        return await self._create(call, EmbedCodec(self._emulator, model), "EmbedContentBatch")
+
+    def _served(self, call: Call, purpose: Purpose, method: str) -> str:
+        """Return the model of the path; raise a 404 in Google's words for one that does not exist or has no such method."""
+        model, settings = call.path_params["model"], self._emulator.settings
+        if settings.lenient or is_known(self.name, purpose, model, settings.models):
+            return str(model)
+        version = call.path_params["v"]
+        raise refuse(
+            404,
+            f"models/{model} is not found for API version {version}, or is not supported for {method}. Call ListModels to see "
+            "the list of available models and their supported methods.",
+        )
 
     async def _create(self, call: Call, codec: GenerateCodec, kind: str) -> Reply:
         batch = await self._body(call)

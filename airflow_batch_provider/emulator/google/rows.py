@@ -11,6 +11,7 @@ from airflow_batch_provider.emulator.google.files import sha256
 from airflow_batch_provider.emulator.google.problems import pick
 from airflow_batch_provider.emulator.jsonl import Json, encode, slices, write_lines
 from airflow_batch_provider.emulator.settings import DAY
+from airflow_batch_provider.emulator.strict import google as strict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +44,15 @@ _RESULTS_KEPT = 42 * DAY
 class GenerateCodec:
     """GenerateContentRequest in, GenerateContentResponse out."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, model: str) -> None:
         self._emulator = emulator
+        self._model = model
+
+    @refuse_malformed
+    def check(self, request: Json) -> None:
+        """Raise `Unacceptable` for a request that Gemini refuses."""
+        if not self._emulator.settings.lenient:
+            strict.check_generate(request)
 
     @refuse_malformed
     def ask(self, request: Json) -> Ask:
@@ -130,18 +138,22 @@ class GenerateCodec:
                 return {"error": {"code": 4, "message": ERRORS["timeout"][1]}}
             case "cancelled":
                 return {"error": {"code": 1, "message": "The request was cancelled."}}
-        try:
-            ask = self.ask(request)
-        except Unacceptable as refusal:
-            return {"error": {"code": 3, "message": refusal.message}}
+        if item.refusal:
+            return {"error": {"code": ERRORS[item.refusal.word][0], "message": item.refusal.message}}
         if outcome.kind == "error":
             code, message = ERRORS.get(outcome.error.removesuffix("_error"), (3, f"No error {outcome.error!r}."))
             return {"error": {"code": code, "message": message}}
-        return {"response": self.response(job, item, outcome, ask)}
+        return {"response": self.response(job, item, outcome, self.ask(request))}
 
 
 class EmbedCodec(GenerateCodec):
     """EmbedContentRequest in, EmbedContentResponse out."""
+
+    @refuse_malformed
+    def check(self, request: Json) -> None:
+        """Raise `Unacceptable` for a request that Gemini refuses."""
+        if not self._emulator.settings.lenient:
+            strict.check_embed(request, self._model)
 
     @refuse_malformed
     def ask(self, request: Json) -> Ask:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import Ask, Unacceptable
+from airflow_batch_provider.emulator.answers import Ask, refuse_malformed
 from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.jsonl import Json, Slice, encode, slices
 from airflow_batch_provider.emulator.openai.bodies import Chat, Embeddings, Endpoint, Responses
+from airflow_batch_provider.emulator.strict import openai as strict
+from airflow_batch_provider.emulator.strict.models import is_known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +61,12 @@ class LineCodec:
             return Embeddings(self._emulator.settings.dimensions)
         return Responses() if self._url == "/v1/responses" else Chat()
 
+    @refuse_malformed
+    def check(self, request: Json) -> None:
+        """Raise `Unacceptable` for a body that the endpoint refuses."""
+        if not self._emulator.settings.lenient:
+            strict.check(self._url, request)
+
     def ask(self, request: Json) -> Ask:
         """Return what the body of a line asks."""
         return self._endpoint.ask(request)
@@ -96,17 +104,17 @@ class LineCodec:
 
     def _response(self, job: Job, item: Row, outcome: Outcome, body: Json) -> Json:
         request_id = self._emulator.id("req_")
-        if outcome.kind == "error" and not item.refused:
+        if item.refusal:
+            why = item.refusal
+            error = {"message": why.message, "type": "invalid_request_error", "param": why.param, "code": why.code}
+            return {"status_code": 400, "request_id": request_id, "body": {"error": error}}
+        if outcome.kind == "error":
             kinds = ERRORS.get(outcome.error.removesuffix("_error"))
             status, kind, code, message = kinds or (400, "invalid_request_error", None, f"No error {outcome.error!r}.")
             error = {"message": message, "type": kind, "param": None, "code": code}
             return {"status_code": status, "request_id": request_id, "body": {"error": error}}
         created = int(job.stamps.get("running", job.created))
-        try:
-            reply, said = self._endpoint.reply(body, outcome, f"{job.id[-12:]}{item.index:06d}", created)
-        except Unacceptable as refusal:
-            error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.param, "code": None}
-            return {"status_code": 400, "request_id": request_id, "body": {"error": error}}
+        reply, said = self._endpoint.reply(body, outcome, f"{job.id[-12:]}{item.index:06d}", created)
         job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
         return {"status_code": 200, "request_id": request_id, "body": reply}
 
@@ -115,6 +123,7 @@ class Validator:
     """The check of an input file, which OpenAI makes after it has accepted the batch: an error fails the whole batch."""
 
     def __init__(self, emulator: Emulator, url: str, codec: LineCodec) -> None:
+        self._settings = emulator.settings
         self._limits = emulator.settings.limits
         self._url = url
         self._codec = codec
@@ -192,7 +201,7 @@ class Validator:
     def _check_model(self, number: int, model: object) -> None:
         if not isinstance(model, str) or not model:
             self._wrong("invalid_request", "Model parameter is required.", number, "body.model")
-        elif model.startswith("no-batch"):
+        elif not self._is_served(model):
             message = f"The provided model '{model}' is not supported by the Batch API."
             self._wrong("model_not_found", message, number, "body.model")
         elif self.model and model != self.model:
@@ -200,3 +209,10 @@ class Validator:
             self._wrong("mismatched_model", message, number, "body.model")
         else:
             self.model = model
+
+    def _is_served(self, model: str) -> bool:
+        """Return whether the endpoint serves the model in batches."""
+        purpose = strict.PURPOSES.get(self._url)
+        if self._settings.lenient or purpose is None:
+            return not model.startswith("no-batch")
+        return is_known("openai", purpose, model, self._settings.models)

@@ -81,6 +81,10 @@ class GoogleProvider(BatchProvider):
             raise UsageError(f"{spec.model!r} is not a model of Gemini. Give a name like 'gemini-2.5-flash'.")
         super().check_spec(spec)
 
+    def now(self) -> datetime | None:
+        """Return the time of the `date` header of the last reply, as it has gone on since."""
+        return self._http.now()
+
     async def check(self) -> str:
         """List one batch, which costs nothing and needs the same right as creating one."""
         async for _ in self._rest.batches(pages=1, size=1):

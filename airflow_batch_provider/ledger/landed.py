@@ -1,0 +1,197 @@
+"""How far a task is: sums over the rows that have landed, kept in one small file so that no row is read twice for them.
+
+Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+from pydantic import ValidationError
+
+from airflow_batch_provider.layout import LANDED
+from airflow_batch_provider.ledger.digest import Reasons
+from airflow_batch_provider.models import Cost, ErrorDigest, FrozenModel, RequestCounts, Usage
+from airflow_batch_provider.records import save
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_batch_provider.ledger.batch_files import BatchFiles
+    from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.records import Plan, Wave
+    from airflow_batch_provider.storage import Directory
+
+log = logging.getLogger(__name__)
+
+_MOST_KEPT = 20
+
+
+class _Error(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+    retryable: bool = True
+
+
+class _Row(msgspec.Struct):
+    """The fields of a landed row that are counted."""
+
+    custom_id: str
+    status: str
+    finish_reason: str | None = None
+    error: _Error | None = None
+    usage: dict[str, object] = {}
+
+
+_ROWS = msgspec.json.Decoder(_Row)
+
+
+class LandedRows(FrozenModel):
+    """Sums over all rows of all waves that have landed.
+
+    A row that is asked again had no good answer before, so good answers add up over the waves; the others are those
+    that no wave asks again, and those of the last wave.
+
+    Attributes:
+        nonce: of the plan; sums of another plan do not count.
+        requests: rows of the task.
+        wave: the last one, from 0.
+        asked: rows that the last wave asks.
+        landed: rows of the last wave that are here.
+        batches: names of the row files that are counted.
+        batch_ids: their batches at the provider.
+        succeeded: requests that have a good answer.
+        cut_off: those of them that end at `max_tokens`.
+        usage: tokens of all answers.
+        settled: reasons of the rows that no wave asks again.
+        unsettled: reasons of the rows of the last wave that another one may ask again.
+        asked_again: reasons why the last wave asks its rows again.
+        estimate: of the first wave, made before anything was bought.
+    """
+
+    nonce: str
+    requests: int
+    wave: int = 0
+    asked: int = 0
+    landed: int = 0
+    batches: tuple[str, ...] = ()
+    batch_ids: tuple[str, ...] = ()
+    succeeded: int = 0
+    cut_off: int = 0
+    usage: Usage = Usage()
+    settled: ErrorDigest = ErrorDigest()
+    unsettled: ErrorDigest = ErrorDigest()
+    asked_again: ErrorDigest = ErrorDigest()
+    estimate: Cost = Cost()
+
+    @property
+    def counts(self) -> RequestCounts:
+        """Return how many requests of the whole task are over: good answers, and rows that were given up for now."""
+        done = self.requests - max(self.asked - self.landed, 0)
+        return RequestCounts(total=self.requests, succeeded=self.succeeded, failed=max(done - self.succeeded, 0))
+
+    @property
+    def errors(self) -> ErrorDigest:
+        """Return the top reasons of the rows that have no good answer."""
+        reasons = Reasons()
+        reasons.merge(self.settled)
+        reasons.merge(self.unsettled)
+        return reasons.digest()
+
+
+def count_landed(files: TaskFiles, plan: Plan, waves: list[Wave], estimate: Cost | None = None) -> LandedRows:
+    """Return the sums, with the rows that landed since they were kept last.
+
+    Args:
+        estimate: kept with the sums; None leaves it as it was.
+    """
+    kept = landed_so_far(files.root, plan.nonce)
+    sums = kept or LandedRows(nonce=plan.nonce, requests=plan.requests)
+    for wave in waves[sums.wave :]:
+        sums = _with_wave(sums, files, wave)
+    if estimate is not None:
+        sums = sums.model_copy(update={"estimate": estimate})
+    if sums != kept:
+        _keep(files.root, sums)
+    return sums
+
+
+def landed_so_far(root: Directory, nonce: str | None = None) -> LandedRows | None:
+    """Return the sums as they were kept, None when there are none of this plan; with None, of any."""
+    data = root.read(LANDED)
+    if data is None:
+        return None
+    try:
+        sums = LandedRows.model_validate_json(data)
+    except ValidationError:
+        log.debug("%s cannot be read and is counted anew", root.uri(LANDED), exc_info=True)
+        return None
+    return sums if nonce in (None, sums.nonce) else None
+
+
+def _keep(root: Directory, sums: LandedRows) -> None:
+    try:
+        save(root, LANDED, sums)
+    except Exception:  # the errors of object stores have no common class
+        log.debug("%s was not written; the rows are counted again next time", root.uri(LANDED), exc_info=True)
+
+
+def _with_wave(sums: LandedRows, files: TaskFiles, wave: Wave) -> LandedRows:
+    if wave.number != sums.wave:
+        over = {"asked_again": sums.unsettled, "unsettled": ErrorDigest(), "landed": 0}
+        sums = sums.model_copy(update={"wave": wave.number, **over})
+    sums = sums.model_copy(update={"asked": wave.requests})
+    names = set(files.wave_directory(wave.number).names())
+    for batch in files.batches(wave):
+        if batch.has_landed(names) and _name(wave, batch) not in sums.batches:
+            sums = _with_batch(sums, wave, batch)
+    return sums
+
+
+def _name(wave: Wave, batch: BatchFiles) -> str:
+    return f"{wave.number}/{batch.rows_name}"
+
+
+def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles) -> LandedRows:
+    settled, unsettled = Reasons(), Reasons()
+    settled.merge(sums.settled)
+    unsettled.merge(sums.unsettled)
+    receipt = batch.receipt()
+    landed, good, cut_off = 0, 0, 0
+    tokens = dict.fromkeys(Usage.model_fields, 0)
+    for row in _rows(batch):
+        landed += 1
+        for name in tokens.keys() & row.usage.keys():
+            count = row.usage[name]
+            tokens[name] += count if isinstance(count, int) else 0
+        if row.status == "succeeded":
+            good += 1
+            cut_off += row.finish_reason == "max_tokens"
+            continue
+        error = row.error or _Error(code=row.status, message="no reason was given")
+        (unsettled if error.retryable else settled).add(error.code, error.message, row.custom_id)
+    return sums.model_copy(
+        update={
+            "landed": sums.landed + landed,
+            "batches": (*sums.batches, _name(wave, batch)),
+            "batch_ids": (*sums.batch_ids, *([receipt.batch_id] if receipt else [])),
+            "succeeded": sums.succeeded + good,
+            "cut_off": sums.cut_off + cut_off,
+            "usage": sums.usage + Usage(**tokens),
+            "settled": settled.digest(_MOST_KEPT),
+            "unsettled": unsettled.digest(_MOST_KEPT),
+        }
+    )
+
+
+def _rows(batch: BatchFiles) -> Iterator[_Row]:
+    return map(_row, batch.directory.lines(batch.rows_name))
+
+
+def _row(line: bytes) -> _Row:
+    try:
+        return _ROWS.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return _Row(custom_id="", status="failed", error=_Error("unreadable", "the landed row cannot be read"))

@@ -1,0 +1,30 @@
+"""Where people look at their batches in the providers' own consoles."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.models import Account
+
+# Addresses that people use, noted on 26 November 2026; they need a login, so no test opens them. Anthropic's console has
+# a list only, at the default workspace. Google's AI Studio has no page of batches that its documentation names.
+_LISTS = {
+    "anthropic": "https://platform.claude.com/workspaces/default/batches",
+    "openai": "https://platform.openai.com/batches",
+}
+_PAGES = {"openai": "https://platform.openai.com/batches/{batch_id}"}
+
+# The ids that the providers really give; anything else came from a hostile reply and gets no link of its own.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def console_url(account: Account, batch_id: str) -> str | None:
+    """Return the page of a batch, or of all batches; None where the provider has none, or it is another server."""
+    if account.base_url is not None:
+        return None
+    page = _PAGES.get(account.provider)
+    if page is not None and _ID.fullmatch(batch_id):
+        return page.format(batch_id=batch_id)
+    return _LISTS.get(account.provider)
