@@ -115,7 +115,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         ended = sum(status.ended for status in statuses) + gone
         return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
 
-    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
+    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> tuple[str, ...]:
         """Ask the provider to stop every batch that surely is ours; what finished can be landed later.
 
         Raises:
@@ -124,16 +124,19 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         provider = await ctx.hub.provider(ctx.config.connection)
         waiting, budget = _waiting(state), RetryBudget(provider.name, ctx.clock)
         failed: BatchError | None = None
+        cancelled: list[str] = []
         for batch_id in waiting.batch_ids:
             if batch_id in waiting.tentative:
                 continue
             try:
                 await _cancel(batch_id, provider, budget)
+                cancelled.append(batch_id)
             except BatchError as error:
                 failed = error
                 await ctx.log("WARN", f"Batch {batch_id!r} was not cancelled: {error} Do it at the provider.")
         if failed:
             raise failed
+        return tuple(cancelled)
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
