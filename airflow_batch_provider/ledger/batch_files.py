@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.ledger.records import Claim, FailedBatch, PlannedRow, Receipt
 from airflow_batch_provider.models import BatchRow
 from airflow_batch_provider.records import create, load, save
@@ -175,7 +176,7 @@ class BatchFiles:
 
     def request_lines(self) -> Iterator[bytes]:
         """Read the request file, one planned row a line."""
-        return self.directory.lines(self.requests_name)
+        return self._lines(self.requests_name)
 
     def planned_rows(self) -> Iterator[PlannedRow]:
         """Read the rows that the batch asks, in order."""
@@ -184,7 +185,22 @@ class BatchFiles:
 
     def landed_rows(self) -> Iterator[BatchRow]:
         """Read the rows that have landed, in order."""
-        return map(BatchRow.model_validate_json, self.directory.lines(self.rows_name))
+        return map(BatchRow.model_validate_json, self._lines(self.rows_name))
+
+    def _lines(self, name: str) -> Iterator[bytes]:
+        """Read a file that is there as long as its plan counts.
+
+        Raises:
+            Overtaken: another worker has set it aside.
+        """
+        try:
+            yield from self.directory.lines(name)
+        except FileNotFoundError as error:
+            raise Overtaken(
+                f"{self.directory.uri(name)} is gone: another worker has set these requests aside, to ask others. No action "
+                "is needed while it goes on. If there is none, restore the file, or delete the task's directory to pay for "
+                "its requests again."
+            ) from error
 
     def has_landed(self, names: Collection[str] | None = None) -> bool:
         """Tell whether the rows are here, whoever landed them."""

@@ -57,11 +57,11 @@ class ClaimHandle:
         receipt = self.files.receipt()
         return None if receipt is None or self.batch.is_outdated(receipt.tag) else receipt
 
-    def new_claim(self) -> Claim:
+    def new_claim(self, number: int) -> Claim:
         """Return a claim in this worker's name under the batch's own tag, to be taken."""
         context = self.batch.context
         return Claim(
-            number=self.files.next_claim(),
+            number=number,
             tag=self.batch.tag,
             requests=self.batch.chunk.requests,
             claimed_at=context.clock.now(),

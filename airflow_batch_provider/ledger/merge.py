@@ -25,6 +25,8 @@ _COMPLAINT = (
     "Your answer does not have the required form: {problem}. Answer again, completely, and with nothing but JSON that "
     "fits the schema."
 )
+# What a row failed for may be a fault of reading: the answer may have been there, and paid.
+_UNREADABLE = frozenset({"missing", "empty_answer", "unreadable_result"})
 
 
 def planned_rows(files: TaskFiles, wave: Wave) -> Iterator[PlannedRow]:
@@ -86,6 +88,19 @@ class _Peekable:
 def can_be_asked_again(row: BatchRow) -> bool:
     """Tell whether the row has no good answer for a reason that may pass."""
     return row.status != "succeeded" and (row.error is None or row.error.retryable)
+
+
+def unreadable_rows(files: TaskFiles, waves: list[Wave]) -> ErrorDigest | None:
+    """Return why none of several requests has an answer that could be read, None when a single one says anything else.
+
+    One row without a result is a passing fault; when all are, the server speaks a dialect that is not understood.
+    """
+    tally = Tally()
+    for best in best_rows(files, waves):
+        if best.status == "succeeded" or best.error is None or best.error.code not in _UNREADABLE:
+            return None
+        tally.settled(best)
+    return tally.digest if sum(tally.counts.values()) > 1 else None
 
 
 def rows_to_ask(files: TaskFiles, waves: list[Wave], provider: BatchProvider) -> Iterator[PlannedRow]:

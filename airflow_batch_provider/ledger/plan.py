@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from airflow_batch_provider.exceptions import Overtaken, UsageError
+from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
 from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
-from airflow_batch_provider.ledger.merge import rows_to_ask
+from airflow_batch_provider.ledger.merge import rows_to_ask, unreadable_rows
 from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
 from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, check_rows, refuse_empty
 
@@ -159,6 +159,7 @@ class Planner:
 
         Raises:
             Overtaken: another worker has set the plan aside.
+            RowsFailed: not one answer could be read.
         """
         context = self._context
         self._files.check_current(plan)
@@ -166,6 +167,7 @@ class Planner:
         # The attempt that planned has opened wave 0, and a later one begins by asking what is left: one more in both.
         if opened_here >= 1 + context.policy.retry_rows:
             return None
+        self._check_readable(waves)
         number = len(waves)
         wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, waves, context.provider))
         if not wave.chunks:
@@ -177,6 +179,24 @@ class Planner:
         self._delete_drafts(number, others)
         log.debug("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
         return wave
+
+    def _check_readable(self, waves: list[Wave]) -> None:
+        """Stop before rows are bought again of which not one could be read, in whatever wave.
+
+        Raises:
+            RowsFailed: nothing could be read; asking again would only be paid again.
+        """
+        if (digest := unreadable_rows(self._files, waves)) is None:
+            return
+        root, name = self._context.root, self._context.provider.name
+        raise RowsFailed(
+            f"Not one answer of {name} could be read, so none is bought again. Reasons:\n{digest}\nLook at a result in "
+            f"{name}'s console. Once it can be read (another `api` of the connection, another version of this package), "
+            f"delete {root.uri(WAVES)}/*/*.rows.jsonl and clear the task: what {name} still keeps is read again, unpaid. To "
+            f"pay for new answers, delete {root}.",
+            digest=digest,
+            retryable=False,
+        )
 
     def _opened(self, plan: Plan, waves: list[Wave]) -> Wave | None:
         """Return the next wave, which another worker opened; one of requests that were set aside is replaced."""

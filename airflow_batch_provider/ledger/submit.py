@@ -65,17 +65,18 @@ class _Submission:
         self._sends = 0
 
     async def receipt(self) -> Receipt:
+        await self._ask_the_time()
         if receipt := self._handle.receipt():
             return receipt
+        # Before the look at the claim: one that another worker makes after it has this number, so both cannot be taken.
+        number = self._batch.files.next_claim()
         claim = self._batch.files.claim()
-        if claim is None or self._batch.is_outdated(claim.tag):
-            await self._ask_the_time()
         if claim is None:
-            return await self._take_and_send(self._handle.new_claim())
+            return await self._take_and_send(self._handle.new_claim(number))
         if self._batch.is_outdated(claim.tag):
             if not self._batch.is_current():
                 raise self._handle.overtaken()
-            return await self._take_and_send(self._handle.new_claim(), lost=claim)
+            return await self._take_and_send(self._handle.new_claim(number), lost=claim)
         log.warning("A claim for batch %s has no receipt: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
 

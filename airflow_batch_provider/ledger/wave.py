@@ -13,6 +13,7 @@ from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import Chunk, FailedBatch, Plan, Receipt, Wave
+from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.timing import COME_BACK, GONE_AFTER, LONGEST_RESUBMIT_DELAY, RESUBMIT_DELAY
@@ -58,6 +59,15 @@ class WaveProgress:
     def receipts(self) -> list[Receipt]:
         """Return the batches at the provider."""
         return [receipt for _, receipt in self.in_flight]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A batch that has ended and has not landed."""
+
+    files: BatchFiles
+    receipt: Receipt
+    status: BatchStatus
 
 
 class WaveRun:
@@ -143,10 +153,11 @@ class WaveRun:
         Returns:
             When to come back for one that has ended and does not send all its answers yet.
         """
-        late_at: datetime | None = None
+        ended: list[_Ended] = []
         in_flight = (await asyncio.to_thread(self.progress)).in_flight
         if not in_flight:
             return None
+        await asyncio.to_thread(self._end_submits, [receipt for _, receipt in in_flight])
         statuses = await self._context.provider.statuses([receipt.batch_id for _, receipt in in_flight])
         for chunk, receipt in in_flight:
             status = statuses.get(receipt.batch_id)
@@ -159,7 +170,8 @@ class WaveRun:
                 await asyncio.to_thread(self._queue_again, files, receipt, status)
                 await clean_up(self._context, receipt.batch_id)
             elif status.ended:
-                late_at = await self._land(files, receipt, status) or late_at
+                ended.append(_Ended(files, receipt, status))
+        late_at = await self._land_all(ended)
         _check_paid(whole(statuses).values())
         return late_at
 
@@ -178,9 +190,40 @@ class WaveRun:
             f"again: {again}, then clear the task."
         )
 
-    async def _land(self, files: BatchFiles, receipt: Receipt, status: BatchStatus) -> datetime | None:
+    def _end_submits(self, receipts: list[Receipt]) -> None:
+        """Let others submit where a worker was killed between its receipt and the release of its submit lock."""
+        registry, provider = self._context.registry, self._context.provider
+        if registry is not None and not provider.keeps_tags:
+            registry.end_submit(provider.account, {receipt.tag for receipt in receipts})
+
+    async def _land_all(self, ended: list[_Ended]) -> datetime | None:
+        """Land the batches one after the other, and those whose results broke off again after the others.
+
+        Returns:
+            When to come back for one that does not send all its answers yet.
+
+        Raises:
+            Unavailable: results broke off each time for as long as a worker waits; the others have landed.
+        """
+        late_at: datetime | None = None
+        budget = RetryBudget(self._context.provider.name, self._context.clock)
+        while ended:
+            broken: list[_Ended] = []
+            fault: Unavailable | None = None
+            for one in ended:
+                try:
+                    late_at = await self._land(one) or late_at
+                except Unavailable as error:
+                    broken.append(one)
+                    fault = error
+            if fault is not None:
+                await budget.wait(fault)
+            ended = broken
+        return late_at
+
+    async def _land(self, ended: _Ended) -> datetime | None:
         """Land one ended batch, or say when to try again; one that is somebody else's is searched for again."""
-        context = self._context
+        context, files, receipt, status = self._context, ended.files, ended.receipt, ended.status
         landing = Landing(files, self._wave.number, receipt, self._plan.spec, context.policy.retry_truncated)
         try:
             counts = await land(landing, context.provider, status, context.clock.now())

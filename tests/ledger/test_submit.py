@@ -825,3 +825,76 @@ async def test_the_deployment_knows_how_to_look_after_a_batch(batch, registry):
 
     (entry,) = registry.entries()
     assert (entry.connection, entry.leave_running) == (ConnectionRef(conn_id="openai_prod"), True)
+
+
+async def test_a_submit_lock_of_a_claim_that_is_settled_keeps_nobody_waiting(
+    batch, provider, clock, registry, untagged
+):
+    """Its worker was killed before it released it; the registry says that its batch was bought, or that it was not."""
+    for settled in (registry.get("tag-9"), a_guess(batch, registry, "batch-7")):
+        await registry.acquire_submit_lock(provider.account, f"killed {settled}", clock, timedelta(0), "tag-9")
+
+    await registry.acquire_submit_lock(provider.account, "next", clock, timedelta(0), "next")
+
+    assert clock.time == START
+
+
+async def test_the_provider_is_asked_for_its_time_before_a_claim_is_made(batch, provider, clock):
+    """The clock of this machine may be an hour off."""
+    times = [None, None]
+    theirs = START - timedelta(hours=1)
+
+    async def check():
+        times.clear()
+        return "reached"
+
+    provider.now = lambda: times[0] if times else theirs
+    provider.check = check
+    await submit_once(batch)
+
+    assert (claim_on(batch).claimed_at, claim_on(batch).as_of) == (START, theirs)
+    assert claim_on(batch).earliest == theirs
+
+
+async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(batch, provider, clock, parcels):
+    """Nothing was claimed, so the task only comes back."""
+
+    async def check():
+        raise Unavailable("no route")
+
+    provider.now = lambda: None
+    provider.check = check
+    with pytest.raises(Unavailable, match="no route"):
+        await submit_once(batch)
+
+    assert claim_on(batch) is None
+    assert not parcels
+
+
+async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch, provider, clock, untagged):
+    """The clock of its worker may have been off by any time zone."""
+    found, asked = untagged
+    found.append(Candidate("batch-7", certain=True))
+    left_by_a_dead_worker(batch)
+
+    await submit_once(batch)
+
+    assert [query.claimed_at for query in asked] == [START - timedelta(days=1)]
+
+
+async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_passed_over(
+    batch, provider, clock, parcels
+):
+    """It is looked for, as any claim without a receipt, and taken over only when its batch is absent."""
+    times = []
+
+    async def check():
+        left_by_a_dead_worker(batch)
+        times.append(START)
+
+    provider.now = lambda: times[0] if times else None
+    provider.check = check
+    await submit_once(batch)
+
+    assert [payload.tag for payload, _ in parcels] == [OLD]
+    assert (clock.time - START).total_seconds() == 60

@@ -8,7 +8,7 @@ import pytest
 from fakes import START, FakeBatch, Killed, failing
 from ledgers import plan_of
 
-from airflow_batch_provider.exceptions import Overdue, Unavailable, Unresolved, UsageError
+from airflow_batch_provider.exceptions import Overdue, Overtaken, RowsFailed, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.records import FailedBatch, Plan
 from airflow_batch_provider.ledger.wave import WaveRun
@@ -377,3 +377,110 @@ async def test_a_row_that_is_larger_than_the_token_budget_is_refused_by_its_name
         await job(["x" * 400], max_enqueued_tokens=size - 1).start()
     assert not provider.batches
     await job(["x" * 400], max_enqueued_tokens=size).start()
+
+
+async def test_whoever_sees_the_receipt_releases_the_submit_lock_of_its_claim(ledger, provider, clock):
+    """A worker killed between the two would block every submit at its account for a quarter of an hour."""
+    provider.keeps_tags = False
+    task, registry = ledger()
+    await task.advance()
+    (receipt,) = task.receipts()
+    await registry.acquire_submit_lock(provider.account, "killed", clock, timedelta(0), receipt.tag)
+
+    await task.advance()
+
+    await registry.acquire_submit_lock(provider.account, "neighbour", clock, timedelta(0))
+
+
+async def test_the_submit_lock_of_another_claim_is_left_alone(ledger, provider, clock):
+    """Its worker may be submitting."""
+    provider.keeps_tags = False
+    task, registry = ledger()
+    await task.advance()
+    await registry.acquire_submit_lock(provider.account, "other", clock, timedelta(0))
+
+    await task.advance()
+
+    with pytest.raises(Unavailable, match="are submitting"):
+        await registry.acquire_submit_lock(provider.account, "neighbour", clock, timedelta(0))
+
+
+UNREADABLE = {
+    "a retryable empty answer": failing("empty_answer"),
+    "no result": None,
+}
+
+
+@pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_wave_of_which_nothing_can_be_read_is_not_bought_again(ledger, provider, answer):
+    """The server speaks a dialect that is not understood: the next wave would be paid for nothing, too."""
+    provider.max_requests = 2
+    provider.answer = lambda _body, _n: answer
+    task, _ = ledger(retry_rows=2)
+    await task.advance()
+    for batch in provider.batches.values():
+        batch.status = "completed"
+
+    for _ in range(2):  # a clear finds the same
+        with pytest.raises(RowsFailed, match="Not one answer of openai could be read") as caught:
+            await task.advance()
+
+    assert not caught.value.retryable
+    assert sum(reason.count for reason in caught.value.digest.reasons) == 3
+    assert set(provider.bought.values()) == {1}
+
+
+@pytest.mark.parametrize("other", [failing("overloaded"), Reply(key="", status="succeeded", output="fine")])
+async def test_a_wave_of_which_one_row_says_something_is_asked_again(ledger, provider, other):
+    """Where one row is understood, the others failed for reasons of their own."""
+    provider.answer = lambda body, n: other if body["prompt"] == "a" or n > 1 else failing("empty_answer")
+    task, _ = ledger(retry_rows=1)
+    await task.advance()
+    provider.batches["batch-0"].status = "completed"
+
+    assert (await task.advance()).batch_ids == ("batch-1",)
+    assert provider.bought["b"] == 2
+
+
+async def test_results_that_break_off_are_read_again_after_the_others(ledger, provider, clock, caplog):
+    """A cut stream costs a pause of seconds, not the run; the same fault is told once."""
+    caplog.set_level("INFO")
+    provider.max_requests = 1
+    task, _ = ledger()
+    await task.advance()
+    for batch in provider.batches.values():
+        batch.status = "completed"
+    cut = Unavailable("the stream was cut")
+    provider.result_faults = [cut, None, cut, cut, cut]
+
+    assert await task.advance() is None
+
+    assert (clock.now() - START).total_seconds() == 10
+    assert caplog.text.count("the stream was cut") == 1
+
+
+async def test_results_that_always_break_off_do_not_keep_the_others_from_landing(ledger, provider, clock):
+    """The run ends after a minute, and what could be read is here."""
+    provider.max_requests = 1
+    task, _ = ledger()
+    await task.advance()
+    for batch in provider.batches.values():
+        batch.status = "completed"
+    provider.result_faults = [Unavailable("cut"), None, None, *[Unavailable("cut")] * 100]
+
+    waiting = await task.advance()
+
+    assert waiting.batch_ids == ("batch-0",)
+    assert waiting.must_wait
+
+
+async def test_a_request_file_that_another_worker_set_aside_ends_this_one_as_overtaken(ledger, provider):
+    """Whatever it was about to do with it."""
+    task, _ = ledger()
+    (batch,) = task.files.batches(task.waves()[0])
+    batch.delete_requests()
+
+    with pytest.raises(Overtaken, match="another worker has set these requests aside"):
+        await task.advance()
+
+    assert not provider.batches

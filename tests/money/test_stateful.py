@@ -147,6 +147,11 @@ class Money(RuleBasedStateMachine):
     def time_passes(self, by):
         self.airflow.clock.advance(by.total_seconds())
 
+    @rule(ahead=st.sampled_from([0, -3600, -130, 130, 3600]))
+    def clocks_are_wrong(self, ahead):
+        """On the machine that gets the next workers."""
+        self.airflow.ahead = ahead
+
     @rule(fault=st.sampled_from(list(CREATE_FAULTS)), lag=st.sampled_from([0, 30]))
     def create_fails(self, fault, lag):
         self.airflow.provider.submit_faults.append(CREATE_FAULTS[fault]())

@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -100,8 +101,9 @@ def _dangerous(name, original):
 class Wire(httpx2.AsyncBaseTransport):
     """From an SDK to the emulator and back; what was sent arrives even when the sender dies."""
 
-    def __init__(self, app, life, lost):
+    def __init__(self, app, life, lost, *, tells_time=True):
         self._app = app
+        self._tells_time = tells_time
         self._life = life
         self._lost = lost
         self.under_way = set()
@@ -117,7 +119,7 @@ class Wire(httpx2.AsyncBaseTransport):
         return response
 
     async def _answer(self, request, body):
-        answer = _Answer(body)
+        answer = _Answer(body, tells_time=self._tells_time)
         try:
             await self._app(_scope(request), answer.receive, answer.send)
         except CutInProcess:
@@ -150,8 +152,9 @@ def _scope(request):
 class _Answer:
     """What an ASGI application receives and sends."""
 
-    def __init__(self, body):
+    def __init__(self, body, *, tells_time=True):
         self._body = [body]
+        self._tells_time = tells_time
         self.start = None
         self._parts = []
 
@@ -162,7 +165,8 @@ class _Answer:
 
     async def send(self, message):
         if message["type"] == "http.response.start":
-            self.start = message
+            kept = [(name, value) for name, value in message["headers"] if self._tells_time or name != b"date"]
+            self.start = {**message, "headers": kept}
         else:
             self._parts.append(message.get("body", b""))
 
@@ -183,6 +187,23 @@ class _Stream(httpx2.AsyncByteStream):
             raise httpx2.RemoteProtocolError("the server hung up in the middle")
 
 
+class SkewedClock(FakeClock):
+    """A worker's clock, which is so many seconds ahead of the world's."""
+
+    def __init__(self, world, ahead):
+        self._world = world
+        self.ahead = ahead
+
+    def now(self):
+        return self._world.now() + timedelta(seconds=self.ahead)
+
+    async def sleep(self, seconds):
+        await self._world.sleep(seconds)
+
+    def advance(self, seconds):
+        self._world.advance(seconds)
+
+
 @dataclass
 class World:
     """The providers, the time, and a deployment's storage."""
@@ -192,6 +213,10 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     lost: type[httpx2.TransportError] = httpx2.RemoteProtocolError
     """What a worker sees of a connection that was cut."""
+    worker_clock: FakeClock | None = None
+    """The clock of the workers that begin; the world's own unless told otherwise."""
+    tells_time: bool = True
+    """Whether replies have a `date`."""
 
     def __post_init__(self):
         settings = Settings(progress=Progress(pending=30, running=60, finalizing=0, settle=0))
@@ -205,7 +230,8 @@ class World:
 
     def task(self, life, requests=ROWS, *, task="task", attempt=1, **config):
         """A worker with one task instance in its hands: its own client, its own life."""
-        wire = Wire(self.app, life, self.lost)
+        clock = self.worker_clock or self.clock
+        wire = Wire(self.app, life, self.lost, tells_time=self.tells_time)
         account = Account(
             provider=self.name, api_key=SecretStr("k"), base_url=URLS[self.name], options={"max_requests": 2}
         )
@@ -214,9 +240,9 @@ class World:
         job = Job(
             self.root / task,
             provider,
-            self.clock,
+            clock,
             list(requests),
-            hub=FakeHub(provider, self.clock),
+            hub=FakeHub(provider, clock),
             registry=self.registry,
             **config,
         )

@@ -153,7 +153,7 @@ class _Draw:
             options={"max_requests": size}
             | ({"api": dice.choice(("chat", "responses"))} if self._provider == "openai" else {}),
             settings=self._settings(),
-            skew=dice.choice((0, 0, -50, 50)),
+            skew=dice.choice((0, -50, 50, -HOUR, HOUR)),
             latency=dice.choice(((0,), (0, 0.1), (0.1, 1, 5))),
             tasks=tuple(self._task(f"task-{number}") for number in range(dice.choice((1, 1, 2, 3, 4)))),
             faults=tuple(fault for fault in self._faults() if not (self._freezing and self._hinders_cancel(fault[1]))),

@@ -15,7 +15,7 @@ from random import Random
 from uuid import UUID
 
 from fakes import FakeClock, Job, Killed
-from money_bench import LIFE, Life
+from money_bench import LIFE, Life, SkewedClock
 from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
@@ -144,7 +144,11 @@ class Names:
 
 
 class Airflow:
-    """Tasks, their workers, one storage and one account at a provider."""
+    """Tasks, their workers, one storage and one account at a provider.
+
+    Attributes:
+        ahead: seconds by which the clock of a worker that begins is ahead of the others' and the provider's.
+    """
 
     def __init__(self, root, provider):
         self.root = Path(root)
@@ -155,6 +159,7 @@ class Airflow:
         self.receipted = set()
         self.loop = asyncio.Runner()
         self.new_id = Names()
+        self.ahead = 0
 
     def close(self):
         for task in self.tasks.values():
@@ -215,7 +220,8 @@ class Airflow:
 
     def _job(self, task):
         root = self.root / "dag" / "run" / task.name
-        job = Job(root, self.provider, self.clock, task.prompts, registry=self.deployment.registry, **task.config)
+        clock = SkewedClock(self.clock, self.ahead)
+        job = Job(root, self.provider, clock, task.prompts, registry=self.deployment.registry, **task.config)
         job.new_id = self.new_id
         job.task_id, job.attempt = task.name, task.attempt
         return job

@@ -1,0 +1,88 @@
+"""Workers whose clocks are wrong, on each provider's own SDK: a create whose answer is lost is bought once all the same."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import Killed
+from money_bench import CREATE, Life, SkewedClock, check_balance
+
+SKEWS = (-3600, -300, -130, -60, 0, 60, 130, 300, 620, 3600)
+HOUR = 3600
+CREATES = ("/messages/batches: after", "/v1/batches: after", ":batchGenerateContent: after")
+
+
+class DiesAfterCreate(Life):
+    """Killed when the provider has the first batch, and the worker does not know."""
+
+    def tick(self, where):
+        super().tick(where)
+        if where.startswith("POST") and where.endswith(CREATES):
+            self.dead = True
+            raise Killed(where)
+
+
+class JumpingClock(SkewedClock):
+    """It is set an hour forward and back again, by turns, whenever the worker has slept."""
+
+    async def sleep(self, seconds):
+        await super().sleep(seconds)
+        self.ahead = {0: HOUR, HOUR: -HOUR, -HOUR: 0}[self.ahead]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("skew", SKEWS)
+async def test_a_worker_whose_clock_is_wrong_buys_a_lost_create_once(world, skew, when):
+    """Whether a batch is absent is judged by the provider's own clock."""
+    here = world()
+    here.worker_clock = SkewedClock(here.clock, skew)
+    lost = here.emulator.faults.add(CREATE[here.name], "cut", when=when)
+
+    manifest, ends = await here.go_on()
+
+    assert lost.taken == 1
+    assert manifest is not None, ends
+    check_balance(here, manifest)
+
+
+@pytest.mark.parametrize("skews", [(HOUR, -HOUR), (-HOUR, HOUR), (HOUR, 0), (0, HOUR)])
+async def test_a_worker_finds_what_one_with_another_clock_bought_before_it_died(world, skews):
+    """The claim holds the provider's time, so the successor needs neither clock."""
+    first, second = skews
+    here = world()
+    here.worker_clock = SkewedClock(here.clock, first)
+    with pytest.raises(Killed):
+        await here.run(DiesAfterCreate())
+    here.worker_clock = SkewedClock(here.clock, second)
+
+    manifest, ends = await here.go_on(attempt=2)
+
+    assert manifest is not None, ends
+    check_balance(here, manifest)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_clock_that_jumps_while_a_batch_is_looked_for_buys_nothing_twice(world, when):
+    """The grace time is as long as it is, whatever the clock says."""
+    here = world()
+    here.worker_clock = JumpingClock(here.clock, HOUR)
+    here.emulator.faults.add(CREATE[here.name], "cut", when=when)
+    here.emulator.faults.add(CREATE[here.name], "unlist", seconds=30)
+
+    manifest, ends = await here.go_on()
+
+    assert manifest is not None, ends
+    check_balance(here, manifest)
+
+
+@pytest.mark.parametrize("skew", [-HOUR, 0, HOUR])
+async def test_a_batch_is_found_where_the_provider_does_not_tell_its_time(world, skew):
+    """Then a clock that may be a day off does not decide that a batch is absent."""
+    here = world()
+    here.tells_time = False
+    here.worker_clock = SkewedClock(here.clock, skew)
+    here.emulator.faults.add(CREATE[here.name], "cut", when="after")
+
+    manifest, ends = await here.go_on()
+
+    assert manifest is not None, ends
+    check_balance(here, manifest)
