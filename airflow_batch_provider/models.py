@@ -127,6 +127,19 @@ class BatchRequest(FrozenModel):
         return self
 
 
+@dataclass(frozen=True)
+class BadRow:
+    """A row of a source that cannot be asked.
+
+    Attributes:
+        problem: for people: which row, what is wrong with it, and the remedy; nothing of its text.
+        custom_id: the row's key, None where it has none that can be used.
+    """
+
+    problem: str
+    custom_id: str | None = None
+
+
 def json_schema(output_type: type[BaseModel] | dict[str, Any] | None) -> dict[str, Any] | None:
     """The JSON schema of a pydantic model class; a schema or None passes through."""
     if isinstance(output_type, type) and issubclass(output_type, BaseModel):
@@ -356,7 +369,8 @@ class Manifest(FrozenModel):
         counts: row status → number of rows; the numbers sum to `requests`.
         waves: number of rounds that were asked.
         batches: ids at the provider, oldest first.
-        dry_run: True when nothing was bought: usage and cost are the estimate, every row counts as missing.
+        dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
+            missing.
     """
 
     schema_version: Literal[1] = 1

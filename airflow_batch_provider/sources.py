@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import LONGEST_ID, BatchRequest
+from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
     from upath import UPath
     from upath.extensions import ProxyUPath
+
+_Row: TypeAlias = dict[str, Any] | BadRow
 
 _BLOCK = 1 << 20
 # Characters; the largest that csv takes on every platform.
@@ -74,14 +76,16 @@ def requests_of(path: UPath | ProxyUPath, prompt: str | None = None, key: str | 
         prompt: template filled from the row's columns; None takes each row as a request itself.
         key: column of the `custom_id`.
 
+    A row that cannot be asked is a `BadRow`, which names file and row.
+
     Raises:
-        UsageError: a file cannot be read, a row is no object, or a column is missing; names file and row.
+        UsageError: a file cannot be read, or lacks a column; names it.
     """
     template = PromptTemplate(prompt) if prompt is not None else None
     needed = None if template is None else [*dict.fromkeys([*template.columns, *([key] if key else [])])]
     for file in _files(path):
         for number, row in enumerate(_rows(file, needed)):
-            yield _keyed(file, number, row, key) if template is None else _filled(file, number, template, row, key)
+            yield row if isinstance(row, BadRow) else _request(file, number, row, template, key)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,13 @@ def _files(path: UPath | ProxyUPath) -> list[_File]:
     return files
 
 
+def _request(path: _File, number: int, row: dict[str, Any], template: PromptTemplate | None, key: str | None) -> Any:
+    try:
+        return _keyed(path, number, row, key) if template is None else _filled(path, number, template, row, key)
+    except UsageError as error:
+        return BadRow(str(error), _usable_key(row.get(key)) if key else None)
+
+
 def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any], key: str | None) -> BatchRequest:
     for column in template.columns:
         _need(path, number, row, column)
@@ -139,14 +150,18 @@ def _keyed(path: Any, number: int, row: dict[str, Any], key: str | None) -> dict
 
 
 def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
-    value = _need(path, number, row, column)
-    text = _as_text(value)
-    if 0 < len(text) <= LONGEST_ID:
+    text = _as_text(_need(path, number, row, column))
+    if _usable_key(text):
         return text
     fact = "is empty" if not text else f"has {len(text)} characters, more than {LONGEST_ID}"
     raise UsageError(
         f"Row {number} of {path}: the key in column {column!r} {fact}. Fix the file or choose another key."
     )
+
+
+def _usable_key(value: Any) -> str | None:
+    text = _as_text(value)
+    return text if 0 < len(text) <= LONGEST_ID else None
 
 
 def _need(path: Any, number: int, row: dict[str, Any], column: str) -> Any:
@@ -157,7 +172,7 @@ def _need(path: Any, number: int, row: dict[str, Any], column: str) -> Any:
     return row[column]
 
 
-def _rows(file: _File, needed: list[str] | None) -> Iterator[dict[str, Any]]:
+def _rows(file: _File, needed: list[str] | None) -> Iterator[_Row]:
     reader = _READERS.get(file.ending)
     if reader is None:
         raise UsageError(
@@ -173,15 +188,22 @@ def _rows(file: _File, needed: list[str] | None) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _jsonl(path: _File, _needed: Any) -> Iterator[dict[str, Any]]:
+def _jsonl(path: _File, _needed: Any) -> Iterator[_Row]:
     with path.open() as file:
         for number, line in enumerate(file):
             text = _unmarked(path, line) if number == 0 else line
             if text.strip():
-                yield _object(f"Line {number + 1} of {path}", _decoded(f"Line {number + 1} of {path}", text))
+                yield _line(f"Line {number + 1} of {path}", text)
 
 
-def _json(path: _File, _needed: Any) -> Iterator[dict[str, Any]]:
+def _line(where: str, text: bytes) -> _Row:
+    try:
+        return _object(where, _decoded(where, text))
+    except UsageError as error:
+        return BadRow(str(error))
+
+
+def _json(path: _File, _needed: Any) -> Iterator[_Row]:
     with path.open() as file:
         rows = _decoded(str(path), _unmarked(path, file.read()))
     if not isinstance(rows, list):
@@ -207,15 +229,15 @@ def _decoded(where: str, data: bytes) -> Any:
         raise UsageError(f"{where} {problem}. Fix the file.") from None
 
 
-def _object(where: str, row: Any) -> dict[str, Any]:
+def _object(where: str, row: Any) -> _Row:
     if isinstance(row, str):
         return {"prompt": row}
     if not isinstance(row, dict):
-        raise UsageError(f"{where} is {type(row).__name__}, no object. Fix the file.")
+        return BadRow(f"{where} is {type(row).__name__}, not an object. Fix the file.")
     return row
 
 
-def _csv(path: _File, _needed: Any, delimiter: str = ",") -> Iterator[dict[str, Any]]:
+def _csv(path: _File, needed: list[str] | None, delimiter: str = ",") -> Iterator[_Row]:
     csv.field_size_limit(_LONGEST_CELL)  # of the process; the default of 131,072 characters is short for documents
     with path.open() as raw:
         _unmarked(path, raw.read(2))
@@ -223,55 +245,67 @@ def _csv(path: _File, _needed: Any, delimiter: str = ",") -> Iterator[dict[str, 
         with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
             lines = csv.reader(text, delimiter=delimiter, strict=True)
             try:
-                yield from _records(path, lines)
+                yield from _records(path, lines, needed)
             except csv.Error as error:
                 raise UsageError(f"Line {lines.line_num} of {path} is not CSV: {error}. Fix the file.") from None
 
 
-def _records(path: _File, lines: Iterator[list[str]]) -> Iterator[dict[str, Any]]:
+def _records(path: _File, lines: Iterator[list[str]], needed: list[str] | None) -> Iterator[_Row]:
     header = next(lines, [])
+    if header:
+        _check_columns(path, header, needed)
     if doubled := sorted({name for name in header if header.count(name) > 1}):
         raise UsageError(f"{path} has the column {doubled[0]!r} more than once. Rename it in the header.")
     for number, fields in enumerate(filter(None, lines)):
         if len(fields) != len(header):
-            raise UsageError(
+            yield BadRow(
                 f"Row {number} of {path} has more or fewer fields than the header: {len(fields)} of {len(header)}. Fix the file."
             )
+            continue
         yield dict(zip(header, fields, strict=True))
 
 
-def _tsv(path: _File, needed: Any) -> Iterator[dict[str, Any]]:
+def _check_columns(path: _File, names: list[str], needed: list[str] | None) -> None:
+    """Refuse a file that lacks a column; its rows are not bad one by one."""
+    if missing := [name for name in needed or () if name not in names]:
+        raise UsageError(
+            f"Row 0 of {path} has no column {missing[0]!r}. Its columns are {', '.join(map(repr, names))}."
+        )
+
+
+def _tsv(path: _File, needed: list[str] | None) -> Iterator[_Row]:
     return _csv(path, needed, "\t")
 
 
-def _parquet(path: _File, needed: list[str] | None) -> Iterator[dict[str, Any]]:
+def _parquet(path: _File, needed: list[str] | None) -> Iterator[_Row]:
     with open_parquet(path) as table:
-        names = table.schema_arrow.names
-        if missing := [name for name in needed or () if name not in names]:
-            raise UsageError(
-                f"Row 0 of {path} has no column {missing[0]!r}. Its columns are {', '.join(map(repr, names))}."
-            )
+        _check_columns(path, table.schema_arrow.names, needed)
         first = 0
         for batch in table.iter_batches(batch_size=1000, use_threads=False, columns=needed):
             yield from _values(path, batch, first)
             first += batch.num_rows
 
 
-def _values(path: _File, batch: Any, first: int) -> list[dict[str, Any]]:
+def _values(path: _File, batch: Any, first: int) -> list[_Row]:
     try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
+        rows: list[_Row] = batch.to_pylist()
     except (ValueError, OverflowError, TypeError):
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            for number, value in enumerate(column):
-                try:
-                    value.as_py()
-                except (ValueError, OverflowError, TypeError) as error:
-                    raise UsageError(
-                        f"Row {first + number} of {path}: column {name!r} holds a {column.type} that Python cannot: "
-                        f"{error}. Fix the file, or leave the column out of the prompt."
-                    ) from None
-        raise
+        return [_value(f"Row {first + number} of {path}", batch, number) for number in range(batch.num_rows)]
     return rows
+
+
+def _value(where: str, batch: Any, number: int) -> _Row:
+    """Return one row, by itself."""
+    row: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[number].as_py()
+        except (ValueError, OverflowError, TypeError) as error:
+            return BadRow(
+                f"{where}: column {name!r} holds a {column.type} that Python cannot: {error}. Fix the file, or leave the "
+                "column out of the prompt."
+            )
+    return row
 
 
 @contextmanager
@@ -298,7 +332,7 @@ def parquet_records(table: pq.ParquetFile) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-_READERS: dict[str, Callable[[Any, list[str] | None], Iterator[dict[str, Any]]]] = {
+_READERS: dict[str, Callable[[Any, list[str] | None], Iterator[_Row]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,

@@ -31,6 +31,8 @@ class Policy:
         enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
         retry_truncated: ask answers again that were cut off, with twice the room each time.
         clean_up: delete what the provider keeps of a batch that is of no use there any more.
+        skip_bad_rows: rows that cannot be asked go to the results as failed; otherwise they are refused.
+        may_be_empty: without any rows nothing is bought; otherwise that is refused.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
         batch_size: most requests in one batch; None takes the provider's limit.
     """
@@ -41,6 +43,8 @@ class Policy:
     retry_truncated: bool
     clean_up: bool
     leave_running: bool
+    skip_bad_rows: bool = False
+    may_be_empty: bool = False
     batch_size: int | None = None
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from airflow_batch_provider.exceptions import RowsFailed
+from airflow_batch_provider.exceptions import RowsFailed, UsageError
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger.manifest import Outcome
+    from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import Manifest
 
 
@@ -30,9 +31,22 @@ class SuccessCriteria:
         return 1.0 if self.on_partial == "fail" else self.min_success_ratio
 
     def are_met(self, manifest: Manifest) -> bool:
-        """Tell whether enough rows have a good answer."""
+        """Tell whether enough rows have a good answer; an input without rows asks for none."""
         good = manifest.counts["succeeded"]
-        return good > 0 and good >= self.ratio * manifest.requests
+        return not manifest.requests or (good > 0 and good >= self.ratio * manifest.requests)
+
+    def check_possible(self, plan: Plan) -> None:
+        """Raise before anything is bought when too few rows can be asked.
+
+        Raises:
+            UsageError: the skipped rows alone make the task fail.
+        """
+        asked = plan.first.requests
+        if asked and asked < self.ratio * plan.requests:
+            raise UsageError(
+                f"Only {asked} of {plan.requests} rows can be asked, less than {self} asks for. Fix the others, set "
+                "on_bad_row='fail' to be told what is wrong with them, or ask for less."
+            )
 
     def check(self, outcome: Outcome) -> None:
         """Raise when too few rows have a good answer.

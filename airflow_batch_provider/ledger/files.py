@@ -5,6 +5,7 @@ plan.json                     what is asked and how, and the chunks of wave 0; m
 clock.json                    when the deadline began to count; absent while nothing is waited for
 waves/1/wave.json             the chunks of a later wave; made after its request files, by one worker only
 waves/0/00000-DRAFT.requests.jsonl  one planned row a line
+waves/0/NONCE.skipped.jsonl   rows that cannot be asked, as they are in the results; absent without any
 waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
 waves/0/00000.receipt.json    the provider has it
 waves/0/00000.failed-1.json   a batch of this chunk failed as a whole, before anything ran
@@ -24,7 +25,7 @@ from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, UNMET, WAVE, WAVES
 from airflow_batch_provider.ledger.batch_files import REQUESTS, BatchFiles
 from airflow_batch_provider.ledger.records import ClockRecord, Plan, Wave
-from airflow_batch_provider.models import Manifest
+from airflow_batch_provider.models import BatchRow, Manifest
 from airflow_batch_provider.records import create, load, save
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.records import Receipt
     from airflow_batch_provider.storage import Directory
+
+SKIPPED = ".skipped.jsonl"
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,19 @@ class TaskFiles:
         return (BatchFiles.of(directory, chunk) for chunk in wave.chunks)
 
     def drafts(self, number: int) -> list[str]:
-        """Return the names of all request files of a wave, whoever wrote them."""
-        return [name for name in self.wave_directory(number).names() if name.endswith(REQUESTS)]
+        """Return the names of all files of a wave's requests, whoever wrote them."""
+        return [name for name in self.wave_directory(number).names() if name.endswith((REQUESTS, SKIPPED))]
+
+    def skipped_name(self, nonce: str) -> str:
+        """Return the name, in wave 0, of the file of a plan's rows that cannot be asked."""
+        return nonce + SKIPPED
+
+    def skipped_rows(self, plan: Plan) -> Iterator[BatchRow]:
+        """Return the rows of a plan that cannot be asked, as they are in the results."""
+        if not plan.skipped:
+            return
+        for line in self.wave_directory(0).lines(self.skipped_name(plan.nonce)):
+            yield BatchRow.model_validate_json(line)
 
     # what was bought
 

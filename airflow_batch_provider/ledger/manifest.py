@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -62,7 +64,9 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
     while True:
         bill, waves = context.bill(plan), files.waves()
         tally, receipts = Tally(bill=bill), files.receipts(waves)
-        _write(target, plan, best_rows(files, waves, tally))
+        skipped = tally.settling(files.skipped_rows(plan))
+        rows = heapq.merge(best_rows(files, waves, tally), skipped, key=attrgetter("index"))
+        _write(target, plan, rows)
         files.check_current(plan)
         again = files.waves()
         if (again, files.receipts(again)) == (waves, receipts):

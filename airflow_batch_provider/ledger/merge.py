@@ -12,7 +12,7 @@ from airflow_batch_provider.ledger.digest import Reasons
 from airflow_batch_provider.models import BatchRow, ErrorDigest, RowError, RowStatus, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.files import TaskFiles
     from airflow_batch_provider.ledger.records import PlannedRow, Wave
@@ -131,6 +131,12 @@ class Tally:
             self._tokens[name] += getattr(row.usage, name)
         if self.bill:
             self.bill.add(row.usage, row.model)
+
+    def settling(self, rows: Iterable[BatchRow]) -> Iterator[BatchRow]:
+        """Count rows that were never asked as they pass."""
+        for row in rows:
+            self.settled(row)
+            yield row
 
     def settled(self, row: BatchRow) -> None:
         """Count the best row of a request."""

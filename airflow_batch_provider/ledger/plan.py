@@ -7,6 +7,7 @@ record which names them was first, and the other goes on with the plan or wave o
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,14 +15,16 @@ import msgspec
 
 from airflow_batch_provider.exceptions import Overtaken, UsageError
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
+from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
 from airflow_batch_provider.ledger.merge import rows_to_ask
 from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
-from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, plan_rows
+from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, check_rows, refuse_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from airflow_batch_provider.ledger.bad_rows import Rows, SkippedRows
     from airflow_batch_provider.ledger.context import LedgerContext
 
 log = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ class Planner:
             return None
         if self._fingerprint(requests) == plan.fingerprint:
             self._check_whole(plan)
-            log.info("Going on with the plan of %d requests in %s.", plan.requests, self._context.root)
+            log.debug("Going on with the plan of %d requests in %s.", plan.requests, self._context.root)
             return plan
         self._supersede(plan, self._files.waves())
         return None
@@ -78,9 +81,16 @@ class Planner:
     def _fingerprint(self, requests: Iterable[Any]) -> str:
         context = self._context
         fingerprint = Fingerprint(context.provider.name, context.spec)
-        for row in plan_rows(requests, context.provider, context.spec):
+        for row in self._rows(requests):
             fingerprint.add(msgspec.json.encode(row))
         return str(fingerprint)
+
+    def _rows(self, requests: Iterable[Any]) -> Rows:
+        context = self._context
+        rows = check_rows(requests, context.provider, context.spec)
+        if not context.policy.skip_bad_rows:
+            rows = refuse_bad(rows)
+        return rows if context.policy.may_be_empty else refuse_empty(rows)
 
     def _supersede(self, plan: Plan, waves: list[Wave]) -> None:
         """Set a finished plan of other requests aside; refuse when any of its batches is still open."""
@@ -109,8 +119,10 @@ class Planner:
         """
         context = self._context
         fingerprint = Fingerprint(context.provider.name, context.spec)
-        rows = plan_rows(requests, context.provider, context.spec)
-        wave = self._write_wave(0, context.new_id()[:12], rows, fingerprint)
+        nonce = context.new_id()[:12]
+        with skipped_rows() as skipped, closing(skipped.without(self._rows(requests), fingerprint)) as rows:
+            wave = self._write_wave(0, nonce, rows, fingerprint, skipped if context.policy.skip_bad_rows else None)
+            skipped.save(self._files.wave_directory(0), self._files.skipped_name(nonce))
         plan = Plan(
             fingerprint=str(fingerprint),
             provider=context.provider.name,
@@ -137,7 +149,7 @@ class Planner:
             log.warning("Another worker has just planned %s.", self._context.root)
             return False
         self._delete_drafts(0, others)
-        log.info("Planned: requests=%d batches=%d", plan.requests, len(plan.first.chunks))
+        log.debug("Planned: requests=%d batches=%d", plan.requests, len(plan.first.chunks))
         return True
 
     # later waves
@@ -163,7 +175,7 @@ class Planner:
             self.discard(wave)
             return self._opened(plan, waves)
         self._delete_drafts(number, others)
-        log.info("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
+        log.debug("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
         return wave
 
     def _opened(self, plan: Plan, waves: list[Wave]) -> Wave | None:
@@ -180,7 +192,12 @@ class Planner:
     # request files
 
     def _write_wave(
-        self, number: int, nonce: str, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None
+        self,
+        number: int,
+        nonce: str,
+        rows: Iterable[PlannedRow],
+        fingerprint: Fingerprint | None = None,
+        skipped: SkippedRows | None = None,
     ) -> Wave:
         context = self._context
         writer = ChunkWriter(
@@ -189,6 +206,7 @@ class Planner:
             context.spec,
             self._chunk_limits(nonce),
             draft=context.new_id()[:8],
+            skipped=skipped,
         )
         chunks = writer.write(rows, fingerprint)
         now = context.clock.now()
@@ -207,7 +225,7 @@ class Planner:
 
         They are listed before it does: files that come later may be of a plan that has replaced this one.
         """
-        ours = {batch.requests_name for batch in self._files.batches(wave)}
+        ours = {self._files.skipped_name(wave.nonce), *(batch.requests_name for batch in self._files.batches(wave))}
         return [name for name in self._files.drafts(wave.number) if name not in ours]
 
     def _delete_drafts(self, number: int, names: list[str]) -> None:
@@ -219,6 +237,8 @@ class Planner:
         """Delete the request files of a wave that does not count."""
         for batch in self._files.batches(wave):
             batch.delete_requests()
+        if wave.number == 0:
+            self._files.wave_directory(0).delete(self._files.skipped_name(wave.nonce))
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Plan(FrozenModel):
         layout: version of the file layout; it holds for all files of the task.
         package: version of this package that wrote it.
         fingerprint: of the spec and of every row; another one means other requests.
-        requests: number of rows.
+        requests: number of rows, also of those that are skipped.
         first: wave 0, which is committed with the plan.
     """
 
@@ -80,6 +80,11 @@ class Plan(FrozenModel):
     requests: int
     created_at: AwareDatetime
     first: Wave
+
+    @property
+    def skipped(self) -> int:
+        """Return the number of rows that cannot be asked, and are not."""
+        return self.requests - self.first.requests
 
     @property
     def nonce(self) -> str:
@@ -161,6 +166,7 @@ class ClockRecord(FrozenModel):
 
 # msgspec does not read `Raw | None` (0.20), so a row without a schema of its own holds empty bytes, which are not written.
 NO_SCHEMA = msgspec.Raw()
+NO_BODY = msgspec.Raw(b"null")
 
 
 def encoded(schema: dict[str, Any] | None) -> msgspec.Raw:
@@ -173,9 +179,11 @@ class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         schema: the row's own JSON schema; empty takes the plan's.
+        problem: why the row cannot be asked, empty when it can; then it has no body.
     """
 
     index: int
     custom_id: str
     body: msgspec.Raw
     schema: msgspec.Raw = NO_SCHEMA
+    problem: str = ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
+from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,15 +16,19 @@ import msgspec
 from pydantic import ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger.bad_rows import Problems, refuse_bad
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.records import Chunk, PlannedRow, encoded
-from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.ledger.records import NO_BODY, Chunk, PlannedRow, encoded
+from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
 from airflow_batch_provider.pricing import estimate_tokens
 from airflow_batch_provider.schemas import answer_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pydantic_core import ErrorDetails
+
+    from airflow_batch_provider.ledger.bad_rows import Rows, SkippedRows
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
@@ -40,28 +45,74 @@ class ChunkLimits:
     tokens: int | None = None
 
 
-def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Iterator[PlannedRow]:
+def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
     """Check, number and encode every request, in the order given; memory does not grow with their number.
 
     Raises:
-        UsageError: no rows at all, a row that is not a prompt, a `custom_id` that is illegal or used twice, or a row that
-            the provider cannot take; names the row.
+        UsageError: no rows at all, rows that cannot be asked, or a `custom_id` that is used twice; names the rows.
     """
-    count = 0
-    with _seen_ids() as seen:
-        for index, given in enumerate(requests):
-            request = _as_request(index, given)
-            custom_id = request.custom_id or f"request-{index}"
-            seen.add(index, custom_id)
-            body, schema = _encoded(index, request, provider, spec)
-            yield PlannedRow(index=index, custom_id=custom_id, body=body, schema=schema)
-            count += 1
-        seen.flush()
-    if not count:
+    return refuse_empty(refuse_bad(check_rows(requests, provider, spec)))
+
+
+def refuse_empty(rows: Rows) -> Rows:
+    """Return the rows.
+
+    Raises:
+        UsageError: there are none.
+    """
+    is_empty = True
+    with closing(rows):
+        for row in rows:
+            is_empty = False
+            yield row
+    if is_empty:
         raise UsageError("Cannot submit empty batch: the list of requests has no rows.")
 
 
+def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
+    """Do as `plan_rows`, but a row that cannot be asked says why, and there may be no rows.
+
+    Raises:
+        UsageError: a `custom_id` is used twice.
+    """
+    with _seen_ids() as seen:
+        for index, given in enumerate(requests):
+            row = _checked(index, given, provider, spec)
+            seen.add(index, row.custom_id)
+            yield row
+        seen.flush()
+
+
+def _checked(index: int, given: Any, provider: BatchProvider, spec: Spec) -> PlannedRow:
+    numbered = f"request-{index}"
+    try:
+        request = _as_request(index, given)
+        body, schema = _encoded(index, request, provider, spec)
+    except UsageError as error:
+        return PlannedRow(index=index, custom_id=_key_of(given) or numbered, body=NO_BODY, problem=str(error))
+    return PlannedRow(index=index, custom_id=request.custom_id or numbered, body=body, schema=schema)
+
+
+def _key_of(given: Any) -> str | None:
+    """Return the key of a row that cannot be asked, None where that cannot be used either."""
+    key = _plain(given).get("custom_id") if isinstance(given, dict) else getattr(given, "custom_id", None)
+    if isinstance(key, str) and 0 < len(key) <= LONGEST_ID and _is_text(key):
+        return key
+    return None
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a string can be written: a lone surrogate cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _as_request(index: int, given: Any) -> BatchRequest:
+    if isinstance(given, BadRow):
+        raise UsageError(given.problem)
     if isinstance(given, BatchRequest):
         return given
     if is_dataclass(given) and not isinstance(given, type):
@@ -72,12 +123,21 @@ def _as_request(index: int, given: Any) -> BatchRequest:
         if isinstance(given, dict):
             return BatchRequest.model_validate(_plain(given))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}" for problem in error.errors()[:3]
-        )
+        problems = "; ".join(map(_told, error.errors(include_url=False, include_input=False)[:3]))
         known = ", ".join(BatchRequest.model_fields)
         raise UsageError(f"Row {index} is not a request: {problems}. A row is a str or a dict of {known}.") from None
     raise UsageError(f"Row {index} is not a prompt but {type(given).__name__}. Give a str, a dict or a BatchRequest.")
+
+
+def _told(problem: ErrorDetails) -> str:
+    """Return a problem in words; a field that does not exist, with the one that was probably meant."""
+    field = ".".join(map(str, problem["loc"])) or "row"
+    if problem["type"] == "string_unicode":
+        return f"{field} holds a lone surrogate, which is not a character"
+    if problem["type"] != "extra_forbidden":
+        return f"{field}: {problem['msg']}"
+    near = get_close_matches(field.lower(), BatchRequest.model_fields, n=1)
+    return f"{field!r} is not a field" + (f", did you mean {near[0]!r}?" if near else "")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -93,12 +153,25 @@ def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: S
     """Return the row's body, and its own schema if it has one."""
     schema = encoded(request.output_type)
     try:
-        body = msgspec.Raw(msgspec.json.encode(provider.codec.encode(request, spec)))
+        body = msgspec.Raw(msgspec.json.encode(provider.codec.encode(request, spec), enc_hook=_as_json))
         if schema:
             answer_schema(bytes(schema))
     except UsageError as error:
         raise UsageError(f"Row {index}: {error}") from error
+    except UnicodeEncodeError:
+        raise UsageError(f"Row {index} holds a lone surrogate, which is not a character. Fix its text.") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"Row {index} cannot be sent as JSON: {error}. Give plain lists, dicts and numbers.") from None
+    if request.custom_id is not None and not _is_text(request.custom_id):
+        raise UsageError(f"Row {index}: its custom_id holds a lone surrogate, which is not a character. Fix it.")
     return body, schema
+
+
+def _as_json(value: Any) -> Any:
+    """Return a number or an array of numpy as JSON has it."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 class _SeenIds:
@@ -164,63 +237,93 @@ class ChunkWriter:
     Args:
         directory: the wave's.
         draft: tells the files from those that another worker may write at the same time.
+        skipped: takes the rows that alone are over a limit; None refuses them.
     """
 
     def __init__(
-        self, directory: Directory, provider: BatchProvider, spec: Spec, limits: ChunkLimits, draft: str
+        self,
+        directory: Directory,
+        provider: BatchProvider,
+        spec: Spec,
+        limits: ChunkLimits,
+        draft: str,
+        skipped: SkippedRows | None = None,
     ) -> None:
         self._directory = directory
         self._provider = provider
         self._spec = spec
         self._limits = limits
+        self._skipped = skipped
         self._filling = _Filling(0, draft)
 
     def write(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None) -> tuple[Chunk, ...]:
         """Write every row and return the chunks.
 
         Raises:
-            UsageError: one row alone is over a limit; names it.
+            UsageError: rows that alone are over a limit, unless those are skipped; names them.
         """
         chunks: list[Chunk] = []
-        source = iter(rows)
+        source = self._fitting(rows, fingerprint)
         waiting = next(source, None)
         while waiting is not None:
             files = BatchFiles.of(self._directory, self._filling.done())
             with self._directory.writer(files.requests_name) as file:
-                waiting = self._fill(file, waiting, source, fingerprint)
+                waiting = self._fill(file, waiting, source)
             chunks.append(self._filling.done())
             self._filling = _Filling(self._filling.number + 1, self._filling.draft)
         return tuple(chunks)
 
-    def _fill(
-        self, file: BinaryIO, row: PlannedRow | None, source: Iterator[PlannedRow], fingerprint: Fingerprint | None
-    ) -> PlannedRow | None:
+    def _fitting(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None) -> Iterator[_Sized]:
+        """Return the rows that have room in a chunk of their own."""
+        problems = Problems()
+        for row in rows:
+            sent = wire_line(self._provider, row, self._spec)
+            sized = _Sized(msgspec.json.encode(row), len(sent), estimate_tokens(sent, self._spec.model))
+            if fingerprint:
+                fingerprint.add(sized.line)
+            problem = self._too_large(row, sized)
+            if problem is None and not problems:
+                yield sized
+            elif problem is not None and self._skipped is not None:
+                self._skipped.add(row, problem)
+            elif problem is not None:
+                problems.add(problem)
+        problems.check()
+
+    def _fill(self, file: BinaryIO, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
         while row is not None:
-            sent = wire_line(self._provider, row, self._spec)
-            size, tokens = len(sent), estimate_tokens(sent, self._spec.model)
-            if not self._has_room(size, tokens, row):
+            if not self._has_room(row):
                 return row
-            line = msgspec.json.encode(row)
-            file.write(line + b"\n")
-            if fingerprint:
-                fingerprint.add(line)
-            self._filling.add(size, tokens)
+            file.write(row.line + b"\n")
+            self._filling.add(row.size, row.tokens)
             row = next(source, None)
         return None
 
-    def _has_room(self, size: int, tokens: int, row: PlannedRow) -> bool:
+    def _has_room(self, row: _Sized) -> bool:
         filled, limits = self._filling, self._limits
-        over_tokens = limits.tokens is not None and filled.tokens + tokens > limits.tokens
-        if filled.bytes + size <= limits.bytes and filled.requests < limits.requests and not over_tokens:
-            return True
-        if filled.requests:
-            return False
+        over_tokens = limits.tokens is not None and filled.tokens + row.tokens > limits.tokens
+        return filled.bytes + row.size <= limits.bytes and filled.requests < limits.requests and not over_tokens
+
+    def _too_large(self, row: PlannedRow, sized: _Sized) -> str | None:
+        limits = self._limits
+        over_tokens = limits.tokens is not None and sized.tokens > limits.tokens
+        if sized.size <= limits.bytes and not over_tokens:
+            return None
         limit = f"max_enqueued_tokens={limits.tokens}" if over_tokens else f"{limits.bytes} bytes a batch"
-        raise UsageError(
-            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {tokens} tokens: more than "
+        return (
+            f"Row {row.index} ({row.custom_id!r}) alone is {sized.size} bytes, about {sized.tokens} tokens: more than "
             f"{limit}. Shorten it or raise the limit."
         )
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A planned row as its file keeps it, with the size and the estimated tokens of what is sent."""
+
+    line: bytes
+    size: int
+    tokens: int
 
 
 # As long as any key of a plan: nonce, wave, chunk, index.

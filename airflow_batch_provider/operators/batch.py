@@ -166,7 +166,7 @@ class BatchGenerateOperator(BatchOperator):
         max_tokens: tokens of one answer; default 1024.
         request_params: further fields of the provider's request body; a row's own win.
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
-            `dag/run/task[/map_index].jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
+            `dag/run/task[/map_index]/results.jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
             file with `{{ ti.map_index }}` in its name.
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
@@ -272,7 +272,7 @@ class BatchEmbedOperator(BatchOperator):
         conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
         request_params: further fields of the provider's request body; a row's own win.
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
-            `dag/run/task[/map_index].jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
+            `dag/run/task[/map_index]/results.jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
             file with `{{ ti.map_index }}` in its name.
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.

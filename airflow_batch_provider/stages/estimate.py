@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Manifest
-from airflow_batch_provider.stages.receipt import dollars
+from airflow_batch_provider.stages.receipt import dollars, number_of
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
@@ -27,7 +27,7 @@ class Estimate:
         Raises:
             UsageError: the estimate is above the limit, or there is none.
         """
-        if limit is None:
+        if limit is None or not self.plan.first.requests:
             return
         price, usage = self.expected.cost.usd, self.expected.usage
         if price is None:
@@ -37,7 +37,7 @@ class Estimate:
             )
         if self.expected.bill.exceeds(limit):
             raise UsageError(
-                f"{self.plan.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
+                f"{self.plan.first.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
                 f"{usage.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
             )
 
@@ -45,13 +45,18 @@ class Estimate:
         """Return what is asked and what it may cost, in one sentence."""
         plan, usage = self.plan, self.expected.usage
         out = f", at most {usage.output_tokens:,} out" if usage.output_tokens else ""
+        batches = number_of(len(plan.first.chunks), "batch", "batches")
+        price = self.expected.cost
+        may_cost = (
+            "whose price is not known" if price.usd is None else f"for at most {dollars(price)} in the first wave"
+        )
         return (
-            f"{plan.requests:,} requests to {plan.provider} {plan.spec.model} in {len(plan.first.chunks)} batches: about "
-            f"{usage.input_tokens:,} tokens in{out}; at most {dollars(self.expected.cost)} for the first wave."
+            f"{number_of(plan.requests, 'request', 'requests')} to {plan.provider} {plan.spec.model} in {batches}: about "
+            f"{usage.input_tokens:,} tokens in{out}, {may_cost}."
         )
 
     def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:
-        """Return the manifest of a dry run: nothing was bought, every row counts as missing."""
+        """Return the manifest of a dry run: nothing was bought, every row that can be asked counts as missing."""
         return Manifest(
             stage=stage,
             provider=self.plan.provider,
@@ -59,7 +64,7 @@ class Estimate:
             results="",
             format=result_format,
             requests=self.plan.requests,
-            counts={"missing": self.plan.requests},
+            counts={"missing": self.plan.first.requests} | ({"failed": self.plan.skipped} if self.plan.skipped else {}),
             usage=self.expected.usage,
             cost=self.expected.cost,
             waves=0,

@@ -198,3 +198,17 @@ def test_two_runs_in_one_folder_keep_their_results_apart(tested, tmp_path):
 
     assert [row.custom_id for row in BatchResults(first)] == ["a"]
     assert [row.custom_id for row in BatchResults(second)] == ["b"]
+
+
+# bad rows and empty inputs
+
+
+def test_bad_rows_are_skipped_and_an_empty_file_is_a_success(tested, tmp_path):
+    """By the operators' arguments."""
+    skipping = of_rows(tmp_path, "skipping", "{text}", [{"text": None}, {"text": "x"}], on_bad_row="skip")
+    assert [row.status for row in BatchResults(tested(skipping).xcom("ask"))] == ["failed", "succeeded"]
+
+    empty = tested(of_rows(tmp_path, "empty", "{text}", [], on_empty="skip"))
+    assert empty.state("ask") == "success"
+    assert list(BatchResults(empty.xcom("ask"))) == []
+    assert empty.xcom("ask")["requests"] == 0

@@ -328,6 +328,18 @@ async def test_progress_is_shown_on_change_and_once_a_minute(trigger, supervisor
     ]
 
 
+async def test_a_record_that_only_grew_older_is_not_shown_again(trigger, supervisor, caplog):
+    """When it was seen and how fast it goes changes at each look; the log has the pace."""
+    caplog.set_level("INFO")
+    looks = [{"message": "1 of 2.", "seen_at": n, "pace": f"{n} an hour."} for n in range(3)]
+    Scripted.script = deque([*looks, {"message": "2 of 2."}, CompletionCheck.ready()])
+
+    await fired(trigger)
+
+    assert [xcom.value["message"] for xcom in supervisor.xcoms] == ["1 of 2.", "2 of 2."]
+    assert "1 of 2. 0 an hour." in caplog.messages
+
+
 async def test_quick_looks_do_not_show_each_change(tmp_path, time, supervisor):
     """A change within a minute of the last record waits for the next look."""
     poll = PollConfig(interval=timedelta(seconds=20), max_wait=HOUR)

@@ -66,14 +66,15 @@ async def test_a_path_with_a_known_ending_is_the_file(job, tmp_path, name):
     assert (manifest.results.endswith(f"out/{name}"), manifest.format) == (True, name.rpartition(".")[2])
 
 
-@pytest.mark.parametrize(("index", "name"), [(-1, "task.jsonl"), (0, "task-0.jsonl"), (7, "task-7.jsonl")])
-async def test_any_other_path_is_a_directory_for_a_file_of_each_task(job, tmp_path, index, name):
-    """Mapped tasks must not overwrite each other's."""
+@pytest.mark.parametrize(("index", "folder"), [(-1, "task"), (0, "task/0"), (7, "task/7")])
+async def test_any_other_path_is_a_directory_for_a_file_of_each_task(job, tmp_path, index, folder):
+    """Mapped tasks and other runs must not overwrite each other's."""
     task = job(result_path=str(tmp_path / "out"))
     task.map_index = index
     await task.run()
 
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    found = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert found == [tmp_path / "out/dag/run" / folder / "results.jsonl"]
 
 
 async def test_whether_a_place_can_be_written_leaves_no_trace(job, tmp_path):
@@ -82,7 +83,7 @@ async def test_whether_a_place_can_be_written_leaves_no_trace(job, tmp_path):
     await task.start()
 
     assert ".writable" not in task.directory.names()
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 # what is asked

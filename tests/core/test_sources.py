@@ -14,13 +14,20 @@ from pydantic import ValidationError
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.models import BadRow, ConnectionRef
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig
 
 
 def prompts(path, prompt="{text}", key=None):
-    return [request.prompt for request in requests_of(UPath(path), prompt=prompt, key=key)]
+    return [asked(request).prompt for request in requests_of(UPath(path), prompt=prompt, key=key)]
+
+
+def asked(request):
+    """As a plan refuses a row."""
+    if isinstance(request, BadRow):
+        raise UsageError(request.problem)
+    return request
 
 
 @pytest.mark.parametrize(
@@ -72,6 +79,7 @@ def test_a_long_cell_is_taken(tmp_path):
         ("a.jsonl", b"[" * 100_000 + b"]" * 100_000, "Line 1 of .* nested too deeply"),
         ("a.json", b'{"text": "a"}', "not a list of rows"),
         ("a.xlsx", b"", "ends with '.xlsx'"),
+        ("a.jsonl.zst", b"", "ends with '.zst'"),
     ],
 )
 def test_odd_files_are_refused_by_name(tmp_path, name, data, message):
@@ -105,7 +113,10 @@ def test_only_the_columns_of_the_prompt_are_read(tmp_path):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl", "a.jsonl.gz", "a.parquet"]), st.binary(max_size=60))
+@given(
+    st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl", "a.jsonl.gz", "a.parquet"]),
+    st.binary(max_size=60),
+)
 def test_any_bytes_are_read_or_refused_with_the_file(tmp_path, name, data):
     """No other error comes out."""
     (tmp_path / name).write_bytes(data)
@@ -128,6 +139,22 @@ async def test_frames_and_tables_give_their_records(job):
         task.root = task.root / type(rows).__name__
         found = task.rows(await task.run())
         assert [(row["custom_id"], row["output"]) for row in found] == [("1", "echo: a")]
+
+
+@pytest.mark.parametrize("shape", ["texts", "objects", "vectors"])
+async def test_numpy_gives_rows_and_values(job, provider, shape):
+    """An array of rows, and arrays and numbers inside a row."""
+    import numpy as np
+
+    rows = {
+        "texts": np.array(["a", "b"]),
+        "objects": np.array([{"prompt": "a"}, {"prompt": "b"}], dtype=object),
+        "vectors": [{"prompt": text, "request_params": {"bias": np.array([1, 2]), "n": np.int64(3)}} for text in "ab"],
+    }[shape]
+    task = job()
+    task.requests = rows
+
+    assert (await task.run()).counts["succeeded"] == 2
 
 
 async def test_request_params_of_null_are_none(job):

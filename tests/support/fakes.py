@@ -16,7 +16,7 @@ from upath import UPath
 from airflow_batch_provider.exceptions import NotFound, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account, BatchStatus, ConnectionRef, Reply, RowError, Usage
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Codec, Limits, Prepared
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Codec, Limits, Prepared, system_text
 from airflow_batch_provider.stages import (
     CheckCompletionContext,
     PollConfig,
@@ -89,7 +89,13 @@ class FakeCodec(Codec):
     """Bodies that a person can read."""
 
     def encode(self, request, spec):
-        return {"prompt": request.prompt, "model": spec.model}
+        system = system_text(request, spec)
+        return {
+            "prompt": request.prompt,
+            "model": spec.model,
+            **({"system": system} if system else {}),
+            **request.request_params,
+        }
 
     def line(self, key, body, spec):
         return json.dumps({"key": key, "body": json.loads(body)}).encode()
