@@ -45,8 +45,10 @@ class Estimate:
         """Return what is asked and what it may cost, in one sentence."""
         plan, usage = self.plan, self.expected.usage
         out = f", at most {usage.output_tokens:,} out" if usage.output_tokens else ""
+        skipped = f" ({plan.skipped:,} rows cannot be asked and are skipped)" if plan.skipped else ""
+        asked = f"{plan.first.requests:,} requests{skipped}"
         return (
-            f"{plan.requests:,} requests to {plan.provider} {plan.spec.model} in {len(plan.first.chunks)} batches: about "
+            f"{asked} to {plan.provider} {plan.spec.model} in {len(plan.first.chunks)} batches: about "
             f"{usage.input_tokens:,} tokens in{out}; at most {dollars(self.expected.cost)} for the first wave."
         )
 
