@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from airflow_batch_provider.client.client import BatchClient, BatchHandle
-from airflow_batch_provider.client.submission import Submissions
 
-__all__ = ["BatchClient", "BatchHandle", "Submissions"]
+__all__ = ["BatchClient", "BatchHandle"]

@@ -246,7 +246,11 @@ class Submission:
             if batch.receipt() is not None:
                 now = self._context.clock.now()
                 pause = (waiting.resume_at - now).total_seconds() if waiting and waiting.resume_at else None
-                raise Unavailable("The batch does not send all its answers yet.", retry_after=pause, ambiguous=False)
+                raise Unavailable(
+                    f"Batch {purchase.batch_ids[0]!r} has not ended, or does not send all its answers yet.",
+                    retry_after=pause,
+                    ambiguous=False,
+                )
             if not batch.failures(batch.names()):
                 raise Unresolved(
                     f"Batch {purchase.batch_ids[0]!r} was taken for ours by its time and size, but its answers are to "

@@ -52,7 +52,7 @@ def refuse_malformed(read: Callable[[Any, Json], T]) -> Callable[[Any, Json], T]
     def reading(codec: Any, request: Json) -> T:
         try:
             return read(codec, request)
-        except (AttributeError, TypeError, LookupError, ValueError) as error:
+        except (AttributeError, TypeError, LookupError, ValueError, RecursionError) as error:
             raise Unacceptable(f"The request cannot be read: {error}.") from None
 
     return reading

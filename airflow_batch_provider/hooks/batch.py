@@ -16,7 +16,7 @@ from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.providers import connection_ref
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from airflow_batch_provider.models import BatchRequest, BatchRow, BatchStatus, Kind
 
@@ -63,14 +63,22 @@ class BatchHook(BaseHook):
         """
         return loop.run(self._get_status(batch_id, model))
 
-    def get_results(self, batch_id: str, *, model: str | None = None, kind: Kind | None = None) -> list[BatchRow]:
+    def get_results(
+        self,
+        batch_id: str,
+        *,
+        model: str | None = None,
+        kind: Kind | None = None,
+        custom_ids: Sequence[str] = (),
+    ) -> list[BatchRow]:
         """Return the rows of an ended batch, all in memory; the operators stream, and are for large ones.
 
         Args:
             model: only needed where the connection's type names no provider.
             kind: `embed` for vectors; by default vectors when the model's name says `embedding`, or else text.
+            custom_ids: of the requests, in the order they were submitted in; without, rows are named `request-{i}`.
         """
-        return loop.run(self._get_results(batch_id, model, kind))
+        return loop.run(self._get_results(batch_id, model, kind, custom_ids))
 
     def cancel(self, batch_id: str, *, model: str | None = None) -> None:
         """Ask the provider to stop a batch.
@@ -108,9 +116,11 @@ class BatchHook(BaseHook):
         async with self._client(model) as client:
             return await client.get_status(batch_id)
 
-    async def _get_results(self, batch_id: str, model: str | None, kind: Kind | None) -> list[BatchRow]:
+    async def _get_results(
+        self, batch_id: str, model: str | None, kind: Kind | None, custom_ids: Sequence[str]
+    ) -> list[BatchRow]:
         async with self._client(model, kind) as client:
-            return await client.get_results(batch_id)
+            return await client.get_results(batch_id, {"custom_ids": list(custom_ids)})
 
     async def _cancel(self, batch_id: str, model: str | None) -> None:
         async with self._client(model) as client:

@@ -6,6 +6,7 @@ Nothing is decided by these sums; they are for the people who wait. A file that 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
-    from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Plan, Wave
+    from airflow_batch_provider.pricing import Bill
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,12 @@ class _Row(msgspec.Struct):
     finish_reason: str | None = None
     error: _Error | None = None
     usage: dict[str, object] = {}
+    model: str | None = None
+
+    def used(self) -> Usage:
+        """Return the counts that this version knows."""
+        told = {name: count for name, count in self.usage.items() if isinstance(count, int) and count > 0}
+        return Usage(**{name: told[name] for name in Usage.model_fields.keys() & told.keys()})
 
 
 _ROWS = msgspec.json.Decoder(_Row)
@@ -65,6 +73,7 @@ class LandedRows(FrozenModel):
         succeeded: requests that have a good answer.
         cut_off: those of them that end at `max_tokens`.
         usage: tokens of all answers.
+        cost: of all answers, each row at its own price.
         settled: reasons of the rows that no wave asks again.
         unsettled: reasons of the rows of the last wave that another one may ask again.
         asked_again: reasons why the last wave asks its rows again.
@@ -81,6 +90,7 @@ class LandedRows(FrozenModel):
     succeeded: int = 0
     cut_off: int = 0
     usage: Usage = Usage()
+    cost: Cost = Cost(usd=0.0)
     settled: ErrorDigest = ErrorDigest()
     unsettled: ErrorDigest = ErrorDigest()
     asked_again: ErrorDigest = ErrorDigest()
@@ -101,20 +111,21 @@ class LandedRows(FrozenModel):
         return reasons.digest()
 
 
-def count_landed(files: TaskFiles, plan: Plan, waves: list[Wave], estimate: Cost | None = None) -> LandedRows:
+def count_landed(context: LedgerContext, plan: Plan, waves: list[Wave], estimate: Cost | None = None) -> LandedRows:
     """Return the sums, with the rows that landed since they were kept last.
 
     Args:
         estimate: kept with the sums; None leaves it as it was.
     """
-    kept = landed_so_far(files.root, plan.nonce)
+    root = context.root
+    kept = landed_so_far(root, plan.nonce)
     sums = kept or LandedRows(nonce=plan.nonce, requests=plan.requests)
     for wave in waves[sums.wave :]:
-        sums = _with_wave(sums, files, wave)
+        sums = _with_wave(sums, context, plan, wave)
     if estimate is not None:
         sums = sums.model_copy(update={"estimate": estimate})
     if sums != kept:
-        _keep(files.root, sums)
+        _keep(root, sums)
     return sums
 
 
@@ -138,7 +149,8 @@ def _keep(root: Directory, sums: LandedRows) -> None:
         log.debug("%s was not written; the rows are counted again next time", root.uri(LANDED), exc_info=True)
 
 
-def _with_wave(sums: LandedRows, files: TaskFiles, wave: Wave) -> LandedRows:
+def _with_wave(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> LandedRows:
+    files = context.files
     if wave.number != sums.wave:
         over = {"asked_again": sums.unsettled, "unsettled": ErrorDigest(), "landed": 0}
         sums = sums.model_copy(update={"wave": wave.number, **over})
@@ -146,7 +158,7 @@ def _with_wave(sums: LandedRows, files: TaskFiles, wave: Wave) -> LandedRows:
     names = set(files.wave_directory(wave.number).names())
     for batch in files.batches(wave):
         if batch.has_landed(names) and _name(wave, batch) not in sums.batches:
-            sums = _with_batch(sums, wave, batch)
+            sums = _with_batch(sums, wave, batch, context.bill(plan))
     return sums
 
 
@@ -154,18 +166,18 @@ def _name(wave: Wave, batch: BatchFiles) -> str:
     return f"{wave.number}/{batch.rows_name}"
 
 
-def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles) -> LandedRows:
+def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> LandedRows:
     settled, unsettled = Reasons(), Reasons()
     settled.merge(sums.settled)
     unsettled.merge(sums.unsettled)
     receipt = batch.receipt()
     landed, good, cut_off = 0, 0, 0
-    tokens = dict.fromkeys(Usage.model_fields, 0)
+    total = Counter[str]()
     for row in _rows(batch):
         landed += 1
-        for name in tokens.keys() & row.usage.keys():
-            count = row.usage[name]
-            tokens[name] += count if isinstance(count, int) else 0
+        usage = row.used()
+        total.update(usage.told())
+        bill.add(usage, row.model)
         if row.status == "succeeded":
             good += 1
             cut_off += row.finish_reason == "max_tokens"
@@ -179,7 +191,8 @@ def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles) -> LandedRows:
             "batch_ids": (*sums.batch_ids, *([receipt.batch_id] if receipt else [])),
             "succeeded": sums.succeeded + good,
             "cut_off": sums.cut_off + cut_off,
-            "usage": sums.usage + Usage(**tokens),
+            "usage": sums.usage + Usage(**total),
+            "cost": _sum(sums.cost, bill.cost),
             "settled": settled.digest(_MOST_KEPT),
             "unsettled": unsettled.digest(_MOST_KEPT),
         }
@@ -195,3 +208,15 @@ def _row(line: bytes) -> _Row:
         return _ROWS.decode(line)
     except (msgspec.DecodeError, RecursionError):
         return _Row(custom_id="", status="failed", error=_Error("unreadable", "the landed row cannot be read"))
+
+
+def _sum(one: Cost, other: Cost) -> Cost:
+    """Return two costs as one; without a price where one of them has none."""
+    saved = None if other.saved_usd is None else (one.saved_usd or 0.0) + other.saved_usd
+    return other.model_copy(
+        update={
+            "usd": None if one.usd is None or other.usd is None else round(one.usd + other.usd, 6),
+            "saved_usd": saved,
+            "unpriced": tuple(sorted({*one.unpriced, *other.unpriced})),
+        }
+    )

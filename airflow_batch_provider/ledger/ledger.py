@@ -213,7 +213,7 @@ class Ledger:
     def landed(self, estimate: Cost | None = None) -> LandedRows | None:
         """Return the sums over all rows that have landed, None before there is a plan; see `landed.count_landed`."""
         plan = self.plan()
-        return None if plan is None else count_landed(self.files, plan, self.waves(), estimate)
+        return None if plan is None else count_landed(self._context, plan, self.waves(), estimate)
 
     def write_results(self, stage: str, target: Target) -> Outcome:
         """Write the results, whole, and sum them up; see `manifest.write_results`."""

@@ -63,7 +63,7 @@ class Planner:
             return None
         if self._fingerprint(requests) == plan.fingerprint:
             self._check_whole(plan)
-            log.info("Going on with the plan of %d requests in %s.", plan.requests, self._context.root)
+            log.debug("Going on with the plan of %d requests in %s.", plan.requests, self._context.root)
             return plan
         self._supersede(plan, self._files.waves())
         return None
@@ -149,7 +149,7 @@ class Planner:
             log.warning("Another worker has just planned %s.", self._context.root)
             return False
         self._delete_drafts(0, others)
-        log.info("Planned: requests=%d batches=%d", plan.requests, len(plan.first.chunks))
+        log.debug("Planned: requests=%d batches=%d", plan.requests, len(plan.first.chunks))
         return True
 
     # later waves
@@ -175,7 +175,7 @@ class Planner:
             self.discard(wave)
             return self._opened(plan, waves)
         self._delete_drafts(number, others)
-        log.info("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
+        log.debug("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
         return wave
 
     def _opened(self, plan: Plan, waves: list[Wave]) -> Wave | None:

@@ -26,6 +26,7 @@ from airflow_batch_provider.exceptions import (
 from airflow_batch_provider.ledger.claims import ClaimHandle
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.providers.base import BatchQuery, Payload
+from airflow_batch_provider.providers.consoles import console_url
 from airflow_batch_provider.timing import LIST_LAG, SEARCH_PAUSE
 
 if TYPE_CHECKING:
@@ -156,7 +157,15 @@ class _Submission:
         batch_id = await self._create(claim, payload)
         if batch_id is None:
             return await self._reconcile(claim)
-        log.info("Submitted batch %s: %d requests, %d bytes.", batch_id, payload.requests, payload.bytes)
+        see = console_url(self._provider.account, batch_id)
+        log.info(
+            "Submitted batch %r to %s: %d requests, %d bytes.%s",
+            batch_id,
+            self._provider.name,
+            payload.requests,
+            payload.bytes,
+            f" See {see}" if see else "",
+        )
         if self._handle.receipt() is None and not self._handle.is_ours():
             await self._cancel_overtaken(claim, batch_id)
         receipt = self._handle.write_receipt(claim, batch_id, self._clock.now())

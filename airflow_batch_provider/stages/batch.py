@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, Overdue, RowsFailed, Unavailable, UsageError
-from airflow_batch_provider.folders import task_folders
-from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import (
     LandedRows,
     Ledger,
@@ -19,30 +16,23 @@ from airflow_batch_provider.ledger import (
     Outcome,
     Policy,
     RetryBudget,
-    Target,
     Waiting,
     landed_so_far,
 )
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
-from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.base import AsyncBatchStage
-from airflow_batch_provider.stages.config import BatchConfig, names_file
+from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.progress import one_line
-from airflow_batch_provider.stages.receipt import block, submitted
+from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
+from airflow_batch_provider.stages.rows import check_writable, rows_of, target_of
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
-from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from upath import UPath
-    from upath.extensions import ProxyUPath
-
     from airflow_batch_provider.ledger import Plan
     from airflow_batch_provider.models import Cost
     from airflow_batch_provider.providers.base import BatchProvider
@@ -50,22 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Answers of a storage that takes no file at this place, whenever it is asked; other faults may pass.
-_FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
-
 _PLACES = "Set storage_path to a shared disk, S3, Google Cloud Storage or Azure."
-
-
-@dataclass(frozen=True)
-class _FileRows:
-    """The rows of a file, read anew each time they are iterated."""
-
-    path: UPath | ProxyUPath
-    prompt: str | None
-    key: str | None
-
-    def __iter__(self) -> Iterator[Any]:
-        return requests_of(self.path, self.prompt, self.key)
 
 
 class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
@@ -81,7 +56,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         try:
             if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
                 return done
-            waiting = await self._advance(ctx, ledger, provider, report)
+            waiting = await self._advance(ctx, ledger, report)
         except BatchError as error:
             await report.stopped(error, _landed(ledger))
             raise
@@ -104,22 +79,18 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         return None
 
     async def _advance(
-        self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport
     ) -> Suspended | None:
         """Land, submit and open waves, and tell people; None when there is nothing left to ask."""
-        since, before = ctx.now(), _landed(ledger)
+        before = _landed(ledger)
         waiting = await ledger.advance()
         landed = _landed(ledger)
         if landed and landed.wave > (before.wave if before else 0):
             why = f" Reasons:\n{landed.asked_again}" if landed.asked_again.reasons else ""
-            await ctx.log("INFO", f"Wave {landed.wave} asks {landed.asked} rows again.{why}")
+            await ctx.log("INFO", f"Wave {landed.wave} asks {number_of(landed.asked, 'row', 'rows')} again.{why}")
         if waiting is None:
             return None
-        receipts = ledger.receipts(unlanded=True)
-        for receipt in receipts:
-            if receipt.submitted_at >= since:
-                await ctx.log("INFO", submitted(receipt, provider.account))
-        await report.waiting(waiting, landed, (), receipts)
+        await report.waiting(waiting, landed, (), ledger.receipts(unlanded=True))
         return _suspended(waiting, ctx.config, landed.batch_ids if landed else ())
 
     async def check_completion(
@@ -144,7 +115,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         ended = sum(status.ended for status in statuses) + gone
         return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
 
-    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
+    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> tuple[str, ...]:
         """Ask the provider to stop every batch that surely is ours; what finished can be landed later.
 
         Raises:
@@ -153,16 +124,19 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         provider = await ctx.hub.provider(ctx.config.connection)
         waiting, budget = _waiting(state), RetryBudget(provider.name, ctx.clock)
         failed: BatchError | None = None
+        cancelled: list[str] = []
         for batch_id in waiting.batch_ids:
             if batch_id in waiting.tentative:
                 continue
             try:
                 await _cancel(batch_id, provider, budget)
+                cancelled.append(batch_id)
             except BatchError as error:
                 failed = error
                 await ctx.log("WARN", f"Batch {batch_id!r} was not cancelled: {error} Do it at the provider.")
         if failed:
             raise failed
+        return tuple(cancelled)
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
@@ -210,16 +184,16 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
-        _check_writable(ledger.root)
+        check_writable(ledger.root)
         # Prices of one's own that cannot be read are refused here, not after the rows were paid.
         price_book(provider.account)
-        target = _target(ctx)
-        _check_writable(target.directory)
+        target = target_of(ctx)
+        check_writable(target.directory)
         if target.format == "parquet" and find_spec("pyarrow") is None:
             raise UsageError(
                 "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
             )
-        requests = _requests(ctx)
+        requests = rows_of(ctx)
         while True:
             plan = ledger.current_plan(requests)
             if plan is not None:
@@ -264,7 +238,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_succeed: bool) -> Outcome:
         """Write results and manifest, which says whether the task is done, and leave no files of them at the provider."""
-        outcome = ledger.write_results(self.id, _target(ctx))
+        outcome = ledger.write_results(self.id, target_of(ctx))
         manifest = outcome.manifest
         landed = _landed(ledger)
         level: Level = "WARN" if manifest.errors.reasons else "INFO"
@@ -312,55 +286,6 @@ async def _cancel(batch_id: str, provider: BatchProvider, budget: RetryBudget) -
             return await provider.cancel(batch_id)
         except Unavailable as error:
             await budget.wait(error)
-
-
-def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
-    """Return the rows; they can be iterated again and again."""
-    source = ctx.config.source
-    if source is not None:
-        return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
-    rows: Iterable[Any] = _records(ctx.input)
-    if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
-        raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
-    return rows
-
-
-def _records(rows: Any) -> Any:
-    """Return the rows of a list, a numpy array, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
-    if hasattr(rows, "dtype") and hasattr(rows, "tolist"):
-        records = rows.tolist()
-    elif hasattr(rows, "to_pylist"):
-        records = rows.to_pylist()
-    elif hasattr(rows, "to_dicts"):
-        records = rows.to_dicts()
-    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        records = rows.to_dict("records")
-    else:
-        records = rows
-    return records
-
-
-def _target(ctx: StageContext[BatchConfig]) -> Target:
-    """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder."""
-    config = ctx.config
-    if config.result_path is None:
-        return Target(ctx.storage.directory, f"{RESULTS}.{config.result_format}")
-    path = ctx.open_path(config.result_path)
-    if names_file(config.result_path):
-        return Target(Directory(path.parent), path.name)
-    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.result_format}")))
-
-
-def _check_writable(directory: Directory) -> None:
-    try:
-        directory.write(".writable", b"")
-        directory.delete(".writable")
-    except (*_FOR_GOOD, ValueError) as error:
-        raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
-    except BatchError:
-        raise
-    except Exception as error:  # the errors of object stores have no common class
-        raise Unavailable(f"{directory} cannot be written now: {error!r}", ambiguous=False) from error
 
 
 def _landed(ledger: Ledger, estimate: Cost | None = None) -> LandedRows | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Manifest
-from airflow_batch_provider.stages.receipt import dollars
+from airflow_batch_provider.stages.receipt import dollars, number_of
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
@@ -45,11 +45,16 @@ class Estimate:
         """Return what is asked and what it may cost, in one sentence."""
         plan, usage = self.plan, self.expected.usage
         out = f", at most {usage.output_tokens:,} out" if usage.output_tokens else ""
-        skipped = f" ({plan.skipped:,} rows cannot be asked and are skipped)" if plan.skipped else ""
-        asked = f"{plan.first.requests:,} requests{skipped}"
+        batches = number_of(len(plan.first.chunks), "batch", "batches")
+        asked = number_of(plan.first.requests, "request", "requests")
+        skipped = f" ({number_of(plan.skipped, 'row', 'rows')} skipped as bad)" if plan.skipped else ""
+        price = self.expected.cost
+        may_cost = (
+            "whose price is not known" if price.usd is None else f"for at most {dollars(price)} in the first wave"
+        )
         return (
-            f"{asked} to {plan.provider} {plan.spec.model} in {len(plan.first.chunks)} batches: about "
-            f"{usage.input_tokens:,} tokens in{out}; at most {dollars(self.expected.cost)} for the first wave."
+            f"{asked}{skipped} to {plan.provider} {plan.spec.model} in {batches}: about "
+            f"{usage.input_tokens:,} tokens in{out}, {may_cost}."
         )
 
     def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:

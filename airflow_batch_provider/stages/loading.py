@@ -55,5 +55,3 @@ def check_stage(stage: type[AsyncBatchStage[Any, Any]]) -> None:
     for name in ("execute", "check_completion", "cancel", "overdue"):
         if not iscoroutinefunction(getattr(stage, name)):
             raise UsageError(f"{name} of stage {stage.id!r} is not a coroutine. Write async def {name}(self, …).")
-    if stage.execute is AsyncBatchStage.execute:
-        raise UsageError(f"Stage {stage.id!r} has no execute. Write async def execute(self, ctx).")

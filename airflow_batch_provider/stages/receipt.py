@@ -1,29 +1,33 @@
-"""What people read in a task's log: what is planned, what was submitted where, and what the task came to."""
+"""What people read in a task's log: amounts of money, and what an attempt came to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.providers.consoles import console_url
-
 if TYPE_CHECKING:
-    from airflow_batch_provider.ledger import Receipt
-    from airflow_batch_provider.models import Account, Cost, Manifest, Usage
+    from airflow_batch_provider.models import Cost, Manifest, Usage
+
+
+# A smaller amount would be shown as nothing.
+_LEAST = 0.0001
 
 
 def dollars(cost: Cost) -> str:
     """Return an amount as people write it; "no known price" where there is none."""
     if cost.usd is None:
         return "no known price"
-    amount = f"${cost.usd:,.4f}" if cost.usd < 1 else f"${cost.usd:,.2f}"
-    return f"about {amount}" if cost.estimated else amount
+    return f"about {_amount(cost.usd)}" if cost.estimated else _amount(cost.usd)
 
 
-def submitted(receipt: Receipt, account: Account) -> str:
-    """Return the line on one batch that was bought."""
-    url = console_url(account, receipt.batch_id)
-    see = f" See {url}" if url else ""
-    return f"Submitted batch {receipt.batch_id!r} to {account.provider}: {receipt.requests} requests.{see}"
+def number_of(count: int, one: str, many: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _amount(usd: float) -> str:
+    if 0 < usd < _LEAST:
+        return f"less than ${_LEAST:.4f}"
+    return f"${usd:,.4f}" if usd < 1 else f"${usd:,.2f}"
 
 
 def block(manifest: Manifest, cut_off: int) -> str:
@@ -35,10 +39,7 @@ def block(manifest: Manifest, cut_off: int) -> str:
     counts = ", ".join(f"{number:,} {word}" for word, number in manifest.counts.items() if number)
     lines = [
         ("rows", f"{manifest.requests:,}: {counts}"),
-        (
-            "cut off",
-            f"{cut_off:,} answers end at max_tokens; raise max_tokens, or set retry_truncated" if cut_off else "",
-        ),
+        ("cut off", _cut_off(cut_off)),
         ("tokens", _tokens(manifest.usage)),
         ("cost", _cost(manifest.cost)),
         ("duration", _duration(manifest)),
@@ -48,6 +49,12 @@ def block(manifest: Manifest, cut_off: int) -> str:
     told = [f"  {name:<9} {value}" for name, value in lines if value]
     without = ["  without an answer:", *(f"    {line}" for line in reasons)] if reasons else []
     return "\n".join([f"What {manifest.provider} {manifest.model} was asked and answered:", *told, *without])
+
+
+def _cut_off(rows: int) -> str:
+    if not rows:
+        return ""
+    return f"{number_of(rows, 'answer ends', 'answers end')} at max_tokens; raise max_tokens, or set retry_truncated"
 
 
 def _tokens(usage: Usage) -> str:
@@ -61,14 +68,14 @@ def _tokens(usage: Usage) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    saved = f", ${cost.saved_usd:,.4f} less than without batches" if cost.saved_usd else ""
-    return dollars(cost) + saved
+    saved = f", and saved {_amount(cost.saved_usd)} against single calls" if cost.saved_usd else ""
+    left_out = f"; without the price of {', '.join(cost.unpriced)}" if cost.unpriced else ""
+    return dollars(cost) + saved + left_out
 
 
 def _duration(manifest: Manifest) -> str:
     if manifest.submitted_at is None or manifest.completed_at is None:
         return ""
     seconds = int((manifest.completed_at - manifest.submitted_at).total_seconds())
-    waves = "1 wave" if manifest.waves == 1 else f"{manifest.waves} waves"
-    batches = "1 batch" if len(manifest.batches) == 1 else f"{len(manifest.batches)} batches"
+    waves, batches = number_of(manifest.waves, "wave", "waves"), number_of(len(manifest.batches), "batch", "batches")
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} h in {waves} of {batches} in all"

@@ -154,6 +154,7 @@ class ProgressReport:
                 "counts": ShownCounts(done=done, **counts.model_dump()),
                 "landed_batches": len(landed.batches),
                 "usage": landed.usage,
+                "cost": landed.cost,
                 "estimate": landed.estimate,
                 "errors": shortened(landed.errors),
                 "asked_again": shortened(landed.asked_again),

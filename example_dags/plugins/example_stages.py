@@ -57,18 +57,18 @@ class BatchProcess(AsyncBatchStage[Config, Processed]):
         requests = [{"custom_id": f"item-{n}", "prompt": f"Process this item: {item}"} for n, item in enumerate(items)]
         handle = await ctx.batch(ctx.config.model).submit(requests)
         await ctx.storage.save("batch-metadata", {"request_count": len(requests)})
-        return Suspended(state=suspended(handle.id, requests, ctx), poll=ctx.config.poll)
+        return Suspended(state=SuspendedState(batch_id=handle.id, submitted_at=ctx.now()), poll=ctx.config.poll)
 
     async def check_completion(
         self, state: SuspendedState, ctx: CheckCompletionContext[Config]
     ) -> CompletionCheck[Processed]:
         batch = ctx.batch(ctx.config.model)
         status = await batch.get_status(state.batch_id)
-        if status.status in ("pending", "processing"):
+        if not status.ended:
             return CompletionCheck.not_ready()
         if status.status == "failed":
             return CompletionCheck.failed(f"Batch {state.batch_id} failed: {status.error}")
-        rows = await batch.get_results(state.batch_id, state.metadata)
+        rows = await batch.get_results(state.batch_id)
         items = [
             ProcessedItem(
                 id=row.custom_id,
@@ -80,9 +80,6 @@ class BatchProcess(AsyncBatchStage[Config, Processed]):
         ]
         await ctx.storage.save("batch-result", Processed(items=items))
         return CompletionCheck.ready(metrics={"items_processed": len(items)})
-
-    async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[Config]) -> None:
-        await ctx.batch(ctx.config.model).cancel(state.batch_id)
 
 
 class Embedding(BaseModel):
@@ -111,7 +108,7 @@ class BatchEmbeddings(AsyncBatchStage[Config, Embeddings]):
         requests = [{"custom_id": f"section-{n}", "prompt": text} for n, text in enumerate(sections)]
         handle = await ctx.batch(ctx.config.model).submit(requests)
         await ctx.log("INFO", f"Submitted {len(requests)} texts for embedding")
-        return Suspended(state=suspended(handle.id, requests, ctx), poll=ctx.config.poll)
+        return Suspended(state=SuspendedState(batch_id=handle.id, submitted_at=ctx.now()), poll=ctx.config.poll)
 
     async def check_completion(
         self, state: SuspendedState, ctx: CheckCompletionContext[Config]
@@ -120,16 +117,10 @@ class BatchEmbeddings(AsyncBatchStage[Config, Embeddings]):
         status = await batch.get_status(state.batch_id)
         if not status.ended:
             return CompletionCheck.not_ready()
-        if status.status != "completed":
-            return CompletionCheck.failed(f"Embedding batch {state.batch_id} {status.status}")
-        rows = [row for row in await batch.get_results(state.batch_id, state.metadata) if row.status == "succeeded"]
+        if status.status == "failed":
+            return CompletionCheck.failed(f"Embedding batch {state.batch_id} failed: {status.error}")
+        rows = [row for row in await batch.get_results(state.batch_id) if row.status == "succeeded"]
         vectors = [Embedding(id=row.custom_id, vector=row.output) for row in rows]
         tokens = sum(row.usage.input_tokens for row in rows)
         await ctx.storage.save("embeddings", Embeddings(embeddings=vectors, total_tokens=tokens))
         return CompletionCheck.ready(metrics={"embeddings_generated": len(vectors), "total_tokens": tokens})
-
-
-def suspended(batch_id: str, requests: list[dict[str, str]], ctx: StageContext[Config]) -> SuspendedState:
-    """What to remember: the keys bring the results back in the order asked, and name what is missing."""
-    keys = [request["custom_id"] for request in requests]
-    return SuspendedState(batch_id=batch_id, submitted_at=ctx.now(), metadata={"custom_ids": keys})

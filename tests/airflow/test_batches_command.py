@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from airflow.sdk import DAG
 from upath import UPath
 
@@ -114,9 +115,11 @@ def test_nothing_open_is_said_so(database, batches, storage):
 
 def test_orphans_are_shown_then_cancelled(orphans, batches, emulator):
     """Looking asks a person to act; acting leaves nothing to do."""
-    code, out, _ = batches("list")
+    code, out, err = batches("list")
     assert code == 0
-    assert [line.split()[-1] for line in out.splitlines()] == ["TASK_IS", "over", "over", "over"]
+    header, _, *lines = out.splitlines()
+    assert (header.split()[-1], [line.split()[-1] for line in lines]) == ("task_is", ["over", "over", "over"])
+    assert "Stage storage: file://" in err
     code, out, _ = batches("reconcile")
     assert code == 1
     assert out.count("It runs, but its task is over.") == 3
@@ -129,6 +132,62 @@ def test_orphans_are_shown_then_cancelled(orphans, batches, emulator):
     told = {row["provider"]: (row["action"], row["task_is"]) for row in json.loads(out)}
     assert told == dict.fromkeys(["anthropic", "openai", "google"], ("cancelled", "over"))
     assert "running" not in phases(emulator)
+
+
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_programs_read_the_list(orphans, batches, output, read):
+    """Numbers are numbers, and nothing else is on standard output."""
+    code, out, _ = batches("list", "--output", output)
+
+    rows = read(out)
+    assert (code, {row["provider"]: row["requests"] for row in rows}) == (0, {"anthropic": 2, "google": 2, "openai": 2})
+
+
+def test_a_plain_list_has_one_line_a_batch(orphans, batches):
+    """For grep and awk, whatever the width of the terminal."""
+    out = batches("list", "-o", "plain")[1]
+
+    header, *lines = out.splitlines()
+    assert header.split()[0] == "tag"
+    assert [line.split()[-1] for line in lines] == ["over", "over", "over"]
+
+
+def test_one_batch_is_shown_as_its_provider_sees_it_now(orphans, storage, batches):
+    """With its task, its claim, and where it is counted."""
+    tags = {row["provider"]: row["tag"] for row in json.loads(batches("list", "-o", "json")[1])}
+
+    code, out, _ = batches("show", tags["openai"], "-o", "json")
+
+    (facts,) = json.loads(out)
+    assert (code, facts["status"], facts["task_is"], facts["connection"]) == (0, "processing", "over", "openai_default")
+    assert facts["claim"].startswith(storage.as_uri())
+    assert "processing" in batches("show", tags["openai"])[1]
+    assert batches("show", "nope")[0] == 2
+
+
+def test_what_a_file_says_does_not_steer_the_terminal(orphans, storage, batches):
+    """Neither escape codes nor the markup of the library that draws the table."""
+    for entry in (storage / "=registry" / "open").iterdir():
+        facts = json.loads(entry.read_text())
+        entry.write_text(json.dumps(facts | {"batch_id": "\x1b[31m[red]evil[/nothing]"}))
+
+    code, out, _ = batches("list")
+
+    assert (code, out.count("[red]evil[/nothing]"), out.count("\x1b")) == (0, 3, 0)
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_a_connection_is_checked(database, batches, monkeypatch, emulator, provider):
+    """A key that works, one that does not, and no connection at all."""
+    conn_id = f"{provider}_default"
+    assert batches("check", conn_id)[0] == 0
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    monkeypatch.setenv(variable, json.dumps(json.loads(os.environ[variable]) | {"password": "invalid"}))
+
+    code, _, err = batches("check", conn_id)
+
+    assert (code, "key" in err.lower()) == (1, True)
+    assert batches("check", "nowhere")[0] == 2
 
 
 def test_a_deleted_runs_batches_are_cancelled_and_a_deleted_dags_are_reported(orphans, batches, emulator):

@@ -206,6 +206,8 @@ def test_a_hook_works_alone(monkeypatch, emulator):
         ("request-0", "succeeded"),
         ("request-1", "succeeded"),
     ]
+    named = hook.get_results(handle.id, custom_ids=["one", "two"])
+    assert [(row.custom_id, row.output) for row in named] == [("one", "echo: Say one"), ("two", "echo: Say two")]
 
 
 def test_a_hook_cancels(monkeypatch, emulator):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException
-from airflow_batch_provider.operators.errors import as_airflow_errors
 
+from airflow_batch_provider.airflow.exceptions import AirflowException, AirflowFailException, as_airflow_errors
 from airflow_batch_provider.exceptions import (
     NotFound,
     Overdue,
@@ -31,3 +30,10 @@ def test_an_error_that_may_pass_is_tried_again(error):
     with pytest.raises(AirflowException, match="why") as caught, as_airflow_errors():
         raise error("why")
     assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_an_error_of_many_lines_ends_as_one():
+    """The UI scrolls to the last line, which must say what happened."""
+    with pytest.raises(AirflowException) as caught, as_airflow_errors():
+        raise Unavailable("the provider\n  wrote\r\n\nmuch")
+    assert str(caught.value) == "the provider wrote much"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +34,7 @@ from airflow_batch_provider.exceptions import (
 from airflow_batch_provider.loop import run
 from airflow_batch_provider.models import ErrorDigest
 from airflow_batch_provider.operators import AsyncBatchStageOperator
-from airflow_batch_provider.stages import CompletionCheck, Suspended, SuspendedState
+from airflow_batch_provider.stages import AsyncBatchStage, CompletionCheck, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
 
 CRASHED = {"error": "Trigger failure", "traceback": ["Traceback", "ImportError: stage"]}
@@ -343,3 +345,23 @@ def _patient():
 
 async def _not_yet(_self, _state, _ctx):
     return CompletionCheck.not_ready()
+
+
+def test_a_stage_of_the_plugins_folder_may_be_imported_a_second_time(tmp_path, monkeypatch):
+    """Airflow's plugins manager makes a module of its own of each file, so that two classes are one stage."""
+    file = tmp_path / "twice.py"
+    file.write_text(
+        "from airflow_batch_provider.stages import AsyncBatchStage\n"
+        "class Mine(AsyncBatchStage):\n    id = name = 'mine'\n    async def execute(self, ctx):\n        return 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    first = importlib.import_module("twice").Mine
+    monkeypatch.delitem(sys.modules, "twice")
+    second = importlib.import_module("twice").Mine
+    assert first is not second
+    for stage in (first, second):
+        assert AsyncBatchStageOperator(task_id="t", stage=stage).stage == "twice.Mine"
+
+    stranger = type("Mine", (AsyncBatchStage,), {"id": "mine", "name": "mine", "__module__": "twice"})
+    with pytest.raises(UsageError, match="is another class"):
+        AsyncBatchStageOperator(task_id="t", stage=stranger)

@@ -22,6 +22,7 @@ from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.stages import CompletionCheck, PollConfig, SuspendedState, TaskKey
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.suspension import StageLocation, Suspension
+from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.triggers import stage as trigger_module
 from airflow_batch_provider.triggers.stage import AsyncBatchTrigger
 
@@ -327,12 +328,32 @@ async def test_progress_is_shown_on_change_and_once_a_minute(trigger, supervisor
     ]
 
 
+async def test_a_record_that_only_grew_older_is_not_shown_again(trigger, supervisor, caplog):
+    """When it was seen and how fast it goes changes at each look; the log has the pace."""
+    caplog.set_level("INFO")
+    looks = [{"message": "1 of 2.", "seen_at": n, "pace": f"{n} an hour."} for n in range(3)]
+    Scripted.script = deque([*looks, {"message": "2 of 2."}, CompletionCheck.ready()])
+
+    await fired(trigger)
+
+    assert [xcom.value["message"] for xcom in supervisor.xcoms] == ["1 of 2.", "2 of 2."]
+    assert "1 of 2. 0 an hour." in caplog.messages
+
+
 async def test_quick_looks_do_not_show_each_change(tmp_path, time, supervisor):
     """A change within a minute of the last record waits for the next look."""
     poll = PollConfig(interval=timedelta(seconds=20), max_wait=HOUR)
     Scripted.script = deque([{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}, CompletionCheck.ready()])
     await fired(made(tmp_path, time, poll=poll))
     assert [xcom.value["n"] for xcom in supervisor.xcoms] == [1, 4]
+
+
+async def test_the_last_record_is_shown_when_the_wait_is_over(tmp_path, time, supervisor):
+    """A task that is done does not look as if a third of it were."""
+    poll = PollConfig(interval=timedelta(seconds=20), max_wait=HOUR)
+    Scripted.script = deque([{"n": 1}, {"n": 2}, {"n": 3}, CompletionCheck.ready()])
+    await fired(made(tmp_path, time, poll=poll))
+    assert [xcom.value["n"] for xcom in supervisor.xcoms] == [1, 3]
 
 
 async def test_progress_that_airflow_refuses_is_no_harm(trigger, supervisor):
@@ -353,11 +374,20 @@ def test_the_arguments_are_small_plain_json_and_build_the_same_trigger(trigger, 
     assert len(json.dumps(kwargs)) < 1024
 
 
-def test_arguments_that_are_too_large_are_refused(tmp_path):
-    """Eight kilobytes of ids, or the remedy."""
-    state = SuspendedState(batch_id="b", submitted_at=START, metadata={"prompts": ["p" * 9000]})
-    with pytest.raises(UsageError, match=r"'dag/run/task' makes 9\d{3} bytes of trigger arguments.*ctx\.storage\.save"):
-        suspension(tmp_path, state=state).kwargs()
+def test_a_large_state_stays_in_storage_and_the_arguments_point_to_it(tmp_path):
+    """Its batch is paid: what the stage wants to remember is never refused."""
+    state = SuspendedState(batch_id="b", submitted_at=START, metadata={"custom_ids": ["p" * 9000]})
+    whole = suspension(tmp_path, state=state)
+    files = StageFiles(Directory(UPath(tmp_path / "storage")))
+    files.save_suspension(whole)
+    kwargs = whole.kwargs()
+    assert len(json.dumps(kwargs)) < 1024
+    bare = Suspension.model_validate(kwargs)
+    assert (bare.state.batch_id, bare.state.metadata, bare.deadline) == ("b", {}, whole.deadline)
+    assert files.whole(bare).state == state
+    files.save_suspension(whole.model_copy(update={"token": "later"}))
+    with pytest.raises(UsageError, match="holds a later wait of dag/run/task"):
+        files.whole(bare)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ async def test_an_estimate_tells_the_skipped_rows(job, provider, caplog):
     caplog.set_level("INFO")
     manifest = await job(["a", {"prompt": None}], on_bad_row="skip", dry_run=True).run()
     assert (manifest.requests, manifest.counts) == (2, {"missing": 1, "failed": 1})
-    assert "1 requests (1 rows cannot be asked and are skipped) to openai" in caplog.text
+    assert "1 request (1 row skipped as bad) to openai" in caplog.text
     assert not provider.batches
 
 

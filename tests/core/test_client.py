@@ -180,6 +180,32 @@ async def test_a_batch_leaves_the_registry_when_its_rows_have_landed(client, pro
     assert deployment.registry.tags() == []
 
 
+async def test_a_batch_that_failed_unbilled_for_a_passing_reason_is_bought_again(client, provider, clock):
+    """As a whole, before anything ran: without using up a wave, after a pause."""
+    first = await client().submit(["a"], retry_rows=0)
+    provider.batches[first.id].status, provider.batches[first.id].retryable = "failed", True
+    assert [row.status for row in await client().get_results(first.id)] == ["missing"]
+    before = clock.now()
+    second = await client().submit(["a"], retry_rows=0)
+    assert (second.status, second.id) == ("pending", "batch-1")
+    assert clock.now() > before
+    end(provider)
+    assert outputs(await client().get_results(second.id)) == {"request-0": "echo: a"}
+
+
+async def test_a_submit_that_the_provider_does_not_take_now_is_made_later_for_the_rest(client, provider):
+    """What was bought stays bought, and the error may be retried."""
+    provider.max_requests = 1
+    provider.submit_faults = [None, *[Unavailable("busy", retry_after=600, ambiguous=False)] * 2]
+    with pytest.raises(Unavailable, match="did not take 1 of the batches"):
+        await client().submit(["a", "b"])
+    with pytest.raises(Unavailable):
+        await client().submit(["a", "b"])
+    handle = await client().submit(["a", "b"])
+    assert handle.batch_ids == ("batch-0", "batch-1")
+    assert provider.bought == {"a": 1, "b": 1}
+
+
 async def test_cancel_all_cancels_what_the_task_bought_and_has_not_landed(client, provider):
     """Not what is done, and not what another task bought."""
     stranger = client(storage=None)

@@ -43,7 +43,8 @@ def counted(record):
 
 
 def said(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == "task"]
+    ours = ("task", "airflow_batch_provider.ledger.submit")
+    return [record.getMessage() for record in caplog.records if record.name in ours]
 
 
 # the record
@@ -72,7 +73,7 @@ async def test_counts_are_of_the_whole_task(job, provider):
 async def test_a_later_wave_counts_the_rows_that_have_their_answer(job, provider):
     """Ten rows, of which two are asked again: 8 of 10, not 0 of 2."""
     provider.answer = lambda body, n: failing() if body["prompt"] in "ab" and n == 1 else OK
-    task = job("abcdefghij", retry_rows=1)
+    task = job("abcdefghij", retry_rows=1, model=PRICED)
     suspended = await task.start()
     await task.wait(suspended)
 
@@ -80,6 +81,8 @@ async def test_a_later_wave_counts_the_rows_that_have_their_answer(job, provider
 
     shown = task.shown[-1]
     assert (counted(shown), shown["wave"], shown["progress"]) == ((10, 8, 8, 0), 1, 80.0)
+    assert (shown["usage"]["input_tokens"], shown["cost"]["usd"] > 0) == (100, True)
+    assert shown["estimate"]["usd"] > shown["cost"]["usd"]
     assert shown["asked_again"]["reasons"][0]["count"] == 2
 
 
@@ -335,16 +338,17 @@ async def test_the_log_tells_plan_submit_waves_and_receipt(job, provider, caplog
     manifest = await task.run()
 
     lines = said(caplog)
-    planned, submitted, again = lines[0], lines[1], lines[2]
-    assert planned.startswith("Planned: 3 requests to openai gpt-5-mini in 1 batches: about ")
-    assert "300 out; at most " in planned
-    assert "$0.0" in planned
-    assert submitted.startswith("Submitted batch 'batch-0' to openai: 3 requests.")
-    assert again.startswith("Wave 1 asks 1 rows again. Reasons:\n1 x overloaded")
+    planned, submitted, again = lines[0], lines[1], next(line for line in lines if line.startswith("Wave"))
+    assert planned.startswith("Planned: 3 requests to openai gpt-5-mini in 1 batch: about ")
+    assert "300 out, for at most $0.0" in planned
+    assert submitted.startswith("Submitted batch 'batch-0' to openai: 3 requests, ")
+    assert submitted.endswith("See https://platform.openai.com/batches/batch-0")
+    assert again.startswith("Wave 1 asks 1 row again. Reasons:\n1 x overloaded")
     (block,) = [line for line in lines if line.startswith("What openai gpt-5-mini was asked")]
     assert "rows      3: 3 succeeded" in block
     assert "tokens    40 in; 20 out" in block
-    assert "less than without batches" in block
+    assert "and saved less than $0.0001 against single calls" in block
+    assert manifest.cost.usd == pytest.approx(task.shown[-1]["cost"]["usd"])
     assert "in 2 waves of 2 batches" in block
     assert manifest.results in block
     assert lines[-1].startswith("Done: 3 succeeded. Results: ")
@@ -377,7 +381,7 @@ async def test_text_that_is_cut_off_is_told(job, provider, caplog):
     provider.answer = lambda body, n: cut if body["prompt"] == "a" else OK
     await job("abc").run()
 
-    assert any("1 answers end at max_tokens" in line for line in said(caplog))
+    assert any("1 answer ends at max_tokens" in line for line in said(caplog))
 
 
 async def test_a_failed_attempt_logs_its_facts_before_the_error(job, provider, caplog):

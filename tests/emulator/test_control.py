@@ -213,7 +213,11 @@ def test_the_command_line(tmp_path):
     assert [fault.kind for fault in server.faults] == ["cut"]
     assert server.emulator.rules[0].keys == "a*"
     assert server.emulator.settings.progress.by == "looks"
+    assert not server.emulator.settings.lenient
     server.stop()
+    lenient = build(parser().parse_args(["--port", "0", "--lenient"]))
+    assert lenient.emulator.settings.lenient
+    lenient.stop()
     lines = connections("http://127.0.0.1:8765")
     assert len(lines) == 3
     assert json.loads(lines[1].split("=", 1)[1].strip("'"))["host"].endswith("/v1")

@@ -8,7 +8,7 @@ import pytest
 from driving import MODELS, PATHS
 from pydantic import BaseModel
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.models import Account, BatchRequest, BatchRow, Spec, Usage
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.providers import connection_ref, provider_class, split_model
@@ -130,6 +130,21 @@ async def test_row_49_every_request_of_the_stage_has_its_row_in_the_order_asked(
     rows = await client.get_results(handle.id)
     assert [(row.custom_id, row.index) for row in rows] == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
     assert [row.status for row in rows] == ["succeeded", "missing", "succeeded", "succeeded"]
+
+
+async def test_row_49_rows_without_an_answer_are_bought_again_alone(driver, provider_name):
+    """Four attempts landed the same batch again: here the same requests buy what has no good answer."""
+    client = driver.client(MODELS[provider_name])
+    requests = ["one", "two [[emulate:missing]]"]
+    handle = await client.submit(requests)
+    await driver.ended(client, handle.id)
+    with pytest.raises(Unavailable):  # the batch counts two answers: the other one may be late
+        await client.get_results(handle.id)
+    driver.server.clock.advance(601)
+    assert [row.status for row in await client.get_results(handle.id)] == ["succeeded", "missing"]
+    again = await driver.client(MODELS[provider_name], attempt=2).submit(requests)
+    assert again.id != handle.id
+    assert bodies(driver)[2:] == [body for body in bodies(driver)[:2] if "two" in json.dumps(body)]
 
 
 async def test_row_50_a_result_row_has_answer_tokens_status_and_error(driver, provider_name):

@@ -10,7 +10,7 @@ from driving import MODELS
 from guide_stages import BatchEmbeddings, BatchProcess, ProcessConfig, ResumedProcess
 
 from airflow_batch_provider.exceptions import Overdue, RowsFailed, StageFailed, UsageError
-from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.stages import AsyncBatchStage, PollConfig
 from airflow_batch_provider.stages.generate import GenerateStage
 from airflow_batch_provider.stages.values import PRESETS
 
@@ -77,6 +77,18 @@ async def test_row_61_a_stage_that_is_overdue_cancels_its_batch_and_fails(driver
     driver.fault(CREATE[provider_name], "stuck")
     with pytest.raises(Overdue, match=r"Batch timeout after 3600 s: the stage's own cancel was called"):
         await driver.run(BatchProcess, ProcessConfig(model=MODELS[provider_name]))
+    assert driver.calls[CANCEL[provider_name]] == 1
+
+
+async def test_row_61_a_stage_without_a_cancel_cancels_what_its_client_bought(driver, items, provider_name):
+    """The guide has no `cancel`: the client knows what it bought, and a retry lands it and buys the rest."""
+
+    class Unable(BatchProcess):
+        cancel = AsyncBatchStage.cancel
+
+    driver.fault(CREATE[provider_name], "stuck")
+    with pytest.raises(Overdue, match=r"Batch timeout after 3600 s: '.+' was cancelled\."):
+        await driver.run(Unable, ProcessConfig(model=MODELS[provider_name]))
     assert driver.calls[CANCEL[provider_name]] == 1
 
 

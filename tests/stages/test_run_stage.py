@@ -127,14 +127,6 @@ class Suspending(AsyncBatchStage[Any, Any]):
         return CompletionCheck.ready()
 
 
-def test_a_state_that_is_too_large_for_a_trigger_is_refused(monkeypatch):
-    """Airflow would keep it in its database."""
-    monkeypatch.setattr(Suspending, "metadata", {"prompts": ["p" * 9000]})
-
-    with pytest.raises(UsageError, match="bytes of trigger arguments"):
-        run_stage(Suspending)
-
-
 def test_what_a_stage_keeps_in_itself_is_gone_at_the_next_run():
     """Each run is another process in Airflow."""
     assert run_stage(Suspending).output == {"found": {}, "kept": None}

@@ -298,7 +298,6 @@ class Fits(BaseModel):
         ({"execute": lambda _self, _ctx: None}, "execute of stage 'told' is not a coroutine"),
         ({"check_completion": lambda _self, _state, _ctx: None}, "check_completion of stage 'told' is not a coroutine"),
         ({"cancel": lambda _self, _state, _ctx: None}, "cancel of stage 'told' is not a coroutine"),
-        ({"execute": AsyncBatchStage.execute}, "has no execute"),
     ],
 )
 def test_what_can_be_known_of_a_class_is_checked_before_anything_is_paid(changes, said):

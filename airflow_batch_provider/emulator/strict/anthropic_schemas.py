@@ -44,19 +44,19 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 def check_schemas(params: Json) -> None:
     """Raise `Unacceptable` for the first thing that is wrong with the output format or with a tool."""
-    compiled = [*_formats(params)]
+    compiled = [(place, json.dumps(schema)) for place, schema in _formats(params)]
     tools = params.get("tools") or []
     for at, tool in enumerate(tools):
         if tool.get("type", "custom") == "custom":
             _check_tool(tool, f"tools.{at}.custom")
             if tool.get("strict"):
-                compiled.append((f"tools.{at}.custom.input_schema", tool["input_schema"]))
+                compiled.append((f"tools.{at}.custom.input_schema", json.dumps(tool["input_schema"])))
     if sum(bool(tool.get("strict")) for tool in tools) > _MOST_STRICT_TOOLS:
         raise Unacceptable(f"tools: at most {_MOST_STRICT_TOOLS} strict tools are supported", "tools")
-    for place, schema in compiled:
-        if problem := _problem(json.dumps(schema)):
+    for place, encoded in compiled:
+        if problem := _problem(encoded):
             raise Unacceptable(f"{place}: {problem}", place)
-    if crowd := _crowd([schema for _, schema in compiled]):
+    if crowd := _crowd(encoded for _, encoded in compiled):
         raise Unacceptable(crowd)
 
 
@@ -157,17 +157,23 @@ def _is(value: Any, kind: Any) -> bool:
 _NODE_CHECKS = (_keywords, _closed, _texts, _lists, _values)
 
 
-def _crowd(schemas: Iterable[Json]) -> str | None:
-    """Return which limit over all compiled schemas of the request is passed, if any."""
-    objects = [node for schema in schemas for _, node in nodes(schema) if isinstance(node.get("properties"), dict)]
+@functools.lru_cache(maxsize=256)
+def _counted(encoded: str) -> tuple[int, int]:
+    """Return how many parameters of a schema are optional, and how many have several types."""
+    objects = [node for _, node in nodes(json.loads(encoded)) if isinstance(node.get("properties"), dict)]
     optional = sum(len(node["properties"].keys() - set(node.get("required") or ())) for node in objects)
+    parameters = [child for node in objects for step, child in children(node) if step[0] == "properties"]
+    return optional, sum("anyOf" in child or isinstance(child.get("type"), list) for child in parameters)
+
+
+def _crowd(encoded: Iterable[str]) -> str | None:
+    """Return which limit over all compiled schemas of the request is passed, if any."""
+    optional, unions = map(sum, zip((0, 0), *map(_counted, encoded), strict=True))
     if optional > _MOST_OPTIONAL:
         return (
             f"Schemas contains too many optional parameters ({optional}), which would make grammar compilation inefficient. "
             f"Reduce the number of optional parameters in your tool schemas (limit: {_MOST_OPTIONAL})."
         )
-    parameters = [child for node in objects for step, child in children(node) if step[0] == "properties"]
-    unions = sum("anyOf" in child or isinstance(child.get("type"), list) for child in parameters)
     if unions > _MOST_UNIONS:
         return (
             f"Schemas contains too many parameters with union types ({unions} parameters with type arrays or anyOf). This causes "

@@ -45,7 +45,7 @@ _MOST_TOKENS = (
     (re.compile(r"gpt-5(\.\d)?(-mini|-nano)?(-\d{4}|$)"), 128_000),
 )
 # Models that think count their thoughts too, and want the new name: openai/openai-python#1931 and others (2025).
-_THINKING = re.compile(r"o1|o3|o4|gpt-5|gpt-6")
+_THINKING = re.compile(r"o1|o3|o4|gpt-[56](?!.*chat)")
 
 # https://platform.openai.com/docs/guides/embeddings (2026-08).
 _MOST_DIMENSIONS = {"text-embedding-3-small": 1_536, "text-embedding-3-large": 3_072}

@@ -40,33 +40,27 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 def check_format(url: str, body: Json) -> None:
     """Raise `Unacceptable` when the output format is not one."""
     if url == "/v1/responses":
-        wanted, place, param, code = (
-            (body.get("text") or {}).get("format") or {},
-            "text.format",
-            "text.format.schema",
-            "invalid_json_schema",
-        )
-        held = wanted
+        held = wanted = (body.get("text") or {}).get("format") or {}
+        place, param, code = "text.format", "text.format.schema", "invalid_json_schema"
     else:
-        wanted, place, param, code = (
-            body.get("response_format") or {},
-            "response_format.json_schema",
-            "response_format",
-            None,
-        )
+        wanted = body.get("response_format") or {}
         held = wanted.get("json_schema") or {}
+        place, param, code = "response_format.json_schema", "response_format", None
     if wanted.get("type") != "json_schema":
         return
-    name = held.get("name")
-    if not isinstance(name, str):
-        raise Unacceptable(
-            f"Missing required parameter: '{place}.name'.", f"{place}.name", "missing_required_parameter"
-        )
-    if not _NAME.fullmatch(name):
-        text = "string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
-        raise Unacceptable(f"Invalid '{place}.name': {text}", f"{place}.name", "invalid_value")
+    name = _name(held, f"{place}.name")
     if held.get("strict"):
         _check(held.get("schema"), f"Invalid schema for response_format '{name}'", param, code)
+
+
+def _name(held: Json, place: str) -> str:
+    name = held.get("name")
+    if not isinstance(name, str):
+        raise Unacceptable(f"Missing required parameter: '{place}'.", place, "missing_required_parameter")
+    if not _NAME.fullmatch(name):
+        text = "string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
+        raise Unacceptable(f"Invalid '{place}': {text}", place, "invalid_value")
+    return name
 
 
 def check_tools(url: str, tools: list[Json]) -> None:
@@ -115,7 +109,7 @@ def _problem(encoded: str) -> str | None:
 
 
 def _root(schema: Json) -> str:
-    """Return the words for a root that is not an object: anthropics and others quote them (2025, 2026)."""
+    """Return the words for a root that is not an object alone: the documentation, and measured words (2025, 2026)."""
     kind = "None" if schema.get("type") == "object" else schema.get("type")
     return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
 
@@ -176,6 +170,7 @@ def _size(schema: Json) -> str | None:
     counted = (
         ("parameters", sum(len(node.get("properties") or ()) for node in every), _MOST_PROPERTIES),
         ("levels of nesting", _levels(schema), _MOST_LEVELS),
+        # The words of the limits on values and characters are made after the others; none was found quoted.
         ("enum values", sum(len(node.get("enum") or ()) for node in every), _MOST_VALUES),
         ("characters in names and values", sum(map(_characters, every)), _MOST_CHARACTERS),
         ("characters in one enum", max(map(_enum_characters, every)), _MOST_LONG_ENUM_CHARACTERS),

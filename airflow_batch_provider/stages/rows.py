@@ -1,0 +1,92 @@
+"""Where the rows of a built-in stage come from, and where its results go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
+from airflow_batch_provider.folders import task_folders
+from airflow_batch_provider.layout import RESULTS
+from airflow_batch_provider.ledger import Target
+from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.stages.config import BatchConfig, names_file
+from airflow_batch_provider.storage import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from upath import UPath
+    from upath.extensions import ProxyUPath
+
+    from airflow_batch_provider.stages.context import StageContext
+
+# Answers of a storage that takes no file at this place, whenever it is asked; other faults may pass.
+_FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+
+
+@dataclass(frozen=True)
+class _FileRows:
+    """The rows of a file, read anew each time they are iterated."""
+
+    path: UPath | ProxyUPath
+    prompt: str | None
+    key: str | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return requests_of(self.path, self.prompt, self.key)
+
+
+def rows_of(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
+    """Return the rows; they can be iterated again and again."""
+    source = ctx.config.source
+    if source is not None:
+        return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
+    rows: Iterable[Any] = _records(ctx.input)
+    if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
+        raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
+    return rows
+
+
+def _records(rows: Any) -> Any:
+    """Return the rows of a list, a numpy array, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
+    if hasattr(rows, "dtype") and hasattr(rows, "tolist"):
+        records = rows.tolist()
+    elif hasattr(rows, "to_pylist"):
+        records = rows.to_pylist()
+    elif hasattr(rows, "to_dicts"):
+        records = rows.to_dicts()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        records = rows.to_dict("records")
+    else:
+        records = rows
+    return records
+
+
+def target_of(ctx: StageContext[BatchConfig]) -> Target:
+    """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder."""
+    config = ctx.config
+    if config.result_path is None:
+        return Target(ctx.storage.directory, f"{RESULTS}.{config.result_format}")
+    path = ctx.open_path(config.result_path)
+    if names_file(config.result_path):
+        return Target(Directory(path.parent), path.name)
+    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.result_format}")))
+
+
+def check_writable(directory: Directory) -> None:
+    """Write a file there and delete it.
+
+    Raises:
+        UsageError: the place takes no files.
+        Unavailable: it takes none now.
+    """
+    try:
+        directory.write(".writable", b"")
+        directory.delete(".writable")
+    except (*_FOR_GOOD, ValueError) as error:
+        raise UsageError(f"{directory} cannot be written: {error}. Change storage_path or result_path.") from error
+    except BatchError:
+        raise
+    except Exception as error:  # the errors of object stores have no common class
+        raise Unavailable(f"{directory} cannot be written now: {error!r}", ambiguous=False) from error
