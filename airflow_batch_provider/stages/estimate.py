@@ -46,12 +46,14 @@ class Estimate:
         plan, usage = self.plan, self.expected.usage
         out = f", at most {usage.output_tokens:,} out" if usage.output_tokens else ""
         batches = number_of(len(plan.first.chunks), "batch", "batches")
+        asked = number_of(plan.first.requests, "request", "requests")
+        skipped = f" ({number_of(plan.skipped, 'row', 'rows')} skipped as bad)" if plan.skipped else ""
         price = self.expected.cost
         may_cost = (
             "whose price is not known" if price.usd is None else f"for at most {dollars(price)} in the first wave"
         )
         return (
-            f"{number_of(plan.requests, 'request', 'requests')} to {plan.provider} {plan.spec.model} in {batches}: about "
+            f"{asked}{skipped} to {plan.provider} {plan.spec.model} in {batches}: about "
             f"{usage.input_tokens:,} tokens in{out}, {may_cost}."
         )
 

@@ -197,10 +197,12 @@ async def test_skipped_rows_are_in_both_formats(job, form):
     assert [(row.index, row.status) for row in results] == [(0, "succeeded"), (1, "failed"), (2, "succeeded")]
 
 
-async def test_an_estimate_tells_the_skipped_rows(job, provider):
+async def test_an_estimate_tells_the_skipped_rows(job, provider, caplog):
     """Nothing is bought."""
+    caplog.set_level("INFO")
     manifest = await job(["a", {"prompt": None}], on_bad_row="skip", dry_run=True).run()
     assert (manifest.requests, manifest.counts) == (2, {"missing": 1, "failed": 1})
+    assert "1 request (1 row skipped as bad) to openai" in caplog.text
     assert not provider.batches
 
 
