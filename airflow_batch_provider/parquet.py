@@ -52,7 +52,21 @@ def write_parquet(file: BinaryIO, rows: Iterator[BatchRow], spec: Spec) -> None:
 def _batches(pa: Any, rows: Iterator[BatchRow], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     textual = schema.field("output").type == pa.string()
     while chunk := list(islice(rows, _CHUNK)):
-        yield pa.RecordBatch.from_pylist([_record(row, textual=textual) for row in chunk], schema=schema)
+        records = [_record(row, textual=textual) for row in chunk]
+        try:
+            yield pa.RecordBatch.from_pylist(records, schema=schema)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            output = schema.field("output").type
+            yield pa.RecordBatch.from_pylist([_held(pa, record, output) for record in records], schema=schema)
+
+
+def _held(pa: Any, record: dict[str, Any], output: pa.DataType) -> dict[str, Any]:
+    """Return a row whose output the column can hold; any other output goes to `output_text`, as JSON."""
+    try:
+        pa.array([record["output"]], output)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return {**record, "output": None, "output_text": _json(record["output"])}
+    return record
 
 
 def output_type(pa: Any, spec: Spec) -> pa.DataType:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import BatchRow, Manifest
+from airflow_batch_provider.models import BatchRow, Manifest, RowError
 from airflow_batch_provider.parquet import SCHEMA_KEY, without_absent
 from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.sources import open_parquet, parquet_records
@@ -94,10 +94,25 @@ class BatchResults(Generic[OutputT]):
                 yield BatchRow.model_validate(record)
 
     def _typed(self, row: BatchRow) -> BatchRow:
+        """Return the row with its answer as the model, or as `invalid` with the raw answer and why the model refused it."""
         wanted = self._output_type
         if row.status != "succeeded" or not (isinstance(wanted, type) and issubclass(wanted, BaseModel)):
             return row
-        value = (
-            wanted.model_validate_json(row.output) if isinstance(row.output, str) else wanted.model_validate(row.output)
-        )
+        try:
+            value = (
+                wanted.model_validate_json(row.output)
+                if isinstance(row.output, str)
+                else wanted.model_validate(row.output)
+            )
+        except (ValueError, RecursionError) as error:
+            problem = RowError(code="invalid_output", message=_problem(error), retryable=False)
+            return row.model_copy(update={"status": "invalid", "error": problem})
         return row.model_copy(update={"output": value})
+
+
+def _problem(error: Exception) -> str:
+    """Return where and why a model refused an answer, without the answer."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: the model cannot read the answer"
+    where = [f"{'.'.join(map(str, one['loc'])) or 'the answer'}: {one['type']}" for one in error.errors()[:3]]
+    return "; ".join(where)

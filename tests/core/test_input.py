@@ -55,13 +55,13 @@ async def test_a_model_of_another_provider_is_refused(job, provider):
 
 async def test_a_schema_that_is_none_is_refused(job, provider):
     """Before anything is paid, with the place of the mistake."""
-    with pytest.raises(UsageError, match=r"output_type is no JSON schema.*properties/a/type"):
+    with pytest.raises(UsageError, match=r"output_type is not a JSON schema.*properties/a/type"):
         await job(output_type={"type": "object", "properties": {"a": {"type": "strng"}}}).start()
 
 
 async def test_a_row_whose_own_schema_is_none_is_refused(job, provider):
     """Rows may bring a schema each, so each is checked."""
-    with pytest.raises(UsageError, match="Row 1: output_type is no JSON schema"):
+    with pytest.raises(UsageError, match="Row 1: output_type is not a JSON schema"):
         await job(["a", {"prompt": "b", "output_type": {"type": "strng"}}]).start()
 
     assert not provider.batches

@@ -112,7 +112,7 @@ async def test_results_go_where_the_user_wants_them(job, tmp_path):
 
     assert as_file.format == "parquet"
     assert (tmp_path / "out" / "answers.parquet").exists()
-    assert in_folder.results.endswith("folder/task.jsonl")
+    assert in_folder.results.endswith("folder/dag/run/task/results.jsonl")
 
 
 async def test_a_dry_run_has_no_results(job):

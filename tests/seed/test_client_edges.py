@@ -36,7 +36,7 @@ async def test_any_id_comes_back_as_it_was(driver, provider_name, custom_id):
         ([{"prompt": ""}], "Row 0 is not a request: prompt"),
         ([{"prompt": "one", "temperature": 1}], "Row 0 is not a request: temperature"),
         ([7], "Row 0 is not a prompt but int"),
-        (["one", {"prompt": "two", "output_type": NO_SCHEMA}], "Row 1: output_type is no JSON schema"),
+        (["one", {"prompt": "two", "output_type": NO_SCHEMA}], "Row 1: output_type is not a JSON schema"),
     ],
 )
 async def test_a_wrong_request_is_named_before_anything_is_paid(driver, provider_name, requests, told):
