@@ -19,6 +19,7 @@ from anthropic.types.messages import MessageBatch  # noqa: TID253
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
 from airflow_batch_provider.providers import anthropic_messages as messages
+from airflow_batch_provider.providers import pages as listing
 from airflow_batch_provider.providers import reading, wire
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 
@@ -50,6 +51,8 @@ _LIMITS = Limits(requests=100_000, bytes=256_000_000, in_flight=10)
 _OPENING, _CLOSING = b'{"requests":[', b"]}"
 _BLOCK = 1 << 20
 _PAGE = 100
+# The most that a page may hold (anthropic 2.12, `resources/messages/batches.py`).
+_SWEPT = 1000
 _MOST_PAGES = 1000
 _SKEW = timedelta(minutes=2)
 
@@ -174,6 +177,32 @@ class AnthropicProvider(BatchProvider):
             async with self._talking("Listing batches"):
                 seen = await reading.picked(self._listed(2 + len(wanted) // _PAGE), wanted, self._status)
         return seen | await reading.one_by_one(self.status, wanted - seen.keys())
+
+    def listed_id(self, batch_id: str) -> str:
+        """The id itself."""
+        return wire.checked_id(batch_id)
+
+    async def pages(self) -> AsyncGenerator[list[BatchStatus], None]:
+        """Pages of a thousand batches of the workspace, newest first."""
+        after: dict[str, str] = {}
+        while True:
+            page = await self._page(after)
+            found = listing.records(page.data)
+            yield listing.statuses(found, self._status)
+            last = listing.last_id(found)
+            if page.has_more is not True or last is None or {"after_id": last} == after:
+                return
+            after = {"after_id": last}
+
+    async def _page(self, after: dict[str, str]) -> listing.Page:
+        what = "Listing batches"
+        async with self._talking(what):
+            response = await self._client.get(
+                "/v1/messages/batches",
+                cast_to=httpx2.Response,
+                options={"max_retries": 0, "params": {"limit": _SWEPT, **after}},
+            )
+            return listing.read_page(response.content, what)
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the results from our own address: `results_url` may name any host, and the key would go there."""

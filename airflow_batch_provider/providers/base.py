@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
     from datetime import datetime
     from pathlib import Path
 
@@ -137,6 +137,14 @@ class BatchProvider(ABC):
             Rejected: the line is not one that this provider documents.
         """
 
+    def listed_id(self, batch_id: str) -> str:
+        """Return the id as the provider's lists show it.
+
+        Raises:
+            Rejected: it is not an id of a batch, and is not sent anywhere.
+        """
+        return batch_id
+
     # network
 
     @abstractmethod
@@ -166,6 +174,16 @@ class BatchProvider(ABC):
     @abstractmethod
     async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus]:
         """A look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent."""
+
+    async def pages(self) -> AsyncGenerator[list[BatchStatus], None]:
+        """Yield the account's batches a page at a time, newest first where the provider keeps an order.
+
+        A record that cannot be read is left out; a look at that batch alone tells why. A provider without a list
+        yields nothing.
+        """
+        nothing: tuple[list[BatchStatus], ...] = ()
+        for page in nothing:
+            yield page
 
     @abstractmethod
     def results(self, batch_id: str, kind: Kind) -> AsyncIterator[Reply]:

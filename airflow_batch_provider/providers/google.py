@@ -24,6 +24,7 @@ from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.providers import google_bodies as bodies
 from airflow_batch_provider.providers import google_operations as operations
 from airflow_batch_provider.providers import google_replies as replies
+from airflow_batch_provider.providers import pages as listing
 from airflow_batch_provider.providers import reading, wire
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 from airflow_batch_provider.providers.google_rest import PAGE, Rest, talking
@@ -217,6 +218,19 @@ class GoogleProvider(BatchProvider):
                 if len(seen) == len(wanted):
                     break
         return seen | await reading.one_by_one(self.status, set(wanted.values()) - seen.keys())
+
+    def listed_id(self, batch_id: str) -> str:
+        """The id as `batches/…`."""
+        return operations.batch_name(batch_id)
+
+    async def pages(self) -> AsyncGenerator[list[BatchStatus], None]:
+        """Pages of a hundred batches of the project, in the order that Gemini lists them."""
+        async with aclosing(self._rest.batches(_MOST_PAGES)) as listed:
+            async for page in listed:
+                yield listing.statuses(page, self._read)
+
+    def _read(self, operation: dict[str, Any]) -> BatchStatus:
+        return operations.status(operation, self._words)
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the file of results; a batch of another's making may have them inlined."""

@@ -18,6 +18,7 @@ import openai  # noqa: TID253  # the one file that names this SDK is imported wh
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import BatchRequest, BatchStatus, RequestCounts
 from airflow_batch_provider.providers import openai_bodies as bodies
+from airflow_batch_provider.providers import pages as listing
 from airflow_batch_provider.providers import reading, wire
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
 
@@ -179,6 +180,32 @@ class OpenAIProvider(BatchProvider):
             async with self._talking("Listing batches"):
                 seen = await reading.picked(self._listed(2 + len(wanted) // _PAGE), wanted, self._status)
         return seen | await reading.one_by_one(self.status, wanted - seen.keys())
+
+    def listed_id(self, batch_id: str) -> str:
+        """The id itself."""
+        return wire.checked_id(batch_id)
+
+    async def pages(self) -> AsyncGenerator[list[BatchStatus], None]:
+        """Pages of a hundred batches of the project, newest first; compatible services may leave out `has_more`."""
+        after: dict[str, str] = {}
+        while True:
+            page = await self._page(after)
+            found = listing.records(page.data)
+            yield listing.statuses(found, self._status)
+            last = listing.last_id(found)
+            if page.has_more is False or last is None or {"after": last} == after:
+                return
+            after = {"after": last}
+
+    async def _page(self, after: dict[str, str]) -> listing.Page:
+        what = "Listing batches"
+        async with self._talking(what):
+            response = await self._client.get(
+                "/batches",
+                cast_to=httpx2.Response,
+                options={"max_retries": 0, "params": {"limit": _PAGE, **after}},
+            )
+            return listing.read_page(response.content, what)
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the output file and the error file; either may be missing."""
