@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from airflow_batch_provider.exceptions import Denied, NotFound
-from airflow_batch_provider.providers import connect, provider_class
+from airflow_batch_provider.clock import Clock, utc_now
+from airflow_batch_provider.polling import Connection, Poller, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime, timedelta
+    from types import TracebackType
 
     from airflow_batch_provider.models import Account, BatchStatus
     from airflow_batch_provider.providers.base import BatchProvider
 
-# Looks asked for within this time share one call; seconds. Short against any poll interval.
+# Looks asked for within this time share one sweep; seconds. Short against any poll interval.
 WINDOW = 0.5
 
 
@@ -25,6 +26,7 @@ class Hub:
     Args:
         open_account: turns a connection id into an account; raises `UsageError` when there is none.
         sleep: waits seconds; injected in tests.
+        now: the clock by which looks get old; injected in tests.
     """
 
     def __init__(
@@ -32,81 +34,72 @@ class Hub:
         open_account: Callable[[str], Awaitable[Account]],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._open_account = open_account
-        self._sleep = sleep
-        self._providers: dict[str, BatchProvider] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._asked: dict[str, dict[str, asyncio.Future[BatchStatus]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clock = Clock(now, sleep)
+        self._connections: dict[str, Connection] = {}
+        self._pollers: dict[str, Poller] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     async def provider(self, conn_id: str) -> BatchProvider:
-        """The connection's provider, opened once; its SDK is imported in a thread so that the loop goes on."""
-        async with self._locks.setdefault(conn_id, asyncio.Lock()):
-            if conn_id not in self._providers:
-                account = await self._open_account(conn_id)
-                await asyncio.to_thread(provider_class, account.provider)
-                self._providers[conn_id] = connect(account)
-            return self._providers[conn_id]
+        """Return the connection's provider, opened once.
 
-    async def status(self, conn_id: str, batch_id: str) -> BatchStatus:
-        """A look at one batch; looks of the same moment at the same connection share a call.
+        Raises:
+            UsageError: the connection is missing or incomplete.
+        """
+        return await self._connection(conn_id).provider()
+
+    async def status(self, conn_id: str, batch_id: str, *, max_age: timedelta | None = None) -> BatchStatus:
+        """Look at one batch; looks of the same moment at the same connection share a sweep.
+
+        Args:
+            max_age: a look that was made within this time will do; None asks anew.
 
         Raises:
             NotFound: the provider does not know the batch (yet).
             BatchError: what the provider's client raises.
         """
-        waiting = self._asked.setdefault(conn_id, {})
-        if not waiting:
-            # In a context of its own: the look serves many tasks, and must not write into the log of the first of them.
-            task = asyncio.create_task(self._look(conn_id), context=Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if batch_id not in waiting:
-            waiting[batch_id] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(waiting[batch_id])
+        poller = self.poller(conn_id)
+        name = await poller.name(batch_id)
+        answer = await (poller.look(name) if max_age is None else poller.recent(name, max_age, after=0))
+        return answer.status()
+
+    def subscribe(self, interval: timedelta, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Subscription:
+        """Return this hub for one task that waits and looks every `interval`."""
+        return Subscription(self, interval, sleep)
+
+    def poller(self, conn_id: str) -> Poller:
+        """Return the poller that serves everybody who waits at this connection."""
+        if conn_id not in self._pollers:
+            self._pollers[conn_id] = Poller(self._connection(conn_id), self._clock, WINDOW)
+        return self._pollers[conn_id]
 
     async def forget(self, conn_id: str) -> None:
         """Close a connection's client, so that the next use reads the connection anew (a key may have changed)."""
-        provider = self._providers.pop(conn_id, None)
-        if provider is not None:
-            await provider.aclose()
+        if conn_id in self._connections:
+            await self._connections[conn_id].aclose()
 
     async def aclose(self) -> None:
-        """Close every client."""
-        for conn_id in list(self._providers):
+        """End every poller and close every client."""
+        for poller in self._pollers.values():
+            poller.aclose()
+        self._pollers.clear()
+        for conn_id in list(self._connections):
             await self.forget(conn_id)
+        self._connections.clear()
 
-    async def _look(self, conn_id: str) -> None:
-        """Ask for everything that gathered in the window, and tell every waiter, whatever happens."""
-        waiting = self._asked[conn_id]
-        try:
-            await self._sleep(WINDOW)
-            del self._asked[conn_id]
-            provider = await self.provider(conn_id)
-            _answer(waiting, await provider.statuses(list(waiting)))
-        except BaseException as error:
-            if self._asked.get(conn_id) is waiting:
-                del self._asked[conn_id]
-            if isinstance(error, Denied):
-                await self.forget(conn_id)
-            _fail(waiting, error)
-            if not isinstance(error, Exception):  # cancellation and the like end this task too
-                raise
+    def _connection(self, conn_id: str) -> Connection:
+        if conn_id not in self._connections:
+            self._connections[conn_id] = self._open(conn_id)
+        return self._connections[conn_id]
 
-
-def _answer(waiting: dict[str, asyncio.Future[BatchStatus]], seen: dict[str, BatchStatus]) -> None:
-    for batch_id, future in waiting.items():
-        if future.done():
-            continue
-        if batch_id in seen:
-            future.set_result(seen[batch_id])
-        else:
-            _fail({batch_id: future}, NotFound(f"the provider does not list batch {batch_id!r}"))
-
-
-def _fail(waiting: dict[str, asyncio.Future[BatchStatus]], error: BaseException) -> None:
-    for future in waiting.values():
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # a waiter that was cancelled meanwhile never retrieves it
+    def _open(self, conn_id: str) -> Connection:
+        return Connection(conn_id, self._open_account)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import StageStorage
@@ -81,7 +82,7 @@ class BatchClient:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: Hub | Subscription,
         conn_id: str,
         model: str,
         *,

@@ -25,6 +25,7 @@ from airflow_batch_provider.triggers.watch import Event, Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.stages import AsyncBatchStage
     from airflow_batch_provider.triggers.suspension import Place, Suspension
 
@@ -108,7 +109,7 @@ class Leg:
 
     def _run(self, call: Callable[[Hub], Awaitable[T]]) -> T:
         async def use() -> T:
-            hub = Hub(open_account_in_worker)
+            hub = Hub(open_account_in_worker, now=self.clock.now)
             try:
                 return await call(hub)
             finally:
@@ -122,12 +123,16 @@ class Leg:
         return to_json(parse(self.stage.output_schema, returned, f"The output of stage {self.stage.id!r}"))
 
     def _watch(self, hub: Hub, suspension: Suspension) -> Watch:
-        return Watch(self.stage, self._resumed(hub, suspension, None), suspension, self.files, self.clock)
+        subscription = hub.subscribe(suspension.poll.interval, self.clock.sleep)
+        ctx = self._resumed(subscription, suspension, None)
+        return Watch(self.stage, ctx, subscription, suspension, self.files, self.clock)
 
-    def _resumed(self, hub: Hub, suspension: Suspension, given: Any) -> StageContext[Any]:
+    def _resumed(self, hub: Hub | Subscription, suspension: Suspension, given: Any) -> StageContext[Any]:
         return self._ctx(hub, self.files.config(self.stage), given, suspension)
 
-    def _ctx(self, hub: Hub, config: Any, given: Any, suspension: Suspension | None = None) -> StageContext[Any]:
+    def _ctx(
+        self, hub: Hub | Subscription, config: Any, given: Any, suspension: Suspension | None = None
+    ) -> StageContext[Any]:
         return StageContext(
             stage_id=self.stage.id,
             key=self.place.task,

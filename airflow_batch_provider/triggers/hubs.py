@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_batch_provider.hooks.accounts import open_account_in_triggerer
 from airflow_batch_provider.hub import Hub
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.clock import Clock
 
 
 @dataclass
@@ -20,12 +24,12 @@ class _Shared:
 _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
 
 
-def join(user: object) -> Hub:
-    """The running loop's hub; `leave` when done."""
+def join(user: object, clock: Clock) -> Hub:
+    """The running loop's hub, whose looks get old by this clock; `leave` when done."""
     loop = asyncio.get_running_loop()
     shared = _SHARED.get(loop)
     if shared is None:
-        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer))
+        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer, now=clock.now))
     shared.users.add(id(user))
     return shared.hub
 

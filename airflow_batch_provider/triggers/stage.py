@@ -145,12 +145,13 @@ class AsyncBatchTrigger(BaseTrigger):
         stage = await asyncio.to_thread(load_stage, place.stage)
         directory = await self._directory()
         files = StageFiles(directory)
+        hub = hubs.join(user, self._clock).subscribe(self.suspension.poll.interval, self._clock.sleep)
         ctx = CheckCompletionContext(
             stage_id=stage.id,
             key=self.suspension.task,
             config=await asyncio.to_thread(files.config, stage),
             storage=StageStorage(directory),
-            hub=hubs.join(user),
+            hub=hub,
             default_conn_id=self.suspension.conn_id,
             poll=self.suspension.poll,
             logger=log,
@@ -158,7 +159,7 @@ class AsyncBatchTrigger(BaseTrigger):
             now=self._clock.now,
             sleep=self._clock.sleep,
         )
-        return Watch(stage, ctx, self.suspension, files, self._clock, self._jitter)
+        return Watch(stage, ctx, hub, self.suspension, files, self._clock, self._jitter)
 
     async def _directory(self) -> Directory:
         place = place_of(self.suspension)

@@ -15,6 +15,7 @@ from airflow_batch_provider.triggers.suspension import parse, seconds_until, to_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.stages import AsyncBatchStage, CheckCompletionContext, CompletionCheck
     from airflow_batch_provider.triggers.suspension import StageFiles, Suspension
 
@@ -44,12 +45,14 @@ class Watch:
     """One wait: its stage, what the stage is given, and the files that its answer goes to.
 
     Args:
+        hub: what `ctx.hub` is too; it rests until a batch of this wait ends.
         clock: the wall clock, and how to sleep.
         jitter: a number from 0 to 1 for each look, so that triggers which started together spread.
     """
 
     stage: AsyncBatchStage[Any, Any]
     ctx: CheckCompletionContext[Any]
+    hub: Subscription
     suspension: Suspension
     files: StageFiles
     clock: Clock = field(default_factory=Clock)
@@ -60,7 +63,7 @@ class Watch:
         """Sleep and look until the stage is ready, has failed, or the deadline passes; the deadline itself gets a look."""
         pause = seconds_until(self.suspension.first_look, self.clock.now())
         while True:
-            await self.clock.sleep(self._within_deadline(pause))
+            await self.hub.rest(self._within_deadline(pause))
             found = await self.look()
             if not isinstance(found, timedelta):
                 return found

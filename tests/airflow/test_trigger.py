@@ -476,13 +476,13 @@ async def test_before_airflow_3_3_a_cancelled_run_asks_for_itself(
 async def test_triggers_of_a_process_share_one_hub(tmp_path, time, trigger):
     """One client per connection, closed when the last trigger is gone."""
     first, second = SimpleNamespace(), SimpleNamespace()
-    hub = hubs.join(first)
-    assert hubs.join(second) is hub
+    hub = hubs.join(first, Clock())
+    assert hubs.join(second, Clock()) is hub
     await hubs.leave(first)
-    assert hubs.join(second) is hub
+    assert hubs.join(second, Clock()) is hub
     await hubs.leave(second)
     await hubs.leave(second)
-    assert hubs.join(first) is not hub
+    assert hubs.join(first, Clock()) is not hub
     await hubs.leave(first)
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from fakes import START, Killed, failing
 
-from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.exceptions import NotFound, Unavailable, UsageError
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
@@ -21,10 +21,12 @@ PRICED = "openai:gpt-5-mini"
 
 
 def shows(provider, statuses):
-    async def look(batch_ids):
-        return {batch_id: statuses[batch_id] for batch_id in batch_ids if batch_id in statuses}
+    async def look(batch_id):
+        if batch_id not in statuses:
+            raise NotFound(batch_id)
+        return statuses[batch_id]
 
-    provider.statuses = look
+    provider.status = look
 
 
 def status(batch_id, word, **counts):
