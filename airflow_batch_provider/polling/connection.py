@@ -33,11 +33,14 @@ class Connection:
         """
         async with self._lock:
             if self.opened is None:
-                account = await self._open_account(self._conn_id)
-                await asyncio.to_thread(provider_class, account.provider)
-                self.opened = connect(account)
+                self.opened = await self._connect()
                 self._proven = True
             return self.opened
+
+    async def _connect(self) -> BatchProvider:
+        account = await self._open_account(self._conn_id)
+        await asyncio.to_thread(provider_class, account.provider)
+        return connect(account)
 
     def accept(self, provider: BatchProvider) -> None:
         """Note that the provider accepted the key: a later refusal makes it worth reading the connection anew."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Reje
 from airflow_batch_provider.polling.board import Answer, Board, Turn
 from airflow_batch_provider.polling.listing import FEW, Listing
 from airflow_batch_provider.polling.singles import Singles, as_batch_error
+from airflow_batch_provider.polling.trouble import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,27 +29,13 @@ log = logging.getLogger(__name__)
 _EARLIEST, _LATEST = 0.85, 0.95
 
 # Looks that become due soon go with the sweep of now.
-_SOON = 0.7
+_SOON = 0.8
 
 # Where a list is read anyway, no watched batch goes unseen for longer, whatever interval it wants.
 _GLANCE = timedelta(seconds=45)
 
-_LONGEST_PAUSE = timedelta(minutes=15)
-_PAUSE_WITHOUT_WATCHERS = timedelta(seconds=30)
-
-
-@dataclass(frozen=True)
-class _Trouble:
-    """The connection as a whole fails; it is left alone for a while."""
-
-    error: Exception
-    since: datetime
-    pause: timedelta
-
-    def left(self, now: datetime) -> timedelta:
-        """Return how long the pause lasts; a clock that was set back ends it."""
-        left = self.since + self.pause - now
-        return left if left <= self.pause else timedelta(0)
+# Answers that nobody watches are remembered for so long, or for the longest interval that anybody watches with.
+_KEPT = timedelta(minutes=5)
 
 
 class Poller:
@@ -65,11 +51,10 @@ class Poller:
         self._window = window
         self._board = Board(clock.now)
         self._listing = Listing(self._board)
-        self._singles = Singles(self._board, connection)
+        self._trouble = Trouble(clock.now)
+        self._singles = Singles(self._board, connection, self._trouble)
         self._jitter: Callable[[], float] = random.random
         self._lists = True
-        self._trouble: _Trouble | None = None
-        self._failures = 0
         self._early = _LATEST
         self._wake_at: datetime | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -102,8 +87,8 @@ class Poller:
             return known
         if known is not None and known.turn.number > after and self._board.age(name) <= age:
             return known
-        if self._trouble is not None and self._trouble.left(self._clock.now()) > timedelta(0):
-            raise self._trouble.error.with_traceback(None)
+        if self._trouble.fault is not None and self._trouble.left():
+            raise self._trouble.fault.with_traceback(None)
         return await self._newer(name, known.turn.number if known is not None else 0)
 
     def newest(self, name: str) -> Answer | None:
@@ -173,8 +158,6 @@ class Poller:
 
     def _is_time(self) -> bool:
         """Plan the next sweep; True when it is due."""
-        if (fault := self._singles.take_fault()) is not None:
-            self._back_off(fault)
         self._wake_at = min(filter(None, map(self._due, self._board.watchers)), default=None)
         return self._wake_at is not None and self._wake_at <= self._clock.now()
 
@@ -185,7 +168,7 @@ class Poller:
             return None
         answer, now = self._board.answers.get(name), self._clock.now()
         due = now if answer is None else answer.turn.at + interval * self._early
-        return max(due, now + self._trouble.left(now)) if self._trouble is not None else due
+        return max(due, now + self._trouble.left())
 
     async def _sweep(self) -> None:
         """Look at what is asked for and what is due: in the list, then one by one."""
@@ -193,15 +176,15 @@ class Poller:
         if not wanted:
             return
         self._early = _EARLIEST + (_LATEST - _EARLIEST) * self._jitter()
-        self._board.drop(max(self._intervals(), default=_LONGEST_PAUSE))
+        self._board.drop(max(self._intervals(), default=_KEPT))
+        self._trouble.first = min(self._intervals(), default=self._trouble.first)
         turn = self._board.turn()
         fault = await self._read_list(wanted)
         rest = self._unseen(wanted, turn)
         if fault is not None:
             self._board.post_all(rest, turn, fault)
-            self._back_off(fault)
+            self._trouble.begin(fault)
             return
-        self._trouble, self._failures = None, 0
         self._singles.add(sorted(rest, key=self._board.age, reverse=True))
 
     def _soon_due(self) -> set[str]:
@@ -238,6 +221,7 @@ class Poller:
         unseen = {name for name in self._board.watchers if self._board.age(name) >= _GLANCE}
         await self._listing.walk(provider, looked_for | self._listing.shows(unseen))
         self._connection.accept(provider)
+        self._trouble.end()
 
     def _judged(self, error: BatchError) -> BatchError | None:
         """Return the list's fault unless single looks may do better: without the right to list, or beside a bad page."""
@@ -250,13 +234,3 @@ class Poller:
             log.info("%s Looking at each batch by itself.", error)
             return None
         return error
-
-    def _back_off(self, fault: Exception) -> None:
-        """Leave the connection alone for longer each time, and as long as the provider asks."""
-        if not isinstance(fault, Unavailable):
-            return
-        first = min(self._intervals(), default=_PAUSE_WITHOUT_WATCHERS)
-        doubled = min(first * 2 ** min(self._failures, 10), max(_LONGEST_PAUSE, first))
-        pause = max(doubled, timedelta(seconds=fault.retry_after or 0.0)) * (1 + 0.1 * self._jitter())
-        self._failures += 1
-        self._trouble = _Trouble(fault, self._clock.now(), pause)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.polling.board import Board
     from airflow_batch_provider.polling.connection import Connection
+    from airflow_batch_provider.polling.trouble import Trouble
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
@@ -29,14 +30,14 @@ IN_A_ROW = 8
 class Singles:
     """The single looks of one connection that are due or under way."""
 
-    def __init__(self, board: Board, connection: Connection) -> None:
+    def __init__(self, board: Board, connection: Connection, trouble: Trouble) -> None:
         self._board = board
         self._connection = connection
+        self._trouble = trouble
         self._queue: dict[str, None] = {}
         self._asking: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
         self._streak = 0
-        self._broken: Exception | None = None
 
     @property
     def pending(self) -> AbstractSet[str]:
@@ -87,6 +88,7 @@ class Singles:
     async def _ask(self, provider: BatchProvider, name: str) -> BatchStatus:
         status = await provider.status(name)
         self._connection.accept(provider)
+        self._trouble.end()
         return status
 
     def _judge(self, outcome: BatchStatus | Exception) -> None:
@@ -98,12 +100,7 @@ class Singles:
         if self._streak >= IN_A_ROW and self._queue:
             self._board.post_all(list(self._queue), self._board.turn(), outcome)
             self._queue.clear()
-            self._broken = outcome
-
-    def take_fault(self) -> Exception | None:
-        """Return what ended the looks since the last call, None when nothing did."""
-        fault, self._broken = self._broken, None
-        return fault
+            self._trouble.begin(outcome)
 
 
 def as_batch_error(error: Exception, what: str) -> BatchError:

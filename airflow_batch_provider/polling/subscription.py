@@ -37,16 +37,14 @@ class _Asked:
     name: str
     told: int = 0
     heard_only: bool = False
+    ended: BatchStatus | None = None
 
     def has_ended_since(self) -> bool:
         """Return True when the batch has ended and the task does not know."""
+        if self.ended is not None:
+            return False
         newest = self.poller.newest(self.name)
         return newest is not None and newest.ended and newest.turn.number > self.told
-
-    def goes_on(self) -> bool:
-        """Return True while a later look may say something else."""
-        newest = self.poller.newest(self.name)
-        return newest is None or not newest.ended
 
 
 @dataclass
@@ -79,9 +77,14 @@ class Subscription:
         poller = self.hub.poller(conn_id)
         name = await poller.name(batch_id)
         asked = self._noted(conn_id, poller, name)
+        if asked.ended is not None:
+            return asked.ended
         answer = await poller.recent(name, self.interval, asked.told)
         asked.told = answer.turn.number
-        return answer.status()
+        status = answer.status()
+        if status.ended:
+            asked.ended = status  # nothing that is asked later can change it
+        return status
 
     def _noted(self, conn_id: str, poller: Poller, name: str) -> _Asked:
         """Return what is known of the batch; after a rest, only those count that are asked for again."""
@@ -112,7 +115,7 @@ class Subscription:
         watching = [
             (asked, _Rest(None if asked.heard_only else self.interval, sleeping))
             for asked in self._asked.values()
-            if asked.goes_on()
+            if asked.ended is None
         ]
         for asked, rest in watching:
             asked.poller.watch(asked.name, rest)
