@@ -133,7 +133,8 @@ class Poller:
                 elif not self._is_time():
                     await self._pause()
                     continue
-                await self._sweep()
+                if wanted := self._asked() | (self._soon_due() if self._is_time() else set()):
+                    await self._sweep(wanted)
         finally:
             self._loop = None
 
@@ -167,18 +168,17 @@ class Poller:
         if interval is None or name in self._singles.pending:
             return None
         answer, now = self._board.answers.get(name), self._clock.now()
-        due = now if answer is None else answer.turn.at + interval * self._early
-        return max(due, now + self._trouble.left())
+        earliest = now + self._trouble.left()
+        if answer is None or answer.turn.at > now:  # never looked at, or the clock was set back
+            return earliest
+        return max(answer.turn.at + interval * self._early, earliest)
 
-    async def _sweep(self) -> None:
-        """Look at what is asked for and what is due: in the list, then one by one."""
-        wanted = self._asked() | (self._soon_due() if self._is_time() else set())
-        if not wanted:
-            return
+    async def _sweep(self, wanted: set[str]) -> None:
+        """Look at these batches: in the list, then one by one."""
         self._early = _EARLIEST + (_LATEST - _EARLIEST) * self._jitter()
         self._board.drop(max(self._intervals(), default=_KEPT))
         self._trouble.first = min(self._intervals(), default=self._trouble.first)
-        turn = self._board.turn()
+        turn, self._singles.proven = self._board.turn(), False
         fault = await self._read_list(wanted)
         rest = self._unseen(wanted, turn)
         if fault is not None:
@@ -221,6 +221,7 @@ class Poller:
         unseen = {name for name in self._board.watchers if self._board.age(name) >= _GLANCE}
         await self._listing.walk(provider, looked_for | self._listing.shows(unseen))
         self._connection.accept(provider)
+        self._singles.proven = True
         self._trouble.end()
 
     def _judged(self, error: BatchError) -> BatchError | None:

@@ -28,7 +28,11 @@ IN_A_ROW = 8
 
 
 class Singles:
-    """The single looks of one connection that are due or under way."""
+    """The single looks of one connection that are due or under way.
+
+    Attributes:
+        proven: the list has just been read, so that no number of faults here is the connection's.
+    """
 
     def __init__(self, board: Board, connection: Connection, trouble: Trouble) -> None:
         self._board = board
@@ -38,6 +42,7 @@ class Singles:
         self._asking: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
         self._streak = 0
+        self.proven = False
 
     @property
     def pending(self) -> AbstractSet[str]:
@@ -93,14 +98,14 @@ class Singles:
 
     def _judge(self, outcome: BatchStatus | Exception) -> None:
         """Spare the provider the rest of the looks where one after the other fails; they get the same answer."""
-        if not isinstance(outcome, Unavailable | Denied | Paused):
+        if self.proven or not isinstance(outcome, Unavailable | Denied | Paused):
             self._streak = 0
             return
         self._streak += 1
-        if self._streak >= IN_A_ROW and self._queue:
+        if self._streak >= IN_A_ROW and not self._trouble.left():
+            self._trouble.begin(outcome)
             self._board.post_all(list(self._queue), self._board.turn(), outcome)
             self._queue.clear()
-            self._trouble.begin(outcome)
 
 
 def as_batch_error(error: Exception, what: str) -> BatchError:
