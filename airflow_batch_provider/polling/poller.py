@@ -218,11 +218,16 @@ class Poller:
         looked_for = self._listing.shows(wanted)
         if not self._lists or not looked_for or len(self._board.watchers.keys() | self._board.waiting.keys()) <= FEW:
             return
-        unseen = {name for name in self._board.watchers if self._board.age(name) >= _GLANCE}
+        unseen = {name for name in self._board.watchers if self._board.age(name) >= self._glance(name)}
         await self._listing.walk(provider, looked_for | self._listing.shows(unseen))
         self._connection.accept(provider)
         self._singles.proven = True
         self._trouble.end()
+
+    def _glance(self, name: str) -> timedelta:
+        """Return the age at which a walk goes on for the batch: a long list is read once for all, not for each page."""
+        interval = self._board.interval(name)
+        return _GLANCE if interval is None else min(_GLANCE, interval / 4)
 
     def _judged(self, error: BatchError) -> BatchError | None:
         """Return the list's fault unless single looks may do better: without the right to list, or beside a bad page."""

@@ -62,6 +62,17 @@ async def test_a_thousand_spread_tasks_cost_a_few_pages_a_minute(page, most):
 
 
 @in_virtual_time
+async def test_a_slow_list_is_walked_once_for_all_of_its_pages():
+    """Ten pages of a second each: the last ones are not walked to anew when they are due."""
+    provider, hub = world(1000, page=100, latency=1.0)
+    started = await running(spread(hub, "c", ids(1000)), 2 * MINUTE)
+    before = provider.total
+    await asyncio.sleep(5 * MINUTE)
+    assert (provider.total - before) / 5 <= 30
+    await stop(started)
+
+
+@in_virtual_time
 async def test_the_first_looks_of_spread_tasks_cost_hardly_more_than_a_sweep():
     """A page shows the batches of those who ask a second later, too."""
     provider, hub = world(1000, page=100)
