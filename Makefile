@@ -2,7 +2,8 @@
 #
 #   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
 #   make demo DEMO_EXIT=1 the same, ends after success
-#   make test             every test, the ones with a real Airflow included; ARGS are pytest's
+#   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
+#   make test-all         every test, every sweep whole
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
 #   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='cadwyn<8' adds what that one needs
@@ -22,14 +23,20 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: demo test kills compat soak lint bench mutate constraints clean FORCE
+.PHONY: demo test test-all kills compat soak lint bench mutate constraints clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
 
+# Two processes, because most tests keep one busy; those that share an Airflow stay together (tests/conftest.py).
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup
+
 test: $(READY)
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) -m "not kills and not slow" $(ARGS)
+
+test-all: $(READY)
+	$(PYTEST) --whole $(ARGS)
 
 kills: $(READY)
 	$(PY) -m pytest -m kills tests/stack $(ARGS)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 def utc_now() -> datetime:
     """The wall clock, aware."""
     return datetime.now(UTC)
+
+
+def random_id() -> str:
+    """Return 32 hex digits that nobody else has; an argument wherever one is drawn, so that a test can repeat itself."""
+    return uuid4().hex
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ BatchError
 ├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
 ├── Unavailable     wait; a passing fault of the network or the provider
 ├── NotFound        the provider does not know the id: not visible yet, removed, or another account's
+├── Overtaken       no action is needed: another worker goes on with the same task
 ├── Unresolved      a person must look whether a batch was bought; nothing more is paid until then
+├── StageFailed     a stage said that it cannot succeed; see its message
 ├── Overdue         the deadline passed; says what was salvaged
 └── RowsFailed      too many rows have no answer; the good ones are kept
 """
@@ -71,8 +73,16 @@ class NotFound(BatchError):
     """The provider does not know this id (404)."""
 
 
+class Overtaken(BatchError):
+    """Another worker goes on with what this one was doing; this one stops, and no action is needed."""
+
+
 class Unresolved(BatchError):
     """A submit may or may not have happened and only a person can tell; says where to look and how to go on."""
+
+
+class StageFailed(BatchError):
+    """A completion check said that the stage cannot succeed; trying again cannot help."""
 
 
 class Overdue(BatchError):

@@ -1,4 +1,4 @@
-"""The connection forms, told once: declared for Airflow 3.2 and later, and as form widgets for 3.1."""
+"""The connection forms, written once: declared for Airflow 3.2 and later, and as form widgets for 3.1."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ _OPTIONS = {
     },
     "poll": {
         "description": (
-            "How often tasks look at their batches, and how long, unless they say so themselves: quick (15 s, 10 min), "
+            "How often tasks poll their batches, and how long, unless they say so themselves: quick (15 s, 10 min), "
             "medium (1 min, 1 h) or long (5 min, 24 h)."
         ),
         "version_added": "0.1.0",

@@ -63,6 +63,24 @@ class Account(FrozenModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class ConnectionRef(FrozenModel):
+    """An Airflow connection, with the provider that the model's name points to.
+
+    The provider travels along because some connections name none (`generic`, `pydanticai`), and so that a model on the
+    wrong connection is refused before anything is paid.
+
+    Attributes:
+        provider: a name in `providers.PROVIDERS`; None where neither a model nor a person names one.
+    """
+
+    conn_id: str = Field(min_length=1)
+    provider: str | None = None
+
+    def __str__(self) -> str:
+        """Return the connection's id, as people know it."""
+        return self.conn_id
+
+
 class BatchRequest(FrozenModel):
     """One row that is asked.
 

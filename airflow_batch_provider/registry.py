@@ -1,7 +1,7 @@
-"""What one deployment has at its providers: a small file for every claimed batch that has not landed.
+"""The batches of one deployment at its providers: a small file for every claimed batch that has not landed.
 
 Tasks keep their own ledgers; this is the one place where they meet. It lets a worker tell a neighbour's batch from its
-own where the provider keeps no tags, serialises submits there, and tells the reconciler what nobody waits for any more.
+own where the provider keeps no tags, serialises submits there, and tells the reconciler which batches to look after.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
+from airflow_batch_provider import __version__
 from airflow_batch_provider.exceptions import Unavailable
-from airflow_batch_provider.models import FrozenModel
-from airflow_batch_provider.records import load, save
+from airflow_batch_provider.layout import LAYOUT
+from airflow_batch_provider.models import ConnectionRef, FrozenModel
+from airflow_batch_provider.records import create, load, save
+from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_LEASE, LOCK_PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
+    from datetime import datetime, timedelta
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.models import Account
@@ -27,9 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A turn that was not given back after this time belongs to a worker that died; longer than any submit's time-out.
-LEASE = timedelta(minutes=15)
-
+_OPEN, _OVER = "open", "over"
 _TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -37,26 +38,34 @@ class Entry(FrozenModel):
     """One claimed batch.
 
     Attributes:
+        layout: version of the file layout.
+        package: version of this package that wrote it.
         account: tells accounts apart without showing a key.
+        connection: how a person's commands find that account again; no key.
         label: whose it is: `dag/run/task[/map_index]`.
         claim: URI of the claim, beside which the receipt lies.
         batch_id: None until the provider has answered.
         tentative: as in the receipt: the batch may be somebody else's.
+        leave_running: its task was told to leave it running when the deadline passes.
     """
 
+    layout: Literal[1] = LAYOUT
+    package: str = __version__
     tag: str
     provider: str
     account: str
+    connection: ConnectionRef | None = None
     label: str
     claim: str
     requests: int
     claimed_at: AwareDatetime
     batch_id: str | None = None
     tentative: bool = False
+    leave_running: bool = False
 
 
-class Turn(FrozenModel):
-    """Who may submit at an account that keeps no tags."""
+class SubmitLock(FrozenModel):
+    """The one worker that may submit at an account whose provider keeps no tags."""
 
     owner: str
     taken_at: AwareDatetime
@@ -80,109 +89,127 @@ class Registry:
 
     def enter(self, entry: Entry) -> None:
         """Note a claimed batch, or more about one that is noted."""
-        save(self._directory, f"open/{entry.tag}.json", entry)
+        save(self._directory, _entry_name(entry.tag), entry)
 
     def leave(self, tag: str) -> None:
         """Forget a batch that has landed or was never bought."""
-        self._directory.delete(f"open/{tag}.json")
+        self._directory.delete(_entry_name(tag))
 
     def get(self, tag: str) -> Entry | None:
-        """The entry of this tag, None when there is none; a tag that a provider shows may be anything."""
-        return load(self._directory, f"open/{tag}.json", Entry) if _TAG.fullmatch(tag) else None
+        """Return the entry of this tag, None when there is none; a tag that a provider shows may be anything."""
+        return load(self._directory, _entry_name(tag), Entry) if _TAG.fullmatch(tag) else None
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, by tag."""
+        """Return every entry, by tag."""
         for tag in self.tags():
-            entry = load(self._directory, f"open/{tag}.json", Entry)
+            entry = load(self._directory, _entry_name(tag), Entry)
             if entry is not None:  # it may have landed meanwhile
                 yield entry
 
     def tags(self) -> list[str]:
-        """The tags of all entries."""
-        return [name.removesuffix(".json") for name in self._directory.names("open") if name.endswith(".json")]
+        """Return the tags of all entries."""
+        return [name.removesuffix(".json") for name in self._directory.names(_OPEN) if name.endswith(".json")]
 
-    def is_of_another(self, batch_id: str, tag: str) -> bool:
-        """True when another claim has this batch, be it by a guess."""
-        return any(self._holders(batch_id, tag))
+    def held_by_others(self, batch_ids: Collection[str], tag: str) -> dict[str, list[Entry]]:
+        """Return the entries of other claims that have one of these batches, be it by a guess.
 
-    def is_surely_of_another(self, batch_id: str, tag: str, account: Account, owner: str) -> bool:
-        """True when another claim has this batch and it cannot be what `owner` sent in its turn, if it has one.
-
-        A guess by time and size may be wrong, unless it was noted before the turn began.
+        All entries are read once, and none where there is no batch to ask about.
         """
-        return any(
-            not entry.tentative or self._is_older_than_turn(entry, account, owner)
-            for entry in self._holders(batch_id, tag)
-        )
+        held: dict[str, list[Entry]] = {}
+        for entry in self.entries() if batch_ids else ():
+            if entry.tag != tag and entry.batch_id is not None and entry.batch_id in batch_ids:
+                held.setdefault(entry.batch_id, []).append(entry)
+        return held
 
-    def _holders(self, batch_id: str, tag: str) -> Iterator[Entry]:
-        return (entry for entry in self.entries() if entry.batch_id == batch_id and entry.tag != tag)
+    def is_certain(self, holders: Iterable[Entry], account: Account, owner: str) -> bool:
+        """Tell whether another claim certainly owns a batch.
 
-    def _is_older_than_turn(self, entry: Entry, account: Account, owner: str) -> bool:
-        name = f"turns/{account_digest(account)}.json"
-        holder = load(self._directory, name, Turn)
+        Either it was confirmed, or it was noted before `owner` acquired the submit lock; a later guess may be wrong.
+        """
+        return any(not entry.tentative or self._is_older_than_lock(entry, account, owner) for entry in holders)
+
+    def _is_older_than_lock(self, entry: Entry, account: Account, owner: str) -> bool:
+        holder = self._lock(account)
         if holder is None or holder.owner != owner:
             return False
         # By the clock of the filesystem, because those of two workers may differ.
-        return self._directory.modified(f"open/{entry.tag}.json") < self._directory.modified(name)
+        return self._directory.modified(_entry_name(entry.tag)) < self._directory.modified(_lock_name(account))
 
-    # since when nobody waits for a batch; kept by the reconciler, whose looks are apart
+    # since when nobody waits for a batch; kept by the reconciler from one run to the next
 
     def over_since(self, tag: str) -> datetime | None:
-        """When the task of this batch was first seen to be over, None when it was not."""
-        seen = load(self._directory, f"over/{tag}.json", Over)
+        """Return when the task of this batch was first seen to be over, None when it was not."""
+        seen = load(self._directory, _over_name(tag), Over)
         return None if seen is None else seen.seen_at
 
     def mark_over(self, tag: str, now: datetime) -> None:
         """Note that the task of this batch is over; the first note stands."""
-        self._directory.create(f"over/{tag}.json", Over(seen_at=now).model_dump_json().encode())
+        create(self._directory, _over_name(tag), Over(seen_at=now))
 
     def unmark_over(self, tag: str) -> None:
-        """The task waits again, or its batch is no longer open."""
-        self._directory.delete(f"over/{tag}.json")
+        """Drop the note: the task waits again, or its batch is no longer open."""
+        self._directory.delete(_over_name(tag))
 
     def marked_over(self) -> list[str]:
-        """Tags of all such notes."""
-        return [name.removesuffix(".json") for name in self._directory.names("over") if name.endswith(".json")]
+        """Return the tags of all such notes."""
+        return [name.removesuffix(".json") for name in self._directory.names(_OVER) if name.endswith(".json")]
 
-    async def take_turn(self, account: Account, owner: str, clock: Clock, patience: timedelta) -> None:
+    # one worker at a time
+
+    async def acquire_submit_lock(self, account: Account, owner: str, clock: Clock, patience: timedelta) -> None:
         """Wait until this worker is the only one of the deployment that submits at the account.
 
         Raises:
             Unavailable: others submitted all the time of the patience.
         """
-        name = f"turns/{account_digest(account)}.json"
         give_up = clock.now() + patience
         while True:
-            turn = Turn(owner=owner, taken_at=clock.now())
-            if self._directory.create(name, turn.model_dump_json().encode()):
+            if create(self._directory, _lock_name(account), SubmitLock(owner=owner, taken_at=clock.now())):
                 return
-            holder = load(self._directory, name, Turn)
+            holder = self._lock(account)
             if holder is not None and holder.owner == owner:
                 return
-            if holder is not None and clock.now() - holder.taken_at > LEASE:
-                log.warning("A worker kept its turn to submit since %s: it is taken from it.", holder.taken_at)
-                self._directory.delete(name)
+            if holder is not None and clock.now() - holder.taken_at > LOCK_LEASE:
+                log.warning("A worker kept the submit lock since %s: it is taken from it.", holder.taken_at)
+                self._directory.delete(_lock_name(account))
                 continue
             if clock.now() >= give_up:
-                raise Unavailable("Other tasks are submitting at this account.", retry_after=30.0, ambiguous=False)
-            await clock.sleep(1.0)
+                raise Unavailable(
+                    "Other tasks are submitting at this account.",
+                    retry_after=LOCK_COME_BACK.total_seconds(),
+                    ambiguous=False,
+                )
+            await clock.sleep(LOCK_PAUSE.total_seconds())
 
-    def end_turn(self, account: Account, owner: str) -> None:
-        """Let the next one submit."""
-        name = f"turns/{account_digest(account)}.json"
-        holder = load(self._directory, name, Turn)
+    def release_submit_lock(self, account: Account, owner: str) -> None:
+        """Let the next worker submit."""
+        holder = self._lock(account)
         if holder is not None and holder.owner == owner:
-            self._directory.delete(name)
+            self._directory.delete(_lock_name(account))
+
+    def _lock(self, account: Account) -> SubmitLock | None:
+        return load(self._directory, _lock_name(account), SubmitLock)
+
+
+def _entry_name(tag: str) -> str:
+    return f"{_OPEN}/{tag}.json"
+
+
+def _over_name(tag: str) -> str:
+    return f"{_OVER}/{tag}.json"
+
+
+def _lock_name(account: Account) -> str:
+    return f"locks/{account_digest(account)}.json"
 
 
 def distinct(accounts: Iterable[Account]) -> list[Account]:
-    """One for each account, of those that several connections may reach."""
+    """Return each account once, though several connections may reach it."""
     return list({account_digest(account): account for account in accounts}.values())
 
 
 def account_digest(account: Account) -> str:
-    """Tells accounts apart without showing a key: 16 hex digits."""
+    """Return 16 hex digits that tell accounts apart without showing a key."""
     secret = account.api_key.get_secret_value()
     text = f"{account.provider}\n{account.base_url}\n{secret}"
     return hashlib.blake2b(text.encode(), digest_size=8, person=b"batchregistry").hexdigest()

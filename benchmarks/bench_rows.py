@@ -16,23 +16,23 @@ from harness import table, write_rows
 from upath import UPath
 
 from airflow_batch_provider.clock import Clock, utc_now
-from airflow_batch_provider.ledger import Ledger, Policy, Target, Work, finish
-from airflow_batch_provider.ledger.land import Landing, land
+from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, Target
+from airflow_batch_provider.ledger.landing import Landing, land
 from airflow_batch_provider.ledger.records import Receipt
-from airflow_batch_provider.ledger.waves import wave_directory
 from airflow_batch_provider.models import Account, BatchStatus, Spec
-from airflow_batch_provider.providers import reading
-from airflow_batch_provider.providers.openai import OpenAIProvider
-from airflow_batch_provider.records import save
+from airflow_batch_provider.providers.openai.provider import OpenAIProvider
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from airflow_batch_provider.models import Kind, Reply
 
 COUNT = 10_000
+_POLICY = Policy(
+    retry_rows=0, in_flight=None, enqueued_tokens=None, retry_truncated=False, clean_up=False, leave_running=False
+)
 SCHEMA = {
     "type": "object",
     "properties": {"label": {"type": "string"}, "score": {"type": "integer"}},
@@ -49,8 +49,7 @@ class Canned(OpenAIProvider):
         """One answer per row, backwards: a provider keeps no order."""
         for number in reversed(range(COUNT)):
             line = _RESULT.replace(b"KEY", f"{batch_id}-{number}".encode())
-            if (reply := reading.read_reply(self, line, kind)) is not None:
-                yield reply
+            yield self.codec.decode(line, kind)
 
 
 def _result() -> bytes:
@@ -76,11 +75,11 @@ class Task:
         self._root = Directory(UPath(scratch))
         self._provider = Canned(Account.model_validate({"provider": "openai", "api_key": "any"}))
         self._ledger = Ledger(
-            Work(
+            LedgerContext(
                 root=self._root,
                 provider=self._provider,
                 spec=self._spec,
-                policy=Policy(),
+                policy=_POLICY,
                 clock=Clock(),
                 label="bench",
                 attempt=1,
@@ -89,9 +88,12 @@ class Task:
 
     def plan(self) -> None:
         """Read, check, encode, cut, write."""
-        self._ledger.open_plan(
-            lambda: requests_of(UPath(self._rows), "Classify: {text}", "id"), lambda _plan, _wave: None
-        )
+        if self._ledger.current_plan(self._requests()) is None:
+            with self._ledger.draft(self._requests()) as draft:
+                assert draft.commit()
+
+    def _requests(self) -> Iterator[Any]:
+        return requests_of(UPath(self._rows), "Classify: {text}", "id")
 
     def retry(self) -> None:
         """What another attempt does before it goes on: compare the rows with the plan."""
@@ -101,27 +103,27 @@ class Task:
         """Read the provider's lines and write a row per request."""
         plan, (wave,) = self._ledger.plan(), self._ledger.waves()
         assert plan is not None
-        (part,), directory, tag = wave.parts, wave_directory(self._root, 0), plan.tag(0, 0)
-        receipt = Receipt(batch_id=tag, tag=tag, requests=part.requests, submitted_at=utc_now())
-        save(directory, f"{part.name}.receipt.json", receipt)
-        landing = Landing(directory, 0, part, receipt, self._spec)
-        counts = asyncio.run(land(landing, self._provider, BatchStatus(batch_id=tag, status="completed")))
+        (files,), tag = self._ledger.files.batches(wave), plan.tag(0, 0, 0)
+        receipt = Receipt(batch_id=tag, tag=tag, requests=wave.requests, submitted_at=utc_now())
+        files.add_receipt(receipt)
+        landing = Landing(files, 0, receipt, self._spec)
+        counts = asyncio.run(land(landing, self._provider, BatchStatus(batch_id=tag, status="completed"), utc_now()))
         assert counts == {"succeeded": COUNT}, counts
 
     def jsonl(self) -> None:
         """Write the results as JSON lines."""
-        finish(self._ledger, "bench", Target(self._root, "results.jsonl"), utc_now())
+        self._ledger.write_results("bench", Target(self._root, "results.jsonl"))
 
     def parquet(self) -> None:
         """Write the results as Parquet."""
-        finish(self._ledger, "bench", Target(self._root, "results.parquet"), utc_now())
+        self._ledger.write_results("bench", Target(self._root, "results.parquet"))
 
     def yardstick(self) -> None:
         """Read the planned lines with json and write them again."""
         with self._root.writer("yardstick.jsonl") as file:
             for wave in self._ledger.waves():
-                for part in wave.parts:
-                    for line in self._root.lines(f"waves/{wave.number}/{part.requests_name}"):
+                for batch in self._ledger.files.batches(wave):
+                    for line in batch.request_lines():
                         file.write(json.dumps(json.loads(line)).encode() + b"\n")
 
 

@@ -36,7 +36,7 @@ from airflow_batch_provider.storage import Directory, StageStorage  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from airflow_batch_provider.stages.base import SuspendedState
+    from airflow_batch_provider.stages.values import SuspendedState
 
 
 @contextmanager

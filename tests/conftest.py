@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,31 @@ os.environ |= {
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
 }
 from fakes import FakeClock, FakeProvider, Job  # noqa: E402
+from sweeps import Sweep  # noqa: E402
 
 PROVIDER_VARIABLES = ("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
+
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="sweep over every moment of a job, not over a sample")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, one has the tests that share an Airflow, another those that share Airflow's database."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder in ("stack", "airflow"):
+            item.add_marker(pytest.mark.xdist_group(folder))
+    items.sort(key=lambda item: "stack" not in item.path.parts)  # they mostly wait, so they begin first
+
+
+@pytest.fixture
+def sweep(request):
+    """Which moments of a job a sweep tries."""
+    return Sweep(request.config.getoption("--whole"), datetime.now(UTC).toordinal())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import logging
@@ -14,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.utils.cli import action_cli
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
-from airflow_batch_provider.cli import server
+from airflow_batch_provider import loop
+from airflow_batch_provider.airflow import database
+from airflow_batch_provider.airflow.deployment import open_deployment
+from airflow_batch_provider.airflow.task_state import ask_database
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import BatchError, UsageError
 from airflow_batch_provider.fleet.prune import Pruner
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import Account
     from airflow_batch_provider.registry import Entry
 
-FINE, LOOK, USAGE = 0, 1, 2
+FINE, DECIDE, USAGE = 0, 1, 2
 
 _DONE = {"cancel": "cancelled", "adopt": "adopted", "forget": "forgotten"}
 
@@ -54,7 +56,7 @@ def _command(function: Callable[[Namespace], Answer]) -> Callable[[Namespace], i
                 answer = function(arguments)
         except BatchError as error:
             print(f"error: {_clean(error)}", file=sys.stderr)
-            return USAGE if isinstance(error, UsageError) else LOOK
+            return USAGE if isinstance(error, UsageError) else DECIDE
         print(answer.text)
         return answer.code
 
@@ -75,7 +77,7 @@ def _logs_on_stderr() -> Iterator[None]:
 @_command
 def list_batches(arguments: Namespace) -> Answer:
     """Show the registry."""
-    deployment = server.open_deployment(arguments.storage_path)
+    deployment = open_deployment(arguments.storage_path)
     rows = [_entry_row(entry) for entry in deployment.registry.entries()]
     return Answer(FINE, _table(rows, arguments.output, "No batch is open."))
 
@@ -88,21 +90,21 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
         "requests": entry.requests,
         "claimed_at": f"{entry.claimed_at:%Y-%m-%d %H:%M}",
         "task": entry.label,
-        "task_is": server.ask_about(entry),
+        "task_is": database.ask_about(entry),
     }
 
 
 @_command
 def reconcile_batches(arguments: Namespace) -> Answer:
-    """Show what is to be done about each batch, and do it when told to."""
-    deployment = server.open_deployment(arguments.storage_path)
-    accounts = server.accounts(arguments.conn_id, deployment)
-    rules = Rules(timedelta(minutes=arguments.grace), arguments.cancel_strays)
-    reconciler = Reconciler(deployment, server.ask_database, Clock(), rules)
-    findings = asyncio.run(reconciler.run(accounts, act=arguments.apply))
+    """Show what to do about each batch, and do it with `--apply`."""
+    deployment = open_deployment(arguments.storage_path)
+    accounts = database.accounts(arguments.conn_id, deployment)
+    rules = Rules(timedelta(minutes=arguments.grace), arguments.cancel_orphans)
+    reconciler = Reconciler(deployment, ask_database, Clock(), rules)
+    findings = loop.run(reconciler.run(accounts, act=arguments.apply))
     waiting = [finding for finding in findings if finding.action in _DONE and not finding.done]
     asks = any(finding.action == "report" for finding in findings)
-    code = LOOK if asks or any(finding.action != "forget" for finding in waiting) else FINE
+    code = DECIDE if asks or any(finding.action != "forget" for finding in waiting) else FINE
     text = _table([_finding_row(finding) for finding in findings], arguments.output, "No batch is open.")
     return Answer(code, text + _to_do(len(waiting), arguments, "act"))
 
@@ -123,10 +125,10 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
 @_command
 def adopt_batches(arguments: Namespace) -> Answer:
     """Write a receipt by hand."""
-    deployment = server.open_deployment(arguments.storage_path)
-    resolver = Resolver(deployment, server.ask_database, Clock())
+    deployment = open_deployment(arguments.storage_path)
+    resolver = Resolver(deployment, ask_database, Clock())
     entry = resolver.entry(arguments.tag)
-    receipt = asyncio.run(_adopt(resolver, entry, arguments.batch_id, _account(entry, deployment, arguments)))
+    receipt = loop.run(_adopt(resolver, entry, arguments.batch_id, _account(entry, deployment, arguments)))
     text = f"Batch {receipt.batch_id} is {entry.tag} of {entry.label} from now on. Clear the task: it goes on with it."
     return Answer(FINE, text)
 
@@ -139,10 +141,10 @@ async def _adopt(resolver: Resolver, entry: Entry, batch_id: str, account: Accou
 @_command
 def absent_batches(arguments: Namespace) -> Answer:
     """Withdraw a claim by hand."""
-    deployment = server.open_deployment(arguments.storage_path)
-    resolver = Resolver(deployment, server.ask_database, Clock())
+    deployment = open_deployment(arguments.storage_path)
+    resolver = Resolver(deployment, ask_database, Clock())
     entry = resolver.entry(arguments.tag)
-    asyncio.run(_absent(resolver, entry, _account(entry, deployment, arguments)))
+    loop.run(_absent(resolver, entry, _account(entry, deployment, arguments)))
     text = (
         f"The claim {entry.tag} of {entry.label} is withdrawn. Clear the task: it buys these {entry.requests} requests."
     )
@@ -156,7 +158,7 @@ async def _absent(resolver: Resolver, entry: Entry, account: Account) -> None:
 
 def _account(entry: Entry, deployment: Deployment, arguments: Namespace) -> Account:
     """The account that the batch was bought with, or another that a person names."""
-    found = [one for one in server.accounts(arguments.conn_id, deployment) if one.provider == entry.provider]
+    found = [one for one in database.accounts(arguments.conn_id, deployment) if one.provider == entry.provider]
     same = [one for one in found if account_digest(one) == entry.account]
     if same or (arguments.conn_id and len(found) == 1):
         return (same or found)[0]
@@ -168,12 +170,12 @@ def _account(entry: Entry, deployment: Deployment, arguments: Namespace) -> Acco
 
 @_command
 def prune_batches(arguments: Namespace) -> Answer:
-    """List old stage storage, and delete it when told to."""
-    deployment = server.open_deployment(arguments.storage_path)
-    pruner = Pruner(deployment, server.ask_database)
+    """List old stage storage, and delete it with `--apply`."""
+    deployment = open_deployment(arguments.storage_path)
+    pruner = Pruner(deployment, ask_database)
     before = Clock().now() - timedelta(days=arguments.older_than)
     rows = []
-    for old in pruner.old(before, unfinished=arguments.unfinished):
+    for old in pruner.stale(before, unfinished=arguments.unfinished):
         deleted = arguments.apply and pruner.delete(old)
         rows.append(
             {

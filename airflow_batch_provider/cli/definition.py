@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _COMMANDS = "airflow_batch_provider.cli.commands"
 GROUP = "batches"
 HELP = "Batches at LLM providers: what is open, what nobody waits for, what a person must decide"
-CODES = "Exit code: 0 all is well, 1 a person must look, 2 the command cannot be carried out as given."
+CODES = "Exit code: 0 all is well, 1 a person must decide, 2 the command cannot be carried out as given."
 
 
 class Argument(NamedTuple):
@@ -49,7 +49,7 @@ _CONNECTIONS = _option(
     "--conn-id",
     action="append",
     metavar="CONN_ID",
-    help="Airflow connection to look through, may be given again; by default all that this package can use",
+    help="Airflow connection to search, may be given again; by default all that this package can use",
 )
 _OUTPUT = _option("-o", "--output", choices=("table", "json"), default="table", help="table (default) or json")
 _APPLY = _option("--apply", action="store_true", help="Act; without it nothing is changed")
@@ -65,7 +65,7 @@ COMMANDS = (
             _CONNECTIONS,
             _OUTPUT,
             _APPLY,
-            _option("--cancel-strays", action="store_true", help="Also cancel batches with tags like ours that are not known here"),
+            _option("--cancel-orphans", action="store_true", help="Also cancel batches with tags like ours that are not known here"),
             _option(
                 "--grace",
                 type=float,

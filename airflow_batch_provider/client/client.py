@@ -8,27 +8,26 @@ import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import msgspec
 from upath import UPath
 
 from airflow_batch_provider.client.purchases import AskedRow, Purchase, Purchases, cut_once
 from airflow_batch_provider.client.spending import Record, Spending, Stats
-from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import NotFound, Unresolved, UsageError
-from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.claims import Order
-from airflow_batch_provider.ledger.land import absence, checked
-from airflow_batch_provider.ledger.plan import Cutter, Fingerprint, PartLimits, plan_rows
-from airflow_batch_provider.ledger.records import Part, PlannedRow, Receipt, encoded
+from airflow_batch_provider.layout import SUBMISSIONS
+from airflow_batch_provider.ledger import LedgerContext, Policy
+from airflow_batch_provider.ledger.batch import BatchToBuy
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.landing import absence, checked
+from airflow_batch_provider.ledger.records import Chunk, Plan, PlannedRow, Receipt, Wave, encoded
+from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, plan_rows
 from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.models import BatchRow, BatchState, FrozenModel, Kind, Reply, Spec, Usage, json_schema
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.providers import split_model
-from airflow_batch_provider.records import load
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
 
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_batch_provider.hub import Hub
-    from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.models import BatchStatus, ConnectionRef
     from airflow_batch_provider.polling import Subscription
-    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.base import BatchProvider, Candidate
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import StageStorage
 
@@ -49,6 +48,9 @@ log = logging.getLogger(__name__)
 # What all three providers take as a key (Anthropic's rule is the narrowest: [a-zA-Z0-9_-]{1,64}), less our own prefix.
 _LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,49}")
 _OUR_PREFIX = re.compile(r"\A[0-9a-f]{12}-c-")
+_ONE_WAVE = Policy(
+    retry_rows=0, in_flight=None, enqueued_tokens=None, retry_truncated=False, clean_up=False, leave_running=False
+)
 _DEAD: frozenset[BatchState] = frozenset({"failed", "expired", "cancelled"})
 
 
@@ -71,7 +73,7 @@ class BatchClient:
 
     Args:
         hub: the open connections of this process.
-        conn_id: Airflow connection that pays.
+        connection: Airflow connection that pays.
         model: `claude-…`, or with its provider: `openai:gpt-…`.
         storage: a stage's storage, in which every submit is claimed before it is paid, so that the same requests are
             bought once whatever happens; None submits without that protection.
@@ -83,7 +85,7 @@ class BatchClient:
     def __init__(
         self,
         hub: Hub | Subscription,
-        conn_id: str,
+        connection: ConnectionRef,
         model: str,
         *,
         storage: StageStorage | None = None,
@@ -95,7 +97,7 @@ class BatchClient:
         self.model = model
         self.kind: Kind = kind or ("embed" if "embedding" in model else "generate")
         self._hub = hub
-        self._conn_id = conn_id
+        self._connection = connection
         self._storage = storage
         self._label = label
         self._clock = clock or Clock()
@@ -142,9 +144,9 @@ class BatchClient:
         for row in rows:
             _check_id(row.custom_id)
         limits = provider.limits(spec)
-        cut = PartLimits(min(batch_size or limits.requests, limits.requests), limits.bytes)
-        with self._submission(provider, spec, rows, cut) as (root, name, parts):
-            receipts = [await self._buy(_Sending(provider, spec, root, name), part) for part in parts]
+        cut = ChunkLimits(min(batch_size or limits.requests, limits.requests), limits.bytes)
+        with self._submission(provider, spec, rows, cut) as (root, name, chunks):
+            receipts = [await self._buy(_Sending(provider, spec, root, name), chunk) for chunk in chunks]
         ids = tuple(receipt.batch_id for receipt in receipts)
         return BatchHandle(id=ids[0], status="pending", provider=provider.name, batch_ids=ids)
 
@@ -154,7 +156,7 @@ class BatchClient:
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        return await self._hub.status(self._conn_id, batch_id)
+        return await self._hub.status(self._connection, batch_id)
 
     async def get_results(
         self,
@@ -213,69 +215,85 @@ class BatchClient:
         return await asyncio.to_thread(self._spending.stats)
 
     async def _provider(self) -> BatchProvider:
-        provider = await self._hub.provider(self._conn_id)
+        provider = await self._hub.provider(self._connection)
         named = split_model(self.model)[0]
         if named not in (None, provider.name):
             raise UsageError(
-                f"Model {self.model!r} belongs to {named}, but connection {self._conn_id!r} is of {provider.name}. "
+                f"Model {self.model!r} belongs to {named}, but connection {str(self._connection)!r} is of {provider.name}. "
                 "Change one of the two."
             )
         return provider
 
     @contextmanager
     def _submission(
-        self, provider: BatchProvider, spec: Spec, rows: list[PlannedRow], cut: PartLimits
-    ) -> Iterator[tuple[Directory, str, tuple[Part, ...]]]:
-        """Root and name of this submission's directory, and its parts with their request files written."""
+        self, provider: BatchProvider, spec: Spec, rows: list[PlannedRow], cut: ChunkLimits
+    ) -> Iterator[tuple[Directory, str, tuple[Chunk, ...]]]:
+        """Root and name of this submission's directory, and its chunks with their request files written."""
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             root = self._storage.directory if self._storage else Directory(UPath(scratch))
-            fingerprint = Fingerprint(f"{provider.name}\n{self._conn_id}", spec)
+            fingerprint = Fingerprint(f"{provider.name}\n{self._connection}", spec)
             for row in rows:
                 fingerprint.add(msgspec.json.encode(row))
-            name = f"submissions/{fingerprint}"
-            cutter = Cutter(root.sub(name), provider, spec, cut, draft=uuid4().hex[:8])
-            yield root, name, cut_once(root.sub(name), cutter, rows)
+            name = f"{SUBMISSIONS}/{fingerprint}"
+            writer = ChunkWriter(root.sub(name), provider, spec, cut, draft=random_id()[:8])
+            yield root, name, cut_once(root.sub(name), writer, rows)
 
-    async def _buy(self, sending: _Sending, part: Part) -> Receipt:
-        await self._forget_useless(sending, part)
-        order = Order(
-            directory=sending.directory,
-            name=part.name,
-            tag=f"{uuid4().hex[:12]}-c",
-            label=self._label,
-            spec=sending.spec,
-            requests=part.requests,
-            lines=partial(sending.lines, part),
-            is_siblings=sending.purchases.__contains__,
-            registry=self._registry,
+    async def _buy(self, sending: _Sending, chunk: Chunk) -> Receipt:
+        await self._forget_useless(sending, chunk)
+        batch = _SubmissionBatch(
+            context=self._context(sending), plan=(plan := self._plan(sending, chunk)), waves=(plan.first,), chunk=chunk
         )
-        receipt = await submit_once(order, sending.provider, self._clock)
-        requests = f"{sending.name}/{part.requests_name}"
+        receipt = await submit_once(batch)
+        requests = f"{sending.name}/{batch.files.requests_name}"
         purchase = Purchase(tag=receipt.tag, requests=requests, output_schema=sending.spec.output_schema)
         sending.purchases.note(receipt.batch_id, purchase)
         return receipt
 
-    async def _forget_useless(self, sending: _Sending, part: Part) -> None:
-        """Remove the receipt of a batch that died, to buy it anew, or of one that is not surely ours, to look again."""
-        directory = sending.directory
-        receipt = load(directory, f"{part.name}.receipt.json", Receipt)
+    def _context(self, sending: _Sending) -> LedgerContext:
+        return LedgerContext(
+            root=sending.root,
+            provider=sending.provider,
+            spec=sending.spec,
+            policy=_ONE_WAVE,
+            clock=self._clock,
+            label=self._label,
+            attempt=1,
+            connection=self._connection,
+            registry=self._registry,
+        )
+
+    def _plan(self, sending: _Sending, chunk: Chunk) -> Plan:
+        now = self._clock.now()
+        wave = Wave(nonce=random_id()[:12], number=0, attempt=1, opened_at=now, chunks=(chunk,))
+        return Plan(
+            fingerprint=sending.name,
+            provider=sending.provider.name,
+            spec=sending.spec,
+            requests=chunk.requests,
+            created_at=now,
+            first=wave,
+        )
+
+    async def _forget_useless(self, sending: _Sending, chunk: Chunk) -> None:
+        """Remove the receipt of a batch that died, to buy it again, or of one that is not surely ours, to search again."""
+        files = BatchFiles.of(sending.directory, chunk)
+        receipt = files.receipt()
         if receipt is None:
             return
         if receipt.tentative:
             sending.purchases.forget(receipt.batch_id)
-            directory.delete(f"{part.name}.receipt.json")
+            files.delete_receipt()
             return
         try:
             status = await sending.provider.status(receipt.batch_id)
         except NotFound:
             return  # not visible yet; whoever waits for it finds out when it never becomes so
         if status.status in _DEAD:
-            log.info("Batch %s is %s: the same requests are bought anew.", receipt.batch_id, status.status)
-            claims = ClaimLog(directory, part.name)
-            claim = claims.last()
-            # Another worker may have bought it anew meanwhile; one that died right here left only the receipt.
-            if claim is None or (claim.tag == receipt.tag and claims.withdraw(claim)):
-                directory.delete(f"{part.name}.receipt.json")
+            log.info("Batch %s is %s: the same requests are bought again.", receipt.batch_id, status.status)
+            claim = files.claim()
+            # Another worker may have bought it again meanwhile; one that died right here left only the receipt.
+            if claim is None or (claim.tag == receipt.tag and files.withdraw(claim)):
+                files.delete_receipt()
 
     async def _purchase(self, batch_id: str) -> Purchase | None:
         if self._storage is None:
@@ -300,12 +318,33 @@ class _Sending:
     def purchases(self) -> Purchases:
         return Purchases(self.root)
 
-    def lines(self, part: Part, tag: str) -> Iterator[tuple[str, bytes]]:
-        decoder = msgspec.json.Decoder(PlannedRow)
-        for line in self.directory.lines(part.requests_name):
-            row = decoder.decode(line)
+
+@dataclass(frozen=True, kw_only=True)
+class _SubmissionBatch(BatchToBuy):
+    """One chunk of a submission: it has no plan on disk, and its rows go by the keys of the user."""
+
+    @property
+    def files(self) -> BatchFiles:
+        return BatchFiles.of(self.context.root.sub(self.plan.fingerprint), self.chunk)
+
+    @property
+    def tag(self) -> str:
+        return f"{self.plan.nonce}-c"
+
+    def is_outdated(self, tag: str) -> bool:  # noqa: ARG002 — a claim of an earlier submit of these rows counts
+        return False
+
+    def is_current(self) -> bool:
+        return True
+
+    def without_siblings(self, found: list[Candidate]) -> list[Candidate]:
+        purchases = Purchases(self.context.root)
+        return [one for one in found if one.batch_id not in purchases]
+
+    def lines(self, tag: str) -> Iterator[tuple[str, bytes]]:
+        for row in self.files.planned_rows():
             key = f"{tag}-{row.custom_id}"
-            yield key, self.provider.line(key, bytes(row.body), self.spec)
+            yield key, self.context.provider.codec.line(key, bytes(row.body), self.plan.spec)
 
 
 def _check_id(custom_id: str) -> None:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_batch_provider.ledger.records import NO_SCHEMA, Part, encoded
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.records import NO_SCHEMA, Chunk, encoded
 from airflow_batch_provider.models import FrozenModel
-from airflow_batch_provider.records import load, save
+from airflow_batch_provider.records import create, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_batch_provider.ledger.plan import Cutter
     from airflow_batch_provider.ledger.records import PlannedRow
+    from airflow_batch_provider.ledger.requests import ChunkWriter
     from airflow_batch_provider.storage import Directory
 
 
-_CUT = "parts.json"
+_CUT = "chunks.json"
 
 
 class Purchase(FrozenModel):
@@ -38,22 +39,22 @@ class Purchase(FrozenModel):
 class Cut(FrozenModel):
     """How the requests of one submission were cut into batches."""
 
-    parts: tuple[Part, ...]
+    chunks: tuple[Chunk, ...]
 
 
-def cut_once(directory: Directory, cutter: Cutter, rows: Iterable[PlannedRow]) -> tuple[Part, ...]:
-    """The parts of a submission with their request files, as they were cut when it was first made.
+def cut_once(directory: Directory, writer: ChunkWriter, rows: Iterable[PlannedRow]) -> tuple[Chunk, ...]:
+    """Return the chunks of a submission with their request files, as they were cut when it was first made.
 
     Other limits would move rows between its batches, of which some may be bought.
     """
     if known := load(directory, _CUT, Cut):
-        return known.parts
-    parts = cutter.write(rows)
-    if directory.create(_CUT, Cut(parts=parts).model_dump_json().encode()):
-        return parts
-    for part in parts:
-        directory.delete(part.requests_name)
-    return cut_once(directory, cutter, ())
+        return known.chunks
+    chunks = writer.write(rows)
+    if create(directory, _CUT, Cut(chunks=chunks)):
+        return chunks
+    for chunk in chunks:
+        BatchFiles.of(directory, chunk).delete_requests()
+    return cut_once(directory, writer, ())
 
 
 class AskedRow(msgspec.Struct, frozen=True):

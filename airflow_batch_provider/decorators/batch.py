@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 
-from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator
+from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator, BatchOperator
 from airflow_batch_provider.operators.given import Given
 
 try:
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_batch_provider.operators.base import StageOperator
+
+# Arguments of the operators that the decorated function stands for.
+_FROM_THE_FUNCTION = ("requests", "source", "prompt", "key")
+
 _OPERATORS_FIELDS = ("model", "conn_id", "result_path", "storage_path")
 
 
-class _Asks(DecoratedOperator):
+class _Asking(DecoratedOperator, BatchOperator):
     """Calls the function on the worker, once for each try; what it yields is streamed, never templated."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *_OPERATORS_FIELDS)
@@ -38,15 +44,24 @@ class _Asks(DecoratedOperator):
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         self.requests = Given(self.python_callable(*self.op_args, **kwargs))
-        return self._ask(context)  # type: ignore[attr-defined]  # of the batch operator that this is mixed into
+        return self._ask(context)
 
 
-class _GenerateDecorated(_Asks, BatchGenerateOperator):
+class _GenerateDecorated(_Asking, BatchGenerateOperator):
     custom_operator_name = "@task.batch_generate"
 
 
-class _EmbedDecorated(_Asks, BatchEmbedOperator):
+class _EmbedDecorated(_Asking, BatchEmbedOperator):
     custom_operator_name = "@task.batch_embed"
+
+
+def _sign(decorator: Callable[..., TaskDecorator], operator: type[StageOperator]) -> None:
+    """Show the operator's arguments as the decorator's, in help, editors and generated pages."""
+    wanted = inspect.signature(operator).parameters.values()
+    taken = [one for one in wanted if one.name not in _FROM_THE_FUNCTION]
+    function = inspect.signature(decorator).parameters["python_callable"]
+    shown = inspect.Signature([function, *taken], return_annotation="TaskDecorator")
+    decorator.__signature__ = shown  # type: ignore[attr-defined]  # read by `inspect.signature`
 
 
 def batch_generate_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
@@ -54,7 +69,7 @@ def batch_generate_task(python_callable: Callable[..., Any] | None = None, **kwa
 
     Args:
         python_callable: returns or yields str, dict or `BatchRequest`; may be a generator, which is streamed.
-        **kwargs: what `BatchGenerateOperator` takes, but `requests` and `source`.
+        **kwargs: the arguments of `BatchGenerateOperator`, without `requests`, `source`, `prompt` and `key`.
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_GenerateDecorated, **kwargs
@@ -66,6 +81,10 @@ def batch_embed_task(python_callable: Callable[..., Any] | None = None, **kwargs
 
     Args:
         python_callable: returns or yields texts; may be a generator, which is streamed.
-        **kwargs: what `BatchEmbedOperator` takes, but `requests` and `source`.
+        **kwargs: the arguments of `BatchEmbedOperator`, without `requests`, `source`, `prompt` and `key`.
     """
     return task_decorator_factory(python_callable=python_callable, decorated_operator_class=_EmbedDecorated, **kwargs)
+
+
+_sign(batch_generate_task, BatchGenerateOperator)
+_sign(batch_embed_task, BatchEmbedOperator)

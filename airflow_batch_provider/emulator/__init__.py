@@ -21,7 +21,8 @@ A prompt may hold markers that order the fate of its row, `[[emulate:error=overl
     cached=N  reasoning=N                                   tokens that were read from a cache, or thought
     times=N                                                 only the first N askings of the same prompt; then it heals
 
-Control routes, JSON in and out (GET shows what holds; POST orders; DELETE on the first two forgets):
+Control routes, JSON in and out (GET shows what holds; POST orders; DELETE on the first two forgets). Bound to this
+machine, they answer only to its own names, 127.0.0.1 and localhost, and never to orders from a page of another site:
 
     /emulator/faults     {"route": "anthropic.create", "kind": "cut", "when": "after", "times": 1}   (GET lists the kinds)
     /emulator/rules      {"do": "error=overloaded", "keys": "a-*", "ratio": 0.1, "times": 1}

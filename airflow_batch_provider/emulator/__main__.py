@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airflow_batch_provider.emulator as package
+from airflow_batch_provider.emulator.faults import FaultOrder
+from airflow_batch_provider.emulator.orders import read_orders
+from airflow_batch_provider.emulator.outcomes import Rule
 from airflow_batch_provider.emulator.server import HOST, PORT, EmulatorServer
 from airflow_batch_provider.emulator.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_batch_provider.emulator.jsonl import Json
+
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m airflow_batch_provider.emulator",
         description=package.__doc__,
@@ -28,31 +33,32 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pending", type=float, metavar="N", help="seconds or looks until it runs (default: 1)")
     made.add_argument("--running", type=float, metavar="N", help="seconds or looks it runs (default: 4)")
     made.add_argument("--faults", type=Path, metavar="FILE", help="JSON list of faults, as POST /emulator/faults takes")
-    made.add_argument(
-        "--rules", type=Path, metavar="FILE", help="JSON list of outcome rules, as POST /emulator/rules takes"
-    )
-    made.add_argument(
-        "--settings", type=Path, metavar="FILE", help="JSON of settings, as POST /emulator/settings takes"
-    )
+    made.add_argument("--rules", type=Path, metavar="FILE", help="JSON list of rules, as POST /emulator/rules takes")
+    made.add_argument("--settings", type=Path, metavar="FILE", help="JSON object, as POST /emulator/settings takes")
     return made
 
 
 def build(arguments: argparse.Namespace) -> EmulatorServer:
-    """The server that the command line asks for; raises `ValueError` for a file that orders what there is not."""
+    """Return the server that the command line asks for; raise `ValueError` for a file with a wrong order."""
     settings = Settings()
-    if arguments.settings:
-        settings = settings.changed(json.loads(arguments.settings.read_text()))
+    for changes in _orders(arguments.settings):
+        settings = settings.changed(changes)
     pace = {name: value for name in ("by", "pending", "running") if (value := getattr(arguments, name)) is not None}
-    server = EmulatorServer(settings.changed({"progress": pace}), host=arguments.host, port=arguments.port)
-    for order in json.loads(arguments.faults.read_text()) if arguments.faults else ():
-        server.faults.add(**order)
-    for order in json.loads(arguments.rules.read_text()) if arguments.rules else ():
-        server.emulator.rule(**order)
+    settings = settings.changed({"progress": pace})
+    faults = [FaultOrder.read(order) for order in _orders(arguments.faults)]
+    rules = [Rule.read(order) for order in _orders(arguments.rules)]
+    server = EmulatorServer(settings, host=arguments.host, port=arguments.port)
+    server.faults.order(faults)
+    server.emulator.rules += rules
     return server
 
 
+def _orders(path: Path | None) -> list[Json]:
+    return read_orders(path.read_text()) if path else []
+
+
 def connections(url: str) -> list[str]:
-    """Environment variables for Airflow, one connection a provider."""
+    """Return environment variables for Airflow, one connection a provider."""
     hosts = {"anthropic": url, "openai": f"{url}/v1", "gemini": url}
     return [
         f"AIRFLOW_CONN_{name.upper()}_DEFAULT='{json.dumps({'conn_type': f'{name}_batch', 'password': 'any', 'host': host})}'"
@@ -62,7 +68,11 @@ def connections(url: str) -> list[str]:
 
 def main(given: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
-    server = build(parser().parse_args(given))
+    command = parser()
+    try:
+        server = build(command.parse_args(given))
+    except (OSError, ValueError) as error:
+        command.error(str(error))
     print(f"Batch emulator at {server.url} (stop with Ctrl-C)\n\n" + "\n".join(connections(server.url)), flush=True)
     server.run()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_batch_provider.emulator.jsonl import Json, dump
 from airflow_batch_provider.emulator.schemas import instance, misfit
 
 if TYPE_CHECKING:
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
 SEPARATORS = "\u2028\u2029\u0085"
 REFUSAL = "I can't help with that."
 
-Json = dict[str, Any]
-
 
 class Unacceptable(Exception):
-    """A request the model would refuse to read; `param` names the field."""
+    """The model would refuse to read this request; `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -31,8 +30,8 @@ class Unacceptable(Exception):
         self.param = param
 
 
-def careful(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
-    """For a codec's `ask`: a field of another type than expected is the request's fault, not ours."""
+def refuse_malformed(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
+    """Make a codec's `ask` raise `Unacceptable` for a field of another type than expected."""
 
     @functools.wraps(read)
     def reading(codec: Any, request: Json) -> Ask:
@@ -46,7 +45,7 @@ def careful(read: Callable[[Any, Json], Ask]) -> Callable[[Any, Json], Ask]:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a request of any provider asks, in one shape."""
+    """The question of a request, whatever its provider."""
 
     model: str
     prompt: str
@@ -62,7 +61,7 @@ class Ask:
     dimensions: int | None = None
 
     def __post_init__(self) -> None:
-        """A schema nothing can fit is refused like any other bad field."""
+        """Refuse a schema that no value fits, like any other bad field."""
         if self.schema is not None and (why := _unfit(json.dumps(self.schema))):
             raise Unacceptable(f"schema: {why}", "schema")
 
@@ -74,13 +73,13 @@ class Ask:
 
     @property
     def tokens(self) -> int:
-        """How many tokens the emulator counts for the question."""
+        """The tokens that the emulator counts for the question."""
         return sum(tokens(text) for text in (self.context, self.prompt, *self.inputs) if text) or 1
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said, and what it counted; `cached` lies inside `read`, `reasoning` inside `written`."""
+    """The model's text and the tokens it counts; `cached` is part of `read`, `reasoning` of `written`."""
 
     text: str
     finish: Literal["stop", "length", "refusal", "tool"]
@@ -94,7 +93,7 @@ class Answer:
 
 @functools.lru_cache(maxsize=256)
 def _unfit(schema: str) -> str | None:
-    """Why no answer can be made for a schema, if so."""
+    """Return why no answer can be made for a schema, if so."""
     try:
         instance(json.loads(schema), "probe")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -103,12 +102,12 @@ def _unfit(schema: str) -> str | None:
 
 
 def tokens(text: str) -> int:
-    """One token for four bytes, rounded up."""
+    """Return one token for four bytes, rounded up."""
     return (len(text.encode("utf-8", "surrogatepass")) + 3) // 4
 
 
 def answer(ask: Ask, outcome: Outcome) -> Answer:
-    """The answer to a question under that outcome: the same every time."""
+    """Return the answer to a question under that outcome: the same every time."""
     calls = outcome.kind == "tool_use" or ask.tool is not None
     text = _text(ask, outcome)
     reasoning = outcome.reasoning
@@ -162,25 +161,20 @@ def _call(ask: Ask, outcome: Outcome) -> Json:
 
 
 def seed(ask: Ask, outcome: Outcome) -> str:
-    """The text that string fields carry: the prompt, with the oddities that were ordered."""
+    """Return the text that string fields carry: the prompt, with the oddities that were ordered."""
     return ask.prompt + (SEPARATORS if outcome.separators else "") + "x" * outcome.pad
 
 
 def vector(text: str, dimensions: int) -> list[float]:
-    """A unit vector that depends on the text alone."""
+    """Return a unit vector that depends on the text alone."""
     raw = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(4 * dimensions)
     values = [number / 2**31 for number in struct.unpack(f">{dimensions}i", raw)]
     length = math.sqrt(sum(value * value for value in values)) or 1.0
     return [round(value / length, 8) for value in values]
 
 
-def dump(value: object) -> str:
-    """JSON with every character as itself, as the services write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def text_of(content: object) -> str:
-    """All text in a string, a part, or a list of parts, whatever provider's shape."""
+    """Return all text in a string, a part, or a list of parts of any provider."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

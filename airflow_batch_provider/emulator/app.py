@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route, Router
 
 from airflow_batch_provider.emulator.control import Control
-from airflow_batch_provider.emulator.gateway import Cut, Gateway, sever
+from airflow_batch_provider.emulator.endpoint import Cut, cut_in_process
+from airflow_batch_provider.emulator.gateway import Gateway
+from airflow_batch_provider.emulator.guard import Guard
 from airflow_batch_provider.emulator.page import Page
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.core import Emulator
 
 
-def create_app(emulator: Emulator, cut: Cut = sever) -> Starlette:
-    """The application for `emulator`; `cut` ends the connection of a request, and raises where there is no socket."""
-    gateway = Mount("/", app=Gateway(emulator, cut))
-    return Starlette(routes=[Page(emulator).route, *Control(emulator).routes, gateway])
+def create_app(emulator: Emulator, cut: Cut = cut_in_process, *, loopback: bool = False) -> Router:
+    """Return the application for `emulator`.
+
+    `cut` ends the connection of a request, and raises where there is no socket. With `loopback` page and control routes
+    answer only to names of this machine.
+    """
+    page = Route("/", Page(emulator).show, methods=["GET"], middleware=[Middleware(Guard, loopback=loopback)])
+    control = Mount("/emulator", app=Control(emulator).app(loopback=loopback))
+    return Router([page, control, *Gateway(emulator, cut).routes])

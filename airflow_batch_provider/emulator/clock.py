@@ -23,27 +23,27 @@ class Clock:
 
     @classmethod
     def virtual(cls, start: float = EPOCH) -> Clock:
-        """A clock that stands still until it is advanced."""
+        """Return a clock that stands still until it is advanced."""
         return cls(source=lambda: start)
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
         return self.source() + self.ahead
 
     def advance(self, seconds: float) -> None:
-        """Move time forward by so many seconds; negative numbers raise `ValueError`."""
+        """Move time forward by so many seconds; raise `ValueError` for a negative number."""
         if seconds < 0:
             raise ValueError(f"Time goes forward only, not by {seconds!r} seconds.")
         self.ahead += seconds
 
 
 def rfc3339(moment: float | None) -> str | None:
-    """The moment as Anthropic and Google write it, or nothing."""
+    """Return the moment as Anthropic and Google write it, or nothing."""
     if moment is None:
         return None
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def unix(moment: float | None) -> int | None:
-    """The moment as OpenAI writes it, or nothing."""
+    """Return the moment as OpenAI writes it, or nothing."""
     return None if moment is None else int(moment)

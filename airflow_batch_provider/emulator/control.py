@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.clock import rfc3339
-from airflow_batch_provider.emulator.faults import KINDS
+from airflow_batch_provider.emulator.faults import KINDS, FaultOrder
+from airflow_batch_provider.emulator.guard import Guard
+from airflow_batch_provider.emulator.orders import Order, read_orders
 from airflow_batch_provider.emulator.outcomes import Rule
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from airflow_batch_provider.emulator.core import Emulator
+    from airflow_batch_provider.emulator.jsonl import Json
 
-Json = dict[str, Any]
+
+class _Advance(Order):
+    advance: Annotated[float, Field(ge=0, allow_inf_nan=False, description='seconds, for example {"advance": 3600}')]
 
 
 class Control:
-    """Handlers that change or show the emulator; a wrong order is a 400 that says what would be right."""
+    """Handlers that show or change the emulator; a wrong order is a 400 that says what would be right."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self.routes = [
-            Route("/emulator/faults", self.faults, methods=["GET", "POST", "DELETE"]),
-            Route("/emulator/rules", self.rules, methods=["GET", "POST", "DELETE"]),
-            Route("/emulator/clock", self.clock, methods=["GET", "POST"]),
-            Route("/emulator/settings", self.settings, methods=["GET", "POST"]),
-            Route("/emulator/books", self.books, methods=["GET"]),
-            Route("/emulator/reset", self.reset, methods=["POST"]),
+
+    def app(self, *, loopback: bool) -> Starlette:
+        """Return the routes as an application; with `loopback` it answers only to names of this machine."""
+        routes = [
+            Route("/faults", self.faults, methods=["GET", "POST", "DELETE"]),
+            Route("/rules", self.rules, methods=["GET", "POST", "DELETE"]),
+            Route("/clock", self.clock, methods=["GET", "POST"]),
+            Route("/settings", self.settings, methods=["GET", "POST"]),
+            Route("/books", self.books, methods=["GET"]),
+            Route("/reset", self.reset, methods=["POST"]),
         ]
+        errors = {ValueError: _wrong, HTTPException: _unknown}
+        return Starlette(routes=routes, middleware=[Middleware(Guard, loopback=loopback)], exception_handlers=errors)
 
     async def faults(self, request: Request) -> Response:
         """GET the plan, POST one fault or a list, DELETE all."""
@@ -43,12 +55,8 @@ class Control:
         if request.method == "DELETE":
             plan.clear()
         if request.method == "POST":
-            try:
-                for order in await _orders(request):
-                    plan.add(**order)
-            except (ValueError, TypeError) as error:
-                return _wrong(error)
-        return JSONResponse({"faults": [dataclasses.asdict(fault) for fault in plan], "kinds": KINDS})
+            plan.order([FaultOrder.read(order) for order in read_orders(await request.body())])
+        return JSONResponse({"faults": [fault.model_dump() for fault in plan], "kinds": KINDS})
 
     async def rules(self, request: Request) -> Response:
         """GET the outcome rules, POST one or a list, DELETE all."""
@@ -56,35 +64,24 @@ class Control:
         if request.method == "DELETE":
             rules.clear()
         if request.method == "POST":
-            try:
-                rules.extend([Rule.read(order) for order in await _orders(request)])
-            except (ValueError, TypeError) as error:
-                return _wrong(error)
-        return JSONResponse({"rules": [dataclasses.asdict(rule) for rule in rules]})
+            rules.extend([Rule.read(order) for order in read_orders(await request.body())])
+        return JSONResponse({"rules": [rule.model_dump() for rule in rules]})
 
     async def clock(self, request: Request) -> Response:
         """GET the emulator's time, POST `{"advance": seconds}`."""
         if request.method == "POST":
-            try:
-                (order,) = await _orders(request)
-                self._emulator.clock.advance(float(order["advance"]))
-            except (ValueError, TypeError, KeyError) as error:
-                return _wrong(error)
+            self._emulator.clock.advance(_Advance.read(await _order(request)).advance)
         now = self._emulator.clock.now()
         return JSONResponse({"now": now, "rfc3339": rfc3339(now), "ahead": self._emulator.clock.ahead})
 
     async def settings(self, request: Request) -> Response:
         """GET the settings, POST those that shall change."""
         if request.method == "POST":
-            try:
-                (order,) = await _orders(request)
-                self._emulator.change(order)
-            except (ValueError, TypeError) as error:
-                return _wrong(error)
-        shown = dataclasses.asdict(self._emulator.settings)
+            self._emulator.change(await _order(request))
+        settings = self._emulator.settings
         # A setting may hold real keys.
-        shown["keys"] = None if shown["keys"] is None else len(shown["keys"])
-        return JSONResponse(shown)
+        keys = None if settings.keys is None else len(settings.keys)
+        return JSONResponse({**settings.model_dump(), "keys": keys})
 
     async def books(self, _request: Request) -> Response:
         """GET what was bought."""
@@ -96,13 +93,18 @@ class Control:
         return JSONResponse({"reset": True})
 
 
-async def _orders(request: Request) -> list[Json]:
-    value = json.loads(await request.body() or b"{}")
-    orders = value if isinstance(value, list) else [value]
-    if not all(isinstance(order, dict) for order in orders):
-        raise ValueError(f"An order is a JSON object, not {value!r}.")
-    return orders
+async def _order(request: Request) -> Json:
+    orders = read_orders(await request.body())
+    if len(orders) != 1:
+        raise ValueError(f"This route takes one order at a time, not {len(orders)}.")
+    return orders[0]
 
 
-def _wrong(error: Exception) -> Response:
+async def _wrong(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=400)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path} is not a control route. Choose among: faults, rules, clock, settings, books, reset."
+    return JSONResponse({"error": message}, status_code=error.status_code, headers=error.headers)

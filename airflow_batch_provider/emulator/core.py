@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.emulator.answers import Ask, Unacceptable
-from airflow_batch_provider.emulator.blobs import Blobs, Slice
+from airflow_batch_provider.emulator.blobs import Blobs
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.faults import Faults
 from airflow_batch_provider.emulator.jobs import Codec, Job, Jobs, Row
-from airflow_batch_provider.emulator.outcomes import Rule, directives
+from airflow_batch_provider.emulator.outcomes import Directive, Rule, directives
 from airflow_batch_provider.emulator.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.jsonl import Slice
 
 
 @dataclass(slots=True)
@@ -50,11 +50,10 @@ class Emulator:
 
     def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.settings = settings or Settings()
         self.faults = Faults()
         self.rules: list[Rule] = []
         self.blobs = Blobs()
-        self.jobs = Jobs(self.clock, lambda: self.settings, self.rules)
+        self.jobs = Jobs(self.clock, settings or Settings(), self.rules)
         self.files: dict[str, File] = {}
         self.calls: Counter[str] = Counter()
         """How often each route was called."""
@@ -62,12 +61,32 @@ class Emulator:
         self._salt = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
+    @property
+    def settings(self) -> Settings:
+        """All settings that hold."""
+        return self.jobs.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self.jobs.settings = settings
+
     def id(self, prefix: str) -> str:
-        """A new id such as `batch_…`."""
+        """Return a new id such as `batch_…`."""
         return f"{prefix}{self._salt}{next(self._numbers):06x}"
 
+    def store(self, file: File) -> File:
+        """Add a file."""
+        self.files[file.id] = file
+        return file
+
+    def stored(self, provider: str) -> dict[str, File]:
+        """Return the provider's files that have not expired, by id and oldest first."""
+        now = self.clock.now()
+        files = [file for file in self.files.values() if file.provider == provider]
+        return {file.id: file for file in files if file.expires is None or now < file.expires}
+
     def shuffled(self, job: Job) -> list[Row]:
-        """The rows in the order of the result file: another one than asked, the same every time."""
+        """Return the rows in the order of the result file: not that of the requests, and the same every time."""
         rows = list(job.rows)
         if self.settings.shuffle:
             random.Random(f"{self.settings.seed}:{len(rows)}").shuffle(rows)  # noqa: S311
@@ -80,19 +99,13 @@ class Emulator:
         return rule
 
     def change(self, changes: Mapping[str, Any]) -> None:
-        """Replace some settings, nested by name; raises `ValueError` for an unknown one."""
+        """Replace some settings, nested by name; raise `ValueError` for an unknown one."""
         self.settings = self.settings.changed(changes)
 
     def reset(self) -> None:
         """Forget jobs, files, faults, rules and books; the clock and the settings stay."""
-        self.jobs.all.clear()
-        self.jobs.ever.clear()
-        self.jobs.asked.clear()
-        self.jobs.bought.clear()
-        self.files.clear()
-        self.calls.clear()
-        self.rules.clear()
-        self.faults.clear()
+        for held in (self.jobs, self.files, self.calls, self.rules, self.faults):
+            held.clear()
 
     def close(self) -> None:
         """Remove the files from disk."""
@@ -100,22 +113,13 @@ class Emulator:
 
 
 def row(codec: Codec, index: int, key: str, place: Slice, request: Any) -> Row:
-    """The row of a request, read once: what it asks decides its digest, tokens and markers."""
+    """Return the row of a request, which is read once: what it asks decides its digest, tokens and markers."""
     try:
         ask = codec.ask(request if isinstance(request, dict) else {})
     except Unacceptable:
         return Row(index, key, place, digest=b"", tokens=1, refused=True)
-    return Row(index, key, place, digest=ask.digest, tokens=ask.tokens, directives=_orders(ask))
+    return Row(index, key, place, digest=ask.digest, tokens=ask.tokens, directives=_directives(ask))
 
 
-def _orders(ask: Ask) -> tuple[Any, ...]:
+def _directives(ask: Ask) -> tuple[Directive, ...]:
     return tuple(order for text in (ask.context, ask.prompt, *ask.inputs) for order in directives(text))
-
-
-def write_lines(path: Path, lines: Iterable[bytes]) -> int:
-    """Write lines, each with its newline; returns the number of bytes."""
-    size = 0
-    with path.open("wb") as file:
-        for line in lines:
-            size += file.write(line) + file.write(b"\n")
-    return size

@@ -1,18 +1,19 @@
-"""The fault plan: what shall go wrong, on which route, how often."""
+"""The fault plan: which fault happens on which route, and how often."""
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import itertools
-from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from airflow_batch_provider.emulator.jobs import Job, Veil
+from pydantic import Field, field_validator
+
+from airflow_batch_provider.emulator.jobs import Hidden, Job
+from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 Kind = Literal[
     "status", "cut", "stall", "cut_body", "gone", "unknown_status", "extra_fields", "empty_file_ids",
@@ -36,50 +37,54 @@ KINDS: dict[str, str] = {
 }
 
 
-@dataclass(slots=True)
-class Fault:
+class FaultOrder(Order):
     """One thing that goes wrong on the routes that match, `times` times (None: always), after `after` good calls."""
 
-    route: str
-    kind: Kind
-    times: int | None = 1
-    after: int = 0
+    route: Annotated[str, Field(min_length=1, description="for example 'anthropic.create' or '*.create'")]
+    kind: Annotated[Kind, Field(title="fault", description="GET /emulator/faults lists the kinds")]
+    times: Count | None = 1
+    after: Count = 0
     when: Literal["before", "after"] = "before"
     path: str = "*"
     """A shell pattern over the request's path, to hit one job or file."""
-    status: int = 500
+    status: Annotated[int, Field(ge=200, le=599)] = 500
     code: str | None = None
     message: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
     retry_after: float | str | None = None
-    """Seconds, or `date:30` for an HTTP date 30 seconds ahead."""
+    """Seconds, `date:30` for an HTTP date 30 seconds ahead, or any other text as it stands."""
     details: Any = None
-    seconds: float = 0.0
-    looks: int = 0
-    bytes: int | None = None
-    lines: int | None = None
+    seconds: Amount = 0.0
+    looks: Count = 0
+    bytes: Count | None = None
+    lines: Count | None = None
     word: str = "rebalancing"
-    fraction: float = 0.5
-    id: int = 0
+    fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @field_validator("retry_after", mode="before")
+    @classmethod
+    def _is_seconds_or_text(cls, given: Any) -> Any:
+        try:
+            if isinstance(given, str) and given.startswith("date:"):
+                float(given.removeprefix("date:"))
+            elif not isinstance(given, str | None):
+                float(given)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"'retry_after' cannot become {given!r}: it is seconds, 'date:30', or other text."
+            ) from None
+        return given
+
+
+class Fault(FaultOrder):
+    """An ordered fault with its number, the calls it has seen and the calls it has taken."""
+
+    id: int
     seen: int = 0
     taken: int = 0
 
-    @classmethod
-    def read(cls, order: Mapping[str, Any]) -> Fault:
-        """From JSON; raises `ValueError` for what it cannot mean."""
-        known = {item.name for item in dataclasses.fields(cls)} - {"id", "seen", "taken"}
-        if unknown := sorted(set(order) - known):
-            raise ValueError(f"No field {unknown[0]!r} in a fault. Choose among: {', '.join(sorted(known))}.")
-        if order.get("kind") not in KINDS:
-            raise ValueError(f"No fault {order.get('kind')!r}. Choose among: {', '.join(KINDS)}.")
-        if not order.get("route"):
-            raise ValueError("A fault needs a `route`, for example 'anthropic.create' or '*.create'.")
-        if order.get("when", "before") not in ("before", "after"):
-            raise ValueError(f"A fault strikes 'before' or 'after', not {order['when']!r}.")
-        return cls(**order)
-
-    def strikes(self, route: str, path: str) -> bool:
-        """Whether it happens to this call; asking counts the call."""
+    def takes(self, route: str, path: str) -> bool:
+        """Return whether it happens to this call; asking counts the call."""
         if not (fnmatch.fnmatchcase(route, self.route) and fnmatch.fnmatchcase(path, self.path)):
             return False
         self.seen += 1
@@ -89,7 +94,7 @@ class Fault:
         return True
 
     def all_headers(self, now: float) -> dict[str, str]:
-        """The headers of the answer, with retry-after spelled out."""
+        """Return the headers of the answer, with `retry_after` as seconds or as a date."""
         if self.retry_after is None:
             return self.headers
         text = str(self.retry_after)
@@ -98,30 +103,28 @@ class Fault:
         return {**self.headers, "retry-after": text.removesuffix(".0")}
 
     def mark(self, job: Job, now: float) -> None:
-        """Give the orders to a job that was just created."""
-        veil = Veil(looks=self.looks, until=now + self.seconds if self.seconds else None)
+        """Give the fault to a job that was just created."""
+        hidden = Hidden(looks=self.looks, until=now + self.seconds if self.seconds else None)
         match self.kind:
             case "hide":
-                job.orders.hidden = veil
+                job.faults.hidden = hidden
             case "unlist":
-                job.orders.unlisted = veil
+                job.faults.unlisted = hidden
             case "stuck":
-                job.orders.stuck = True
+                job.faults.stuck = True
             case "expire":
-                job.orders.expire = self.fraction
+                job.faults.expire = self.fraction
             case "fail" if job.provider == "anthropic":
                 # Anthropic has no failed batch, only batches whose rows all errored.
-                job.orders.row_error = "api"
+                job.faults.row_error = "api"
             case "fail":
-                job.orders.fail = (
-                    self.code or "invalid_request",
-                    self.message or "The emulator was told to fail this batch.",
-                )
+                message = self.message or "The emulator was told to fail this batch."
+                job.faults.fail = (self.code or "invalid_request", message)
             case "fail_rows":
-                job.orders.row_error = self.code or "api"
+                job.faults.row_error = self.code or "api"
 
     def alter(self, body: dict[str, Any], status: tuple[str, ...]) -> None:
-        """Change an answer in place; `status` is the way to the status word in one item."""
+        """Change an answer in place; `status` is the path to the status word in one item."""
         items = body.get("data") or body.get("operations") or [body]
         for item in items if isinstance(items, list) else [body]:
             match self.kind:
@@ -130,16 +133,12 @@ class Fault:
                 case "extra_fields":
                     item["emulator_extra"] = {"new": True, "list": [1, "two", None]}
                 case "empty_file_ids":
-                    absent = [
-                        name
-                        for name in ("output_file_id", "error_file_id", "results_url")
-                        if item.get(name, "") is None
-                    ]
-                    item.update(dict.fromkeys(absent, ""))
+                    names = ("output_file_id", "error_file_id", "results_url")
+                    item.update({name: "" for name in names if item.get(name, "") is None})
 
 
-def _put(item: dict[str, Any], way: tuple[str, ...], word: str) -> None:
-    *parents, last = way
+def _put(item: dict[str, Any], path: tuple[str, ...], word: str) -> None:
+    *parents, last = path
     for name in parents:
         item = item.get(name) or {}
     if last in item:
@@ -154,18 +153,21 @@ class Faults:
         self.all: list[Fault] = []
 
     def add(self, route: str, kind: Kind, **order: Any) -> Fault:
-        """Order a fault; the fields are those of `Fault`. Raises `ValueError` for an unknown one."""
-        fault = Fault.read({"route": route, "kind": kind, **order})
-        fault.id = next(self._numbers)
-        self.all.append(fault)
-        return fault
+        """Order a fault; the fields are those of `FaultOrder`. Raise `ValueError` for an unknown one."""
+        return self.order([FaultOrder.read({"route": route, "kind": kind, **order})])[0]
+
+    def order(self, orders: Iterable[FaultOrder]) -> list[Fault]:
+        """Order some faults."""
+        added = [Fault(id=next(self._numbers), **order.model_dump()) for order in orders]
+        self.all += added
+        return added
 
     def take(self, route: str, path: str) -> list[Fault]:
-        """The faults that happen to this call, in the order they were given."""
-        return [fault for fault in self.all if fault.strikes(route, path)]
+        """Return the faults that happen to this call, in the order they were given."""
+        return [fault for fault in self.all if fault.takes(route, path)]
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Forget all faults."""
         self.all.clear()
 
     def __iter__(self) -> Iterator[Fault]:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_batch_provider.emulator.outcomes import CANCELLED, EXPIRED, Directive, Outcome, Rule, decide
 from airflow_batch_provider.emulator.pace import Pace, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from airflow_batch_provider.emulator.answers import Ask
-    from airflow_batch_provider.emulator.blobs import Slice
     from airflow_batch_provider.emulator.clock import Clock
+    from airflow_batch_provider.emulator.jsonl import Json, Slice
     from airflow_batch_provider.emulator.settings import Settings
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-Json = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -34,19 +33,19 @@ class Row:
     tokens: int
     directives: tuple[Directive, ...] = ()
     refused: bool = False
-    """Whether the request is one the model would refuse to read."""
+    """Whether the model would refuse to read the request."""
     outcome: Outcome | None = None
 
 
 @dataclass(slots=True)
-class Veil:
-    """Something that cannot be seen yet: for so many looks, or until a moment."""
+class Hidden:
+    """A thing that cannot be seen yet: for so many looks, or until a moment."""
 
     looks: int = 0
     until: float | None = None
 
     def covers(self, now: float) -> bool:
-        """Whether it is still hidden; asking is a look."""
+        """Return whether it is still hidden; asking is a look."""
         if self.until is not None:
             return now < self.until
         self.looks -= 1
@@ -54,8 +53,8 @@ class Veil:
 
 
 @dataclass(slots=True)
-class Orders:
-    """What the fault plan wants of one job."""
+class JobFaults:
+    """The faults that are ordered for one job."""
 
     stuck: bool = False
     expire: float | None = None
@@ -64,12 +63,12 @@ class Orders:
     """Code and message the whole job fails with."""
     row_error: str | None = None
     """The error every row fails with."""
-    hidden: Veil | None = None
-    unlisted: Veil | None = None
+    hidden: Hidden | None = None
+    unlisted: Hidden | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Instant:
     """A point in a job's life, in both ways to count."""
 
     moment: float
@@ -77,13 +76,13 @@ class Mark:
 
 
 class Codec(Protocol):
-    """How one endpoint of one provider writes requests and results."""
+    """The requests and results of one endpoint of one provider."""
 
     def ask(self, request: Json) -> Ask:
-        """What a request asks; raises `Unacceptable`."""
+        """Return what a request asks; raise `Unacceptable`."""
         ...
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the result files of a job that has ended."""
         ...
 
@@ -104,16 +103,16 @@ class Job:
     metadata: Json = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     extra: Json = field(default_factory=dict)
-    """What only the provider's own code reads."""
+    """Values that only the provider's own code reads."""
     phase: Phase = "pending"
     stamps: dict[str, float] = field(default_factory=dict)
     looks: int = 0
     executed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     usage: Counter[str] = field(default_factory=Counter)
-    orders: Orders = field(default_factory=Orders)
-    cancelled: Mark | None = None
-    landed: bool = False
+    faults: JobFaults = field(default_factory=JobFaults)
+    cancelled: Instant | None = None
+    written: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
@@ -126,6 +125,13 @@ class Job:
         """The tokens of all its questions."""
         return sum(row.tokens for row in self.rows)
 
+    def results(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Outcome, Json]]:
+        """Yield those of its rows that have a result line, each with its outcome and its request."""
+        with self.path.open("rb") as source:
+            for row in rows:
+                if row.outcome is not None and row.outcome.kind != "missing":
+                    yield row, row.outcome, row.place.load(source)
+
     def enter(self, phase: Phase, moment: float) -> None:
         """Change the phase and remember when."""
         self.phase = phase
@@ -133,13 +139,13 @@ class Job:
 
 
 class Jobs:
-    """All jobs, and the laws they move by."""
+    """All jobs, and the rules by which they progress."""
 
-    def __init__(self, clock: Clock, settings: Callable[[], Settings], rules: list[Rule]) -> None:
+    def __init__(self, clock: Clock, settings: Settings, rules: list[Rule]) -> None:
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self._rules = rules
-        self._ledger = threading.Lock()
+        self._books_lock = threading.Lock()
         self.all: dict[str, Job] = {}
         self.ever: list[Job] = []
         """Also those that were deleted: they were paid."""
@@ -148,15 +154,31 @@ class Jobs:
         self.bought: Counter[bytes] = Counter()
         """How often each prompt ran and cost money."""
 
-    def add(self, job: Job) -> Job:
-        """Take a new job in."""
+    def add(self, job: Job) -> None:
+        """Add a new job."""
         self.all[job.id] = job
         self.ever.append(job)
-        return job
+
+    def clear(self) -> None:
+        """Forget all jobs and what they bought."""
+        for held in (self.all, self.ever, self.asked, self.bought):
+            held.clear()
 
     def of(self, provider: str) -> list[Job]:
-        """The provider's jobs, newest first."""
+        """Return the provider's jobs, newest first."""
         return [job for job in reversed([*self.all.values()]) if job.provider == provider]
+
+    def visible(self, provider: str, job_id: str) -> Job | None:
+        """Return the provider's job of that id; None when there is none, or a fault hides it."""
+        job = self.all.get(job_id)
+        return job if job and job.provider == provider and not self._is_covered(job.faults.hidden) else None
+
+    def listed(self, provider: str) -> list[Job]:
+        """Return the jobs that the provider lists, newest first."""
+        return [job for job in self.of(provider) if not self._is_covered(job.faults.unlisted)]
+
+    def _is_covered(self, hidden: Hidden | None) -> bool:
+        return hidden is not None and hidden.covers(self._clock.now())
 
     def refresh(self, provider: str) -> None:
         """Bring all jobs of a provider to where they are now."""
@@ -164,40 +186,41 @@ class Jobs:
             self.advance(job)
 
     def active(self, provider: str) -> list[Job]:
-        """The provider's jobs that had not ended when they were last brought up to date."""
+        """Return the provider's jobs that had not ended when they were last brought up to date."""
         return [job for job in self.of(provider) if not job.ended]
 
-    def look(self, job: Job) -> Job:
-        """Count a look, and bring the job to where it is now."""
-        with job.lock:
-            job.looks += 1
-            return self.advance(job)
+    def look(self, *jobs: Job) -> None:
+        """Count a look at each job, and bring it to where it is now."""
+        for job in jobs:
+            with job.lock:
+                job.looks += 1
+                self.advance(job)
 
     def advance(self, job: Job) -> Job:
         """Bring the job to where it is now, and write its results when it has just ended."""
         with job.lock:
             while self._step(job):
                 pass
-            if job.ended and not job.landed:
-                job.codec.land(job)
-                job.landed = True
+            if job.ended and not job.written:
+                job.codec.write_results(job)
+                job.written = True
         return job
 
     def cancel(self, job: Job) -> bool:
-        """Begin to cancel; False when the job had ended before."""
+        """Begin to cancel; return False when the job had ended before."""
         with job.lock:
             self.advance(job)
             if job.ended:
                 return False
             if job.cancelled is None:
-                job.cancelled = Mark(self._clock.now(), job.looks)
+                job.cancelled = Instant(self._clock.now(), job.looks)
                 job.enter("cancelling", self._clock.now())
             self.advance(job)
             return True
 
-    def _passed(self, mark: Mark, job: Job) -> float:
-        by_time = self._settings().progress.by == "time"
-        return self._clock.now() - mark.moment if by_time else job.looks - mark.looks - 1
+    def _passed(self, since: Instant, job: Job) -> float:
+        by_time = self.settings.progress.by == "time"
+        return self._clock.now() - since.moment if by_time else job.looks - since.looks - 1
 
     def _step(self, job: Job) -> bool:
         if job.ended:
@@ -206,54 +229,54 @@ class Jobs:
             return self._expire(job, job.created + job.window, self._share(job))
         if job.phase == "cancelling":
             return self._settle(job)
-        return not job.orders.stuck and self._progress(job)
+        return not job.faults.stuck and self._progress(job)
 
     def _settle(self, job: Job) -> bool:
-        settle = self._settings().progress.settle
+        settle = self.settings.progress.settle
         if job.cancelled is None or self._passed(job.cancelled, job) < settle:
             return False
-        self._rest(job, CANCELLED)
+        self._end_unrun(job, CANCELLED)
         job.enter("cancelled", self._moment(job.cancelled, settle))
         return True
 
     def _progress(self, job: Job) -> bool:
-        pace, born = self._pace(job), Mark(job.created, 0)
+        pace, born = self._pace(job), Instant(job.created, 0)
         age = self._passed(born, job)
         if job.phase == "running":
-            limit = 1.0 if job.orders.expire is None else job.orders.expire
+            limit = 1.0 if job.faults.expire is None else job.faults.expire
             self._execute(job, int(len(job.rows) * min(limit, pace.share(age))))
         if (coming := pace.after(job.phase, age)) is None:
             return False
         at = self._moment(born, pace.start(coming))
-        if job.orders.fail and coming == "running":
+        if job.faults.fail and coming == "running":
             job.enter("failed", at)
-        elif job.orders.expire is not None and coming == "finalizing":
-            return self._expire(job, at, job.orders.expire)
+        elif job.faults.expire is not None and coming == "finalizing":
+            return self._expire(job, at, job.faults.expire)
         else:
             job.enter(coming, at)
         return True
 
     def _pace(self, job: Job) -> Pace:
-        return Pace(self._settings().progress, finalizes=job.provider == "openai")
+        return Pace(self.settings.progress, finalizes=job.provider == "openai")
 
-    def _moment(self, mark: Mark, passed: float) -> float:
-        by_time = self._settings().progress.by == "time"
-        return mark.moment + passed if by_time else self._clock.now()
+    def _moment(self, since: Instant, passed: float) -> float:
+        by_time = self.settings.progress.by == "time"
+        return since.moment + passed if by_time else self._clock.now()
 
     def _share(self, job: Job) -> float:
-        if job.orders.stuck or self._settings().progress.by == "looks":
+        if job.faults.stuck or self.settings.progress.by == "looks":
             return job.executed / max(1, len(job.rows))
         return self._pace(job).share(job.window)
 
     def _expire(self, job: Job, moment: float, share: float) -> bool:
         self._execute(job, int(len(job.rows) * share))
-        self._rest(job, EXPIRED)
+        self._end_unrun(job, EXPIRED)
         job.enter("expired", moment)
         return True
 
     def _execute(self, job: Job, upto: int) -> None:
         # Two jobs may run at once, and the books must not lose what either bought.
-        with self._ledger:
+        with self._books_lock:
             for row in job.rows[job.executed : upto]:
                 row.outcome = self._outcome(job, row)
                 job.counts[tally(row.outcome)] += 1
@@ -264,20 +287,20 @@ class Jobs:
             return Outcome(kind="error", error="invalid_request")
         asked = self.asked[row.digest]
         self.asked[row.digest] += 1
-        settings = self._settings()
-        rules = [rule.do for rule in self._rules if rule.hits(job.provider, row.key, row.index, settings.seed)]
+        settings = self.settings
+        rules = [rule.directive for rule in self._rules if rule.hits(job.provider, row.key, row.index, settings.seed)]
         outcome = decide((*rules, *row.directives), asked, settings.separators)
-        if job.orders.row_error is not None:
-            outcome = Outcome(kind="error", error=job.orders.row_error)
+        if job.faults.row_error is not None:
+            outcome = Outcome(kind="error", error=job.faults.row_error)
         self.bought[row.digest] += outcome.billed
         return outcome
 
-    def _rest(self, job: Job, outcome: Outcome) -> None:
+    def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         for row in job.rows[job.executed :]:
             row.outcome = outcome
             job.counts[tally(outcome)] += 1
 
 
 def tally(outcome: Outcome) -> str:
-    """Under which of the four headings a row counts."""
+    """Return under which of the four headings a row counts."""
     return {"error": "failed", "expired": "expired", "cancelled": "cancelled"}.get(outcome.kind, "succeeded")

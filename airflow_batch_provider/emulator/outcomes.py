@@ -1,31 +1,26 @@
-"""What becomes of a row: ordered by a marker in its prompt or by a rule, else a plain answer."""
+"""The outcome of a row: ordered by a marker in its prompt or by a rule, else a plain answer."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Kind = Literal[
-    "answer",
-    "error",
-    "refusal",
-    "truncated",
-    "bad_json",
-    "bad_schema",
-    "empty",
-    "tool_use",
-    "missing",
-    "expired",
-    "cancelled",
-]
-KINDS = ("refusal", "truncated", "bad_json", "bad_schema", "empty", "tool_use", "missing", "expired", "cancelled")
+    "answer", "error", "refusal", "truncated", "bad_json", "bad_schema", "empty", "tool_use", "missing", "expired", "cancelled",
+]  # fmt: skip
+KINDS = tuple(kind for kind in get_args(Kind) if kind not in ("answer", "error"))
 NUMBERS = ("cached", "reasoning", "pad", "copies")
 SWITCHES = ("separators", "stranger")
 _MARKER = re.compile(r"\[\[emulate:([^\]]*)\]\]")
@@ -33,7 +28,7 @@ _MARKER = re.compile(r"\[\[emulate:([^\]]*)\]\]")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The fate of one row, with the oddities of its answer."""
+    """The outcome of one row, with the oddities of its answer."""
 
     kind: Kind = "answer"
     error: str = ""
@@ -59,6 +54,12 @@ EXPIRED = Outcome(kind="expired")
 CANCELLED = Outcome(kind="cancelled")
 
 
+def _number(name: str, value: str) -> int:
+    if not value.isdecimal():
+        raise ValueError(f"'{name}' needs a number, not {value!r}: for example '{name}=2'.")
+    return int(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Directive:
     """Changes to an outcome, for the first `times` askings of the same prompt or for all."""
@@ -67,20 +68,20 @@ class Directive:
     times: int | None = None
 
     def apply(self, outcome: Outcome, asked: int) -> Outcome:
-        """The outcome after this directive, for a prompt asked `asked` times before."""
+        """Return the outcome after this directive, for a prompt asked `asked` times before."""
         if self.times is not None and asked >= self.times:
             return outcome
         return dataclasses.replace(outcome, **dict(self.changes))
 
 
 def directives(text: str) -> tuple[Directive, ...]:
-    """The markers in a prompt; a marker nobody understands fails its row with a message that quotes it."""
+    """Return the markers in a prompt; one that cannot be read fails its row with a message that quotes it."""
     if "[[emulate:" not in text:
         return ()
-    return tuple(_lenient(marker) for marker in _MARKER.findall(text))
+    return tuple(_read_marker(marker) for marker in _MARKER.findall(text))
 
 
-def _lenient(marker: str) -> Directive:
+def _read_marker(marker: str) -> Directive:
     try:
         return directive(marker)
     except ValueError:
@@ -88,13 +89,13 @@ def _lenient(marker: str) -> Directive:
 
 
 def directive(words: str) -> Directive:
-    """Read `error=overloaded,times=1`, `refusal`, `cached=10` …; raises `ValueError` for an unknown word."""
+    """Read `error=overloaded,times=1`, `refusal`, `cached=10` …; raise `ValueError` for an unknown word."""
     changes: dict[str, Any] = {}
     times = None
     for word in filter(None, (part.strip() for part in words.split(","))):
         name, _, value = word.partition("=")
         if name == "times":
-            times = int(value)
+            times = _number(name, value)
         else:
             changes |= _change(name, value)
     return Directive(tuple(changes.items()), times)
@@ -108,44 +109,37 @@ def _change(name: str, value: str) -> dict[str, Any]:
     if name in SWITCHES:
         return {name: True}
     if name in NUMBERS:
-        return {name: int(value)}
+        return {name: _number(name, value)}
     if name == "duplicate":
         return {"copies": 2}
     known = ("error=…", *KINDS, *SWITCHES, *(f"{number}=…" for number in NUMBERS), "duplicate", "times=…")
     raise ValueError(f"No outcome {name!r}. Choose among: {', '.join(known)}.")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Order):
     """A directive for rows of choice: by key, by position, or a share of all."""
 
-    do: Directive
+    do: Annotated[str, Field(description="for example 'error=overloaded' or 'refusal'")]
+    times: Count | None = None
     provider: str = "*"
     keys: str = "*"
     """A shell pattern over the rows' keys."""
-    indexes: tuple[int, ...] | None = None
-    ratio: float = 1.0
+    indexes: Annotated[tuple[int, ...], Field(strict=False)] | None = None
+    ratio: Amount = 1.0
 
-    @classmethod
-    def read(cls, order: Mapping[str, Any]) -> Rule:
-        """From the control route's JSON; raises `ValueError` for what it cannot mean."""
-        known = {"do", "times", "provider", "keys", "indexes", "ratio"}
-        if unknown := sorted(set(order) - known):
-            raise ValueError(f"No field {unknown[0]!r} in a rule. Choose among: {', '.join(sorted(known))}.")
-        do = directive(str(order.get("do", "")))
-        if (times := order.get("times")) is not None:
-            do = dataclasses.replace(do, times=int(times))
-        indexes = order.get("indexes")
-        return cls(
-            do=do,
-            provider=str(order.get("provider", "*")),
-            keys=str(order.get("keys", "*")),
-            indexes=None if indexes is None else tuple(map(int, indexes)),
-            ratio=float(order.get("ratio", 1.0)),
-        )
+    @functools.cached_property
+    def directive(self) -> Directive:
+        """The outcome that is ordered; raises `ValueError` for a word that does not exist."""
+        read = directive(self.do)
+        return read if self.times is None else dataclasses.replace(read, times=self.times)
+
+    @model_validator(mode="after")
+    def _is_understood(self) -> Self:
+        _ = self.directive
+        return self
 
     def hits(self, provider: str, key: str, index: int, seed: int) -> bool:
-        """Whether this rule speaks of that row; a ratio hits the same rows every time."""
+        """Return whether this rule is about that row; a ratio hits the same rows every time."""
         return (
             fnmatch.fnmatchcase(provider, self.provider)
             and fnmatch.fnmatchcase(key, self.keys)
@@ -160,7 +154,7 @@ def _share(key: str, index: int, seed: int) -> float:
 
 
 def decide(orders: Sequence[Directive], asked: int, separators: bool) -> Outcome:
-    """The outcome of a row, later directives over earlier ones."""
+    """Return the outcome of a row, later directives over earlier ones."""
     outcome = dataclasses.replace(PLAIN, separators=True) if separators else PLAIN
     for order in orders:
         outcome = order.apply(outcome, asked)

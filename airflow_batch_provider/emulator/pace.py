@@ -21,18 +21,18 @@ class Pace:
     """Whether the provider has a phase between the last row and the end."""
 
     def start(self, phase: Phase) -> float:
-        """The age at which the phase begins."""
+        """Return the age at which the phase begins."""
         ran = self.progress.pending + self.progress.running
         ends = ran + self.progress.finalizing if self.finalizes else ran
         return {"pending": 0.0, "running": self.progress.pending, "finalizing": ran}.get(phase, ends)
 
     def after(self, phase: Phase, age: float) -> Phase | None:
-        """The next phase, when that age has reached it."""
+        """Return the next phase, when that age has reached it."""
         coming = ORDER[ORDER.index(phase) + 1]
         return coming if age >= self.start(coming) else None
 
     def share(self, age: float) -> float:
-        """The part of the rows that has run at that age."""
+        """Return the part of the rows that has run at that age."""
         if age < self.progress.pending:
             return 0.0
         return min(1.0, (age - self.progress.pending) / self.progress.running) if self.progress.running else 1.0

@@ -7,7 +7,6 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from airflow_batch_provider.emulator.clock import rfc3339
 
@@ -32,11 +31,10 @@ _SHOWN = 200
 
 
 class Page:
-    """Renders the page; everything a client sent is escaped."""
+    """The page; all text that a client sent is escaped."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self.route = Route("/", self.show, methods=["GET"])
 
     async def show(self, request: Request) -> Response:
         """GET /."""

@@ -30,7 +30,7 @@ def matching(pattern: str, tries: Iterable[str], fits: Callable[[str], bool]) ->
 
 
 def _text(nodes: Iterable[tuple[Any, Any]], more: int) -> str:
-    """A text for the nodes; `more` lengthens what may repeat."""
+    """Return a text for the nodes; `more` lengthens the parts that may repeat."""
     return "".join(_node(str(kind), value, more) for kind, value in nodes)
 
 
@@ -58,7 +58,7 @@ def _node(kind: str, value: Any, more: int) -> str:
 
 
 def _member(items: Sequence[tuple[Any, Any]]) -> str:
-    """A character of a class such as `[a-z_]` or `[^0-9]`."""
+    """Return a character of a class such as `[a-z_]` or `[^0-9]`."""
     negated = bool(items) and str(items[0][0]) == "NEGATE"
     if negated:
         return next((char for char in _PRINTABLE if not any(_holds(item, char) for item in items[1:])), "a")

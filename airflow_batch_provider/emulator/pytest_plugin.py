@@ -23,7 +23,7 @@ def batch_emulator_settings() -> Settings:
 
 @pytest.fixture
 def batch_emulator(batch_emulator_settings: Settings) -> Iterator[EmulatorServer]:
-    """The three batch APIs on a free port of this machine, with a clock that stands still until it is advanced."""
+    """Serve the three batch APIs on a free port of this machine, with a clock that stands still until it is advanced."""
     from airflow_batch_provider.emulator.clock import Clock  # noqa: PLC0415
     from airflow_batch_provider.emulator.server import EmulatorServer  # noqa: PLC0415
 

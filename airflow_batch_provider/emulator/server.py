@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Self, cast
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -13,9 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
+from airflow_batch_provider.emulator.guard import is_loopback
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Scope
+    from starlette.types import Scope
 
     from airflow_batch_provider.emulator.clock import Clock
     from airflow_batch_provider.emulator.faults import Faults
@@ -23,44 +26,79 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 8765
+_GRACE = 1.0
+"""Seconds that calls under way get when the server stops."""
+_OPEN = (
+    "The emulator listens on {address}: everyone who reaches this machine can read the prompts that are sent to it and "
+    f"change its answers. Bind {HOST} unless you mean that."
+)
 
 
-class Connections:
-    """The open connections by the caller's address, so that a fault can close one."""
+class _Connection(H11Protocol):
+    """A connection that answers without delay, and tells when it has closed."""
 
-    def __init__(self) -> None:
-        self._open: dict[tuple[str, int], tuple[asyncio.Transport, asyncio.Event]] = {}
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.closed = asyncio.Event()
+        # uvicorn writes head and body apart: with Nagle's algorithm each answer waits 40 ms for the caller's delayed
+        # acknowledgement. asyncio turns it off only for a socket that was made with `proto=IPPROTO_TCP`.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def protocol(self) -> type[asyncio.Protocol]:
-        """Uvicorn's HTTP protocol, which tells us about its connections."""
-        opened = self._open
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.closed.set()
 
-        class Known(H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-                super().connection_made(transport)
-                opened[_peer(transport)] = transport, asyncio.Event()
 
-            def connection_lost(self, exc: Exception | None) -> None:
-                super().connection_lost(exc)
-                _, gone = opened.pop(_peer(self.transport))
-                gone.set()
+class _Server(uvicorn.Server):
+    """uvicorn, which looks every 0.1 s whether to stop and sleeps 0.1 s while it does, without these waits."""
 
-        return Known
+    def __init__(self, emulator: Emulator, *, loopback: bool) -> None:
+        app = create_app(emulator, self.cut, loopback=loopback)
+        config = uvicorn.Config(
+            app, http=_Connection, log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
+            timeout_keep_alive=75, loop="asyncio",
+        )  # fmt: skip
+        super().__init__(config)
+        self.serving = threading.Event()
+
+    @property
+    def connections(self) -> list[_Connection]:
+        """The open connections."""
+        return [connection for connection in self.server_state.connections if isinstance(connection, _Connection)]
 
     async def cut(self, scope: Scope) -> None:
         """Close the connection of a request once what was written has left."""
-        host, port = scope["client"]
-        if (found := self._open.get((host, port))) is None:
-            return
-        transport, gone = found
-        transport.close()
-        # uvicorn answers 500 for an application that does not, unless it knows that the connection is gone.
-        await gone.wait()
+        for connection in self.connections:
+            if connection.client == scope["client"]:
+                connection.transport.close()
+                # uvicorn answers 500 for an application that does not, unless it knows that the connection is closed.
+                await connection.closed.wait()
 
+    async def main_loop(self) -> None:
+        self._loop, self._ticks = asyncio.get_running_loop(), asyncio.create_task(super().main_loop())
+        self.serving.set()
+        await asyncio.wait([self._ticks])
+        if not self._ticks.cancelled():
+            self._ticks.result()
 
-def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
-    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-    return host, port
+    def stop(self) -> None:
+        """End `serve`, from another thread."""
+        self.should_exit = True
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._ticks.cancel)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port; calls under way get a short time to end, then their connections are dropped."""
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for connection in self.connections:
+            connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await asyncio.gather(*(connection.closed.wait() for connection in self.connections))
+        for connection in self.connections:
+            connection.transport.abort()
+            await connection.closed.wait()
 
 
 class EmulatorServer:
@@ -74,18 +112,13 @@ class EmulatorServer:
         self, settings: Settings | None = None, clock: Clock | None = None, *, host: str = HOST, port: int = 0
     ) -> None:
         self.emulator = Emulator(settings, clock)
-        self._connections = Connections()
         self._socket = socket.create_server((host, port), backlog=512)
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
-        self._server = uvicorn.Server(self._config())
+        loopback = is_loopback(self._address[0])
+        self._server = _Server(self.emulator, loopback=loopback)
         self._thread: threading.Thread | None = None
-
-    def _config(self) -> uvicorn.Config:
-        app = cast("ASGIApp", create_app(self.emulator, self._connections.cut))
-        return uvicorn.Config(
-            app, http=self._connections.protocol(), log_config=None, access_log=False, lifespan="off", proxy_headers=False, ws="none",
-            timeout_graceful_shutdown=1, timeout_keep_alive=75, loop="asyncio",
-        )  # fmt: skip
+        if not loopback:
+            warnings.warn(_OPEN.format(address=self._address[0]), stacklevel=2)
 
     @property
     def port(self) -> int:
@@ -123,15 +156,14 @@ class EmulatorServer:
         return self.emulator.faults
 
     def books(self) -> dict[str, Any]:
-        """What was bought, as `/emulator/books` says it."""
+        """Return the books, as `/emulator/books` does."""
         return books(self.emulator)
 
     def start(self) -> Self:
-        """Serve from a thread; returns when the port answers."""
+        """Serve from a thread; return when the port answers."""
         self._thread = threading.Thread(target=self._run, name="batch-emulator", daemon=True)
         self._thread.start()
-        while not self._server.started:
-            self._thread.join(0.002)
+        while not self._server.serving.wait(0.1):
             if not self._thread.is_alive():
                 raise RuntimeError("The emulator's server thread ended before it served; see its traceback above.")
         return self
@@ -149,7 +181,7 @@ class EmulatorServer:
     def stop(self) -> None:
         """Close the port and remove the files."""
         if self._thread is not None:
-            self._server.should_exit = True
+            self._server.stop()
             self._thread.join()
             self._thread = None
         self._socket.close()

@@ -1,1 +1,1 @@
-"""The whole deployment: which batches nobody waits for, a person's word on a lost one, old stage storage."""
+"""The whole deployment: batches that nobody waits for, a person's word on a lost one, stale stage storage."""

@@ -9,75 +9,19 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.records import ROWS, Claim, Receipt
+from airflow_batch_provider.layout import REGISTRY, SUBMISSIONS, WAVES
+from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.models import TaskKey
-from airflow_batch_provider.records import load
 from airflow_batch_provider.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from airflow_batch_provider.storage import Directory
 
-# Beside the DAGs' folders; no DAG id may hold an equals sign.
-REGISTRY = "=registry"
-
-_CLAIM, _RECEIPT = ".claim.json", ".receipt.json"
-_FOLDERS = ("waves", "submissions")
-
-
 TaskState = Literal["waiting", "over", "gone", "unknown"]
-"""What Airflow thinks of a task instance: it will look at its batches again, it ended, there is none (any more), or
-Airflow does not say."""
+"""The state of a task instance by Airflow: it will take care of its batches, it ended, there is none (any more), or Airflow
+does not say."""
 
 AskAirflow = Callable[[TaskKey], TaskState]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """The files of one batch in its task's stage storage; those of another tag there are not its own.
-
-    Attributes:
-        tag: of the batch.
-        root: stage storage of the task.
-        name: what the names of the batch's files begin with.
-    """
-
-    tag: str
-    root: Directory
-    directory: Directory
-    name: str
-
-    @property
-    def receipt_name(self) -> str:
-        """File of the receipt."""
-        return self.name + _RECEIPT
-
-    @cached_property
-    def claim(self) -> Claim | None:
-        """The claim, None when it was withdrawn or replaced."""
-        claim = ClaimLog(self.directory, self.name).last()
-        return claim if claim and claim.tag == self.tag else None
-
-    @cached_property
-    def receipt(self) -> Receipt | None:
-        """The receipt, None when nobody wrote one."""
-        receipt = load(self.directory, self.receipt_name, Receipt)
-        return receipt if receipt and receipt.tag == self.tag else None
-
-    @cached_property
-    def landed(self) -> bool:
-        """True when the rows are here."""
-        rows = (name for name in self.directory.names() if name.startswith(self.name) and name.endswith(ROWS))
-        return self.claim is not None and any(rows)
-
-    def withdraw(self) -> None:
-        """Say that the batch was never bought."""
-        if self.claim is not None:
-            ClaimLog(self.directory, self.name).withdraw(self.claim)
-
-    def keep(self, receipt: Receipt) -> bool:
-        """Write the receipt; False when there is one already."""
-        return self.directory.create(self.receipt_name, receipt.model_dump_json().encode())
 
 
 @dataclass(frozen=True)
@@ -85,33 +29,41 @@ class Deployment:
     """One storage root.
 
     Attributes:
-        storage: what `storage_path` names.
+        storage: the directory that `storage_path` names.
     """
 
     storage: Directory
 
     @cached_property
     def registry(self) -> Registry:
-        """What its tasks have at the providers."""
+        """Return the registry of its open batches."""
         return Registry(self.storage.sub(REGISTRY))
 
-    def slot(self, entry: Entry) -> Slot:
-        """Where the files of a registered batch are.
+    def files(self, entry: Entry) -> BatchFiles:
+        """Return the files of a registered batch.
 
         Raises:
             UsageError: the entry names no place below this root.
         """
-        *_, folder, number, file = ["", "", "", *entry.claim.split("/")]
-        if folder not in _FOLDERS or not file.endswith(_CLAIM):
+        *_, folder, number, name = ["", "", "", *entry.claim.split("/")]
+        files = BatchFiles.at(self.root(entry).sub(f"{folder}/{number}"), name)
+        if folder not in (WAVES, SUBMISSIONS) or files is None:
             raise UsageError(
-                f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is no claim."
+                f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is not a claim."
             )
-        root = self.storage.sub("/".join(segments(entry)))
-        return Slot(entry.tag, root, root.sub(f"{folder}/{number}"), file.removesuffix(_CLAIM))
+        return files
+
+    def root(self, entry: Entry) -> Directory:
+        """Return the stage storage of the task that claimed a batch.
+
+        Raises:
+            UsageError: the entry names no place below this root.
+        """
+        return self.storage.sub("/".join(segments(entry)))
 
 
 def segments(entry: Entry) -> list[str]:
-    """The folders, below the storage root, of the task that claimed a batch: percent-encoded ids.
+    """Return the folders, below the storage root, of the task that claimed a batch: percent-encoded ids.
 
     Raises:
         UsageError: the claim's address and the label do not name the same task.
@@ -125,7 +77,7 @@ def segments(entry: Entry) -> list[str]:
 
 
 def task_of(entry: Entry) -> TaskKey:
-    """The task instance that claimed a batch.
+    """Return the task instance that claimed a batch.
 
     Raises:
         UsageError: as `segments`.
@@ -134,6 +86,6 @@ def task_of(entry: Entry) -> TaskKey:
 
 
 def task_in(folders: list[str]) -> TaskKey:
-    """The task instance whose stage storage these folders are."""
+    """Return the task instance whose stage storage these folders are."""
     dag_id, run_id, task_id, *mapped = map(unquote, folders)
     return TaskKey(dag_id, run_id, task_id, int(mapped[0]) if mapped else -1)

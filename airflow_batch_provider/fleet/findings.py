@@ -1,37 +1,35 @@
-"""What is to be done about one batch, decided from what the ledger, the provider and Airflow say about it."""
+"""The action for one batch, decided from the evidence of the ledger, the provider and Airflow; pure."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.models import BatchState, FrozenModel
+from airflow_batch_provider.timing import GONE_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime, timedelta
 
-    from airflow_batch_provider.fleet.deployment import Slot, TaskState
+    from airflow_batch_provider.fleet.deployment import TaskState
+    from airflow_batch_provider.ledger.records import Claim, Receipt
     from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.registry import Entry
-
-# A batch that no list shows this long after its claim was not bought.
-VISIBLE = timedelta(minutes=10)
 
 Action = Literal["keep", "adopt", "cancel", "forget", "report"]
 
 
 class Finding(FrozenModel):
-    """One batch, and what is to be done about it.
+    """One batch, and the action for it.
 
     Attributes:
         action: `keep`: nothing. `adopt`: write the receipt, so that a clear of the task goes on with the batch. `cancel`
             it at the provider. `forget` the registry's entry. `report`: a person must look.
-        label: whose batch it is, `dag/run/task[/map_index]`; None where the registry knows nothing about it.
-        status: at the provider, None where it was not looked at or shows no such batch.
-        task: what Airflow thinks of the task, None where the registry names none.
+        label: whose batch it is, `dag/run/task[/map_index]`; None where the registry does not know it.
+        status: at the provider, None where it was not asked or shows no such batch.
+        task: its state by Airflow, None where the registry names none.
         why: one sentence.
         done: True when the action was taken.
     """
@@ -47,21 +45,36 @@ class Finding(FrozenModel):
     done: bool = False
 
 
-@dataclass(frozen=True)
-class Case:
-    """One entry of the registry, with all that is known about it."""
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that is known about one entry of the registry.
+
+    Attributes:
+        task: by Airflow.
+        claim: None when it was withdrawn or replaced.
+        receipt: None when nobody wrote one.
+        has_landed: the rows are here.
+        deadline_runs: the task still counts the time until its deadline.
+        over_since: when the task was first seen to be over.
+        statuses: of the batches at the provider that surely are the claimed one.
+        doubtful: ids of batches at the provider that fit only by time and size.
+    """
 
     entry: Entry
-    slot: Slot
     task: TaskState
     now: datetime
-    over_since: datetime | None
+    claim: Claim | None = None
+    receipt: Receipt | None = None
+    has_landed: bool = False
+    deadline_runs: bool = False
+    over_since: datetime | None = None
     statuses: tuple[BatchStatus, ...] = ()
     doubtful: tuple[str, ...] = ()
 
     def finding(self, action: Action, why: str) -> Finding:
+        """Return the decision about this batch."""
         only = self.statuses[0] if len(self.statuses) == 1 else None
-        known = self.slot.receipt.batch_id if self.slot.receipt else self.entry.batch_id
+        known = self.receipt.batch_id if self.receipt else self.entry.batch_id
         return Finding(
             action=action,
             provider=self.entry.provider,
@@ -74,73 +87,74 @@ class Case:
         )
 
 
-def without_provider(case: Case) -> Finding | None:
-    """What needs no look at the provider."""
-    if case.slot.landed:
-        return case.finding("forget", "Its rows have landed.")
-    if case.task == "unknown":
-        return case.finding(
+def decide_locally(evidence: Evidence) -> Finding | None:
+    """Return the decision that needs no question to the provider, None when one is needed."""
+    if evidence.has_landed:
+        return evidence.finding("forget", "Its rows have landed.")
+    if evidence.task == "unknown":
+        return evidence.finding(
             "report", "Airflow does not know its DAG: another one that shares this storage may wait for it."
         )
-    if case.task == "waiting" and case.slot.claim is not None:
-        return case.finding("keep", "Its task waits for it.")
+    if evidence.task == "waiting" and evidence.claim is not None:
+        return evidence.finding("keep", "Its task waits for it.")
     return None
 
 
-def verdict(case: Case, grace: timedelta) -> Finding:
-    """What is to be done about a batch whose task is over or gone, or whose claim is."""
-    if case.doubtful and not case.statuses:
-        return case.finding("report", _undecided(case, case.doubtful))
-    if len(case.statuses) > 1:
-        return case.finding("report", _undecided(case, [status.batch_id for status in case.statuses]))
-    if not case.statuses:
-        if case.now - case.entry.claimed_at < VISIBLE:
-            return case.finding("keep", "The provider does not show it yet.")
-        return case.finding("forget", "The provider shows no such batch.")
-    if case.statuses[0].ended:
-        return _ended(case)
-    return _running(case, grace)
+def decide(evidence: Evidence, grace: timedelta) -> Finding:
+    """Return the decision about a batch whose task is over or gone, or whose claim is."""
+    if evidence.doubtful and not evidence.statuses:
+        return evidence.finding("report", _undecided(evidence, evidence.doubtful))
+    if len(evidence.statuses) > 1:
+        return evidence.finding("report", _undecided(evidence, [status.batch_id for status in evidence.statuses]))
+    if not evidence.statuses:
+        if evidence.now - evidence.entry.claimed_at < GONE_AFTER:
+            return evidence.finding("keep", "The provider does not show it yet.")
+        return evidence.finding("forget", "The provider shows no such batch.")
+    if evidence.statuses[0].ended:
+        return _ended(evidence)
+    return _running(evidence, grace)
 
 
-def _ended(case: Case) -> Finding:
-    if case.slot.claim is None or case.task != "over":
-        return case.finding("forget", "It has ended, and nobody will land it.")
-    if case.slot.receipt is None:
-        return case.finding("adopt", "It has ended; with a receipt, a clear of its task lands it.")
-    return case.finding("forget", "It has ended; a clear of its task lands it.")
+def _ended(evidence: Evidence) -> Finding:
+    if evidence.claim is None or evidence.task != "over":
+        return evidence.finding("forget", "It has ended, and nobody will land it.")
+    if evidence.receipt is None:
+        return evidence.finding("adopt", "It has ended; with a receipt, a clear of its task lands it.")
+    return evidence.finding("forget", "It has ended; a clear of its task lands it.")
 
 
-def _running(case: Case, grace: timedelta) -> Finding:
-    if case.task == "waiting":
-        return case.finding("report", "It runs, but its task lost the claim: cancel it at the provider.")
-    if case.slot.receipt is not None and case.slot.receipt.tentative:
-        return case.finding("report", "It runs for nobody, and is ours by its time and size only: cancel it by hand.")
-    if case.task == "over" and _left(case.slot):
-        return case.finding("keep", "Its task left it running on purpose (on_timeout='leave').")
-    since = case.over_since or case.now
-    if case.now - since < grace:
-        action: Action = "keep" if case.slot.receipt or case.slot.claim is None else "adopt"
-        return case.finding(action, f"Its task is {case.task}; it is cancelled after {since + grace:%Y-%m-%d %H:%M}.")
-    said = "was deleted" if case.task == "gone" else "is over"
-    return case.finding("cancel", f"It runs, but its task {said}.")
+def _running(evidence: Evidence, grace: timedelta) -> Finding:
+    if evidence.task == "waiting":
+        return evidence.finding("report", "It runs, but its task lost the claim: cancel it at the provider.")
+    if evidence.receipt is not None and evidence.receipt.tentative:
+        return evidence.finding(
+            "report", "It runs for nobody, and is ours by its time and size only: cancel it by hand."
+        )
+    if evidence.task == "over" and _was_left(evidence):
+        return evidence.finding("keep", "Its task left it running on purpose (on_timeout='leave').")
+    since = evidence.over_since or evidence.now
+    if evidence.now - since < grace:
+        action: Action = "keep" if evidence.receipt or evidence.claim is None else "adopt"
+        return evidence.finding(
+            action, f"Its task is {evidence.task}; it is cancelled after {since + grace:%Y-%m-%d %H:%M}."
+        )
+    said = "was deleted" if evidence.task == "gone" else "is over"
+    return evidence.finding("cancel", f"It runs, but its task {said}.")
 
 
-def _undecided(case: Case, batch_ids: Iterable[str]) -> str:
+def _undecided(evidence: Evidence, batch_ids: Iterable[str]) -> str:
     return (
         f"Each of these may be it: {', '.join(batch_ids)}. Look at the provider's console, then say which it is: airflow "
-        f"batches adopt {case.entry.tag} BATCH_ID, or that none is: airflow batches absent {case.entry.tag}."
+        f"batches adopt {evidence.entry.tag} BATCH_ID, or that none is: airflow batches absent {evidence.entry.tag}."
     )
 
 
-def _left(slot: Slot) -> bool:
-    """True when the deadline passed, which removes the clock, and the task was told to leave its batches running then."""
-    config = slot.root.read("config.json")
-    told = json.loads(config) if config else None
-    leaves = isinstance(told, dict) and told.get("on_timeout") == "leave"
-    return leaves and not slot.root.exists("clock.json")
+def _was_left(evidence: Evidence) -> bool:
+    """Tell whether the deadline passed, and the task was told to leave its batches running then."""
+    return evidence.entry.leave_running and not evidence.deadline_runs
 
 
 def counts(findings: Iterable[Finding]) -> dict[Action, int]:
-    """Findings by their action."""
+    """Count the findings by their action."""
     numbers = Counter(finding.action for finding in findings)
     return {action: numbers[action] for action in ("keep", "adopt", "cancel", "forget", "report")}

@@ -1,4 +1,4 @@
-"""Old stage storage: which task instances' directories nobody needs any more, and their removal."""
+"""Stale stage storage: the directories of task instances that nobody needs any more, and their removal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.fleet.deployment import segments, task_in
+from airflow_batch_provider.layout import CONFIG, MANIFEST, OUTPUT, PLAN, SUSPENDED
 from airflow_batch_provider.models import FrozenModel
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The files by which a directory is known for a task instance's, the last one written first.
-_MARKS = ("manifest.json", "output.json", "suspended.json", "plan.json", "config.json")
+_MARKS = (MANIFEST, OUTPUT, SUSPENDED, PLAN, CONFIG)
 
 
-class Old(FrozenModel):
+class StaleStorage(FrozenModel):
     """A directory that may go.
 
     Attributes:
@@ -41,7 +42,7 @@ class Pruner:
     """Looks through one deployment.
 
     Args:
-        ask: what Airflow thinks of a task instance; nothing of one that waits is ever deleted.
+        ask: tells the state of a task instance by Airflow; nothing of one that waits is ever deleted.
     """
 
     def __init__(self, deployment: Deployment, ask: AskAirflow) -> None:
@@ -49,8 +50,8 @@ class Pruner:
         self._storage = deployment.storage
         self._ask = ask
 
-    def old(self, before: datetime, *, unfinished: bool = False) -> Iterator[Old]:
-        """Directories last touched before then that hold no open batch and that no task waits for.
+    def stale(self, before: datetime, *, unfinished: bool = False) -> Iterator[StaleStorage]:
+        """Return the directories last touched before then that hold no open batch and that no task waits for.
 
         Args:
             unfinished: also those without plan and manifest.
@@ -62,20 +63,20 @@ class Pruner:
             if found and wanted and found.touched_at < before and folders not in busy and self._is_over(folders):
                 yield found
 
-    def delete(self, old: Old) -> bool:
+    def delete(self, stale: StaleStorage) -> bool:
         """Delete a directory, and those above it that are then empty; False when its task took it up again."""
-        if old.folders in self._open() or not self._is_over(old.folders):
+        if stale.folders in self._open() or not self._is_over(stale.folders):
             return False
-        for depth in range(len(old.folders), 0, -1):
-            name = "/".join(old.folders[:depth])
-            if depth < len(old.folders) and self._storage.names(name):
+        for depth in range(len(stale.folders), 0, -1):
+            name = "/".join(stale.folders[:depth])
+            if depth < len(stale.folders) and self._storage.names(name):
                 break
             self._storage.delete(name)
-        log.info("Deleted %s, %s since %s.", old.uri, old.state, old.touched_at)
+        log.info("Deleted %s, %s since %s.", stale.uri, stale.state, stale.touched_at)
         return True
 
     def _stages(self) -> Iterator[tuple[str, ...]]:
-        """The folders of every task instance's directory: `dag/run/task`, and below it one per map index."""
+        """Return the folders of every task instance's directory: `dag/run/task`, and below it one per map index."""
         for dag in self._storage.names():
             if dag.startswith("="):
                 continue
@@ -85,16 +86,16 @@ class Pruner:
                     mapped = [name for name in self._storage.names(f"{dag}/{run}/{task}") if name.isdecimal()]
                     yield from ((dag, run, task, index) for index in mapped)
 
-    def _state(self, folders: tuple[str, ...]) -> Old | None:
+    def _state(self, folders: tuple[str, ...]) -> StaleStorage | None:
         name = "/".join(folders)
         names = set(self._storage.names(name))
         mark = next((mark for mark in _MARKS if mark in names), None)
         if mark is None or any(map(str.isdecimal, names)):  # one that became mapped holds others of its kind
             return None
-        return Old(
+        return StaleStorage(
             folders=folders,
             uri=self._storage.uri(name),
-            state="finished" if {"plan.json", "manifest.json"} <= names else "unfinished",
+            state="finished" if {PLAN, MANIFEST} <= names else "unfinished",
             touched_at=self._storage.modified(f"{name}/{mark}"),
         )
 
@@ -102,7 +103,7 @@ class Pruner:
         return self._ask(task_in(list(folders))) in ("over", "gone")
 
     def _open(self) -> set[tuple[str, ...]]:
-        """The folders of tasks with an open batch.
+        """Return the folders of tasks with an open batch.
 
         Raises:
             BatchError: an entry cannot be read, so that it is unknown whose batch is open.

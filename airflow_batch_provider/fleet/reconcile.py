@@ -1,7 +1,7 @@
-"""Batches that nobody waits for: found in the registry and at the providers, and what is to be done about each.
+"""Batches that nobody waits for: found in the registry and at the providers, with an action for each.
 
 A task that is killed while no triggerer runs, a deleted DAG run, a worker lost between claim and receipt: in each case
-the provider works on, and bills, for nobody. What a task still waits for is never touched.
+the provider works on, and bills, for nobody. A batch that a task still waits for is never touched.
 """
 
 from __future__ import annotations
@@ -10,19 +10,23 @@ import logging
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, Unresolved
 from airflow_batch_provider.fleet.deployment import task_of
-from airflow_batch_provider.fleet.findings import Case, Finding, verdict, without_provider
+from airflow_batch_provider.fleet.findings import Evidence, Finding, decide, decide_locally
+from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.ledger.records import Receipt
 from airflow_batch_provider.providers import connected
 from airflow_batch_provider.providers.base import BatchQuery
+from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.registry import account_digest
+from airflow_batch_provider.timing import LOOK_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.fleet.deployment import AskAirflow, Deployment
@@ -34,9 +38,6 @@ log = logging.getLogger(__name__)
 
 # How our tags begin: the nonce of a plan or of a client's submission.
 OURS = re.compile(r"[0-9a-f]{12}-")
-# How far back the lists of the providers are read; batches end within 24 hours at OpenAI and 48 at Gemini
-# (batch guides, 2026-11).
-LOOK_BACK = timedelta(days=3)
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,18 @@ class Rules:
 
     Attributes:
         grace: how long a task must have been over, as seen by reconciliations that act, before its batches are cancelled.
-        cancel_strays: cancel running batches under tags like ours that the registry does not know.
+        cancel_orphans: cancel running batches under tags like ours that the registry does not know.
     """
 
     grace: timedelta = timedelta(0)
-    cancel_strays: bool = False
+    cancel_orphans: bool = False
 
 
 class Reconciler:
     """Compares the registry with the providers and with Airflow.
 
     Args:
-        ask: what Airflow thinks of a task instance; blocking.
+        ask: tells the state of a task instance by Airflow; blocking.
     """
 
     def __init__(self, deployment: Deployment, ask: AskAirflow, clock: Clock, rules: Rules | None = None) -> None:
@@ -69,14 +70,14 @@ class Reconciler:
     async def run(self, accounts: Iterable[Account], *, act: bool) -> list[Finding]:
         """Look through these accounts and, when told to, act; opens their clients and closes them."""
         async with connected(accounts) as providers:
-            findings = await self.look(providers)
+            findings = await self.examine(providers)
             return await self.act(findings, providers) if act else findings
 
-    async def look(self, providers: Sequence[BatchProvider]) -> list[Finding]:
-        """What is to be done; changes nothing.
+    async def examine(self, providers: Sequence[BatchProvider]) -> list[Finding]:
+        """Return the action for each batch; change nothing.
 
         Args:
-            providers: an open client for each account to look at.
+            providers: an open client for each account to look through.
         """
         # First the providers, then the registry: whatever is at a provider was entered there before it was bought.
         accounts = [await _Account.open(provider, self._clock.now() - LOOK_BACK) for provider in providers]
@@ -86,17 +87,17 @@ class Reconciler:
             try:
                 entry = self._registry.get(tag)
                 if entry is not None:  # it may have landed meanwhile
-                    findings.append(await self._judge(entry, accounts))
+                    findings.append(await self._decide(entry, accounts))
             except BatchError as error:
                 findings.append(_trouble(tag, entry, error))
         known = {finding.batch_id for finding in findings}
         for account in accounts:
             findings += account.trouble
-            findings += [self._stray(status, account) for status in account.strays() if status.batch_id not in known]
+            findings += [self._orphan(status, account) for status in account.orphans() if status.batch_id not in known]
         return findings
 
     async def act(self, findings: Iterable[Finding], providers: Sequence[BatchProvider]) -> list[Finding]:
-        """Do what the findings say; each is looked at once more right before, and left alone when its task waits again."""
+        """Do what the findings say; each is examined once more right before, and left alone when its task waits again."""
         self._note_over(findings := list(findings))
         acted = []
         for finding in findings:
@@ -106,29 +107,40 @@ class Reconciler:
                 acted.append(finding.model_copy(update={"action": "report", "why": f"{finding.why} Failed: {error}"}))
         return acted
 
-    # looking
+    # examining
 
-    async def _judge(self, entry: Entry, accounts: Sequence[_Account]) -> Finding:
-        case = Case(
-            entry=entry,
-            slot=self._deployment.slot(entry),
-            task=self._ask(task_of(entry)),
-            now=self._clock.now(),
-            over_since=self._registry.over_since(entry.tag),
-        )
-        if early := without_provider(case):
+    async def _decide(self, entry: Entry, accounts: Sequence[_Account]) -> Finding:
+        evidence = self._evidence(entry)
+        if early := decide_locally(evidence):
             return early
         account = next((one for one in accounts if one.has(entry)), None)
         if account is None:
-            return case.finding("report", "None of the given connections reaches its account: name the one that does.")
-        case = await account.fill(case)
-        mine = tuple(one for one in case.doubtful if not self._registry.is_of_another(one, entry.tag))
-        return verdict(replace(case, doubtful=mine), self._rules.grace)
+            why = "None of the given connections reaches its account: name the one that does."
+            return evidence.finding("report", why)
+        evidence = await account.fill(evidence)
+        held = self._registry.held_by_others(evidence.doubtful, entry.tag)
+        mine = tuple(one for one in evidence.doubtful if one not in held)
+        return decide(replace(evidence, doubtful=mine), self._rules.grace)
 
-    def _stray(self, status: BatchStatus, account: _Account) -> Finding:
+    def _evidence(self, entry: Entry) -> Evidence:
+        """Return what files and Airflow say; files of another tag in the same place are not the batch's own."""
+        files = self._deployment.files(entry)
+        claim = files.claim_under(entry.tag)
+        return Evidence(
+            entry=entry,
+            task=self._ask(task_of(entry)),
+            now=self._clock.now(),
+            claim=claim,
+            receipt=files.receipt_under(entry.tag),
+            has_landed=claim is not None and files.has_landed(),
+            deadline_runs=TaskFiles(self._deployment.root(entry)).clock_runs(),
+            over_since=self._registry.over_since(entry.tag),
+        )
+
+    def _orphan(self, status: BatchStatus, account: _Account) -> Finding:
         entry = self._registry.get(status.tag or "")
         return Finding(
-            action="cancel" if self._rules.cancel_strays else "report",
+            action="cancel" if self._rules.cancel_orphans else "report",
             provider=account.provider.name,
             tag=status.tag or "",
             label=entry.label if entry else None,
@@ -170,16 +182,16 @@ class Reconciler:
             self._registry.leave(entry.tag)
             self._registry.unmark_over(entry.tag)
         elif finding.batch_id is not None:
-            slot = self._deployment.slot(entry)
-            if slot.claim is not None and slot.receipt is None:
-                slot.keep(receipt_of(entry, finding.batch_id))
+            files = self._deployment.files(entry)
+            if files.claim_under(entry.tag) and not files.receipt_under(entry.tag):
+                files.add_receipt(receipt_of(entry, finding.batch_id))
             if entry.batch_id != finding.batch_id:
                 self._registry.enter(entry.model_copy(update={"batch_id": finding.batch_id}))
 
     async def _cancel(self, finding: Finding, entry: Entry | None, providers: Sequence[BatchProvider]) -> bool:
         reaching = [one for one in providers if entry and account_digest(one.account) == entry.account]
         for provider in reaching or [one for one in providers if one.name == finding.provider]:
-            statuses = await provider.statuses([finding.batch_id or ""])
+            statuses = whole(await provider.statuses([finding.batch_id or ""]))
             if any(_is(status, finding.tag) for status in statuses.values()):
                 await provider.cancel(finding.batch_id or "")
                 return True
@@ -187,7 +199,7 @@ class Reconciler:
 
 
 class _Account:
-    """One account at its provider: what it lists, and whose entries it answers for."""
+    """One account at its provider: the batches it lists, and the entries it answers for."""
 
     def __init__(self, provider: BatchProvider) -> None:
         self.provider = provider
@@ -208,42 +220,42 @@ class _Account:
         return account
 
     def has(self, entry: Entry) -> bool:
-        """True when the entry's batch is at this account: bought with its key, or with an earlier one that it replaced."""
+        """Tell whether the entry's batch is at this account: bought with its key, or with an earlier one that it replaced."""
         return account_digest(self.provider.account) == entry.account or (
             self.provider.name == entry.provider and entry.tag in self._tagged
         )
 
-    def strays(self) -> Iterator[BatchStatus]:
-        """Listed batches that run."""
+    def orphans(self) -> Iterator[BatchStatus]:
+        """Return the listed batches that run."""
         for statuses in self._tagged.values():
             yield from (status for status in statuses if not status.ended)
 
-    async def fill(self, case: Case) -> Case:
-        """The case with what the provider shows of its batch.
+    async def fill(self, evidence: Evidence) -> Evidence:
+        """Add to the evidence what the provider shows of the batch.
 
         Raises:
             BatchError: the provider does not answer, or refuses.
         """
-        receipt, claim = case.slot.receipt, case.slot.claim
-        listed = tuple(self._tagged.get(case.entry.tag, ()))
-        known = receipt.batch_id if receipt else None if claim else case.entry.batch_id
+        receipt, claim, entry = evidence.receipt, evidence.claim, evidence.entry
+        listed = tuple(self._tagged.get(entry.tag, ()))
+        known = receipt.batch_id if receipt else None if claim else entry.batch_id
         if known is None and listed:
-            return replace(case, statuses=listed)
+            return replace(evidence, statuses=listed)
         if known is not None:
-            return replace(case, statuses=await self._statuses(case, known))
-        if claim is None or claim.waits_for_turn:
-            return case
-        wanted = BatchQuery(case.entry.tag, case.entry.claimed_at, case.entry.requests, f"{case.entry.tag}-")
-        found = await self.provider.find(wanted)
-        certain = await self.provider.statuses([one.batch_id for one in found if one.certain])
+            return replace(evidence, statuses=await self._statuses(entry.tag, known))
+        if claim is None or claim.queued_for_lock:
+            return evidence
+        query = BatchQuery(entry.tag, entry.claimed_at, entry.requests, f"{entry.tag}-")
+        found = await self.provider.find(query)
+        certain = whole(await self.provider.statuses([one.batch_id for one in found if one.certain]))
         doubtful = tuple(one.batch_id for one in found if not one.certain)
-        return replace(case, statuses=tuple(certain.values()), doubtful=doubtful)
+        return replace(evidence, statuses=tuple(certain.values()), doubtful=doubtful)
 
-    async def _statuses(self, case: Case, batch_id: str) -> tuple[BatchStatus, ...]:
-        statuses = await self.provider.statuses([batch_id])
+    async def _statuses(self, tag: str, batch_id: str) -> tuple[BatchStatus, ...]:
+        statuses = whole(await self.provider.statuses([batch_id]))
         for status in statuses.values():
-            if not _is(status, case.entry.tag):
-                raise Unresolved(f"Batch {batch_id!r} carries the tag {status.tag!r}, not {case.entry.tag!r}.")
+            if not _is(status, tag):
+                raise Unresolved(f"Batch {batch_id!r} carries the tag {status.tag!r}, not {tag!r}.")
         return tuple(statuses.values())
 
 
@@ -259,12 +271,12 @@ def _trouble(tag: str, entry: Entry | None, error: BatchError) -> Finding:
 
 
 def _is(status: BatchStatus, tag: str) -> bool:
-    """False when the provider shows another tag; some that speak OpenAI's language show none."""
+    """Return False when the provider shows another tag; some that speak OpenAI's language show none."""
     return status.tag in (None, tag)
 
 
 def receipt_of(entry: Entry, batch_id: str, *, tentative: bool = False) -> Receipt:
-    """The receipt that makes a batch the claimed one."""
+    """Return the receipt that makes a batch the claimed one."""
     return Receipt(
         batch_id=batch_id,
         tag=entry.tag,

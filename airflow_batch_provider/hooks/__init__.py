@@ -1,4 +1,4 @@
-"""Airflow connections to the batch APIs."""
+"""Hooks for Airflow connections to the batch APIs. Public are the names in `__all__`; the module behind them is not."""
 
 from __future__ import annotations
 

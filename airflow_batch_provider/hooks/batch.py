@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow.sdk import BaseHook
 
-from airflow_batch_provider import forms
+from airflow_batch_provider import forms, loop
+from airflow_batch_provider.airflow.connections import open_account_in_worker, worker_hub
 from airflow_batch_provider.client import BatchClient, BatchHandle
 from airflow_batch_provider.exceptions import BatchError, UsageError
-from airflow_batch_provider.hooks.accounts import open_account_in_worker
 from airflow_batch_provider.hub import Hub
-from airflow_batch_provider.providers import account_ref
+from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.providers import connection_ref
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from airflow_batch_provider.models import BatchRequest, BatchRow, BatchStatus
-
-T = TypeVar("T")
 
 
 class BatchHook(BaseHook):
@@ -41,8 +40,8 @@ class BatchHook(BaseHook):
         self._hub = Hub(open_account_in_worker)
 
     def batch(self, model: str) -> BatchClient:
-        """An awaitable client for batches of one model (`claude-…`, or `openai:gpt-…`)."""
-        return BatchClient(self._hub, account_ref(self.conn_id, model), model)
+        """Return an awaitable client for batches of one model (`claude-…`, or `openai:gpt-…`)."""
+        return BatchClient(self._hub, connection_ref(self.conn_id, model), model)
 
     async def __aenter__(self) -> Self:
         """Clients of `batch` share connections, which are opened when first used."""
@@ -54,24 +53,24 @@ class BatchHook(BaseHook):
 
     def submit(self, model: str, requests: Iterable[BatchRequest | dict[str, Any] | str]) -> BatchHandle:
         """Send one batch; not claimed anywhere, so a crash in the middle leaves its fate unknown (operators claim)."""
-        return self._run(model, lambda client: client.submit(requests))
+        return loop.run(self._submit(model, requests))
 
     def get_status(self, model: str, batch_id: str) -> BatchStatus:
-        """A look at one batch."""
-        return self._run(model, lambda client: client.get_status(batch_id))
+        """Ask for the status of one batch."""
+        return loop.run(self._get_status(model, batch_id))
 
     def get_results(self, model: str, batch_id: str) -> list[BatchRow]:
-        """The rows of an ended batch, all in memory; the operators stream, and are for large ones."""
-        return self._run(model, lambda client: client.get_results(batch_id))
+        """Return the rows of an ended batch, all in memory; the operators stream, and are for large ones."""
+        return loop.run(self._get_results(model, batch_id))
 
     def cancel(self, model: str, batch_id: str) -> None:
         """Ask the provider to stop a batch."""
-        return self._run(model, lambda client: client.cancel(batch_id))
+        return loop.run(self._cancel(model, batch_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """One authenticated call that costs nothing; what Airflow's *Test* button shows."""
+        """Make one authenticated call that costs nothing; Airflow's *Test* button shows what it returns."""
         try:
-            return True, asyncio.run(self._check())
+            return True, loop.run(self._check())
         except BatchError as error:
             return False, str(error)
 
@@ -83,22 +82,31 @@ class BatchHook(BaseHook):
         """
         raise UsageError(f"{type(self).__name__} has one client for each model: use batch(model).")
 
-    def _run(self, model: str, call: Callable[[BatchClient], Awaitable[T]]) -> T:
-        async def use() -> T:
-            hub = Hub(open_account_in_worker)
-            try:
-                return await call(BatchClient(hub, account_ref(self.conn_id, model), model))
-            finally:
-                await hub.aclose()
+    @asynccontextmanager
+    async def _client(self, model: str) -> AsyncIterator[BatchClient]:
+        async with worker_hub() as hub:
+            yield BatchClient(hub, connection_ref(self.conn_id, model), model)
 
-        return asyncio.run(use())
+    async def _submit(self, model: str, requests: Iterable[BatchRequest | dict[str, Any] | str]) -> BatchHandle:
+        async with self._client(model) as client:
+            return await client.submit(requests)
+
+    async def _get_status(self, model: str, batch_id: str) -> BatchStatus:
+        async with self._client(model) as client:
+            return await client.get_status(batch_id)
+
+    async def _get_results(self, model: str, batch_id: str) -> list[BatchRow]:
+        async with self._client(model) as client:
+            return await client.get_results(batch_id)
+
+    async def _cancel(self, model: str, batch_id: str) -> None:
+        async with self._client(model) as client:
+            await client.cancel(batch_id)
 
     async def _check(self) -> str:
-        hub = Hub(open_account_in_worker)
-        try:
-            return await (await hub.provider(self.conn_id)).check()
-        finally:
-            await hub.aclose()
+        async with worker_hub() as hub:
+            provider = await hub.provider(ConnectionRef(conn_id=self.conn_id))
+            return await provider.check()
 
 
 class _TypedHook(BatchHook):

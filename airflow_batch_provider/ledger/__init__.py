@@ -1,29 +1,26 @@
-"""The record of what was asked, claimed, submitted, landed and paid."""
+"""One task instance's record: what was asked, claimed, submitted, landed and paid."""
 
 from __future__ import annotations
 
-from airflow_batch_provider.ledger.finish import Outcome, Standard, Target, finish, judge, note_unmet, seal, sealed
-from airflow_batch_provider.ledger.ledger import Ledger, Waiting
-from airflow_batch_provider.ledger.patience import Patience
+from airflow_batch_provider.ledger.context import LedgerContext, Policy
+from airflow_batch_provider.ledger.criteria import SuccessCriteria
+from airflow_batch_provider.ledger.ledger import Ledger
+from airflow_batch_provider.ledger.manifest import Outcome, Target
+from airflow_batch_provider.ledger.plan import Draft
 from airflow_batch_provider.ledger.records import Plan, Wave
-from airflow_batch_provider.ledger.work import Policy, Work
-from airflow_batch_provider.registry import Registry
+from airflow_batch_provider.ledger.retry import RetryBudget
+from airflow_batch_provider.ledger.waiting import Waiting
 
 __all__ = [
+    "Draft",
     "Ledger",
+    "LedgerContext",
     "Outcome",
-    "Patience",
     "Plan",
     "Policy",
-    "Registry",
-    "Standard",
+    "RetryBudget",
+    "SuccessCriteria",
     "Target",
     "Waiting",
     "Wave",
-    "Work",
-    "finish",
-    "judge",
-    "note_unmet",
-    "seal",
-    "sealed",
 ]

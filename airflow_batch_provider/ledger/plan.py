@@ -1,238 +1,254 @@
-"""From the user's rows to request files, cut to the provider's limits; nothing is paid here."""
+"""The plan and the waves of one task, drafted on disk and committed before anything is paid.
+
+Two workers may plan at once (a zombie and its successor). Each writes request files of its own; the one that makes the
+record which names them was first, and the other goes on with the plan or wave of the first one.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
-import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from pydantic import ValidationError
 
-from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.records import Part, PlannedRow, encoded
-from airflow_batch_provider.models import BatchRequest
-from airflow_batch_provider.schemas import answer_schema
+from airflow_batch_provider.exceptions import Overtaken, UsageError
+from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
+from airflow_batch_provider.ledger.merge import rows_to_ask
+from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
+from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, plan_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from types import TracebackType
 
-    from airflow_batch_provider.models import Spec
-    from airflow_batch_provider.providers.base import BatchProvider
-    from airflow_batch_provider.storage import Directory
+    from airflow_batch_provider.ledger.context import LedgerContext
 
-# English text has about four bytes per token with the tokenizers of all three providers; an estimate, never a bill.
-BYTES_PER_TOKEN = 4
-_CHUNK = 5000
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class PartLimits:
-    """What one request file may hold; `tokens` are estimated input tokens, None means any number."""
-
-    requests: int
-    bytes: int
-    tokens: int | None = None
+# The ledger's own files in the order in which a finished plan is set aside: answers first, and the plan last, so that
+# an attempt which dies meanwhile leaves a plan that the next one sets aside again.
+_SET_ASIDE = (f"{RESULTS}.jsonl", f"{RESULTS}.parquet", UNMET, MANIFEST, WAVES, CLOCK, PLAN)
 
 
-def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Iterator[PlannedRow]:
-    """Every request checked, numbered and encoded, in the order given; memory does not grow with their number.
+class Planner:
+    """Writes plan and waves of one task instance."""
 
-    Raises:
-        UsageError: no rows at all, a row that is no prompt, a `custom_id` that is illegal or used twice, or a row that
-            the provider cannot take; names the row.
-    """
-    count = 0
-    with _seen_ids() as seen:
-        for index, given in enumerate(requests):
-            request = _as_request(index, given)
-            custom_id = request.custom_id or f"request-{index}"
-            seen.add(index, custom_id)
-            body, schema = _encoded(index, request, provider, spec)
-            yield PlannedRow(index=index, custom_id=custom_id, body=body, schema=schema)
-            count += 1
-        seen.flush()
-    if not count:
-        raise UsageError("Cannot submit empty batch: the list of requests has no rows.")
+    def __init__(self, context: LedgerContext) -> None:
+        self._context = context
+        self._files = context.files
+        # Both from the very beginning: a worker that began later may set plans aside from the next moment on.
+        self._superseded = set(context.root.names(SUPERSEDED))
+        self._began_at = context.clock.now()
 
+    # the plan
 
-def _as_request(index: int, given: Any) -> BatchRequest:
-    if isinstance(given, BatchRequest):
-        return given
-    try:
-        if isinstance(given, str):
-            return BatchRequest(prompt=given)
-        if isinstance(given, dict):
-            return BatchRequest.model_validate(given)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'row'}: {problem['msg']}" for problem in error.errors()[:3]
-        )
-        known = ", ".join(BatchRequest.model_fields)
-        raise UsageError(f"Row {index} is no request: {problems}. A row is a str or a dict of {known}.") from None
-    raise UsageError(f"Row {index} is no prompt but {type(given).__name__}. Give a str, a dict or a BatchRequest.")
+    def current_plan(self, requests: Iterable[Any]) -> Plan | None:
+        """Return the plan of these requests; None when they are to be planned, because there is none or it was of others.
 
+        A finished plan of other requests is set aside.
 
-def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: Spec) -> tuple[msgspec.Raw, msgspec.Raw]:
-    """The row's body, and its own schema if it has one."""
-    schema = encoded(request.output_type)
-    try:
-        body = msgspec.Raw(msgspec.json.encode(provider.encode(request, spec)))
-        if schema:
-            answer_schema(bytes(schema))
-    except UsageError as error:
-        raise UsageError(f"Row {index}: {error}") from error
-    return body, schema
-
-
-class _SeenIds:
-    """Finds a key used twice with a table on disk, so that a million keys take no memory."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        self._waiting: list[tuple[bytes, int, str]] = []
-        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, row INTEGER) WITHOUT ROWID")
-
-    def add(self, index: int, custom_id: str) -> None:
-        self._waiting.append((hashlib.blake2b(custom_id.encode(), digest_size=16).digest(), index, custom_id))
-        if len(self._waiting) >= _CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        before = self._database.total_changes
-        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", [entry[:2] for entry in waiting])
-        if self._database.total_changes - before == len(waiting):
-            return
-        for digest, index, custom_id in waiting:
-            (first,) = self._database.execute("SELECT row FROM seen WHERE digest = ?", (digest,)).fetchone()
-            if first != index:
-                raise UsageError(
-                    f"custom_id {custom_id!r} stands in row {first} and in row {index}. Give each row a key of its own."
-                )
-
-
-@contextmanager
-def _seen_ids() -> Iterator[_SeenIds]:
-    with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-        database = sqlite3.connect(Path(scratch, "seen.sqlite"), isolation_level=None)
-        try:
-            database.execute("PRAGMA journal_mode = OFF")
-            database.execute("PRAGMA synchronous = OFF")
-            database.execute("BEGIN")
-            yield _SeenIds(database)
-        finally:
-            database.close()
-
-
-class Fingerprint:
-    """Tells whether two plans ask the same rows in the same way."""
-
-    def __init__(self, provider: str, spec: Spec) -> None:
-        self._hash = hashlib.blake2b(f"{provider}\n{spec.model_dump_json()}".encode(), digest_size=16)
-        self.requests = 0
-
-    def add(self, line: bytes) -> None:
-        """Take in one planned row."""
-        self._hash.update(line + b"\n")
-        self.requests += 1
-
-    def __str__(self) -> str:
-        """32 hex digits."""
-        return self._hash.hexdigest()
-
-
-class Cutter:
-    """Writes planned rows to `NNNNN.requests.jsonl` files of one wave, opening a new one when a limit is reached.
-
-    Args:
-        directory: the wave's.
-        draft: tells the files from those that another worker may write at the same time.
-    """
-
-    def __init__(
-        self, directory: Directory, provider: BatchProvider, spec: Spec, limits: PartLimits, draft: str = ""
-    ) -> None:
-        self._directory = directory
-        self._provider = provider
-        self._spec = spec
-        self._limits = limits
-        self._part = _Filling(0, draft)
-        self.parts: list[Part] = []
-
-    def write(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None) -> tuple[Part, ...]:
-        """Write every row and return the parts.
+        Args:
+            requests: can be iterated again and again.
 
         Raises:
-            UsageError: one row alone is over a limit; names it.
+            UsageError: a row or the spec is wrong, or the ledger holds other requests of which batches are still open.
+            Overtaken: another worker has begun later, with other requests.
         """
-        source = iter(rows)
-        waiting = next(source, None)
-        while waiting is not None:
-            with self._directory.writer(self._part.done().requests_name) as file:
-                waiting = self._fill(file, waiting, source, fingerprint)
-            self.parts.append(self._part.done())
-            self._part = _Filling(self._part.number + 1, self._part.draft)
-        return tuple(self.parts)
-
-    def _fill(
-        self, file: BinaryIO, row: PlannedRow | None, source: Iterator[PlannedRow], fingerprint: Fingerprint | None
-    ) -> PlannedRow | None:
-        """Put rows into one part until it is full; returns the first row that found no room."""
-        while row is not None:
-            size = len(self._provider.line(_LONGEST_KEY, bytes(row.body), self._spec)) + 1
-            if not self._has_room(size, row):
-                return row
-            line = msgspec.json.encode(row)
-            file.write(line + b"\n")
-            if fingerprint:
-                fingerprint.add(line)
-            self._part.add(size)
-            row = next(source, None)
+        plan = self._files.plan()
+        if plan is None:
+            return None
+        if self._fingerprint(requests) == plan.fingerprint:
+            self._check_whole(plan)
+            log.info("Going on with the plan of %d requests in %s.", plan.requests, self._context.root)
+            return plan
+        self._supersede(plan, self._files.waves())
         return None
 
-    def _has_room(self, size: int, row: PlannedRow) -> bool:
-        part, limits = self._part, self._limits
-        over_tokens = limits.tokens is not None and part.tokens + _tokens(size) > limits.tokens
-        if part.bytes + size <= limits.bytes and part.requests < limits.requests and not over_tokens:
-            return True
-        if part.requests:
-            return False
-        limit = f"max_enqueued_tokens={limits.tokens}" if over_tokens else f"{limits.bytes} bytes a batch"
-        raise UsageError(
-            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {_tokens(size)} tokens: more than "
-            f"{limit}. Shorten it or raise the limit."
+    def _check_whole(self, plan: Plan) -> None:
+        """Refuse a plan that another worker is setting aside, or was when it died: its rows may have good answers."""
+        root = self._context.root
+        there = set(self._files.wave_directory(0).names())
+        if not all(batch.requests_name in there for batch in self._files.batches(plan.first)):
+            raise Overtaken(
+                f"Another worker is setting these requests aside in {root}, to ask others. No action is needed while it "
+                f"goes on. If there is none, give the task those others, or delete {root} to pay for these again."
+            )
+
+    def _fingerprint(self, requests: Iterable[Any]) -> str:
+        context = self._context
+        fingerprint = Fingerprint(context.provider.name, context.spec)
+        for row in plan_rows(requests, context.provider, context.spec):
+            fingerprint.add(msgspec.json.encode(row))
+        return str(fingerprint)
+
+    def _supersede(self, plan: Plan, waves: list[Wave]) -> None:
+        """Set a finished plan of other requests aside; refuse when any of its batches is still open."""
+        root = self._context.root
+        if plan.created_at > self._began_at:
+            raise self._files.overtaken()
+        if tag := self._files.open_tag(plan, waves):
+            raise UsageError(
+                f"{root} holds {plan.requests} other requests, and batch {tag!r} of them is still open. Restore the "
+                "requests to go on with them, or delete that directory to pay for the new ones."
+            )
+        log.warning(
+            "The requests changed since the last attempt: its results are kept in %s/%s.", SUPERSEDED, plan.nonce
         )
+        self._superseded.add(plan.nonce)
+        there = set(root.names())
+        for name in _SET_ASIDE:
+            if name in there and self._files.is_current(plan):  # no other worker did the same meanwhile
+                root.move(name, f"{SUPERSEDED}/{plan.nonce}/{name}")
 
+    def draft(self, requests: Iterable[Any]) -> Draft:
+        """Write the request files of a new plan; nothing counts before the draft is committed.
 
-# As long as any key of a plan: nonce, wave, part, index.
-_LONGEST_KEY = "0" * 12 + "-000-00000-0000000000"
+        Raises:
+            UsageError: a row or the spec is wrong.
+        """
+        context = self._context
+        fingerprint = Fingerprint(context.provider.name, context.spec)
+        rows = plan_rows(requests, context.provider, context.spec)
+        wave = self._write_wave(0, context.new_id()[:12], rows, fingerprint)
+        plan = Plan(
+            fingerprint=str(fingerprint),
+            provider=context.provider.name,
+            spec=context.spec,
+            requests=fingerprint.requests,
+            created_at=context.clock.now(),
+            first=wave,
+        )
+        return Draft(plan, self)
+
+    def check_latest(self) -> None:
+        """Fence a zombie off, which must not plan the requests that its successor has just set aside.
+
+        Raises:
+            Overtaken: another worker has set a plan aside since this one began.
+        """
+        if set(self._context.root.names(SUPERSEDED)) - self._superseded:
+            raise self._files.overtaken()
+
+    def commit(self, plan: Plan) -> bool:
+        """Make a drafted plan the one that counts; False when another worker was first."""
+        others = self._other_drafts(plan.first)
+        if not self._files.add_plan(plan):
+            log.warning("Another worker has just planned %s.", self._context.root)
+            return False
+        self._delete_drafts(0, others)
+        log.info("Planned: requests=%d batches=%d", plan.requests, len(plan.first.chunks))
+        return True
+
+    # later waves
+
+    def open_wave(self, plan: Plan, waves: list[Wave]) -> Wave | None:
+        """Commit the next wave; None when no row can be asked again or this attempt has asked often enough.
+
+        Raises:
+            Overtaken: another worker has set the plan aside.
+        """
+        context = self._context
+        self._files.check_current(plan)
+        opened_here = sum(wave.attempt == context.attempt for wave in waves)
+        # The attempt that planned has opened wave 0, and a later one begins by asking what is left: one more in both.
+        if opened_here >= 1 + context.policy.retry_rows:
+            return None
+        number = len(waves)
+        wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, waves, context.provider))
+        if not wave.chunks:
+            return None
+        others = self._other_drafts(wave)
+        if not self._files.add_wave(wave):
+            self.discard(wave)
+            return self._opened(plan, waves)
+        self._delete_drafts(number, others)
+        log.info("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
+        return wave
+
+    def _opened(self, plan: Plan, waves: list[Wave]) -> Wave | None:
+        """Return the next wave, which another worker opened; one of requests that were set aside is replaced."""
+        number = len(waves)
+        known = self._files.waves()
+        self._files.check_current(plan)
+        if len(known) > number:
+            log.warning("Another worker has just opened wave %d of %s.", number, self._context.root)
+            return known[number]
+        self._files.delete_wave(number)
+        return self.open_wave(plan, waves)
+
+    # request files
+
+    def _write_wave(
+        self, number: int, nonce: str, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None
+    ) -> Wave:
+        context = self._context
+        writer = ChunkWriter(
+            self._files.wave_directory(number),
+            context.provider,
+            context.spec,
+            self._chunk_limits(nonce),
+            draft=context.new_id()[:8],
+        )
+        chunks = writer.write(rows, fingerprint)
+        now = context.clock.now()
+        return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks)
+
+    def _chunk_limits(self, nonce: str) -> ChunkLimits:
+        """Return the provider's, a little lowered where only its size tells a batch: then those of two tasks differ."""
+        context = self._context
+        limits = context.provider.limits(context.spec)
+        spare = 0 if context.provider.keeps_tags else int(nonce, 16) % max(1, limits.requests // 20)
+        return ChunkLimits(limits.requests - spare, limits.bytes, context.policy.enqueued_tokens)
+
+    def _other_drafts(self, wave: Wave) -> list[str]:
+        """Return the request files that go once this wave counts.
+
+        They are listed before it does: files that come later may be of a plan that has replaced this one.
+        """
+        ours = {batch.requests_name for batch in self._files.batches(wave)}
+        return [name for name in self._files.drafts(wave.number) if name not in ours]
+
+    def _delete_drafts(self, number: int, names: list[str]) -> None:
+        directory = self._files.wave_directory(number)
+        for name in names:
+            directory.delete(name)
+
+    def discard(self, wave: Wave) -> None:
+        """Delete the request files of a wave that does not count."""
+        for batch in self._files.batches(wave):
+            batch.delete_requests()
 
 
 @dataclass
-class _Filling:
-    """The part that rows go into now."""
+class Draft:
+    """A plan with its request files on disk, which does not count yet; leaving the block discards it.
 
-    number: int
-    draft: str
-    requests: int = 0
-    bytes: int = 0
-    tokens: int = 0
+    Attributes:
+        plan: as it will be committed.
+    """
 
-    def add(self, size: int) -> None:
-        """Count one wire line."""
-        self.requests += 1
-        self.bytes += size
-        self.tokens += _tokens(size)
+    plan: Plan
+    _planner: Planner
+    _may_count: bool = field(default=False, init=False)
 
-    def done(self) -> Part:
-        """As the wave records it."""
-        return Part(number=self.number, requests=self.requests, bytes=self.bytes, tokens=self.tokens, draft=self.draft)
+    def commit(self) -> bool:
+        """Let the plan count; False when another worker was first, whose plan is then the current one.
 
+        Raises:
+            Overtaken: another worker, which began later, asks other requests.
+        """
+        self._planner.check_latest()
+        self._may_count = True  # a fault of the storage from here on leaves it open whether the plan was made
+        self._may_count = self._planner.commit(self.plan)
+        return self._may_count
 
-def _tokens(size: int) -> int:
-    return max(1, size // BYTES_PER_TOKEN)
+    def __enter__(self) -> Self:
+        """Use the draft until the end of the block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        """Discard the draft unless it was committed."""
+        dies = kind is not None and not issubclass(kind, Exception)  # a worker that is being killed only stops
+        if not self._may_count and not dies:
+            self._planner.discard(self.plan.first)

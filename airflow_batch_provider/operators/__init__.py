@@ -1,4 +1,7 @@
-"""Operators: the general one for stages, the two for the built-in stages, and the one that looks after all of them."""
+"""Operators: one for stages of your own, two for the built-in stages, and one that reconciles all open batches.
+
+Public are the names in `__all__`; the modules of this package are not.
+"""
 
 from __future__ import annotations
 

@@ -1,20 +1,18 @@
-"""The two operators most people need: thin doors to the built-in stages."""
+"""The two operators that most people need: they build the configuration of the built-in stages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.sdk import BaseOperator
-
+from airflow_batch_provider.airflow import settings
+from airflow_batch_provider.airflow.exceptions import as_airflow_errors
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.operators import settings
-from airflow_batch_provider.operators.errors import as_airflow_errors
+from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.given import Given, is_late
-from airflow_batch_provider.operators.legs import StageLegs
-from airflow_batch_provider.providers import account_ref, split_model
-from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.providers import connection_ref, split_model
 from airflow_batch_provider.stages.config import BatchConfig
-from airflow_batch_provider.triggers.suspension import parse
+from airflow_batch_provider.stages.shapes import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,76 +20,20 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import BaseModel
 
+    from airflow_batch_provider.stages import PollConfig
+
 _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_default", "google": "gemini_default"}
-_STAGES = {
-    "generate": "airflow_batch_provider.stages.generate.GenerateStage",
-    "embed": "airflow_batch_provider.stages.embed.EmbedStage",
-}
+
+# Stands for a value that is only known when the task runs.
+_LATER = "later"
 
 
-class _BatchOperator(StageLegs, BaseOperator):
-    """What both share: rows from `requests` or from a `source`, and how they are asked, waited for and kept."""
+class BatchOperator(StageOperator):
+    """What both operators share, and private as that: rows from `requests` or from a `source`, and the configuration of their stage."""
 
     kind: ClassVar[Literal["generate", "embed"]]
     template_fields: Sequence[str] = ("requests", "source", "model", "conn_id", "result_path", "storage_path")
     ui_color = "#e8f0e4"
-
-    def __init__(  # noqa: PLR0913 — an operator's arguments are its public face
-        self,
-        *,
-        model: str,
-        requests: Any = None,
-        source: str | None = None,
-        prompt: str | None = None,
-        key: str | None = None,
-        conn_id: str | None = None,
-        result_path: str | None = None,
-        result_format: Literal["jsonl", "parquet"] = "jsonl",
-        request_params: dict[str, Any] | None = None,
-        retry_rows: int | None = None,
-        min_success_ratio: float | None = None,
-        on_partial: Literal["succeed", "fail"] = "succeed",
-        max_cost_usd: float | None = None,
-        max_in_flight: int | None = None,
-        max_enqueued_tokens: int | None = None,
-        on_timeout: Literal["fail", "salvage", "leave"] = "fail",
-        dry_run: bool = False,
-        clean_up: bool = True,
-        poll: PollConfig | str | None = None,
-        deferrable: bool = True,
-        storage_path: str | None = None,
-        asked: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.stage = _STAGES[self.kind]
-        self.model = model
-        self.requests = Given(requests)
-        self.source = source
-        self.prompt = prompt
-        self.key = key
-        self.conn_id = conn_id
-        self.result_path = result_path
-        self.poll = settings.poll() if poll is None else PollConfig.of(poll)
-        self.deferrable = deferrable
-        self.storage_path = storage_path
-        self.options = {
-            **(asked or {}),
-            "result_format": result_format,
-            "request_params": request_params,
-            "retry_rows": retry_rows,
-            "min_success_ratio": min_success_ratio,
-            "on_partial": on_partial,
-            "max_cost_usd": max_cost_usd,
-            "max_in_flight": max_in_flight,
-            "max_enqueued_tokens": max_enqueued_tokens,
-            "on_timeout": on_timeout,
-            "dry_run": dry_run,
-            "clean_up": clean_up,
-            "poll": self.poll,
-        }
-        self.requests.connect(self)
-        self._check()
 
     def execute(self, context: Context) -> Any:
         """Ask every row; ends with the manifest, or by deferring the task."""
@@ -102,42 +44,75 @@ class _BatchOperator(StageLegs, BaseOperator):
             config = self._config()
         return self._begin(context, config, self.requests.value(context))
 
-    def _override(self) -> None:
-        """The built-in stages poll as their configuration says, or sooner when a submit is to be tried again."""
+    def _configure(  # noqa: PLR0913 — the arguments that are attributes of the operator
+        self,
+        requests: Any,
+        *,
+        model: str,
+        source: str | None,
+        prompt: str | None,
+        key: str | None,
+        conn_id: str | None,
+        result_path: str | None,
+        storage_path: str | None,
+        deferrable: bool,
+        **options: Any,
+    ) -> None:
+        """Keep an operator's arguments; `options` go into the stage's configuration as they are."""
+        self.requests = Given(requests)
+        self.model = model
+        self.source = source
+        self.prompt = prompt
+        self.key = key
+        self.conn_id = conn_id
+        self.result_path = result_path
+        self.storage_path = storage_path
+        self.deferrable = deferrable
+        self.options = {"poll": settings.poll()} | {name: value for name, value in options.items() if value is not None}
+        self.requests.connect(self)
+        self._check()
 
     def _check(self) -> None:
-        """Refuse while the DAG is parsed what can be known then."""
+        """Refuse, while the DAG is parsed, a mistake that can be seen then."""
         if self.requests.is_none == (self.source is None):
             raise UsageError(f"Task {self.task_id!r} needs exactly one of requests= and source=.")
         if self.source is None and not (self.prompt is None and self.key is None):
             raise UsageError(f"Task {self.task_id!r} has prompt= or key= without source=: they describe a file's rows.")
-        self._config(known=lambda value: "later" if is_late(value) else value)
+        self._config(parsing=True)
 
-    def _config(self, known: Any = lambda value: value) -> BatchConfig:
-        model, conn_id = known(self.model), known(self.conn_id)
-        late = model != self.model and conn_id is None
+    def _config(self, *, parsing: bool = False) -> BatchConfig:
+        """Make the stage's configuration; while the DAG is parsed, a stand-in replaces a value that is only known later."""
+        model, conn_id, result_path, source = (
+            _LATER if parsing and is_late(value) else value
+            for value in (self.model, self.conn_id, self.result_path, self.source)
+        )
         fields = {
-            **{name: value for name, value in self.options.items() if value is not None},
+            **self.options,
             "kind": self.kind,
             "model": model,
-            "conn_id": account_ref(conn_id or ("later" if late else self._default_connection(model)), str(model)),
-            "result_path": known(self.result_path),
+            "connection": self._connection(model, conn_id),
+            "result_path": result_path,
         }
-        if self.source is not None:
-            fields["source"] = {"uri": known(self.source), "prompt": self.prompt, "key": self.key}
+        if source is not None:
+            fields["source"] = {"uri": source, "prompt": self.prompt, "key": self.key}
         config: BatchConfig = parse(BatchConfig, fields, f"Task {self.task_id!r}")
         return config
 
-    def _default_connection(self, model: str) -> str:
+    @staticmethod
+    def _connection(model: Any, conn_id: Any) -> ConnectionRef:
+        if conn_id is not None:
+            return connection_ref(conn_id, str(model))
+        if model == _LATER:
+            return ConnectionRef(conn_id=_LATER)
         provider = split_model(model)[0]
         if provider is None:
             raise UsageError(
-                f"Model {model!r} tells no provider. Write it with one ('openai:{model}'), or give conn_id= of a connection."
+                f"Model {model!r} names no provider. Write it with one ('openai:{model}'), or give conn_id= of a connection."
             )
-        return _DEFAULT_CONNECTIONS[provider]
+        return connection_ref(_DEFAULT_CONNECTIONS[provider], model)
 
 
-class BatchGenerateOperator(_BatchOperator):
+class BatchGenerateOperator(BatchOperator):
     """Asks a model every request, in batch, at half price; returns the manifest.
 
     Args:
@@ -155,8 +130,8 @@ class BatchGenerateOperator(_BatchOperator):
         result_format: `jsonl` (default) or `parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
-        retry_rows: rounds after the first for rows without a good answer; default 2.
-        retry_truncated: rounds also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_rows: waves after the first for rows without a good answer; default 2.
+        retry_truncated: waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
         max_cost_usd: refuse before paying when the estimate is above; US dollars.
@@ -168,30 +143,152 @@ class BatchGenerateOperator(_BatchOperator):
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
 
     Raises:
-        UsageError: while the DAG is parsed, for whatever can be known then.
+        UsageError: while the DAG is parsed, for a mistake that can be seen then.
     """
 
     kind = "generate"
+    stage = "airflow_batch_provider.stages.generate.GenerateStage"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — an operator's arguments are its public face
         self,
         *,
+        model: str,
+        requests: Any = None,
+        source: str | None = None,
+        prompt: str | None = None,
+        key: str | None = None,
+        conn_id: str | None = None,
         system: str | None = None,
         output_type: type[BaseModel] | dict[str, Any] | None = None,
-        max_tokens: int | None = None,
+        max_tokens: int = 1024,
+        request_params: dict[str, Any] | None = None,
+        result_path: str | None = None,
+        result_format: Literal["jsonl", "parquet"] = "jsonl",
+        poll: PollConfig | str | None = None,
+        deferrable: bool = True,
+        retry_rows: int = 2,
         retry_truncated: bool = False,
+        min_success_ratio: float = 0.0,
+        on_partial: Literal["succeed", "fail"] = "succeed",
+        max_cost_usd: float | None = None,
+        max_in_flight: int | None = None,
+        max_enqueued_tokens: int | None = None,
+        on_timeout: Literal["fail", "salvage", "leave"] = "fail",
+        dry_run: bool = False,
+        clean_up: bool = True,
+        storage_path: str | None = None,
         **kwargs: Any,
     ) -> None:
-        asked = {
-            "system": system,
-            "output_type": output_type,
-            "max_tokens": max_tokens,
-            "retry_truncated": retry_truncated,
-        }
-        super().__init__(asked=asked, **kwargs)
+        super().__init__(**kwargs)
+        self._configure(
+            requests,
+            model=model,
+            source=source,
+            prompt=prompt,
+            key=key,
+            conn_id=conn_id,
+            storage_path=storage_path,
+            deferrable=deferrable,
+            system=system,
+            output_type=output_type,
+            max_tokens=max_tokens,
+            request_params=request_params,
+            result_path=result_path,
+            result_format=result_format,
+            poll=poll,
+            retry_rows=retry_rows,
+            retry_truncated=retry_truncated,
+            min_success_ratio=min_success_ratio,
+            on_partial=on_partial,
+            max_cost_usd=max_cost_usd,
+            max_in_flight=max_in_flight,
+            max_enqueued_tokens=max_enqueued_tokens,
+            on_timeout=on_timeout,
+            dry_run=dry_run,
+            clean_up=clean_up,
+        )
 
 
-class BatchEmbedOperator(_BatchOperator):
-    """Turns every text into a vector, in batch; arguments as `BatchGenerateOperator`, without those for text answers."""
+class BatchEmbedOperator(BatchOperator):
+    """Turns every text into a vector, in batch; returns the manifest.
+
+    Args:
+        model: `claude-…`, or with its provider, `openai:gpt-…`; templated.
+        requests: list of str, dict or `BatchRequest`, or an XComArg of one; never templated, never in rendered fields.
+        source: `.jsonl`, `.csv` or `.parquet` file of rows, a URI; templated.
+        prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`.
+        key: for `source`: the column that holds the `custom_id`.
+        conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
+        request_params: further fields of the provider's request body; a row's own win.
+        result_path: file or folder for the rows, a URI; templated; stage storage by default.
+        result_format: `jsonl` (default) or `parquet`.
+        poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
+        deferrable: False waits on the worker.
+        retry_rows: waves after the first for rows without a good answer; default 2.
+        min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
+        on_partial: `fail` wants a good answer for every row; default `succeed`.
+        max_cost_usd: refuse before paying when the estimate is above; US dollars.
+        max_in_flight: most batches at the provider at once.
+        max_enqueued_tokens: most estimated input tokens at the provider at once.
+        on_timeout: `fail` (default), `salvage` or `leave`, see `BatchConfig`.
+        dry_run: count, validate and estimate; buy nothing.
+        clean_up: remove the files at the provider once their rows have landed; default True.
+        storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
+
+    Raises:
+        UsageError: while the DAG is parsed, for a mistake that can be seen then.
+    """
 
     kind = "embed"
+    stage = "airflow_batch_provider.stages.embed.EmbedStage"
+
+    def __init__(  # noqa: PLR0913 — an operator's arguments are its public face
+        self,
+        *,
+        model: str,
+        requests: Any = None,
+        source: str | None = None,
+        prompt: str | None = None,
+        key: str | None = None,
+        conn_id: str | None = None,
+        request_params: dict[str, Any] | None = None,
+        result_path: str | None = None,
+        result_format: Literal["jsonl", "parquet"] = "jsonl",
+        poll: PollConfig | str | None = None,
+        deferrable: bool = True,
+        retry_rows: int = 2,
+        min_success_ratio: float = 0.0,
+        on_partial: Literal["succeed", "fail"] = "succeed",
+        max_cost_usd: float | None = None,
+        max_in_flight: int | None = None,
+        max_enqueued_tokens: int | None = None,
+        on_timeout: Literal["fail", "salvage", "leave"] = "fail",
+        dry_run: bool = False,
+        clean_up: bool = True,
+        storage_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._configure(
+            requests,
+            model=model,
+            source=source,
+            prompt=prompt,
+            key=key,
+            conn_id=conn_id,
+            storage_path=storage_path,
+            deferrable=deferrable,
+            request_params=request_params,
+            result_path=result_path,
+            result_format=result_format,
+            poll=poll,
+            retry_rows=retry_rows,
+            min_success_ratio=min_success_ratio,
+            on_partial=on_partial,
+            max_cost_usd=max_cost_usd,
+            max_in_flight=max_in_flight,
+            max_enqueued_tokens=max_enqueued_tokens,
+            on_timeout=on_timeout,
+            dry_run=dry_run,
+            clean_up=clean_up,
+        )

@@ -1,16 +1,15 @@
-"""The one stage operator: runs any async batch stage as an Airflow task."""
+"""The general stage operator: runs any async batch stage as an Airflow task."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
+from airflow_batch_provider.airflow.importable import stage_path
+from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.given import Given, is_late
-from airflow_batch_provider.operators.importable import stage_path
-from airflow_batch_provider.operators.legs import StageLegs
 from airflow_batch_provider.stages import PollConfig
-from airflow_batch_provider.triggers.suspension import load_stage, parse, to_json
+from airflow_batch_provider.stages.loading import load_stage
+from airflow_batch_provider.stages.shapes import parse, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages import AsyncBatchStage
 
 
-class AsyncBatchStageOperator(StageLegs, BaseOperator):
+class AsyncBatchStageOperator(StageOperator):
     """Runs an `AsyncBatchStage`: the worker is free while the stage is suspended.
 
     Args:
@@ -31,7 +30,7 @@ class AsyncBatchStageOperator(StageLegs, BaseOperator):
         conn_id: Airflow connection that `ctx.batch` uses when none is named; templated.
         poll: a preset's name or a `PollConfig`; the stage's own suspension says it by default.
         deferrable: False waits on the worker.
-        storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
+        storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default; templated.
 
     Raises:
         UsageError: while the DAG is parsed, for a stage that the triggerer cannot import and a config that does not fit.
@@ -67,7 +66,7 @@ class AsyncBatchStageOperator(StageLegs, BaseOperator):
         """Start the stage; ends with its output, or by deferring the task."""
         return self._begin(context, self.config, self.input.value(context))
 
-    def _given_again(self, context: Any) -> Any:
+    def _input_again(self, context: Context) -> Any:
         return self.input.value(context)
 
     def _check_config(self) -> None:

@@ -1,4 +1,4 @@
-"""Looks at batches for everybody in a process who waits: one poller per connection, whose sweeps answer all of them."""
+"""Polls batches for everybody in a process who waits: one poller per connection, whose sweeps answer all of them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Answer:
 
     @property
     def ended(self) -> bool:
-        """True when no later look can say anything else."""
+        """True when no later poll can say anything else."""
         return isinstance(self.outcome, BatchStatus) and self.outcome.ended
 
     def status(self) -> BatchStatus:
@@ -41,11 +41,11 @@ class Answer:
 
 
 class Watcher(Protocol):
-    """Somebody who rests until a batch ends."""
+    """Somebody who pauses until a batch ends."""
 
     @property
     def interval(self) -> timedelta | None:
-        """How old a look may get; None asks for no look and only listens."""
+        """How old a status may get; None asks for no poll and only listens."""
 
     def wake(self) -> None:
         """The batch has ended."""
@@ -53,7 +53,7 @@ class Watcher(Protocol):
 
 @dataclass
 class Board:
-    """Answers by batch, those who wait for a newer one, and those who rest until the batch ends.
+    """Answers by batch, those who wait for a newer one, and those who pause until the batch ends.
 
     Batches are named as the provider's lists name them. `news` is set when the poller should see whether there is work.
     """
@@ -108,6 +108,10 @@ class Board:
             del self.watchers[name]
         if not self.watchers:
             self.news.set()
+
+    def known(self) -> set[str]:
+        """Return every batch that somebody waits for, watches, or asked for lately."""
+        return self.answers.keys() | self.watchers.keys() | self.waiting.keys()
 
     def unanswered(self) -> set[str]:
         """Return the batches that somebody waits for now; a cancelled waiter counts no more."""

@@ -10,15 +10,15 @@ from airflow_batch_provider.providers import connect, provider_class
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from airflow_batch_provider.models import Account
+    from airflow_batch_provider.models import Account, ConnectionRef
     from airflow_batch_provider.providers.base import BatchProvider
 
 
 class Connection:
-    """The open provider of one connection id, on one event loop."""
+    """The open provider of one connection, on one event loop."""
 
-    def __init__(self, conn_id: str, open_account: Callable[[str], Awaitable[Account]]) -> None:
-        self._conn_id = conn_id
+    def __init__(self, ref: ConnectionRef, open_account: Callable[[ConnectionRef], Awaitable[Account]]) -> None:
+        self._ref = ref
         self._open_account = open_account
         self._lock = asyncio.Lock()
         self._proven = False
@@ -38,7 +38,7 @@ class Connection:
             return self.opened
 
     async def _connect(self) -> BatchProvider:
-        account = await self._open_account(self._conn_id)
+        account = await self._open_account(self._ref)
         await asyncio.to_thread(provider_class, account.provider)
         return connect(account)
 

@@ -6,18 +6,18 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.polling.board import Board
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.listing import ListPage
 
-# A list is opened for more batches than this; for fewer, single looks are smaller and as many.
+# A list is opened for more batches than this; for fewer, single polls are smaller and as many.
 FEW = 2
 
-# A batch that the list did not show is looked for there again after so many walks: lists lag behind.
+# A batch that the list did not show is sought there again after so many walks: lists lag behind.
 _WALKS = 20
 
 
@@ -31,11 +31,11 @@ class Listing:
         self._unlisted: dict[str, int] = {}
 
     def shows(self, names: AbstractSet[str]) -> set[str]:
-        """Return those of the batches which are worth looking for in the list."""
+        """Return those of the batches which are worth seeking in the list."""
         return {name for name in names if self._walks - self._unlisted.get(name, -_WALKS) >= _WALKS}
 
     async def walk(self, provider: BatchProvider, wanted: AbstractSet[str]) -> None:
-        """Post what the pages say, newest first, until every wanted batch was seen or single looks are cheaper.
+        """Post what the pages say, newest first, until every wanted batch was seen or single polls are cheaper.
 
         Raises:
             BatchError: a page could not be had; the pages before it are posted.
@@ -43,16 +43,16 @@ class Listing:
         self._walks += 1
         self._forget()
         unseen, read = set(wanted), 0
-        async with aclosing(provider.pages()) as pages:
+        async with aclosing(provider.pages(self._board.known() | wanted)) as pages:
             while unseen and read < max(1, len(unseen)):
                 turn = self._board.turn()
                 if (page := await anext(pages, None)) is None:
                     break
                 read += 1
-                for status in page:
+                for status in page.statuses:
                     self._note(status)
                     self._board.post(status.batch_id, turn, status)
-                unseen -= {status.batch_id for status in page}
+                unseen -= {status.batch_id for status in page.statuses}
                 if self._is_past(page, unseen):
                     break
         self._unlisted |= dict.fromkeys(unseen, self._walks)
@@ -62,15 +62,11 @@ class Listing:
         if status.created_at is not None:
             self._created[status.batch_id] = status.created_at
 
-    def _is_past(self, page: Sequence[BatchStatus], unseen: AbstractSet[str]) -> bool:
-        """Return True when the page is older than every batch that is still looked for, and shows the newest first."""
+    def _is_past(self, page: ListPage, unseen: AbstractSet[str]) -> bool:
+        """Return True when the page is older than every batch that is still sought, and shows the newest first."""
         created = [self._created_at(name) for name in unseen]
-        times = [status.created_at for status in page if status.created_at is not None]
         known = [time for time in created if time is not None]
-        if not known or len(known) < len(created) or len(times) < 2:
-            return False
-        newest_first = times[0] > times[-1] and times == sorted(times, reverse=True)
-        return newest_first and times[-1] < min(known)
+        return bool(known) and len(known) == len(created) and page.is_past(min(known))
 
     def _created_at(self, name: str) -> datetime | None:
         answer = self._board.answers.get(name)
@@ -79,6 +75,6 @@ class Listing:
 
     def _forget(self) -> None:
         """Keep only what concerns batches that are still on the board."""
-        on_board = self._board.answers.keys() | self._board.watchers.keys() | self._board.waiting.keys()
+        on_board = self._board.known()
         self._created = {name: time for name, time in self._created.items() if name in on_board}
         self._unlisted = {name: walk for name, walk in self._unlisted.items() if name in on_board}

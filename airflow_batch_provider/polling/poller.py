@@ -1,4 +1,4 @@
-"""The loop that looks at every watched batch of one connection, as often as the most impatient watcher wants."""
+"""The loop that polls every watched batch of one connection, as often as the most impatient watcher wants."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A sweep comes a little before the looks get older than is wanted, at a moment of its own for each connection and time.
+# A sweep comes a little before the statuses get older than is wanted, at a moment of its own for each connection and time.
 _EARLIEST, _LATEST = 0.85, 0.95
 
-# Looks that become due soon go with the sweep of now.
+# Polls that become due soon go with the sweep of now.
 _SOON = 0.8
 
 # Where a list is read anyway, no watched batch goes unseen for longer, whatever interval it wants.
-_GLANCE = timedelta(seconds=45)
+_UNSEEN = timedelta(seconds=45)
 
 # Answers that nobody watches are remembered for so long, or for the longest interval that anybody watches with.
 _KEPT = timedelta(minutes=5)
 
 
 class Poller:
-    """Everybody's looks at the batches of one connection.
+    """Everybody's polls of the batches of one connection.
 
     Args:
-        window: looks asked for within this time share a sweep; seconds.
+        window: polls asked for within this time share a sweep; seconds.
     """
 
     def __init__(self, connection: Connection, clock: Clock, window: float) -> None:
@@ -67,12 +67,7 @@ class Poller:
         """
         return (await self._connection.provider()).listed_id(batch_id)
 
-    def opened_name(self, batch_id: str) -> str | None:
-        """Return the same where the connection is open, None where it is not."""
-        provider = self._connection.opened
-        return None if provider is None else provider.listed_id(batch_id)
-
-    async def look(self, name: str) -> Answer:
+    async def poll(self, name: str) -> Answer:
         """Return an answer to a request that begins after this call."""
         return await self._newer(name, self._board.last)
 
@@ -96,7 +91,7 @@ class Poller:
         return self._board.answers.get(name)
 
     def watch(self, name: str, watcher: Watcher) -> None:
-        """Keep looking at the batch, and wake the watcher when it ends."""
+        """Keep polling the batch, and wake the watcher when it ends."""
         self._board.watch(name, watcher)
         due = self._due(name)
         if due is not None and (self._loop is None or self._wake_at is None or due < self._wake_at):
@@ -111,7 +106,7 @@ class Poller:
         if self._loop is not None:
             self._loop.cancel()
         self._singles.cancel()
-        closed = Unavailable("The connections of this process were closed in the middle of a look.", ambiguous=False)
+        closed = Unavailable("The connections of this process were closed in the middle of a poll.", ambiguous=False)
         self._board.post_all(self._board.unanswered(), self._board.turn(), closed)
 
     async def _newer(self, name: str, than: int) -> Answer:
@@ -143,7 +138,7 @@ class Poller:
         return self._board.unanswered() - self._singles.pending
 
     async def _pause(self) -> None:
-        """Wait until a look is due or there are news."""
+        """Wait until a poll is due or there is news."""
         self._board.news.clear()
         waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._board.news.wait())}
         if self._wake_at is not None:
@@ -163,18 +158,18 @@ class Poller:
         return self._wake_at is not None and self._wake_at <= self._clock.now()
 
     def _due(self, name: str) -> datetime | None:
-        """Return when the batch is to be looked at again, None when nobody wants that or it is being done."""
+        """Return when the batch is to be polled again, None when nobody wants that or it is being done."""
         interval = self._board.interval(name)
         if interval is None or name in self._singles.pending:
             return None
         answer, now = self._board.answers.get(name), self._clock.now()
         earliest = now + self._trouble.left()
-        if answer is None or answer.turn.at > now:  # never looked at, or the clock was set back
+        if answer is None or answer.turn.at > now:  # never polled, or the clock was set back
             return earliest
         return max(answer.turn.at + interval * self._early, earliest)
 
     async def _sweep(self, wanted: set[str]) -> None:
-        """Look at these batches: in the list, then one by one."""
+        """Poll these batches: in the list, then one by one."""
         self._early = _EARLIEST + (_LATEST - _EARLIEST) * self._jitter()
         self._board.drop(max(self._intervals(), default=_KEPT))
         self._trouble.first = min(self._intervals(), default=self._trouble.first)
@@ -200,7 +195,7 @@ class Poller:
         return [wanted for name in self._board.watchers if (wanted := self._board.interval(name)) is not None]
 
     async def _read_list(self, wanted: set[str]) -> BatchError | None:
-        """Post what the list shows; return the fault that single looks would meet as well."""
+        """Post what the list shows; return the fault that single polls would meet as well."""
         try:
             provider = await self._connection.provider()
             try:
@@ -210,33 +205,33 @@ class Poller:
                 if fresh is None:
                     raise
                 await self._walk(fresh, wanted)
-        except Exception as error:  # noqa: BLE001 — a list that no adapter foresaw must not end the looks
+        except Exception as error:  # noqa: BLE001 — a list that no adapter foresaw must not end the polls
             return self._judged(as_batch_error(error, "Listing batches"))
         return None
 
     async def _walk(self, provider: BatchProvider, wanted: set[str]) -> None:
-        looked_for = self._listing.shows(wanted)
-        if not self._lists or not looked_for or len(self._board.watchers.keys() | self._board.waiting.keys()) <= FEW:
+        sought = self._listing.shows(wanted)
+        if not self._lists or not sought or len(self._board.watchers.keys() | self._board.waiting.keys()) <= FEW:
             return
-        unseen = {name for name in self._board.watchers if self._board.age(name) >= self._glance(name)}
-        await self._listing.walk(provider, looked_for | self._listing.shows(unseen))
+        unseen = {name for name in self._board.watchers if self._board.age(name) >= self._longest_unseen(name)}
+        await self._listing.walk(provider, sought | self._listing.shows(unseen))
         self._connection.accept(provider)
-        self._singles.proven = True
+        self._singles.prove()
         self._trouble.end()
 
-    def _glance(self, name: str) -> timedelta:
+    def _longest_unseen(self, name: str) -> timedelta:
         """Return the age at which a walk goes on for the batch: a long list is read once for all, not for each page."""
         interval = self._board.interval(name)
-        return _GLANCE if interval is None else min(_GLANCE, interval / 4)
+        return _UNSEEN if interval is None else min(_UNSEEN, interval / 4)
 
     def _judged(self, error: BatchError) -> BatchError | None:
-        """Return the list's fault unless single looks may do better: without the right to list, or beside a bad page."""
+        """Return the list's fault unless single polls may do better: without the right to list, or beside a bad page."""
         if isinstance(error, Denied):
             return None if error.http_status == 403 else error
         if isinstance(error, NotFound | Rejected):
             self._lists = False  # a service without this list
             return None
         if isinstance(error, Unavailable) and error.ambiguous and error.retry_after is None:
-            log.info("%s Looking at each batch by itself.", error)
+            log.info("%s Polling each batch by itself.", error)
             return None
         return error

@@ -1,4 +1,4 @@
-"""Looks at batches one by one, a few side by side: one that hangs or fails holds up no other."""
+"""Polls batches one by one, a few side by side: one that hangs or fails holds up no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Half of the connections that a client may open (`wire.http_client`).
+# Less than half of the connections that a client may open (`providers.http.http_client`).
 SIDE_BY_SIDE = 8
 
 # So many faults in a row are the connection's, not the batches'.
@@ -28,7 +28,7 @@ IN_A_ROW = 8
 
 
 class Singles:
-    """The single looks of one connection that are due or under way.
+    """The single polls of one connection that are due or under way.
 
     Attributes:
         proven: the list has just been read, so that no number of faults here is the connection's.
@@ -49,8 +49,12 @@ class Singles:
         """The batches that will be answered without anybody's doing."""
         return self._queue.keys() | self._asking
 
+    def prove(self) -> None:
+        """Take the connection for a good one: the list has just been read."""
+        self.proven, self._streak = True, 0
+
     def add(self, names: Iterable[str]) -> None:
-        """Look at each, in this order; not at one that is under way."""
+        """Poll each, in this order; not one that is under way."""
         self._queue |= dict.fromkeys(name for name in names if name not in self._asking)
         while len(self._workers) < min(SIDE_BY_SIDE, len(self._queue) + len(self._asking)):
             worker = asyncio.create_task(self._work())
@@ -70,14 +74,14 @@ class Singles:
             self._asking.add(name)
             turn = self._board.turn()
             try:
-                outcome = await self._look(name)
+                outcome = await self._poll(name)
             finally:
                 self._asking.discard(name)
             self._board.post(name, turn, outcome)
             self._judge(outcome)
         self._board.news.set()
 
-    async def _look(self, name: str) -> BatchStatus | Exception:
+    async def _poll(self, name: str) -> BatchStatus | Exception:
         try:
             provider = await self._connection.provider()
             try:
@@ -87,8 +91,8 @@ class Singles:
                 if fresh is None:
                     raise
                 return await self._ask(fresh, name)
-        except Exception as error:  # noqa: BLE001 — a fault of one look stays with its batch, whatever it is
-            return as_batch_error(error, f"Looking at {name}")
+        except Exception as error:  # noqa: BLE001 — a fault of one poll stays with its batch, whatever it is
+            return as_batch_error(error, f"Polling {name}")
 
     async def _ask(self, provider: BatchProvider, name: str) -> BatchStatus:
         status = await provider.status(name)
@@ -97,7 +101,7 @@ class Singles:
         return status
 
     def _judge(self, outcome: BatchStatus | Exception) -> None:
-        """Spare the provider the rest of the looks where one after the other fails; they get the same answer."""
+        """Spare the provider the rest of the polls where one after the other fails; they get the same answer."""
         if self.proven or not isinstance(outcome, Unavailable | Denied | Paused):
             self._streak = 0
             return

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import ConnectionRef
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
 
 PROVIDERS = {
-    "anthropic": "airflow_batch_provider.providers.anthropic:AnthropicProvider",
-    "openai": "airflow_batch_provider.providers.openai:OpenAIProvider",
-    "google": "airflow_batch_provider.providers.google:GoogleProvider",
+    "anthropic": "airflow_batch_provider.providers.anthropic.provider:AnthropicProvider",
+    "openai": "airflow_batch_provider.providers.openai.provider:OpenAIProvider",
+    "google": "airflow_batch_provider.providers.google.provider:GoogleProvider",
 }
 
 # Beginnings of model names by which a provider is known when nothing else names it.
@@ -37,7 +38,7 @@ MODEL_PREFIXES = {
 
 
 def provider_class(name: str) -> type[BatchProvider]:
-    """The class that talks to this provider.
+    """Return the class that talks to this provider.
 
     Raises:
         UsageError: no provider of this name.
@@ -49,13 +50,13 @@ def provider_class(name: str) -> type[BatchProvider]:
 
 
 def connect(account: Account) -> BatchProvider:
-    """An open client of the account's provider; build it inside the event loop that uses it, close it with `aclose`."""
+    """Return an open client of the account's provider; build it in the event loop that uses it, and close it."""
     return provider_class(account.provider)(account)
 
 
 @asynccontextmanager
 async def connected(accounts: Iterable[Account]) -> AsyncIterator[list[BatchProvider]]:
-    """Open clients of these accounts, closed after the block."""
+    """Open clients of these accounts, and close them after the block."""
     opened: list[BatchProvider] = []
     try:
         for account in accounts:
@@ -67,7 +68,7 @@ async def connected(accounts: Iterable[Account]) -> AsyncIterator[list[BatchProv
 
 
 def split_model(model: str) -> tuple[str | None, str]:
-    """`openai:gpt-5` → ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None."""
+    """Split `openai:gpt-5` into ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None."""
     prefix, colon, rest = model.partition(":")
     if colon and prefix in PROVIDERS:
         return prefix, rest
@@ -75,17 +76,6 @@ def split_model(model: str) -> tuple[str | None, str]:
     return guess, model
 
 
-def account_ref(conn_id: str, model: str) -> str:
-    """How a hub is asked for a connection: its id, after the model's provider and an `@` where the name tells one.
-
-    The provider travels along because some connections name none (`generic`, `pydanticai`), and so that a model on the
-    wrong connection is refused before anything is paid. No Airflow connection id holds an `@`.
-    """
-    provider = split_model(model)[0]
-    return conn_id if provider is None or "@" in conn_id else f"{provider}@{conn_id}"
-
-
-def split_account_ref(ref: str) -> tuple[str | None, str]:
-    """(`provider` or None, `conn_id`) of what `account_ref` made."""
-    provider, _, conn_id = ref.rpartition("@")
-    return provider or None, conn_id
+def connection_ref(conn_id: str, model: str) -> ConnectionRef:
+    """Return the connection that a model is asked over, with the provider that the model's name points to."""
+    return ConnectionRef(conn_id=conn_id, provider=split_model(model)[0])

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_batch_provider.exceptions import BatchError, UsageError
+from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.providers.answers import unreadable
+from airflow_batch_provider.providers.untrusted import checked_id, read_line
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Container
     from datetime import datetime
     from pathlib import Path
 
-    from airflow_batch_provider.models import Account, BatchRequest, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.providers.listing import ListPage
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,18 @@ class Limits:
     bytes: int
     in_flight: int
 
+    def of(self, account: Account) -> Limits:
+        """Return these limits with the account's `options["max_requests"]` and `options["max_bytes"]`, where given.
+
+        Raises:
+            UsageError: one of them is not a whole number above zero.
+        """
+        chosen = {name: account.options.get(f"max_{name}") for name in ("requests", "bytes")}
+        for name, value in chosen.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UsageError(f"The connection's max_{name} is {value!r}. Give a whole number above zero.")
+        return replace(self, **{name: value for name, value in chosen.items() if value is not None})
+
 
 @dataclass(frozen=True)
 class Payload:
@@ -41,7 +59,6 @@ class Payload:
         bytes: size of the file.
         first_key: key of the first line.
         resumed: True when an earlier attempt may have sent parts of it (an uploaded file), which are looked for first.
-        fence: called right before the call that buys; raises when another worker has taken the batch over.
     """
 
     tag: str
@@ -52,7 +69,18 @@ class Payload:
     first_key: str
     spec: Spec
     resumed: bool = False
-    fence: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A payload of which everything is at the provider that has to be there before the batch is created.
+
+    Attributes:
+        file: the provider's name of the uploaded file; None where the create carries the lines itself.
+    """
+
+    payload: Payload
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,56 @@ class Candidate:
     certain: bool
 
 
+class Codec(ABC):
+    """How one provider writes requests and results: pure, without a connection."""
+
+    key_name: ClassVar[str]
+    """Name of the key in a result line."""
+    levels: ClassVar[int]
+    """Levels of a result line that have a meaning; what nests deeper is the model's own, or of no use."""
+
+    @abstractmethod
+    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
+        """Return the request body for one row, as it would be sent without a batch.
+
+        Raises:
+            UsageError: the provider does not take such a row or schema.
+        """
+
+    @abstractmethod
+    def line(self, key: str, body: bytes, spec: Spec) -> bytes:
+        """Return one wire line, without newline: the JSON `body` in the provider's batch envelope under `key`."""
+
+    @abstractmethod
+    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
+        """Return the body that shows the model its own `answer` and the `problem` with it, and asks again."""
+
+    @abstractmethod
+    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
+        """Return the body with `factor` times the room for an answer (in tokens), for one that was cut off."""
+
+    def decode(self, line: bytes, kind: Kind) -> Reply:
+        """Return what one result line says; a line of which only the key can be read is a failed row.
+
+        Raises:
+            Rejected: the line has no key that can be read.
+        """
+        key, record = read_line(line, self.key_name, self.levels)
+        try:
+            return self.reply(key, record, kind) if record else unreadable(key)
+        except RecursionError:
+            return unreadable(key)
+
+    @abstractmethod
+    def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
+        """Return what the object of a result line says about the row of this key."""
+
+
+def system_text(request: BatchRequest, spec: Spec) -> str | None:
+    """Return the row's system text, or the task's where the row has none; an empty one of the row drops the task's."""
+    return spec.system if request.system is None else request.system
+
+
 class BatchProvider(ABC):
     """One account at one provider, over its async SDK.
 
@@ -95,47 +173,23 @@ class BatchProvider(ABC):
     keeps_tags: ClassVar[bool] = True
     """False where a batch carries no name of ours, so that a lost one is only found by its time and size."""
     kinds: ClassVar[frozenset[Kind]]
+    most: ClassVar[Limits]
+    """What the provider allows; a connection may say less."""
+    codec: Codec
+    """One for the class, or for the account where its settings choose among several wire formats (OpenAI)."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
 
     # pure
 
-    @abstractmethod
-    def limits(self, spec: Spec) -> Limits:
-        """What one batch may hold, for this kind of request."""
+    def limits(self, spec: Spec) -> Limits:  # noqa: ARG002
+        """Return what one batch may hold, for this kind of request."""
+        return self.most.of(self.account)
 
-    @abstractmethod
     def check_spec(self, spec: Spec) -> None:
-        """Raise `UsageError` when this provider cannot do what is asked (e.g. embeddings), before anything is paid."""
-
-    @abstractmethod
-    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
-        """The provider's request body for one row, as it would be sent without a batch.
-
-        Raises:
-            UsageError: the provider takes no such row or schema.
-        """
-
-    @abstractmethod
-    def line(self, key: str, body: bytes, spec: Spec) -> bytes:
-        """One wire line, without newline: the JSON `body` in the provider's batch envelope under `key`."""
-
-    @abstractmethod
-    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
-        """The body that shows the model its own `answer` and the `problem` with it, and asks again."""
-
-    @abstractmethod
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """The body with `factor` times the room for an answer (in tokens), for one that was cut off."""
-
-    @abstractmethod
-    def decode(self, line: bytes, kind: Kind) -> Reply:
-        """What one result line says.
-
-        Raises:
-            Rejected: the line is not one that this provider documents.
-        """
+        """Raise `UsageError` if this provider cannot do what is asked, before anything is paid."""
+        self.codec.encode(BatchRequest(prompt="?"), spec)
 
     def listed_id(self, batch_id: str) -> str:
         """Return the id as the provider's lists show it.
@@ -143,25 +197,32 @@ class BatchProvider(ABC):
         Raises:
             Rejected: it is not an id of a batch, and is not sent anywhere.
         """
-        return batch_id
+        return checked_id(batch_id)
 
     # network
 
     @abstractmethod
     async def check(self) -> str:
-        """One cheap authenticated call that costs nothing; a sentence that says what was reached."""
+        """Make one cheap authenticated call that costs nothing; return a sentence that says what was reached."""
 
     @abstractmethod
-    async def submit(self, payload: Payload) -> str:
-        """Create the batch and return its id; the SDK's own retries are off, so a lost reply means `Unavailable` with `ambiguous`."""
+    async def prepare(self, payload: Payload) -> Prepared:
+        """Upload whatever the batch needs. Costs nothing and may be repeated; a resumed payload's uploads are reused."""
+
+    @abstractmethod
+    async def create(self, prepared: Prepared) -> str:
+        """Create the batch and return its id: the one call that costs money.
+
+        The SDK's own retries are off, so a lost reply raises `Unavailable` with `ambiguous`.
+        """
 
     @abstractmethod
     async def find(self, claim: BatchQuery) -> list[Candidate]:
-        """Batches at the provider that may be the claimed one; empty when none is visible."""
+        """Return the batches at the provider that may be the claimed one; none when none is visible."""
 
     @abstractmethod
     def tagged(self, since: datetime) -> AsyncIterator[BatchStatus]:
-        """Every batch with a tag, ours or not, that was created at `since` or later; none where no tags are kept.
+        """Yield every batch with a tag, ours or not, that was created at `since` or later; none where no tags are kept.
 
         Raises:
             Unresolved: the list is too long to reach back so far.
@@ -169,37 +230,41 @@ class BatchProvider(ABC):
 
     @abstractmethod
     async def status(self, batch_id: str) -> BatchStatus:
-        """A look at one batch."""
+        """Look at one batch."""
 
     @abstractmethod
-    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus]:
-        """A look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent."""
+    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
+        """Look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent.
 
-    async def pages(self) -> AsyncGenerator[list[BatchStatus], None]:
+        A fault that concerns one batch is the answer for that batch.
+        """
+
+    async def pages(self, wanted: Container[str]) -> AsyncGenerator[ListPage, None]:  # noqa: ARG002
         """Yield the account's batches a page at a time, newest first where the provider keeps an order.
 
-        A record that cannot be read is left out; a look at that batch alone tells why. A provider without a list
-        yields nothing.
+        A provider without a list yields nothing.
+
+        Args:
+            wanted: ids, as the list shows them, of the batches whose records are read.
         """
-        nothing: tuple[list[BatchStatus], ...] = ()
-        for page in nothing:
-            yield page
+        return
+        yield
 
     @abstractmethod
     def results(self, batch_id: str, kind: Kind) -> AsyncIterator[Reply]:
-        """Every result line of an ended batch, decoded, in the provider's order; memory does not grow with their number.
+        """Yield every result line of an ended batch, decoded, in the provider's order; memory does not grow with them.
 
-        A line that cannot be read is passed over with a warning (the row then counts as missing). A batch that ended
+        Lines that cannot be read are ignored, with one warning (their rows then count as missing). A batch that ended
         without results yields nothing.
         """
 
     @abstractmethod
     async def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop; a batch that is over or stopping already is no error."""
+        """Ask the provider to stop; a batch that has ended or is stopping is not an error."""
 
     @abstractmethod
     async def clean_up(self, batch_id: str) -> None:
-        """Delete the files and records which the provider keeps of an ended batch; what is gone already is no error."""
+        """Delete the files and records which the provider keeps of an ended batch; files that are gone are not an error."""
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _STRUCTURE = ("type", "enum", "const", "$ref", "description")
 _HANDLED = {*_STRUCTURE, "properties", "required", "items", "anyOf", "oneOf", "allOf", "$defs", "definitions"}
 _SILENT = {"title", "default", "examples", "additionalProperties", "discriminator", "$schema", "$id", "deprecated"}
 _INEXPRESSIBLE = ("not", "if", "patternProperties", "prefixItems", "dependentSchemas", "unevaluatedProperties")
+
+
+# Lookaround, which no provider's engine for patterns has: OpenAI answers with a 5xx (pydantic-ai#5508, 2026-11). The
+# pattern that pydantic 2.12 writes for a Decimal begins with one.
+_LOOKAROUND = re.compile(r"\(\?<?[=!]")
+# What to look for among the Python values of an enum, where the type is missing.
+_TYPES: dict[type, str] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    type(None): "null",
+    dict: "object",
+    list: "array",
+}
 
 
 @dataclass(frozen=True)
@@ -22,14 +41,26 @@ class Dialect:
 
     Attributes:
         constraints: keywords that it enforces; all others are told to the model in the description.
+        formats: values of `format` that it knows; all others are told as well.
         every_property: True when it wants each property to be required.
         recursion: True when a definition may contain itself.
+        most_optional: most properties that are not required, in the whole schema.
+        most_unions: most nodes with a choice, in the whole schema.
+        most_values: most values of all enums together.
+        most_properties: most properties of all objects together.
+        most_levels: most objects within each other.
     """
 
     provider: str
     constraints: frozenset[str]
+    formats: frozenset[str]
     every_property: bool
     recursion: bool
+    most_optional: int | None = None
+    most_unions: int | None = None
+    most_values: int | None = None
+    most_properties: int | None = None
+    most_levels: int | None = None
 
 
 class _InexpressibleError(Exception):
@@ -37,12 +68,13 @@ class _InexpressibleError(Exception):
 
 
 def strict(schema: dict[str, Any], dialect: Dialect) -> dict[str, Any] | None:
-    """The schema in the provider's strict dialect; None when it cannot say it (open dictionaries, tuples, anything).
+    """Return the schema in the provider's strict dialect; None if it cannot say it (open dictionaries, tuples, anything).
 
     The result is shared between calls: do not change it.
 
     Raises:
-        UsageError: no provider takes the schema, because its top is no object or a reference leads nowhere.
+        UsageError: the provider does not take the schema: its top is not an object, a reference leads nowhere, or it
+            is above a limit.
     """
     return _strict(msgspec.json.encode(schema), dialect)
 
@@ -50,17 +82,13 @@ def strict(schema: dict[str, Any], dialect: Dialect) -> dict[str, Any] | None:
 @lru_cache(maxsize=64)
 def _strict(encoded: bytes, dialect: Dialect) -> dict[str, Any] | None:
     root = msgspec.json.decode(encoded)
-    top = _resolve(root["$ref"], root, dialect) if "$ref" in root else root
-    if top.get("type") != "object":
-        raise UsageError(
-            f"{dialect.provider} takes a schema only if its top is an object, and this one is {top.get('type')!r}. "
-            "Wrap it in a model with one field."
-        )
+    top = at_top(root, dialect)
     writer = _Writer(root, dialect)
     try:
         names = ("$defs", "definitions")
         definitions = {name: {key: writer.node(d) for key, d in root[name].items()} for name in names if name in root}
-        return {**writer.node(top), **definitions}
+        written = {**writer.node(top), **definitions}
+        return None if _is_too_wide(written, dialect) else written
     except (_InexpressibleError, RecursionError):
         return None
 
@@ -78,12 +106,12 @@ class _Writer:
             return self._reference(node)
         if isinstance(node.get("allOf"), list):
             return self._intersection(node)
-        if isinstance(node.get("type"), list) and "enum" not in node:
+        if isinstance(node.get("type"), list) or ("type" not in node and node.keys() & {"enum", "const"}):
             return self.node(_one_type_each(node))
         return self._plain(node)
 
     def _reference(self, node: dict[str, Any]) -> dict[str, Any]:
-        """The reference alone, or what it leads to under the keywords beside it: strict modes want no neighbours."""
+        """Return the reference alone, or what it leads to under the keywords beside it: strict modes want no neighbours."""
         reference = node["$ref"]
         target = _resolve(reference, self.root, self.dialect)
         if not self.dialect.recursion and self._loops(reference):
@@ -94,7 +122,7 @@ class _Writer:
         return _Writer(self.root, self.dialect, (*self.within, reference)).node({**target, **beside})
 
     def _loops(self, reference: str) -> bool:
-        """True when the definition leads back to itself."""
+        """Return True if the definition leads back to itself."""
         seen: set[str] = set()
         open_ = [reference]
         while open_:
@@ -113,6 +141,10 @@ class _Writer:
 
     def _plain(self, node: dict[str, Any]) -> dict[str, Any]:
         written = {key: node[key] for key in (*_STRUCTURE, *self.dialect.constraints) if key in node}
+        if node.get("format") not in self.dialect.formats:
+            written.pop("format", None)
+        if _LOOKAROUND.search(str(node.get("pattern", ""))):
+            written.pop("pattern", None)
         choices = node.get("anyOf") or node.get("oneOf")
         if choices:
             written["anyOf"] = [self.node(choice) for choice in choices]
@@ -132,7 +164,7 @@ class _Writer:
         return {"properties": properties, "required": required, "additionalProperties": False}
 
     def _told(self, written: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-        """The node, with the constraints that nothing enforces put into words that the model reads."""
+        """Return the node, with the constraints that nothing enforces put into words that the model reads."""
         loose = {key: node[key] for key in node.keys() - written.keys() - _HANDLED - _SILENT}
         if not loose:
             return written
@@ -140,11 +172,91 @@ class _Writer:
         return {**written, "description": f"{written.get('description', '')} ({words})".lstrip()}
 
 
+def at_top(root: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Return the node at the top of the schema, which is an object.
+
+    Raises:
+        UsageError: it is not, or a reference leads nowhere.
+    """
+    top = _resolve(root["$ref"], root, dialect) if "$ref" in root else root
+    if top.get("type") != "object":
+        raise UsageError(
+            f"{dialect.provider} takes a schema only if its top is an object, and this one is {top.get('type')!r}. "
+            "Wrap it in a model with one field."
+        )
+    return top
+
+
 def _one_type_each(node: dict[str, Any]) -> dict[str, Any]:
-    """`type: [string, null]` as a choice between two nodes."""
+    """Return `type: [string, null]`, or values of several types without a type, as a choice between nodes of one type."""
+    values = node.get("enum", [node["const"]] if "const" in node else None)
+    types = node.get("type") or list(dict.fromkeys(_TYPES[type(value)] for value in values or []))
     outer: dict[str, Any] = {key: node[key] for key in ("title", "description", "default") if key in node}
-    inner = {key: value for key, value in node.items() if key not in outer}
-    return {**outer, "anyOf": [{**inner, "type": word} for word in node["type"]]}
+    inner = {key: value for key, value in node.items() if key not in {*outer, "enum", "const"}}
+    choices = [{**inner, "type": word, **_values_of(word, values)} for word in types]
+    choices = [choice for choice in choices if choice.get("enum") != []]
+    if not choices:
+        raise _InexpressibleError
+    return {**outer, **choices[0]} if len(choices) == 1 else {**outer, "anyOf": choices}
+
+
+def _values_of(word: str, values: list[Any] | None) -> dict[str, Any]:
+    """Return the enum of those values that are of this type; null needs none."""
+    mine = [
+        value for value in values or [] if _TYPES[type(value)] in ({word, "integer"} if word == "number" else {word})
+    ]
+    return {} if values is None or (word == "null" and mine) else {"enum": mine}
+
+
+def _is_too_wide(written: dict[str, Any], dialect: Dialect) -> bool:
+    """Return True when another way than strict mode takes what is above this limit of it.
+
+    Raises:
+        UsageError: a limit is passed that no other way has.
+    """
+    nodes = list(_nodes(written))
+    objects = [node for node in nodes if "properties" in node]
+    for what, most, found, remedy in (
+        (
+            "values in enums",
+            dialect.most_values,
+            sum(len(node.get("enum", ())) for node in nodes),
+            "Ask for a text, and check it later",
+        ),
+        ("properties", dialect.most_properties, sum(len(node["properties"]) for node in objects), "Ask for less"),
+        ("objects within each other", dialect.most_levels, _levels(written), "Make the model flatter"),
+    ):
+        if most is not None and found > most:
+            raise UsageError(
+                f"{dialect.provider} takes at most {most} {what} in a schema, and this one has {found}. {remedy}."
+            )
+    optional = sum(len(node["properties"].keys() - set(node["required"])) for node in objects)
+    unions = sum("anyOf" in node for node in nodes)
+    return any(
+        most is not None and found > most
+        for most, found in ((dialect.most_optional, optional), (dialect.most_unions, unions))
+    )
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the node and every node below it, definitions included."""
+    yield node
+    for name in ("properties", "$defs", "definitions"):
+        for inner in node.get(name, {}).values():
+            yield from _nodes(inner)
+    for inner in (*node.get("anyOf", ()), *([node["items"]] if "items" in node else ())):
+        yield from _nodes(inner)
+
+
+def _levels(node: dict[str, Any]) -> int:
+    """Return how many objects stand within each other, references not followed."""
+    inner = [
+        *node.get("properties", {}).values(),
+        *node.get("anyOf", ()),
+        *([node["items"]] if "items" in node else ()),
+    ]
+    below = max(map(_levels, inner), default=0)
+    return max(below + ("properties" in node), *(_levels(one) for one in node.get("$defs", {}).values()), 0)
 
 
 def _references(node: Any) -> list[str]:
@@ -157,10 +269,16 @@ def _references(node: Any) -> list[str]:
 
 
 def _resolve(reference: Any, root: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
-    target: Any = root
+    target = referenced(reference, root)
+    if target is None:
+        raise UsageError(f"The reference {reference!r} in the schema leads nowhere, so {dialect.provider} refuses it.")
+    return target
+
+
+def referenced(reference: Any, root: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the node that a reference within the schema leads to; None if it leads nowhere."""
+    target: Any = root if str(reference).startswith("#") else None
     for part in str(reference).removeprefix("#").split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         target = target.get(name) if isinstance(target, dict) else None
-    if not str(reference).startswith("#") or not isinstance(target, dict):
-        raise UsageError(f"The reference {reference!r} in the schema leads nowhere, so {dialect.provider} refuses it.")
-    return target
+    return target if isinstance(target, dict) else None

@@ -1,4 +1,4 @@
-"""The sensor for batches that were submitted elsewhere."""
+"""The sensor for batches that were submitted elsewhere. Public is `BatchSensor`; the module behind it is not."""
 
 from __future__ import annotations
 

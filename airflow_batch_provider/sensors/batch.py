@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_batch_provider.exceptions import Unavailable, UsageError
-from airflow_batch_provider.hooks.accounts import open_account_in_worker
-from airflow_batch_provider.hooks.airflow_errors import AirflowFailException
-from airflow_batch_provider.hub import Hub
-from airflow_batch_provider.operators import settings
-from airflow_batch_provider.operators.errors import as_airflow_errors
-from airflow_batch_provider.operators.legs import StageLegs
-from airflow_batch_provider.operators.loop import run
-from airflow_batch_provider.providers import PROVIDERS, account_ref
+from airflow_batch_provider import loop
+from airflow_batch_provider.airflow import settings
+from airflow_batch_provider.airflow.connections import worker_hub
+from airflow_batch_provider.airflow.exceptions import as_airflow_errors
+from airflow_batch_provider.exceptions import StageFailed, Unavailable, UsageError
+from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.operators.base import StageOperator
+from airflow_batch_provider.providers import PROVIDERS
 from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.stages.shapes import parse
 from airflow_batch_provider.stages.wait import WaitConfig, failure
-from airflow_batch_provider.triggers.suspension import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +25,8 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.models import BatchStatus
 
-_STAGE = "airflow_batch_provider.stages.wait.WaitForBatch"
 
-
-class BatchSensor(StageLegs, BaseSensorOperator):
+class BatchSensor(StageOperator, BaseSensorOperator):
     """Waits until a batch has completed, and returns its status; fails when it failed, expired or was cancelled.
 
     Args:
@@ -38,12 +34,13 @@ class BatchSensor(StageLegs, BaseSensorOperator):
         conn_id: Airflow connection that sees the batch; templated.
         provider: `anthropic`, `openai` or `google`; only needed for connections whose type names none.
         poll: a preset's name or a `PollConfig`; `[batch_provider] poll` by default; for `deferrable`.
-        deferrable: False looks on the worker, with the sensor's own `poke_interval`, `timeout` and `mode`.
+        deferrable: False polls on the worker, with the sensor's own `poke_interval`, `timeout` and `mode`.
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
     """
 
     template_fields: Sequence[str] = ("batch_id", "conn_id")
     ui_color = "#e8f0e4"
+    stage = "airflow_batch_provider.stages.wait.WaitForBatch"
 
     def __init__(
         self,
@@ -58,12 +55,11 @@ class BatchSensor(StageLegs, BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         if provider is not None and provider not in PROVIDERS:
-            raise UsageError(f"There is no batch provider {provider!r}. Choose one of: {', '.join(PROVIDERS)}.")
-        self.stage = _STAGE
+            raise UsageError(f"{provider!r} is not a batch provider. Choose one of: {', '.join(PROVIDERS)}.")
         self.batch_id = batch_id
         self.conn_id: str = conn_id
         self.provider = provider
-        self.poll: PollConfig = settings.poll() if poll is None else PollConfig.of(poll)
+        self._poll = settings.poll() if poll is None else PollConfig.of(poll)
         self.deferrable = deferrable
         self.storage_path = storage_path
 
@@ -74,28 +70,28 @@ class BatchSensor(StageLegs, BaseSensorOperator):
         return self._begin(context, self._config(), None)
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 — Airflow's signature
-        """One look."""
+        """Poll once."""
         with as_airflow_errors():
             try:
-                seen = run(self._look())
+                seen = loop.run(self._status())
             except Unavailable as error:
-                self.log.warning("%s Looking again at the next poke.", error)
+                self.log.warning("%s Polling again at the next poke.", error)
                 return PokeReturnValue(is_done=False)
-        if problem := failure(seen):
-            raise AirflowFailException(problem)
+            if problem := failure(seen):
+                raise StageFailed(problem)
         return PokeReturnValue(is_done=seen.ended, xcom_value=seen.model_dump(mode="json"))
 
     def _config(self) -> WaitConfig:
-        ref = account_ref(self.conn_id, f"{self.provider}:" if self.provider else "")
-        fields = {"batch_id": self.batch_id, "conn_id": ref, "poll": self.poll}
+        fields = {"batch_id": self.batch_id, "connection": self._connection, "poll": self._poll}
         with as_airflow_errors():
             config: WaitConfig = parse(WaitConfig, fields, f"Task {self.task_id!r}")
         return config
 
-    async def _look(self) -> BatchStatus:
-        config = self._config()
-        hub = Hub(open_account_in_worker, sleep=lambda _seconds: asyncio.sleep(0))
-        try:
-            return await hub.status(config.conn_id, config.batch_id)
-        finally:
-            await hub.aclose()
+    @property
+    def _connection(self) -> ConnectionRef:
+        return ConnectionRef(conn_id=self.conn_id, provider=self.provider)
+
+    async def _status(self) -> BatchStatus:
+        async with worker_hub() as hub:
+            provider = await hub.provider(self._connection)
+            return await provider.status(self.batch_id)

@@ -1,60 +1,53 @@
-"""What the two built-in stages share: a ledger that is driven until every row has its answer."""
+"""The base of the two built-in stages: it drives a ledger until every row has its answer."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from functools import partial
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import BatchError, Overdue, Unavailable, UsageError
-from airflow_batch_provider.ledger import (
-    Ledger,
-    Outcome,
-    Patience,
-    Policy,
-    Standard,
-    Target,
-    Waiting,
-    Work,
-    finish,
-    judge,
-    note_unmet,
-    seal,
-    sealed,
-)
-from airflow_batch_provider.models import Manifest, Usage
-from airflow_batch_provider.pricing import cost
+from airflow_batch_provider.layout import RESULTS
+from airflow_batch_provider.ledger import Ledger, LedgerContext, Outcome, Policy, RetryBudget, Target, Waiting
+from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.sources import requests_of
-from airflow_batch_provider.stages.base import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
-from airflow_batch_provider.stages.looks import look, newest_at, show
+from airflow_batch_provider.stages.estimate import Estimate
+from airflow_batch_provider.stages.progress import poll_statuses, publish_progress
+from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from airflow_batch_provider.ledger import Plan, Wave
+    from upath import UPath
+    from upath.extensions import ProxyUPath
+
+    from airflow_batch_provider.ledger import Plan
+    from airflow_batch_provider.models import ConnectionRef
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
-# OpenAI documents up to 10 minutes in `cancelling` (batch guide, 2026-08); the others are quicker.
-SETTLE = timedelta(minutes=15)
-# For so long after it was bought, a batch that the provider does not know counts as running; then the worker is woken,
-# for which it is gone.
-VISIBLE = timedelta(minutes=10, seconds=1)
-
-# What a storage answers that takes no file at this place, whenever it is asked; other faults may pass.
+# Answers of a storage that takes no file at this place, whenever it is asked; other faults may pass.
 _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 _PLACES = "Set storage_path to a shared disk, S3, Google Cloud Storage or Azure."
 
 
-class _DryRun(Exception):
-    def __init__(self, manifest: Manifest) -> None:
-        super().__init__("dry run")
-        self.manifest = manifest
+@dataclass(frozen=True)
+class _FileRows:
+    """The rows of a file, read anew each time they are iterated."""
+
+    path: UPath | ProxyUPath
+    prompt: str | None
+    key: str | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return requests_of(self.path, self.prompt, self.key)
 
 
 class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
@@ -65,16 +58,14 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         ledger = _ledger(ctx, provider)
         if ctx.resume_state is None:
             if not ledger.root.is_exclusive:
                 await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
-            try:
-                self._open(ctx, ledger, provider)
-            except _DryRun as dry:
-                return dry.manifest
-            if done := _finished(ledger, ctx.config):
+            if (estimate := self._open(ctx, ledger, provider)) is not None:
+                return estimate
+            if (done := ledger.finished()) and ctx.config.criteria.are_met(done):
                 await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
                 return done
             ledger.renew_clock(ctx.config.poll.max_wait)
@@ -87,18 +78,18 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
     ) -> CompletionCheck[Manifest]:
         """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
-        batch_ids: list[str] = state.metadata["batch_ids"]
-        statuses = await look(batch_ids, ctx)
-        unknown = 0 if ctx.now() - newest_at(state) < VISIBLE else len(batch_ids) - len(statuses)
-        ended = sum(status.ended for status in statuses) + unknown
-        await show(statuses, state, ctx)
-        resume_at = state.metadata.get("resume_at")
-        due = resume_at is not None and ctx.now() >= datetime.fromisoformat(resume_at)
-        if state.metadata.get("held") and not due:
-            return CompletionCheck.not_ready()
-        if due or ended == len(batch_ids) > 0 or (ended and state.metadata["queued"]):
-            return CompletionCheck.ready()
-        return CompletionCheck.not_ready()
+        waiting = _waiting(state)
+        statuses = await poll_statuses(waiting.batch_ids, ctx)
+        await publish_progress(statuses, waiting, ctx)
+        now = ctx.now()
+        is_young = now - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+        gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
+        ended = sum(status.ended for status in statuses) + gone
+        return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
+
+    def polled_connection(self, config: BatchConfig) -> ConnectionRef:
+        """Return the task's connection."""
+        return config.connection
 
     async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> None:
         """Ask the provider to stop every batch that surely is ours; what finished can be landed later.
@@ -106,14 +97,14 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         Raises:
             BatchError: one of them could not be cancelled; the log names each.
         """
-        provider = await ctx.hub.provider(ctx.config.conn_id)
-        patience = Patience(provider.name, ctx.clock)
+        provider = await ctx.hub.provider(ctx.config.connection)
+        waiting, budget = _waiting(state), RetryBudget(provider.name, ctx.clock)
         failed: BatchError | None = None
-        for batch_id in state.metadata["batch_ids"]:
-            if batch_id in state.metadata.get("tentative", ()):
+        for batch_id in waiting.batch_ids:
+            if batch_id in waiting.tentative:
                 continue
             try:
-                await patience.repeat(partial(provider.cancel, batch_id))
+                await _cancel(batch_id, provider, budget)
             except BatchError as error:
                 failed = error
                 await ctx.log("WARN", f"Batch {batch_id!r} was not cancelled: {error} Do it at the provider.")
@@ -122,7 +113,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def overdue(self, ctx: StageContext[BatchConfig]) -> Manifest:
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
-        provider = await ctx.hub.provider(ctx.config.conn_id)
+        provider = await ctx.hub.provider(ctx.config.connection)
         ledger = _ledger(ctx, provider)
         if ctx.config.on_timeout == "leave":
             ledger.stop_clock()
@@ -130,11 +121,11 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         await ledger.cancel(SETTLE)
         settled = await ledger.settle(SETTLE)
         salvages = ctx.config.on_timeout == "salvage"
-        outcome = await self._sum_up(ctx, ledger, may_seal=salvages)
+        outcome = await self._sum_up(ctx, ledger, may_succeed=salvages)
         unsettled = "" if settled else f" The provider did not settle within {SETTLE}; the next attempt lands the rest."
         if salvages:
-            judge(outcome, _standard(ctx.config))
-            await ctx.log("WARN", f"{_deadline(ctx)} {_said(outcome.manifest)}{unsettled}")
+            ctx.config.criteria.check(outcome)
+            await ctx.log("WARN", f"{_deadline(ctx)} {_summary(outcome.manifest)}{unsettled}")
             return outcome.manifest
         manifest = outcome.manifest
         raise Overdue(
@@ -146,45 +137,53 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Refuse a connection of another provider than the model names, and a spec the provider cannot take."""
         if config.provider not in (None, provider.name):
             raise UsageError(
-                f"Model {config.model!r} belongs to {config.provider}, but connection {config.conn_id!r} is of "
+                f"Model {config.model!r} belongs to {config.provider}, but connection {str(config.connection)!r} is of "
                 f"{provider.name}. Change model or conn_id."
             )
         provider.check_spec(config.spec)
         if config.output_type is not None:
             AnswerSchema(config.output_type)
 
-    def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> None:
+    def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
+        """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
         _check_writable(ledger.root)
-        target = _target(ctx)
-        _check_writable(target.directory)
+        _check_writable(_target(ctx).directory)
+        requests = _requests(ctx)
+        while True:
+            plan = ledger.current_plan(requests)
+            if plan is not None:
+                return self._priced(plan, ctx.config)
+            with ledger.draft(requests) as draft:
+                estimate = self._priced(draft.plan, ctx.config)
+                if estimate is not None or draft.commit():
+                    return estimate
 
-        def check(plan: Plan, wave: Wave) -> None:
-            tokens = Usage(
-                input_tokens=sum(part.tokens for part in wave.parts),
-                output_tokens=plan.requests * plan.spec.max_tokens if plan.spec.kind == "generate" else 0,
-            )
-            _check_budget(self.id, plan, tokens, ctx.config)
-
-        ledger.open_plan(lambda: _requests(ctx), check)
+    def _priced(self, plan: Plan, config: BatchConfig) -> Manifest | None:
+        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
+        estimate = Estimate(plan)
+        if config.dry_run:
+            return estimate.manifest(self.id, config.result_format)
+        estimate.check(config.max_cost_usd)
+        return None
 
     async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger) -> Manifest:
-        outcome = await self._sum_up(ctx, ledger, may_seal=True)
-        judge(outcome, _standard(ctx.config))
-        await ctx.log("INFO", f"Done: {_said(outcome.manifest)}")
+        outcome = await self._sum_up(ctx, ledger, may_succeed=True)
+        ctx.config.criteria.check(outcome)
+        await ctx.log("INFO", f"Done: {_summary(outcome.manifest)}")
         return outcome.manifest
 
-    async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_seal: bool) -> Outcome:
-        """Write the results, seal them if they are good enough, and leave no files of what landed at the provider."""
-        outcome = finish(ledger, self.id, _target(ctx), ctx.now())
+    async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_succeed: bool) -> Outcome:
+        """Write results and manifest, which says whether the task is done, and leave no files of them at the provider."""
+        outcome = ledger.write_results(self.id, _target(ctx))
         manifest = outcome.manifest
         if manifest.errors.reasons:
             await ctx.log("WARN", f"Rows without an answer, by reason:\n{manifest.errors}")
         # A worker that dies while it cleans up is succeeded by one that has nothing left to buy.
-        if may_seal and _standard(ctx.config).is_met(manifest):
-            seal(ledger, manifest)
+        if may_succeed and ctx.config.criteria.are_met(manifest):
+            ledger.files.write_manifest(manifest)
         else:
-            note_unmet(ledger, manifest)
+            ledger.files.write_unmet(manifest)
         await ledger.clean_up()
         return outcome
 
@@ -197,9 +196,10 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
         enqueued_tokens=config.max_enqueued_tokens,
         retry_truncated=config.retry_truncated,
         clean_up=config.clean_up,
+        leave_running=config.on_timeout == "leave",
     )
     return Ledger(
-        Work(
+        LedgerContext(
             root=ctx.storage.directory,
             provider=provider,
             spec=config.spec,
@@ -207,19 +207,26 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
             clock=ctx.clock,
             label=str(ctx.key),
             attempt=ctx.key.try_number,
+            connection=config.connection,
             registry=ctx.registry,
+            new_id=ctx.new_id,
         )
     )
 
 
-def _standard(config: BatchConfig) -> Standard:
-    return Standard(config.min_success_ratio, config.on_partial)
+async def _cancel(batch_id: str, provider: BatchProvider, budget: RetryBudget) -> None:
+    while True:
+        try:
+            return await provider.cancel(batch_id)
+        except Unavailable as error:
+            await budget.wait(error)
 
 
 def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
+    """Return the rows; they can be iterated again and again."""
     source = ctx.config.source
     if source is not None:
-        return requests_of(ctx.open_path(source.uri), source.prompt, source.key)
+        return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
     if isinstance(ctx.input, str | bytes | dict) or not hasattr(ctx.input, "__iter__"):
         raise UsageError(
             f"requests is {type(ctx.input).__name__}, not a list. Give a list of str, dict or BatchRequest."
@@ -229,10 +236,10 @@ def _requests(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
 
 
 def _target(ctx: StageContext[BatchConfig]) -> Target:
-    """The stage's own storage, or the user's file, or a file named after the task in the user's directory."""
+    """Return the stage's own storage, or the user's file, or a file named after the task in the user's directory."""
     config = ctx.config
     if config.result_path is None:
-        return Target(ctx.storage.directory, f"results.{config.result_format}")
+        return Target(ctx.storage.directory, f"{RESULTS}.{config.result_format}")
     path = ctx.open_path(config.result_path)
     if PurePosixPath(config.result_path).suffix in (".jsonl", ".parquet"):
         return Target(Directory(path.parent), path.name)
@@ -250,75 +257,28 @@ def _check_writable(directory: Directory) -> None:
         raise Unavailable(f"{directory} cannot be written now: {error}", ambiguous=False) from error
 
 
-def _check_budget(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> None:
-    limit = config.max_cost_usd
-    if limit is None and not config.dry_run:
-        return
-    price = cost(plan.provider, plan.spec.model, tokens)
-    if config.dry_run:
-        raise _DryRun(_estimate(stage, plan, tokens, config))
-    if price.usd is None:
-        raise UsageError(
-            f"Model {plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Drop it."
-        )
-    if price.usd > limit:  # type: ignore[operator]  # one of the two was set, and it is not dry_run
-        raise UsageError(
-            f"{plan.requests} requests may cost up to ${price.usd:.4f} ({tokens.input_tokens} tokens in, at most "
-            f"{tokens.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
-        )
-
-
-def _estimate(stage: str, plan: Plan, tokens: Usage, config: BatchConfig) -> Manifest:
-    return Manifest(
-        stage=stage,
-        provider=plan.provider,
-        model=plan.spec.model,
-        results="",
-        format=config.result_format,
-        requests=plan.requests,
-        counts={"missing": plan.requests},
-        usage=tokens,
-        cost=cost(plan.provider, plan.spec.model, tokens),
-        waves=0,
-        dry_run=True,
-    )
-
-
-def _finished(ledger: Ledger, config: BatchConfig) -> Manifest | None:
-    """The manifest of an earlier attempt that was good enough, unless a batch has been bought since or has yet to land."""
-    manifest = sealed(ledger)
-    if manifest is None or not _standard(config).is_met(manifest) or ledger.receipts(unlanded=True):
-        return None
-    batches = tuple(receipt.batch_id for receipt in ledger.receipts())
-    return manifest if (manifest.waves, manifest.batches) == (len(ledger.waves()), batches) else None
-
-
 def _suspended(waiting: Waiting, config: BatchConfig) -> Suspended:
-    resume_at = waiting.resume_at.isoformat() if waiting.resume_at else None
     state = SuspendedState(
         batch_id=waiting.batch_ids[0] if waiting.batch_ids else "none-yet",
         submitted_at=waiting.started_at,
-        metadata={
-            "batch_ids": list(waiting.batch_ids),
-            "tentative": list(waiting.tentative),
-            "newest_at": waiting.newest_at.isoformat() if waiting.newest_at else None,
-            "queued": waiting.queued,
-            "resume_at": resume_at,
-            "held": waiting.held,
-        },
+        metadata=waiting.model_dump(mode="json"),
     )
     return Suspended(state=state, poll=_poll(waiting, config))
 
 
+def _waiting(state: SuspendedState) -> Waiting:
+    return Waiting.model_validate(state.metadata)
+
+
 def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:
-    """The user's, but back at `resume_at` when that is sooner than the first look."""
+    """Return the user's, but back at `resume_at` when that is sooner than the first poll."""
     if waiting.resume_at is None:
         return config.poll
     soon = max(timedelta(0), waiting.resume_at - waiting.seen_at)
     return config.poll.model_copy(update={"first_poll": min(soon, config.poll.first_poll or config.poll.interval)})
 
 
-def _said(manifest: Manifest) -> str:
+def _summary(manifest: Manifest) -> str:
     counts = ", ".join(f"{number} {word}" for word, number in manifest.counts.items() if number)
     return f"{counts}. Results: {manifest.results}"
 

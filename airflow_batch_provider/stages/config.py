@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from airflow_batch_provider.models import FrozenModel, Kind, Spec, json_schema
+from airflow_batch_provider.ledger import SuccessCriteria
+from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec, json_schema
 from airflow_batch_provider.providers import split_model
-from airflow_batch_provider.stages.base import PRESETS, PollConfig
+from airflow_batch_provider.stages.values import PRESETS, PollConfig
 
 
 class Source(FrozenModel):
@@ -27,21 +28,21 @@ class Source(FrozenModel):
 
 
 class BatchConfig(FrozenModel):
-    """What the built-in stages are told.
+    """The settings of a built-in stage.
 
     Attributes:
         model: `claude-…`, or with its provider: `openai:gpt-…`.
-        conn_id: Airflow connection that pays.
+        connection: Airflow connection that pays.
         source: rows of a file; None takes the rows from the stage's input.
         output_type: pydantic model class or JSON schema; kept as JSON schema.
         max_tokens: tokens of one answer.
         request_params: further fields of the provider's request body.
         result_path: directory for the results; the stage's own storage by default.
-        retry_rows: rounds after the first in one attempt of the task, for rows without a good answer.
+        retry_rows: waves after the first in one attempt of the task, for rows without a good answer.
         min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
-        retry_truncated: rounds also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_truncated: later waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
         on_partial: `fail` wants a good answer for every row; `succeed` is content with `min_success_ratio`.
-        max_cost_usd: refuse, before anything is paid, when the estimate of the first round is above; US dollars.
+        max_cost_usd: refuse, before anything is paid, when the estimate of the first wave is above; US dollars.
         max_in_flight: most batches at the provider at once; the provider's own limit by default.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
         on_timeout: after the deadline the batches are cancelled and finished rows kept, then `fail` raises `Overdue`
@@ -53,7 +54,7 @@ class BatchConfig(FrozenModel):
 
     kind: Kind = "generate"
     model: str = Field(min_length=1)
-    conn_id: str = Field(min_length=1)
+    connection: ConnectionRef
     source: Source | None = None
     system: str | None = None
     output_type: dict[str, Any] | None = None
@@ -85,12 +86,17 @@ class BatchConfig(FrozenModel):
 
     @property
     def provider(self) -> str | None:
-        """The provider that the model's name points to, None when it tells nothing."""
+        """Return the provider that the model's name points to, None when it points to none."""
         return split_model(self.model)[0]
 
     @property
+    def criteria(self) -> SuccessCriteria:
+        """Return when the task has succeeded."""
+        return SuccessCriteria(self.min_success_ratio, self.on_partial)
+
+    @property
     def spec(self) -> Spec:
-        """How every row is asked."""
+        """Return how every row is asked."""
         return Spec(
             kind=self.kind,
             model=split_model(self.model)[1],

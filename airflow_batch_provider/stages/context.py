@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
-from airflow_batch_provider.clock import Clock, utc_now
+from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers import account_ref
+from airflow_batch_provider.providers import connection_ref
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import TaskKey
     from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.registry import Registry
-    from airflow_batch_provider.stages.base import PollConfig, SuspendedState
+    from airflow_batch_provider.stages.values import PollConfig, SuspendedState
     from airflow_batch_provider.storage import StageStorage
 
 ConfigT = TypeVar("ConfigT", default=Any)
+OpenPath: TypeAlias = "Callable[[str], UPath | ProxyUPath]"
+"""Opens a URI; Airflow's `ObjectStoragePath` knows the connections in it, `UPath` does not."""
+
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
 _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
@@ -42,7 +45,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         key: the task instance.
         config: parsed by the stage's `config_schema`.
         storage: the task instance's artifacts.
-        hub: the open connections of this process; in the triggerer, looks at them come from sweeps for all tasks.
+        hub: the open connections of this process; in the triggerer, its answers come from sweeps for all tasks.
         default_conn_id: connection that `batch` uses when none is named.
         poll: of the suspension; None before the first.
         logger: where `log` writes.
@@ -50,6 +53,8 @@ class CheckCompletionContext(Generic[ConfigT]):
         now: the wall clock.
         sleep: waits seconds; for the worker's short waits.
         registry: what this deployment has at the providers; None in the triggerer, which never submits, and in scripts.
+        new_id: draws 32 hex digits that nobody else has.
+        client: returned by `batch` for every model, where a test gives one; None makes a client of the connection.
     """
 
     stage_id: str
@@ -64,6 +69,8 @@ class CheckCompletionContext(Generic[ConfigT]):
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     registry: Registry | None = None
+    new_id: Callable[[], str] = random_id
+    client: BatchClient | None = None
 
     @property
     def clock(self) -> Clock:
@@ -88,19 +95,20 @@ class CheckCompletionContext(Generic[ConfigT]):
     on_log = log
 
     def batch(self, model: str, conn_id: str | None = None) -> BatchClient:
-        """A client for one model; every submit of a stage is claimed in its storage first and so is bought once.
+        """Return a client for one model; every submit of a stage is claimed in its storage first and so is bought once.
 
         Args:
             model: `claude-…`, or `openai:gpt-…` to name the provider.
             conn_id: Airflow connection; the operator's `conn_id` by default.
         """
+        if self.client is not None:
+            return self.client
         chosen = conn_id or self.default_conn_id
         if chosen is None:
             raise UsageError(f"No connection for model {model!r}. Give conn_id to ctx.batch or to the operator.")
-        chosen = account_ref(chosen, model)
         return BatchClient(
             self.hub,
-            chosen,
+            connection_ref(chosen, model),
             model,
             storage=self.storage,
             label=str(self.key),
@@ -129,7 +137,7 @@ class StageContext(CheckCompletionContext[ConfigT]):
     resume_state: SuspendedState | None = None
     pull: Callable[[str], Any] = lambda _task_id: None
     upstream: tuple[str, ...] = ()
-    open_path: Callable[[str], UPath | ProxyUPath] = UPath
+    open_path: OpenPath = UPath
 
     def require(self, task_id: str) -> Any:
         """The output of an upstream task.

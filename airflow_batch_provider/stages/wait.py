@@ -7,30 +7,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import Overdue
-from airflow_batch_provider.models import BatchStatus, FrozenModel
-from airflow_batch_provider.stages.base import (
-    PRESETS,
-    AsyncBatchStage,
-    CompletionCheck,
-    PollConfig,
-    Suspended,
-    SuspendedState,
-)
+from airflow_batch_provider.models import BatchStatus, ConnectionRef, FrozenModel
+from airflow_batch_provider.stages.base import AsyncBatchStage
+from airflow_batch_provider.stages.values import PRESETS, CompletionCheck, PollConfig, Suspended, SuspendedState
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 
 
 class WaitConfig(FrozenModel):
-    """Which batch is waited for.
+    """The batch to wait for.
 
     Attributes:
         batch_id: the provider's id.
-        conn_id: Airflow connection, after the provider and an `@` where the sensor was told the provider or a model.
+        connection: Airflow connection that sees the batch.
     """
 
     batch_id: str = Field(min_length=1, max_length=256)
-    conn_id: str = Field(min_length=1)
+    connection: ConnectionRef
     poll: PollConfig = PRESETS["long"]
 
 
@@ -49,34 +43,40 @@ class WaitForBatch(AsyncBatchStage[WaitConfig, dict[str, Any]]):
     async def check_completion(
         self, state: SuspendedState, ctx: CheckCompletionContext[WaitConfig]
     ) -> CompletionCheck[dict[str, Any]]:
-        """A look at the batch."""
-        seen = await ctx.hub.status(ctx.config.conn_id, state.batch_id)
-        if problem := failure(seen):
+        """Poll the batch once."""
+        status = await ctx.hub.status(ctx.config.connection, state.batch_id)
+        if problem := failure(status):
             return CompletionCheck.failed(problem)
-        if seen.ended:
-            return CompletionCheck.ready(seen.model_dump(mode="json"))
-        await ctx.publish(progress(seen))
+        if status.ended:
+            return CompletionCheck.ready(status.model_dump(mode="json"))
+        await ctx.publish(progress(status))
         return CompletionCheck.not_ready()
 
+    def polled_connection(self, config: WaitConfig) -> ConnectionRef:
+        """Return the connection that sees the batch."""
+        return config.connection
+
     async def overdue(self, ctx: StageContext[WaitConfig]) -> dict[str, Any]:
-        """Waiting ends; the batch goes on."""
+        """Stop waiting; the batch goes on."""
         wait = ctx.config.poll.max_wait if ctx.poll is None else ctx.poll.max_wait
         raise Overdue(
             f"Batch {ctx.config.batch_id!r} was not done after {wait}, and was left running. Raise the max_wait of poll."
         )
 
 
-def failure(seen: BatchStatus) -> str | None:
-    """Why a batch that ended is of no use to those who wait for it, None when it is or has not ended."""
-    if not seen.ended or seen.status == "completed":
+def failure(status: BatchStatus) -> str | None:
+    """Return why a batch that ended is of no use to its waiters, None when it is of use or has not ended."""
+    if not status.ended or status.status == "completed":
         return None
-    reason = f": {seen.error}" if seen.error else ""
-    return f"Batch {seen.batch_id!r} {seen.status}{reason}. See it at the provider, and submit what is missing anew."
+    reason = f": {status.error}" if status.error else ""
+    return (
+        f"Batch {status.batch_id!r} {status.status}{reason}. See it at the provider, and submit the missing rows again."
+    )
 
 
-def progress(seen: BatchStatus) -> dict[str, Any]:
-    """The small record that people see while they wait."""
-    record: dict[str, Any] = {"status": seen.status, "batch_id": seen.batch_id}
-    if seen.counts is not None:
-        record |= seen.counts.model_dump()
+def progress(status: BatchStatus) -> dict[str, Any]:
+    """Return the small record that people see while they wait."""
+    record: dict[str, Any] = {"status": status.status, "batch_id": status.batch_id}
+    if status.counts is not None:
+        record |= status.counts.model_dump()
     return record

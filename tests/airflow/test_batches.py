@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from airflow.sdk import DAG, task
 from pydantic import BaseModel
+from upath import UPath
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.emulator.server import EmulatorServer
@@ -233,13 +234,14 @@ def waiting_for(tmp_path, batch_id: str):
     from datetime import UTC, datetime
 
     from airflow_batch_provider.stages import Suspended, SuspendedState, TaskKey
+    from airflow_batch_provider.stages.files import StageFiles
+    from airflow_batch_provider.stages.suspension import StageLocation, Suspension
     from airflow_batch_provider.triggers import AsyncBatchTrigger
-    from airflow_batch_provider.triggers.suspension import Place, StageFiles
 
     operator = BatchGenerateOperator(task_id="ask", model=CLAUDE, requests=["Say one"])
-    place = Place(operator.stage, TaskKey("dag", "run", "ask"), tmp_path.as_uri(), None)
-    StageFiles(place.directory()).save_config(operator._config())
+    location = StageLocation(stage=operator.stage, task=TaskKey("dag", "run", "ask"), storage=tmp_path.as_uri())
+    StageFiles(location.directory(UPath)).save_config(operator._config())
     metadata = {"batch_ids": [batch_id], "queued": 0, "resume_at": None}
     now = datetime.now(UTC)
     state = SuspendedState(batch_id=batch_id, submitted_at=now, metadata=metadata)
-    return AsyncBatchTrigger(**place.suspension(Suspended(state=state), None, now).kwargs())
+    return AsyncBatchTrigger(**Suspension.begin(location, Suspended(state=state), now).kwargs())

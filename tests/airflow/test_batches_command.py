@@ -20,7 +20,7 @@ from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.claim_log import ClaimLog
+from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.operators import BatchGenerateOperator, ReconcileOperator
 from airflow_batch_provider.stages import PollConfig
 from airflow_batch_provider.storage import Directory
@@ -69,8 +69,8 @@ def failed_dag(name, providers=MODELS):
 
 def forget_the_purpose(storage):
     """As if the tasks had been killed instead of told to leave their batches running."""
-    for config in storage.rglob("config.json"):
-        config.write_text(config.read_text().replace('"leave"', '"fail"'))
+    for entry in storage.rglob("=registry/open/*.json"):
+        entry.write_text(entry.read_text().replace('"leave_running":true', '"leave_running":false'))
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_an_absent_batch_is_withdrawn(tested, storage, batches, emulator):
     code, out, _ = batches("absent", tag)
 
     assert (code, out.endswith("is withdrawn. Clear the task: it buys these 2 requests.\n")) == (0, True)
-    assert ClaimLog(Directory(UPath(claim.parent)), "00000").last() is None
+    assert BatchFiles(Directory(UPath(claim.parent)), 0).claim() is None
     assert not entry.exists()
 
 

@@ -7,12 +7,13 @@ import json
 import pytest
 from airflow.sdk import Connection
 
+from airflow_batch_provider.airflow.connections import account, open_account, open_account_in_triggerer
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.hooks import AnthropicBatchHook, BatchHook, GeminiBatchHook, OpenAIBatchHook
-from airflow_batch_provider.hooks.accounts import account, open_account, open_account_in_triggerer
-from airflow_batch_provider.providers import PROVIDERS, account_ref
+from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.providers import PROVIDERS, connection_ref
 
 KEY = "sk-test-0123456789"
 
@@ -133,16 +134,17 @@ def test_an_extra_that_is_no_object_is_refused_without_showing_it(extra):
 async def test_a_missing_connection_says_how_to_make_one():
     """In both processes that ask for it, with the type that the model needs."""
     with pytest.raises(UsageError, match="airflow connections add nowhere --conn-type gemini_batch") as caught:
-        open_account("google@nowhere")
+        open_account(ConnectionRef(conn_id="nowhere", provider="google"))
     assert "AIRFLOW_CONN_NOWHERE=" in str(caught.value)
     with pytest.raises(UsageError, match="airflow connections add nowhere"):
-        await open_account_in_triggerer("nowhere")
+        await open_account_in_triggerer(ConnectionRef(conn_id="nowhere"))
 
 
 async def test_worker_and_triggerer_read_the_same(monkeypatch):
     """Whichever way Airflow has for them."""
     monkeypatch.setenv("AIRFLOW_CONN_SHARED", json.dumps({"conn_type": "anthropic_batch", "password": KEY}))
-    assert open_account("anthropic@shared") == await open_account_in_triggerer("shared")
+    known = ConnectionRef(conn_id="shared", provider="anthropic")
+    assert open_account(known) == await open_account_in_triggerer(ConnectionRef(conn_id="shared"))
 
 
 def test_keys_are_masked_in_logs(monkeypatch):
@@ -151,16 +153,16 @@ def test_keys_are_masked_in_logs(monkeypatch):
 
     extra = {"gemini_api_key": "AIza-test-key-0001"}
     monkeypatch.setenv("AIRFLOW_CONN_G", json.dumps({"conn_type": "google_cloud_platform", "extra": extra}))
-    open_account("g")
+    open_account(ConnectionRef(conn_id="g"))
     assert "AIza-test-key-0001" not in redact("the key is AIza-test-key-0001")
 
 
 def test_a_reference_keeps_the_provider_beside_the_connection():
-    """Airflow's connection ids hold no `@`."""
-    assert account_ref("c", "claude-x") == "anthropic@c"
-    assert account_ref("c", "openai:whatever") == "openai@c"
-    assert account_ref("c", "some-model") == "c"
-    assert account_ref("google@c", "claude-x") == "google@c"
+    """Where the model's name tells it; people read the connection's id only."""
+    assert connection_ref("c", "claude-x") == ConnectionRef(conn_id="c", provider="anthropic")
+    assert connection_ref("c", "openai:whatever").provider == "openai"
+    assert connection_ref("c", "some-model").provider is None
+    assert str(connection_ref("c", "claude-x")) == "c"
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +279,7 @@ def test_airflow_knows_the_connection_types_and_the_section():
 
 def test_every_provider_has_a_connection_type():
     """A new provider gets a form."""
-    from airflow_batch_provider.hooks.accounts import OWN_TYPES
+    from airflow_batch_provider.airflow.connections import OWN_TYPES
 
     assert set(OWN_TYPES.values()) == set(PROVIDERS)
 
@@ -299,3 +301,13 @@ def test_forms_on_airflow_3_1_have_the_same_fields(monkeypatch):
         fields = hook.get_connection_form_widgets()
         assert fields.keys() == FIELDS[hook.conn_type].keys()
         assert all(field["label"] for field in fields.values())
+
+
+async def test_a_hook_works_where_a_loop_runs_already(monkeypatch, emulator):
+    """In a notebook, and inside an async task."""
+    emulated(monkeypatch, emulator, "anthropic")
+    hook = BatchHook("anthropic_default")
+
+    handle = hook.submit("claude-sonnet-4-5", ["one"])
+
+    assert hook.get_status("claude-sonnet-4-5", handle.id).batch_id == handle.id

@@ -18,12 +18,12 @@ def obedient(dag_id: str, mode: str, **kwargs) -> DAG:
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-@pytest.mark.parametrize(("mode", "legs"), [("at_once", 1), ("resume", 2), ("twice", 3)])
-def test_a_stage_runs_to_its_end(tested, mode, legs, deferrable):
+@pytest.mark.parametrize(("mode", "runs"), [("at_once", 1), ("resume", 2), ("twice", 3)])
+def test_a_stage_runs_to_its_end(tested, mode, runs, deferrable):
     """Without a wait, with one and with two; deferred or on the worker: the same output."""
     run = tested(obedient(f"end_{mode}_{deferrable}", mode, deferrable=deferrable))
     assert run.state("stage") == "success"
-    assert run.xcom("stage") == {"said": "done", "legs": legs, "heard": None}
+    assert run.xcom("stage") == {"said": "done", "runs": runs, "heard": None}
 
 
 def test_the_ids_and_numbers_of_a_wait_are_xcoms(tested):
@@ -92,7 +92,7 @@ def test_a_dependency_that_is_not_upstream_fails_before_the_stage_starts(tested)
     assert "Add extraction >> stage." in run.log
 
 
-def test_an_input_reaches_both_legs_and_no_rendered_field(tested):
+def test_an_input_reaches_both_runs_and_no_rendered_field(tested):
     """XComArgs in it resolve, wherever they are; braces in it are no template."""
     with DAG("input", schedule=None) as dag:
 
@@ -107,10 +107,10 @@ def test_an_input_reaches_both_legs_and_no_rendered_field(tested):
 
 
 def test_a_config_is_templated_once(tested):
-    """The first leg's rendering is kept for the later ones."""
+    """The first run's rendering is kept for the later ones."""
     with DAG("templated", schedule=None) as dag:
         AsyncBatchStageOperator(task_id="stage", stage=Obedient, config={"mode": "{{ 'twice' }}"})
-    assert tested(dag).xcom("stage")["legs"] == 3
+    assert tested(dag).xcom("stage")["runs"] == 3
 
 
 def test_mapped_stages_keep_apart(tested, tmp_path):
@@ -164,9 +164,9 @@ def test_a_stage_of_a_dag_file_is_refused_when_the_dag_is_parsed(tmp_path, monke
         at(Box.Inner)
     with pytest.raises(UsageError, match=r"DAG file or script.*plugins folder"):
         at(type("Mine", (AsyncBatchStage,), {"__module__": "unusual_prefix_0123_dag", "id": "m", "name": "m"}))
-    with pytest.raises(UsageError, match="no class"):
+    with pytest.raises(UsageError, match="is not a class"):
         at(Obedient())
-    with pytest.raises(UsageError, match="no subclass of AsyncBatchStage"):
+    with pytest.raises(UsageError, match="not a subclass of AsyncBatchStage"):
         at("edge_stages.Told")
     with pytest.raises(UsageError, match="cannot be imported here"):
         at("edge_stages.Missing")
@@ -189,10 +189,10 @@ def test_a_module_beside_the_dag_files_is_refused(tmp_path, monkeypatch):
         ({"model": "claude-x"}, "exactly one of requests= and source="),
         ({"model": "claude-x", "requests": ["a"], "source": "s3://b/r.csv"}, "exactly one of requests= and source="),
         ({"model": "claude-x", "requests": ["a"], "prompt": "Say {x}"}, "without source="),
-        ({"model": "mystery", "requests": ["a"]}, "'mystery' tells no provider"),
+        ({"model": "mystery", "requests": ["a"]}, "'mystery' names no provider"),
         ({"model": "claude-x", "requests": ["a"], "max_tokens": -1}, "max_tokens"),
         ({"model": "claude-x", "requests": ["a"], "retry_rows": 1000}, "retry_rows"),
-        ({"model": "claude-x", "requests": ["a"], "poll": "never"}, "no preset"),
+        ({"model": "claude-x", "requests": ["a"], "poll": "never"}, "not a preset"),
         ({"model": "claude-x", "requests": ["a"], "result_format": "xml"}, "result_format"),
         ({"model": "claude-x", "requests": ["a"], "on_timeout": "pray"}, "on_timeout"),
     ],
@@ -206,16 +206,17 @@ def test_what_is_wrong_in_the_dag_is_refused_when_it_is_parsed(wrong, said):
 @pytest.mark.parametrize(
     ("model", "conn_id", "ref"),
     [
-        ("claude-x", None, "anthropic@anthropic_default"),
-        ("gpt-5", None, "openai@openai_default"),
-        ("gemini-2.5-flash", None, "google@gemini_default"),
-        ("openai:my-own", "generic", "openai@generic"),
-        ("mystery", "anthropic_default", "anthropic_default"),
+        ("claude-x", None, ("anthropic", "anthropic_default")),
+        ("gpt-5", None, ("openai", "openai_default")),
+        ("gemini-2.5-flash", None, ("google", "gemini_default")),
+        ("openai:my-own", "generic", ("openai", "generic")),
+        ("mystery", "anthropic_default", (None, "anthropic_default")),
     ],
 )
 def test_the_model_chooses_the_connection(model, conn_id, ref):
     """Unless the DAG names one."""
-    assert BatchGenerateOperator(task_id="a", model=model, requests=["x"], conn_id=conn_id)._config().conn_id == ref
+    found = BatchGenerateOperator(task_id="a", model=model, requests=["x"], conn_id=conn_id)._config().connection
+    assert (found.provider, found.conn_id) == ref
 
 
 def test_templates_wait_for_the_task():
@@ -227,9 +228,9 @@ def test_templates_wait_for_the_task():
     late.model = "text-embedding-3-small"
     late.source = "s3://bucket/2026-11-23.csv"
     config = late._config()
-    assert (config.kind, config.conn_id, config.source.uri) == (
+    assert (config.kind, config.connection.provider, config.source.uri) == (
         "embed",
-        "openai@openai_default",
+        "openai",
         "s3://bucket/2026-11-23.csv",
     )
 
@@ -251,7 +252,7 @@ def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
 
 def test_storage_below_airflow_home_is_told_to_those_with_several_machines(monkeypatch, caplog):
     """Executor and triggerer may not share a disk."""
-    from airflow_batch_provider.operators import settings
+    from airflow_batch_provider.airflow import settings
 
     assert settings.storage_path().startswith("file:///")
     assert not caplog.records

@@ -15,13 +15,15 @@ from blockbuster import blockbuster_ctx
 from edge_stages import Done, Scripted
 from upath import UPath
 
+from airflow_batch_provider.airflow import shared_hub
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import Denied, NotFound, Unavailable, UsageError
+from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.stages import CompletionCheck, PollConfig, SuspendedState, TaskKey
-from airflow_batch_provider.triggers import hubs
+from airflow_batch_provider.stages.files import StageFiles
+from airflow_batch_provider.stages.suspension import StageLocation, Suspension
 from airflow_batch_provider.triggers import stage as trigger_module
 from airflow_batch_provider.triggers.stage import AsyncBatchTrigger
-from airflow_batch_provider.triggers.suspension import StageFiles, Suspension, place_of
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -77,11 +79,14 @@ def trigger(tmp_path, time, supervisor):
 
 
 def suspension(tmp_path, **changes) -> Suspension:
-    fields = {
-        "stage": "edge_stages.Scripted",
-        "task": TaskKey("dag", "run", "task"),
+    location = {
+        "stage": changes.pop("stage", "edge_stages.Scripted"),
+        "task": changes.pop("task", TaskKey("dag", "run", "task")),
         "storage": tmp_path.as_uri(),
         "conn_id": "anthropic_default",
+    }
+    fields = {
+        "location": StageLocation(**location),
         "state": SuspendedState(batch_id="batch-1", submitted_at=START),
         "poll": PollConfig(interval=timedelta(minutes=1), max_wait=24 * HOUR),
         "suspended_at": START,
@@ -194,7 +199,7 @@ async def test_passing_faults_are_waited_out(trigger, fault, times, caplog):
     """However many there are in a row, they are one line in the log and no harm."""
     Scripted.script = deque([fault] * times + [CompletionCheck.ready()])
     assert (await fired(trigger))["status"] == "ready"
-    assert len([record for record in caplog.records if "Looking again" in record.message]) == 1
+    assert len([record for record in caplog.records if "Polling again" in record.message]) == 1
 
 
 async def test_faults_make_pauses_longer(trigger, time):
@@ -211,7 +216,7 @@ async def test_faults_after_a_good_look_are_told_and_waited_out_anew(trigger, ti
     Scripted.script = deque([fault, fault, CompletionCheck.not_ready(), fault, CompletionCheck.ready()])
     await fired(trigger)
     assert time.slept == [60.0, 60.0, 120.0, 60.0, 60.0]
-    assert len([record for record in caplog.records if "Looking again" in record.message]) == 2
+    assert len([record for record in caplog.records if "Polling again" in record.message]) == 2
 
 
 async def test_a_fault_until_the_deadline_is_told(trigger):
@@ -227,10 +232,14 @@ async def test_an_unknown_batch_is_a_fact_after_ten_minutes(trigger, time):
     assert timedelta(minutes=10) < time.now - START < timedelta(minutes=30)
 
 
-async def test_a_refused_key_fails_at_once_and_cancels_nothing(trigger, time):
-    """The batch may be fine: a person mends the key and clears the task."""
-    Scripted.script = deque([Denied("401: bad key")])
-    assert await fired(trigger) == {"status": "failed", "error": "401: bad key"}
+async def test_a_refused_key_ends_the_wait_and_cancels_nothing(trigger, time):
+    """The batch may be fine: it runs on, for another attempt of the task under a good key."""
+    Scripted.script = deque([Denied("401: bad key.")])
+    assert await fired(trigger) == {
+        "status": "failed",
+        "error": "401: bad key. The batch runs on; a retry or a clear goes on with it.",
+        "retryable": True,
+    }
     assert time.slept == [60.0]
     assert Scripted.cancelled == []
 
@@ -254,7 +263,7 @@ async def test_an_output_goes_to_storage_not_into_the_event(trigger, tmp_path):
     """Airflow logs events and keeps them in a row; an output of any size waits in stage storage."""
     Scripted.script = deque([CompletionCheck.ready(Done(said="y" * 100_000), metrics={"rows": 1.0})])
     assert await fired(trigger) == {"status": "ready", "error": None}
-    files = StageFiles(place_of(trigger.suspension).directory())
+    files = StageFiles(trigger.suspension.location.directory(UPath))
     assert files.output("t")["output"]["said"] == "y" * 100_000
     assert files.output("another wait") == {}
 
@@ -266,18 +275,18 @@ async def test_what_a_check_measured_is_kept_also_without_an_output(trigger, mor
     """The worker resumes the stage, and shows it."""
     Scripted.script = deque([CompletionCheck.ready(**more)])
     await fired(trigger)
-    shown = {"said": "2 vectors", "legs": 0, "heard": None}
+    shown = {"said": "2 vectors", "runs": 0, "heard": None}
     kept = {name: shown if isinstance(value, Done) else value for name, value in more.items()}
-    output = StageFiles(place_of(trigger.suspension).directory()).output("t")
+    output = StageFiles(trigger.suspension.location.directory(UPath)).output("t")
     assert output == {"token": "t", "metrics": {}, "embeddings": None} | kept
 
 
 async def test_a_check_that_only_says_ready_leaves_no_file(trigger):
     """Nothing is written that nobody reads."""
     await fired(trigger)
-    place = place_of(trigger.suspension)
-    assert place.directory().names() == []
-    assert place.conn_id == "anthropic_default"
+    location = trigger.suspension.location
+    assert location.directory(UPath).names() == []
+    assert location.conn_id == "anthropic_default"
 
 
 async def test_an_output_that_does_not_fit_fails_the_task(trigger):
@@ -432,7 +441,7 @@ async def test_a_kill_is_not_cut_off_by_airflows_next_cancellation(trigger, supe
     go_on.set()
     await asyncio.gather(*trigger_module._KILLS)
     assert Scripted.cancelled == ["batch-1"]
-    assert asyncio.get_running_loop() not in hubs._SHARED
+    assert asyncio.get_running_loop() not in shared_hub._SHARED
 
 
 async def test_a_kill_that_the_provider_refuses_is_told(trigger, supervisor, monkeypatch, caplog):
@@ -473,24 +482,28 @@ async def test_before_airflow_3_3_a_cancelled_run_asks_for_itself(
     assert Scripted.cancelled == (["batch-1"] if over and not tells_kills else [])
 
 
-async def test_triggers_of_a_process_share_one_hub(tmp_path, time, trigger):
+async def test_triggers_of_a_process_share_one_hub(monkeypatch):
     """One client per connection, closed when the last trigger is gone."""
-    first, second = SimpleNamespace(), SimpleNamespace()
-    hub = hubs.join(first, Clock())
-    assert hubs.join(second, Clock()) is hub
-    await hubs.leave(first)
-    assert hubs.join(second, Clock()) is hub
-    await hubs.leave(second)
-    await hubs.leave(second)
-    assert hubs.join(first, Clock()) is not hub
-    await hubs.leave(first)
+    closed = []
+
+    async def close(self):
+        closed.append(self)
+
+    monkeypatch.setattr(Hub, "aclose", close)
+    async with shared_hub.shared_hub(Clock()) as hub:
+        async with shared_hub.shared_hub(Clock()) as same:
+            assert same is hub
+        assert closed == []
+    assert closed == [hub]
+    async with shared_hub.shared_hub(Clock()) as another:
+        assert another is not hub
 
 
 async def test_a_run_leaves_no_hub_behind(trigger):
     """`dag.test` calls no `cleanup`."""
     async for _event in trigger.run():
         pass
-    assert asyncio.get_running_loop() not in hubs._SHARED
+    assert asyncio.get_running_loop() not in shared_hub._SHARED
 
 
 def test_the_trigger_module_imports_no_sdk():
@@ -509,5 +522,5 @@ def test_the_trigger_module_imports_no_sdk():
 def test_no_id_breaks_out_of_its_directory(tmp_path):
     """Ids become one path segment each, whatever is in them."""
     evil = suspension(tmp_path, task=TaskKey("..", "manual__2026-01-01T00:00:00+00:00", "a/../b", 2))
-    root = UPath(str(place_of(evil).directory()))
+    root = UPath(str(evil.location.directory(UPath)))
     assert root.path == f"{tmp_path}/%2E%2E/manual__2026-01-01T00%3A00%3A00%2B00%3A00/a%2F..%2Fb/2"

@@ -8,7 +8,7 @@ from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
 from airflow_batch_provider.exceptions import Rejected
-from airflow_batch_provider.ledger.claim_log import ClaimLog
+from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.storage import Directory, StageStorage
 
 
@@ -61,7 +61,7 @@ async def test_a_worker_that_dies_while_it_forgets_a_dead_batch_leaves_nothing_s
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"
     (folder,) = (tmp_path / "own/submissions").iterdir()
-    claims = ClaimLog(Directory(UPath(folder)), "00000")
-    claims.withdraw(claims.last())
+    claims = BatchFiles(Directory(UPath(folder)), 0)
+    claims.withdraw(claims.claim())
 
     assert (await client().submit(["a", "b"])).id == "batch-1"

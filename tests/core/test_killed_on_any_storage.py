@@ -14,9 +14,11 @@ from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
 
 CHANGES = ("put_file", "pipe_file", "cp_file", "mv", "rm")
+pytestmark = pytest.mark.sweep
+
 BOUGHT = {"a": 1, "b": 2, "c": 1}
-# An object store over HTTP is slow: there every so many moments; the one in memory is walked the same way, and whole.
-STEPS = {"file": 1, "memory": 1, "s3": 7}
+# An object store over HTTP is slow: there fewer of the moments; the one in memory is walked the same way, and whole.
+SAMPLES = {"file": 12, "memory": 12, "s3": 3}
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -29,10 +31,6 @@ def root(request, tmp_path):
         return UPath(f"memory://{name}")
     endpoint = request.getfixturevalue("s3_url")
     return UPath(f"s3://batches/{name}", key="k", secret="s", endpoint_url=endpoint)
-
-
-def moments(total, root):
-    return range(0, total, STEPS[root.protocol or "file"])
 
 
 class Perilous:
@@ -90,12 +88,12 @@ async def changes_of(work):
     return bomb.moment
 
 
-async def test_a_job_killed_at_any_change_of_its_storage_is_paid_once_and_whole(root):
+async def test_a_job_killed_at_any_change_of_its_storage_is_paid_once_and_whole(root, sweep):
     """What is half-written counts for nothing; what is written counts."""
     total = await changes_of(job(root / uuid.uuid4().hex).run())
     assert total > 30  # fewer would mean that the suite no longer sees the changes
 
-    for at in moments(total, root):
+    for at in sweep.of(range(total), SAMPLES[root.protocol or "file"]):
         task = job(root / uuid.uuid4().hex)
         with perils(bomb := Bomb(at)), pytest.raises(Killed):
             await task.run()
@@ -114,12 +112,12 @@ async def answered(root):
     return task
 
 
-async def test_old_answers_set_aside_are_whole_wherever_the_process_dies(root):
+async def test_old_answers_set_aside_are_whole_wherever_the_process_dies(root, sweep):
     """An object store moves object by object: a death in between leaves neither a mixture nor a gap."""
     total = await changes_of((await answered(root)).retry())
     assert total > 20
 
-    for at in moments(total, root):
+    for at in sweep.of(range(total), SAMPLES[root.protocol or "file"]):
         task = await answered(root)
         with perils(bomb := Bomb(at)), pytest.raises(Killed):
             await task.retry()

@@ -1,4 +1,4 @@
-"""What one deployment has at its providers: who has which batch, and whose turn it is to submit."""
+"""What one deployment has at its providers: who has which batch, and which worker may submit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import Unavailable
 from airflow_batch_provider.models import Account
-from airflow_batch_provider.registry import LEASE, Entry, Registry, account_digest, distinct
+from airflow_batch_provider.registry import Entry, Registry, account_digest, distinct
 from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.timing import LOCK_LEASE
 
 PATIENCE = timedelta(seconds=60)
 ACCOUNT = Account(provider="anthropic", api_key=SecretStr("sk-very-secret"))
@@ -54,16 +55,16 @@ def test_a_batch_is_noted_until_it_has_landed(registry):
     assert list(registry.entries()) == [entry("a")]
 
 
-@pytest.mark.parametrize("tag", ["../turns/theirs", "x/../../turns/theirs", "A", "a.b", "a" * 41, "", "a\n"])
+@pytest.mark.parametrize("tag", ["../locks/theirs", "x/../../locks/theirs", "A", "a.b", "a" * 41, "", "a\n"])
 def test_a_tag_that_a_provider_shows_never_becomes_a_path(registry, directory, tag):
     """A stranger's batch may carry anything in its place."""
-    for name in ("turns/theirs", "open/A", "open/a.b", f"open/{'a' * 41}", "open/"):
+    for name in ("locks/theirs", "open/A", "open/a.b", f"open/{'a' * 41}", "open/"):
         directory.write(f"{name}.json", entry("t").model_dump_json().encode())
 
     assert registry.get(tag) is None
 
 
-def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_passed_over(registry, directory):
+def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_ignored(registry, directory):
     """Other workers land and claim meanwhile."""
     for tag in "abc":
         registry.enter(entry(tag))
@@ -81,61 +82,71 @@ def test_a_batch_belongs_to_another_only_when_another_tag_has_it(registry):
     registry.enter(entry("theirs", "batch-2"))
     registry.enter(entry("nobody's"))
 
-    assert not registry.is_of_another("batch-1", "mine")
-    assert registry.is_of_another("batch-2", "mine")
-    assert not registry.is_of_another("batch-3", "mine")
+    held = registry.held_by_others(["batch-1", "batch-2", "batch-3"], "mine")
+
+    assert held == {"batch-2": [entry("theirs", "batch-2")]}
 
 
-async def test_one_worker_at_a_time_has_the_turn(registry, clock):
-    """The next one waits, a second at a time, and gets it when it is given back."""
-    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+def test_no_entry_is_read_where_there_is_no_batch_to_ask_about(registry, directory, monkeypatch):
+    """A deployment may have thousands of open batches, each a read of an object store."""
+    registry.enter(entry("theirs", "batch-2"))
+    read = []
+    monkeypatch.setattr(directory, "read", read.append)
+
+    assert registry.held_by_others([], "mine") == {}
+    assert read == []
+
+
+async def test_one_worker_at_a_time_has_the_submit_lock(registry, clock):
+    """The next one waits, a second at a time, and gets it when it is released."""
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
 
     async def sleep(seconds):
         assert seconds == 1
         clock.advance(seconds)
         if (clock.time - START).total_seconds() == 5:
-            registry.end_turn(ACCOUNT, "one")
+            registry.release_submit_lock(ACCOUNT, "one")
 
     clock.sleep = sleep
-    await registry.take_turn(ACCOUNT, "two", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "two", clock, PATIENCE)
 
     assert (clock.time - START).total_seconds() == 5
 
 
-async def test_a_worker_that_gets_no_turn_comes_back_later(registry, clock):
+async def test_a_worker_that_gets_no_lock_comes_back_later(registry, clock):
     """It gives up its slot after its patience, having sent nothing."""
-    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
 
     with pytest.raises(Unavailable, match="are submitting") as caught:
-        await registry.take_turn(ACCOUNT, "two", clock, PATIENCE)
+        await registry.acquire_submit_lock(ACCOUNT, "two", clock, PATIENCE)
 
     assert (clock.time - START) == PATIENCE
     assert (caught.value.retry_after, caught.value.ambiguous) == (30, False)
 
 
-async def test_a_worker_that_has_the_turn_keeps_it(registry, clock):
+async def test_a_worker_that_has_the_lock_keeps_it(registry, clock):
     """Its second submit does not wait for its first."""
-    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
-    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
 
     assert clock.time == START
 
 
-async def test_a_turn_of_a_dead_worker_is_taken_after_its_lease(registry, clock):
-    """Not sooner, however often the others ask; and what the dead one gives back later is not its any more."""
-    await registry.take_turn(ACCOUNT, "dead", clock, PATIENCE)
+async def test_a_lock_of_a_dead_worker_is_taken_after_its_lease(registry, clock):
+    """Not sooner, however often the others ask; and the dead one cannot release it later."""
+    await registry.acquire_submit_lock(ACCOUNT, "dead", clock, PATIENCE)
 
-    await registry.take_turn(ACCOUNT, "next", clock, LEASE * 2)
+    await registry.acquire_submit_lock(ACCOUNT, "next", clock, LOCK_LEASE * 2)
 
-    assert (clock.time - START) == LEASE + timedelta(seconds=1)
-    registry.end_turn(ACCOUNT, "dead")
+    assert (clock.time - START) == LOCK_LEASE + timedelta(seconds=1)
+    registry.release_submit_lock(ACCOUNT, "dead")
     with pytest.raises(Unavailable):
-        await registry.take_turn(ACCOUNT, "third", clock, PATIENCE)
+        await registry.acquire_submit_lock(ACCOUNT, "third", clock, PATIENCE)
 
 
-async def test_giving_back_a_turn_that_is_gone_is_no_error(registry):
-    """It may have been taken away and given back by another since."""
-    registry.end_turn(ACCOUNT, "one")
+async def test_releasing_a_lock_that_is_gone_is_no_error(registry):
+    """It may have been taken away and released by another since."""
+    registry.release_submit_lock(ACCOUNT, "one")
 
 
 @pytest.mark.parametrize(
@@ -146,10 +157,10 @@ async def test_giving_back_a_turn_that_is_gone_is_no_error(registry):
         Account(provider="anthropic", api_key=SecretStr("sk-very-secret"), base_url="https://other.test"),
     ],
 )
-async def test_accounts_have_turns_of_their_own(registry, clock, other):
+async def test_accounts_have_locks_of_their_own(registry, clock, other):
     """Submits to one account do not hold up those to another."""
-    await registry.take_turn(ACCOUNT, "one", clock, PATIENCE)
-    await registry.take_turn(other, "two", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
+    await registry.acquire_submit_lock(other, "two", clock, PATIENCE)
 
     assert clock.time == START
 

@@ -8,7 +8,7 @@ import pytest
 from fakes import START, Job
 
 from airflow_batch_provider.exceptions import Overdue
-from airflow_batch_provider.models import BatchStatus, RequestCounts
+from airflow_batch_provider.models import BatchStatus, ConnectionRef, RequestCounts
 from airflow_batch_provider.stages import CompletionCheck, PollConfig
 from airflow_batch_provider.stages.wait import WaitConfig, WaitForBatch
 
@@ -19,7 +19,7 @@ POLL = PollConfig(interval=timedelta(minutes=3), max_wait=timedelta(hours=5))
 def waiting(tmp_path, provider, clock):
     """A sensor's stage; `shows` is what the provider shows of the batch."""
     job = Job(tmp_path, provider, clock, stage=WaitForBatch())
-    job.config = WaitConfig(batch_id="theirs", conn_id="c", poll=POLL)
+    job.config = WaitConfig(batch_id="theirs", connection=ConnectionRef(conn_id="c"), poll=POLL)
     asked = []
 
     async def status(batch_id):
@@ -79,7 +79,7 @@ async def test_a_batch_that_came_to_nothing_fails_the_wait(waiting, word):
     waiting.show(word)
     check = await waiting.check(suspended)
     assert check.error.startswith(f"Batch 'theirs' {word}. ")
-    assert "submit what is missing anew" in check.error
+    assert "submit the missing rows again" in check.error
     assert not check.is_ready
 
     waiting.show(word, error="bad file")

@@ -10,8 +10,8 @@ import sys
 import httpx2
 import pytest
 
-from airflow_batch_provider.emulator import Clock, EmulatorServer, Settings
-from airflow_batch_provider.emulator.__main__ import build, connections, parser
+from airflow_batch_provider.emulator import Clock, Settings
+from airflow_batch_provider.emulator.__main__ import build, connections, main, parser
 
 
 async def test_the_books_prove_what_was_paid(ask, http):
@@ -62,26 +62,75 @@ async def test_rules_choose_rows(ask, http, batch_emulator):
 
 
 async def test_orders_over_http(ask, http, batch_emulator):
-    """Faults, clock and settings answer with what now holds; a wrong order is a 400 that helps."""
+    """Faults, clock and settings answer with what now holds."""
     made = await http.post("/emulator/faults", json={"route": "anthropic.create", "kind": "status", "status": 529})
     assert made.json()["faults"][0]["status"] == 529
     assert (await http.delete("/emulator/faults")).json()["faults"] == []
     before = batch_emulator.clock.now()
     assert (await http.post("/emulator/clock", json={"advance": 60})).json()["now"] == before + 60
     assert (await http.post("/emulator/settings", json={"progress": {"by": "time"}})).json()["progress"]["by"] == "time"
-    wrong = [
-        ("faults", {"route": "x", "kind": "y"}), ("rules", {"do": "nonsense"}), ("clock", {"advance": -1}), ("clock", {}),
-        ("settings", {"limit": 1}), ("settings", {"progress": {"by": "moon"}}), ("settings", {"shuffle": 3}), ("rules", [1]),
-    ]  # fmt: skip
-    for path, order in wrong:
-        answer = await http.post(f"/emulator/{path}", json=order)
-        assert (answer.status_code, bool(answer.json()["error"])) == (400, True), (path, order)
 
 
-async def test_keys_of_settings_are_not_shown(http):
+@pytest.mark.parametrize(
+    ("path", "order", "sentence"),
+    [
+        ("faults", {"route": "x", "kind": "y"}, "No fault 'y'. Choose among: status, cut, stall,"),
+        ("faults", {"kind": "cut"}, "'route' is missing: for example 'anthropic.create'"),
+        ("faults", {"route": "*", "kind": "cut", "when": "later"}, "'when' cannot become 'later'. Choose among: before, after."),
+        ("faults", {"route": "*", "kind": "cut", "id": 5}, "No field 'id'. Choose among: after, bytes, code,"),
+        ("faults", {"route": "*", "kind": "stall", "seconds": "3"}, "'seconds' cannot become '3': Input should be a valid number."),
+        ("faults", {"route": "*", "kind": "status", "status": 7}, "'status' cannot become 7: Input should be greater than"),
+        ("faults", {"route": "*", "kind": "status", "retry_after": [1]}, "'retry_after' cannot become [1]: it is seconds, 'date:30'"),
+        ("faults", {"route": "*", "kind": "status", "retry_after": "date:x"}, "'retry_after' cannot become 'date:x': it is seconds"),
+        ("faults", {"route": "*", "kind": "status", "headers": {"a": 1}}, "'headers.a' cannot become 1: Input should be a valid string."),
+        ("faults", {"route": "*", "kind": "cut_body", "bytes": -1}, "'bytes' cannot become -1: Input should be greater than or equal"),
+        ("rules", {"do": "refusal", "indexes": [0, "x"]}, "'indexes.1' cannot become 'x': Input should be a valid integer."),
+        ("rules", {"do": "nonsense"}, "No outcome 'nonsense'. Choose among: error=…, refusal,"),
+        ("rules", {"do": "error=api,times=x"}, "'times' needs a number, not 'x': for example 'times=2'."),
+        ("rules", {"keys": "a*"}, "'do' is missing: for example 'error=overloaded'"),
+        ("rules", {"do": "refusal", "key": "a*"}, "No field 'key'. Choose among: do, indexes, keys,"),
+        ("rules", [1], "An order is a JSON object, not [1]."),
+        ("clock", {"advance": -1}, "'advance' cannot become -1: Input should be greater than or equal to 0."),
+        ("clock", {}, "'advance' is missing: seconds, for example"),
+        ("clock", [{"advance": 1}, {"advance": 1}], "This route takes one order at a time, not 2."),
+        ("settings", {"limit": 1}, "No setting 'limit'. Choose among: anthropic_retention,"),
+        ("settings", {"limits": {"google_job": 1}}, "No setting 'google_job'. Choose among: anthropic_bytes,"),
+        ("settings", {"progress": {"by": "moon"}}, "'progress.by' cannot become 'moon'. Choose among: time, looks."),
+        ("settings", {"progress": {"running": -1}}, "'progress.running' cannot become -1: Input should be greater than or equal to 0."),
+        ("settings", {"shuffle": 3}, "'shuffle' cannot become 3: Input should be a valid boolean."),
+        ("settings", {"seed": None}, "'seed' cannot become None: Input should be a valid integer."),
+        ("settings", {"keys": "sk-secret"}, "'keys' cannot become the given value: Input should be a valid frozenset."),
+    ],
+)  # fmt: skip
+async def test_a_wrong_order_says_what_would_be_right(http, path, order, sentence):
+    answer = await http.post(f"/emulator/{path}", json=order)
+    assert (answer.status_code, answer.json()["error"][: len(sentence)]) == (400, sentence)
+
+
+async def test_a_list_with_a_wrong_order_orders_nothing(http, batch_emulator):
+    orders = [{"route": "*", "kind": "cut"}, {"route": "*", "kind": "cutt"}]
+    assert (await http.post("/emulator/faults", json=orders)).status_code == 400
+    assert batch_emulator.faults.all == []
+
+
+async def test_a_rule_is_shown_as_it_was_ordered(http):
+    shown = (await http.post("/emulator/rules", json={"do": "error=api", "times": 2, "indexes": [0]})).json()["rules"]
+    assert shown == [{"do": "error=api", "times": 2, "provider": "*", "keys": "*", "indexes": [0], "ratio": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "fault", 404), ("PUT", "faults", 405), ("GET", "reset", 405)]
+)
+async def test_an_unknown_control_route_names_the_known_ones(http, method, path, status):
+    answer = await http.request(method, f"/emulator/{path}")
+    assert (answer.status_code, "faults, rules, clock" in answer.json()["error"]) == (status, True)
+
+
+async def test_keys_of_settings_are_not_shown(http, batch_emulator):
     """Somebody may have set real ones."""
     await http.post("/emulator/settings", json={"keys": ["sk-secret"]})
     assert "sk-secret" not in (await http.get("/emulator/settings")).text
+    assert "sk-secret" not in repr(batch_emulator.emulator.settings)
 
 
 async def test_reset_forgets(ask, http, batch_emulator):
@@ -169,16 +218,6 @@ def test_the_command_line(tmp_path):
     assert json.loads(lines[1].split("=", 1)[1].strip("'"))["host"].endswith("/v1")
 
 
-def test_a_server_leaves_nothing(batch_emulator_settings):
-    """Its port and its files are gone when it stops."""
-    with EmulatorServer(batch_emulator_settings) as server:
-        folder = server.emulator.blobs.new().parent
-        assert folder.is_dir()
-    assert not folder.exists()
-    with pytest.raises(OSError, match="refused"):
-        __import__("socket").create_connection(("127.0.0.1", server.port), 1)
-
-
 def test_the_plugin_is_light():
     """pytest loads it in every run of everybody who installed us: no SDK, no web framework, until a fixture is used."""
     code = (
@@ -209,6 +248,23 @@ def test_it_runs_as_a_program():
         rest = program.stdout.read()
     assert rest.count("AIRFLOW_CONN_") == 3
     assert f"{url}/v1" in rest
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "sentence"),
+    [
+        ("--faults", '[{"route": "*", "kind": "cutt"}]', "No fault 'cutt'."), ("--faults", '["cut"]', "An order is a JSON object"),
+        ("--rules", '{"do": "refuzal"}', "No outcome 'refuzal'."), ("--settings", '{"limts": {}}', "No setting 'limts'."),
+        ("--settings", "{", "Expecting property name"), ("--rules", None, "No such file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_a_usage_error(tmp_path, capsys, option, text, sentence):
+    """A sentence on the terminal, not a traceback."""
+    if text is not None:
+        (tmp_path / "orders.json").write_text(text)
+    with pytest.raises(SystemExit):
+        main(["--port", "0", option, str(tmp_path / "orders.json")])
+    assert sentence in capsys.readouterr().err
 
 
 async def test_two_batches_at_once_lose_nothing(ask, batch_emulator):

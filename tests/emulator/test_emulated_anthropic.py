@@ -203,7 +203,7 @@ async def test_keys_are_checked(batch_emulator, http):
 @pytest.mark.parametrize(
     "body",
     ["", "[]", "{", '{"requests": [}', '{"requests": [{}', '{"requests": "x"}', "{}", '{"requests": []}', '{"a": 1 "b"}', b'{"requests": ["\xff"]}',
-     '{"requests": [1]}', '{"requests": [{"custom_id": "a"}]}', '{"requests": [{"params": {}}]}'],
+     '{"requests": [NaN]}', '{"requests": ["\\ud800"]}', '{"requests": ' + "[" * 99_999, '{"requests": []} x', '{"requests": [1]}', '{"requests": [{"custom_id": "a"}]}', '{"requests": [{"params": {}}]}'],
 )  # fmt: skip
 async def test_a_body_that_is_no_batch_is_refused(http, body):
     """Broken JSON of every kind is a 400 in Anthropic's words, and no batch."""

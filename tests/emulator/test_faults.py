@@ -104,10 +104,10 @@ async def test_money_has_run_out(batch_emulator, anthropic, openai):
 
 
 @pytest.mark.parametrize(
-    ("given", "header"), [(0, "0"), (3600.0, "3600"), ("date:60", "Mon, 21 Sep 2026 14:14:20 GMT")]
+    ("given", "header"), [(0, "0"), (3600.0, "3600"), ("date:60", "Mon, 21 Sep 2026 14:14:20 GMT"), ("soon", "soon")]
 )
 async def test_retry_after_in_all_its_forms(batch_emulator, anthropic, given, header):
-    """Nought, long, or a date."""
+    """Nought, long, a date, or nonsense."""
     batch_emulator.faults.add("anthropic.retrieve", "status", status=429, retry_after=given)
     with pytest.raises(anthropic_sdk.RateLimitError) as caught:
         await anthropic.messages.batches.retrieve("x")
@@ -296,4 +296,50 @@ async def test_in_one_process_a_cut_is_an_exception(batch_emulator_settings):
         with pytest.raises(anthropic_sdk.APIConnectionError):
             await client.messages.batches.create(requests=[{"custom_id": "a", "params": params}])
         assert len((await client.messages.batches.list()).data) == 1
+    emulator.close()
+
+
+async def test_in_one_process_a_cut_sends_nothing(batch_emulator_settings):
+    """Not even the 500 that a web framework makes of an exception."""
+    from airflow_batch_provider.emulator import Emulator
+    from airflow_batch_provider.emulator.app import create_app
+    from airflow_batch_provider.emulator.endpoint import CutInProcess
+
+    emulator, sent = Emulator(batch_emulator_settings), []
+    emulator.faults.add("openai.models", "cut")
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "query_string": b"", "headers": []}
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(CutInProcess):
+        await create_app(emulator)(scope, None, send)
+    assert sent == []
+    emulator.close()
+
+
+async def test_in_one_process_a_file_reaches_a_caller_that_has_sent_everything(batch_emulator_settings):
+    """Such a caller reports itself as disconnected, which some responses take for an order to stop."""
+    from airflow_batch_provider.emulator import Emulator
+    from airflow_batch_provider.emulator.app import create_app
+    from airflow_batch_provider.emulator.core import File
+
+    emulator, body = Emulator(batch_emulator_settings), b"line\n" * 200_000
+    path = emulator.blobs.new()
+    path.write_bytes(body)
+    emulator.store(File("file-1", "openai", "x", path, len(body), 0.0))
+    sent = []
+    scope = {
+        "type": "http", "method": "GET", "path": "/v1/files/file-1/content", "query_string": b"",
+        "headers": [(b"authorization", b"Bearer k")],
+    }  # fmt: skip
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    await create_app(emulator)(scope, receive, send)
+    assert b"".join(message.get("body", b"") for message in sent) == body
     emulator.close()

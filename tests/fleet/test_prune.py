@@ -31,13 +31,13 @@ async def finished(world):
 
 
 def old(world, before=LATER, **options):
-    return [(one.folders, one.state) for one in world.pruner.old(before, **options)]
+    return [(one.folders, one.state) for one in world.pruner.stale(before, **options)]
 
 
 async def test_finished_storage_is_listed_and_deleted_with_the_folders_above(finished):
     """What is not a task's directory is left alone."""
     assert old(finished) == [(("dag", "run", "task"), "finished")]
-    (found,) = finished.pruner.old(LATER)
+    (found,) = finished.pruner.stale(LATER)
 
     assert finished.pruner.delete(found)
 
@@ -49,7 +49,7 @@ async def test_finished_storage_is_listed_and_deleted_with_the_folders_above(fin
 async def test_folders_that_hold_others_stay(finished):
     """Another run of the same DAG."""
     finished.deployment.storage.write("dag/run-2/task/plan.json", b"{}")
-    (found,) = finished.pruner.old(LATER)
+    (found,) = finished.pruner.stale(LATER)
     finished.pruner.delete(found)
 
     assert finished.deployment.storage.names("dag") == ["run-2"]
@@ -63,7 +63,7 @@ async def test_young_storage_is_not_listed(finished):
 @pytest.mark.parametrize("word", ["waiting", "unknown"])
 async def test_storage_of_a_task_that_may_come_back_stays(finished, word):
     """Also when it was cleared between the list and the deletion."""
-    (found,) = finished.pruner.old(LATER)
+    (found,) = finished.pruner.stale(LATER)
     finished.states[TASK] = word
 
     assert old(finished) == []

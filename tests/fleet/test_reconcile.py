@@ -126,7 +126,7 @@ async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
     assert [(one.action, one.tag, one.label, one.done) for one in told] == [("report", tag, None, False)]
     assert "the registry does not have it" in told[0].why
     assert not (await wire.provider.status(told[0].batch_id)).ended
-    (cancelled,) = await wire.reconcile(cancel_strays=True)
+    (cancelled,) = await wire.reconcile(cancel_orphans=True)
     assert (cancelled.action, cancelled.done) == ("cancel", True)
     assert wire.phases == ["cancelling"]
 
@@ -187,7 +187,7 @@ async def test_a_task_that_is_cleared_between_look_and_act_keeps_its_batch(world
     await world.job().start()
     world.states[TASK] = state
     reconciler = world._reconciler({})
-    findings = await reconciler.look([world.provider])
+    findings = await reconciler.examine([world.provider])
     world.states[TASK] = "waiting"
 
     (finding,) = await reconciler.act(findings, [world.provider])
@@ -213,8 +213,6 @@ async def test_a_cleared_task_lands_what_was_cancelled_and_buys_only_the_rest(wo
 async def test_a_batch_that_was_left_on_purpose_runs_on(world):
     """`on_timeout='leave'` says so; cancelled as a whole only when the run is deleted."""
     job = world.job(on_timeout="leave")
-    (job.root).mkdir(parents=True)
-    (job.root / "config.json").write_text(job.config.model_dump_json())
     suspended = await job.start()
     with pytest.raises(Exception, match="go on running"):
         await job.overdue(suspended)

@@ -9,7 +9,7 @@ from world import TASK
 
 from airflow_batch_provider.exceptions import Unresolved, UsageError
 from airflow_batch_provider.fleet.reconcile import receipt_of
-from airflow_batch_provider.ledger.claim_log import ClaimLog
+from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.models import RequestCounts
 from airflow_batch_provider.providers.base import Candidate
 
@@ -59,13 +59,13 @@ async def test_to_adopt_the_same_batch_twice_is_no_error(world, lost):
 
 async def test_a_receipt_that_was_written_meanwhile_stands(world, lost):
     """A person's word comes too late; the message says where to look."""
-    slot_of = world.deployment.slot
+    files_of = world.deployment.files
     look = world.provider.status
 
     async def overtaken(batch_id):
         status = await look(batch_id)
         (entry,) = world.deployment.registry.entries()
-        slot_of(entry).keep(receipt_of(entry, "batch-7"))
+        files_of(entry).add_receipt(receipt_of(entry, "batch-7"))
         return status
 
     world.provider.status = overtaken
@@ -73,7 +73,7 @@ async def test_a_receipt_that_was_written_meanwhile_stands(world, lost):
     with pytest.raises(UsageError, match=r"was given a receipt a moment ago\. Look again: airflow batches list"):
         await world.resolver.adopt(lost, "batch-0", world.provider)
     (entry,) = world.deployment.registry.entries()
-    assert (slot_of(entry).receipt.batch_id, entry.batch_id) == ("batch-7", None)
+    assert (files_of(entry).receipt().batch_id, entry.batch_id) == ("batch-7", None)
 
 
 async def test_a_batch_without_tag_is_adopted_until_its_results_say_otherwise(world, lost):
@@ -89,7 +89,7 @@ async def test_a_batch_without_tag_is_adopted_until_its_results_say_otherwise(wo
     ("changes", "why"),
     [
         ({"tag": None, "counts": RequestCounts(total=7)}, "'batch-0' has 7 requests, not 2 like '{tag}'"),
-        ({"tag": None}, "'batch-0' does not tell its number of requests yet"),
+        ({"tag": None}, "'batch-0' does not say its number of requests yet"),
         ({"tag": "other"}, "carries the tag 'other', not '{tag}'"),
         ({"created_at": "before"}, "was created 2026-11-22 08:02:00, before the claim of 2026-11-23 08:00:00"),
     ],
@@ -170,13 +170,13 @@ async def test_what_only_looks_alike_does_not_hinder_a_persons_word(world, lost)
     for look in (find, endless):
         world.provider.find = look
         (entry,) = world.deployment.registry.entries()
-        claims = ClaimLog(world.job().directory.sub("waves/0"), "00000")
-        claim = claims.last()
+        claims = BatchFiles(world.job().directory.sub("waves/0"), 0)
+        claim = claims.claim()
 
         await world.resolver.absent(lost, world.provider)
 
-        assert claims.last() is None
-        claims.add(claim.model_copy(update={"number": claims.next()}))
+        assert claims.claim() is None
+        claims.add_claim(claim.model_copy(update={"number": claims.next_claim()}))
         world.deployment.registry.enter(entry)
 
 
@@ -203,6 +203,59 @@ async def test_a_settled_batch_stays_as_it_is(world, lost):
     ):
         with pytest.raises(UsageError, match="is settled: it is 'batch-0'"):
             await call
+
+
+async def test_a_batch_that_is_gone_from_its_provider_is_bought_again_after_a_word(world):
+    """The task stopped as unresolved; its message names this command."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches.clear()
+    world.clock.advance(601)
+    with pytest.raises(Unresolved, match=f"again: airflow batches absent {tag}, then clear the task"):
+        await world.job().start()
+    world.states[TASK] = "over"
+
+    await world.resolver.absent(tag, world.provider)
+
+    world.provider.looks_until_done = 0
+    world.states[TASK] = "waiting"
+    manifest = await world.job().retry()
+    assert manifest.counts["succeeded"] == 2
+    assert world.provider.bought == {"a": 2, "b": 2}
+
+
+async def test_a_batch_that_may_only_not_be_visible_yet_is_not_declared_gone(world):
+    """Ten minutes from its submit, to the second."""
+    await world.job().start()
+    world.provider.batches.clear()
+    world.states[TASK] = "over"
+    world.clock.advance(600)
+
+    with pytest.raises(UsageError, match="is settled: it is 'batch-0'"):
+        await world.resolver.absent(world.tags[0], world.provider)
+    world.clock.advance(1)
+    await world.resolver.absent(world.tags[0], world.provider)
+
+
+async def test_a_word_that_was_cut_off_can_be_said_again(world, monkeypatch):
+    """The receipt goes first: a claim without one is searched for, whoever comes next."""
+    await world.job().start()
+    (tag,) = world.tags
+    world.provider.batches.clear()
+    world.states[TASK] = "over"
+    world.clock.advance(601)
+
+    def killed(_self, _claim):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchFiles, "withdraw", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await world.resolver.absent(tag, world.provider)
+
+    await world.resolver.absent(tag, world.provider)
+    assert BatchFiles(world.job().directory.sub("waves/0"), 0).claim() is None
+    assert world.tags == []
 
 
 async def test_a_claim_that_was_withdrawn_needs_no_word(world, lost):

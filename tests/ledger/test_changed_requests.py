@@ -7,15 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakes import START, failing
+from ledgers import plan_of, policy_of
 from upath import UPath
 
-from airflow_batch_provider.exceptions import Unresolved
-from airflow_batch_provider.ledger import Ledger, Plan, Policy, Wave, Work
-from airflow_batch_provider.ledger.claim_log import ClaimLog
-from airflow_batch_provider.ledger.planner import Planner
+from airflow_batch_provider.exceptions import Overtaken
+from airflow_batch_provider.ledger import Ledger, LedgerContext, Plan, Wave
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.files import TaskFiles
+from airflow_batch_provider.ledger.plan import Planner
 from airflow_batch_provider.ledger.records import Claim, Receipt
-from airflow_batch_provider.ledger.rounds import Round
-from airflow_batch_provider.ledger.waves import read_waves
+from airflow_batch_provider.ledger.wave import WaveRun
 from airflow_batch_provider.models import Reply, Spec
 from airflow_batch_provider.records import load, save
 from airflow_batch_provider.storage import Directory
@@ -35,21 +36,17 @@ def work(root, provider, clock):
 
     def begin(attempt, **policy):
         clock.advance(1)
-        return Work(
+        return LedgerContext(
             root=root,
             provider=provider,
             spec=Spec(model="m"),
-            policy=Policy(**{"retry_rows": 0} | policy),
+            policy=policy_of(**policy),
             clock=clock,
             label="dag/run/task",
             attempt=attempt,
         )
 
     return begin
-
-
-def plan(ledger, *requests):
-    return ledger.open_plan(lambda: requests, lambda _plan, _wave: None)
 
 
 def files(root):
@@ -59,11 +56,11 @@ def files(root):
 def test_a_zombie_does_not_set_aside_what_its_successor_planned(work, root):
     """It was given the requests of yesterday, and wakes up when those of today are planned."""
     zombie, successor = Ledger(work(1)), Ledger(work(2))
-    planned = plan(successor, "new")
+    planned = plan_of(successor, "new")
     before = files(root)
 
-    with pytest.raises(Unresolved, match="began later asks other requests"):
-        plan(zombie, "old")
+    with pytest.raises(Overtaken, match="began later asks other requests"):
+        plan_of(zombie, "old")
 
     assert successor.plan() == planned
     assert files(root) == before
@@ -71,9 +68,9 @@ def test_a_zombie_does_not_set_aside_what_its_successor_planned(work, root):
 
 def test_a_worker_that_begins_after_a_plan_may_set_it_aside(work, root):
     """However the tries are counted: a run that was deleted and made anew begins at one again."""
-    old = plan(Ledger(work(3)), "old")
+    old = plan_of(Ledger(work(3)), "old")
 
-    new = plan(Ledger(work(1)), "new")
+    new = plan_of(Ledger(work(1)), "new")
 
     assert root.names("superseded") == [old.nonce]
     assert load(root, "plan.json", Plan) == new
@@ -87,8 +84,11 @@ def test_a_zombie_does_not_plan_while_its_successor_sets_old_requests_aside(work
         yield "old"
         root.write("superseded/x/plan.json", b"")
 
-    with pytest.raises(Unresolved, match="began later"):
-        zombie.open_plan(slow, lambda _plan, _wave: None)
+    assert zombie.current_plan(["old"]) is None
+
+    with pytest.raises(Overtaken, match="began later"):
+        with zombie.draft(slow()) as draft:
+            draft.commit()
 
     assert root.names("waves/0") == []
     assert zombie.plan() is None
@@ -96,12 +96,12 @@ def test_a_zombie_does_not_plan_while_its_successor_sets_old_requests_aside(work
 
 def test_requests_that_are_being_set_aside_are_not_planned_again(work, root):
     """Its successor has moved the first files of the old plan; their answers are good, and paid."""
-    plan(Ledger(work(1)), "old")
+    plan_of(Ledger(work(1)), "old")
     zombie = Ledger(work(2))
     root.move("waves", "superseded/x/waves")
 
-    with pytest.raises(Unresolved, match="is setting these requests aside"):
-        plan(zombie, "old")
+    with pytest.raises(Overtaken, match="is setting these requests aside"):
+        plan_of(zombie, "old")
 
     assert root.names("waves/0") == []
 
@@ -111,14 +111,14 @@ async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, p
     provider.answer = lambda _body, _n: failing()
     provider.looks_until_done = 0
     zombie = work(1, retry_rows=1)
-    old = plan(Ledger(zombie), "old")
-    waves = read_waves(root)
-    new = plan(Ledger(work(2)), "new")
+    old = plan_of(Ledger(zombie), "old")
+    waves = TaskFiles(root).waves()
+    new = plan_of(Ledger(work(2)), "new")
 
-    with pytest.raises(Unresolved, match="began later"):
+    with pytest.raises(Overtaken, match="began later"):
         Planner(zombie).open_wave(old, waves)
 
-    assert read_waves(root) == [new.first]
+    assert TaskFiles(root).waves() == [new.first]
     assert root.names("waves/1") == []
 
 
@@ -127,10 +127,10 @@ async def test_a_wave_that_another_worker_opened_first_is_gone_on_with(work, roo
     provider.answer = lambda _body, _n: failing()
     provider.looks_until_done = 0
     first, second = work(1, retry_rows=1), work(1, retry_rows=1)
-    own = plan(Ledger(first), "a", "b")
+    own = plan_of(Ledger(first), "a", "b")
     await Ledger(first).advance()
-    await Round(first, own, read_waves(root)).drive()
-    waves = read_waves(root)
+    await WaveRun(first, own, TaskFiles(root).waves()).drive()
+    waves = TaskFiles(root).waves()
     opened = Planner(first).open_wave(own, waves)
     before = root.names("waves/1")
 
@@ -143,21 +143,21 @@ async def test_a_wave_of_other_requests_is_replaced(work, root, provider):
     provider.answer = lambda _body, n: failing() if n == 1 else GOOD
     provider.looks_until_done = 0
     ledger = Ledger(work(1, retry_rows=1))
-    own = plan(ledger, "a", "b")
-    save(root, "waves/1/wave.json", Wave(nonce=STRANGE, number=1, attempt=9, opened_at=START, parts=()))
+    own = plan_of(ledger, "a", "b")
+    save(root, "waves/1/wave.json", Wave(nonce=STRANGE, number=1, attempt=9, opened_at=START, chunks=()))
 
     await ledger.advance()
     await ledger.advance()
     await ledger.advance()
 
-    assert [wave.nonce for wave in read_waves(root)] == [own.nonce, own.nonce]
+    assert [wave.nonce for wave in TaskFiles(root).waves()] == [own.nonce, own.nonce]
     assert provider.bought == {"a": 2, "b": 2}
 
 
 async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
     """Its batch may be there, but its answers are to other rows."""
     ledger = Ledger(work(2))
-    own = plan(ledger, "a")
+    own = plan_of(ledger, "a")
     strange = Claim(tag=f"{STRANGE}-0-00000", requests=1, claimed_at=START, attempt=1, owner="zombie")
     save(root, "waves/0/00000.claim.json", strange)
 
@@ -165,13 +165,13 @@ async def test_a_claim_of_other_requests_is_replaced(work, root, provider):
 
     (batch,) = provider.batches.values()
     assert batch.tag == own.tag(0, 0, 0)
-    assert ClaimLog(root.sub("waves/0"), "00000").last().tag == batch.tag
+    assert BatchFiles(root.sub("waves/0"), 0).claim().tag == batch.tag
 
 
 async def test_a_receipt_of_other_requests_is_not_landed(work, root, provider):
     """Right index, wrong question."""
     ledger = Ledger(work(2))
-    own = plan(ledger, "a")
+    own = plan_of(ledger, "a")
     strange = Receipt(batch_id="theirs", tag=f"{STRANGE}-0-00000", requests=1, submitted_at=START)
     save(root, "waves/0/00000.receipt.json", strange)
 
@@ -185,15 +185,15 @@ async def test_a_receipt_of_other_requests_is_not_landed(work, root, provider):
 async def test_a_zombie_leaves_its_successors_claim_alone(work, root, provider):
     """The claim is of other requests, but the zombie is the one that is out of date."""
     zombie = work(1)
-    old = plan(Ledger(zombie), "old")
+    old = plan_of(Ledger(zombie), "old")
     successor = Ledger(work(2))
-    plan(successor, "new")
+    plan_of(successor, "new")
     await successor.advance()
     root.delete("waves/0/00000.receipt.json")
     claim = root.read("waves/0/00000.claim.json")
 
-    with pytest.raises(Unresolved, match="took over"):
-        await Round(zombie, old, [old.first]).drive()
+    with pytest.raises(Overtaken, match="took over"):
+        await WaveRun(zombie, old, [old.first]).drive()
 
     assert root.read("waves/0/00000.claim.json") == claim
     assert provider.bought == {"new": 1}
@@ -215,7 +215,7 @@ async def test_a_worker_whose_requests_are_set_aside_while_it_submits_leaves_no_
 
     suspended = []
     setattr(provider, moment, [overtake])
-    with pytest.raises(Unresolved, match=r"took (over|batch)"):
+    with pytest.raises(Overtaken, match=r"took (over|batch)"):
         await zombie.start()
 
     live = [batch for batch in provider.batches.values() if batch.status == "processing"]
@@ -246,7 +246,7 @@ async def test_rows_that_a_zombie_lands_late_are_not_the_answers_to_new_requests
         publish(self, local, name)
 
     monkeypatch.setattr(Directory, "publish", slow)
-    with pytest.raises((Unresolved, FileNotFoundError)):
+    with pytest.raises((Overtaken, FileNotFoundError)):
         await zombie.resume(suspended)
 
     await successor.wait(met[0])
@@ -263,11 +263,55 @@ def test_a_zombie_that_planned_first_removes_no_files_of_a_later_plan(work, root
         made = create(self, name, data)
         if name == "plan.json" and not plans:
             plans.append(None)
-            plans[0] = plan(Ledger(work(2)), "new")
+            plans[0] = plan_of(Ledger(work(2)), "new")
         return made
 
     monkeypatch.setattr(Directory, "create", slow)
-    plan(Ledger(work(1)), "old")
+    plan_of(Ledger(work(1)), "old")
 
-    (part,) = plans[0].first.parts
-    assert part.requests_name in root.names("waves/0")
+    (chunk,) = plans[0].first.chunks
+    assert f"00000-{chunk.draft}.requests.jsonl" in root.names("waves/0")
+
+
+def test_a_plan_that_was_made_although_the_storage_failed_keeps_its_request_files(work, root, monkeypatch):
+    """The answer to the write was lost: the next attempt finds a whole plan and goes on with it."""
+    create = Directory.create
+
+    def lost(self, name, data):
+        create(self, name, data)
+        raise OSError("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "create", lost)
+        with pytest.raises(OSError, match="reset"):
+            plan_of(Ledger(work(1)), "a")
+
+    plan = load(root, "plan.json", Plan)
+    assert plan_of(Ledger(work(2)), "a") == plan
+
+
+def test_a_draft_that_is_not_committed_leaves_nothing(work, root):
+    """Whether the block ends or raises; a price was asked, no more."""
+    ledger = Ledger(work(1))
+
+    with ledger.draft(["a"]):
+        assert len(root.names("waves/0")) == 1
+    with pytest.raises(ValueError, match="too dear"), ledger.draft(["a"]):
+        raise ValueError("too dear")
+
+    assert root.names("waves/0") == []
+    assert ledger.plan() is None
+
+
+def test_a_zombie_that_slept_before_it_looked_for_a_plan_plans_nothing(work, root):
+    """There is none: its successor has set the old plan aside and is about to ask other requests."""
+    plan_of(Ledger(work(1)), "old")
+    zombie = Ledger(work(2))
+    successor = Ledger(work(3))
+    assert successor.current_plan(["new"]) is None
+
+    assert zombie.current_plan(["old"]) is None
+    with pytest.raises(Overtaken, match="began later"), zombie.draft(["old"]) as draft:
+        draft.commit()
+
+    assert plan_of(successor, "new") == successor.plan()

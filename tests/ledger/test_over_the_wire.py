@@ -51,7 +51,8 @@ async def make(tmp_path, batch_emulator, clock):
     def make(name, requests, **config):
         urls = {"anthropic": batch_emulator.anthropic_url, "google": batch_emulator.google_url}
 
-        async def open_account(conn_id):
+        async def open_account(connection):
+            conn_id = connection.conn_id
             return Account(
                 provider=conn_id,
                 api_key=SecretStr("the-key"),

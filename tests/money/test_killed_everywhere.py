@@ -15,7 +15,10 @@ from money_bench import CREATE, DiesAt, Life, check_balance
 from airflow_batch_provider.exceptions import Unavailable
 
 # A worker that was killed closes nothing.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.sweep,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 UPLOADS = {"anthropic": "no file is uploaded", "openai": "openai.files.create", "google": "google.upload.chunk"}
 BATCHES = 4
@@ -44,12 +47,12 @@ async def calls_of_a_clean_run(world):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, world, fault):
+async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, world, fault, sweep):
     """Whether or not the provider did what was asked, the job ends whole, on the same batches."""
     order = FAULTS[fault]
     calls = [call for call in await calls_of_a_clean_run(world) if fault not in FOR_CREATES or call[0] == CREATE[name]]
 
-    for route, nth in calls:
+    for route, nth in sweep.of(calls, 4):
         here = world()
         here.lost = httpx2.ReadTimeout if fault == "time-out after" else httpx2.RemoteProtocolError
         struck = here.emulator.faults.add(route, after=nth, **order)
@@ -77,12 +80,12 @@ async def moments_of_a_clean_run(world):
     return life.moment
 
 
-async def test_a_worker_killed_at_any_write_or_call_is_succeeded_by_one_that_buys_only_the_rest(name, world):
+async def test_a_worker_killed_at_any_write_or_call_is_succeeded_by_one_that_buys_only_the_rest(name, world, sweep):
     """SIGKILL before and after every write to storage and every call: each row is bought once per wave."""
     total = await moments_of_a_clean_run(world)
     assert total > 120  # fewer would mean that the suite no longer sees the writes or the calls
 
-    for at in range(total):
+    for at in sweep.of(range(total)):
         here, life = world(), Life(at)
 
         manifest, ends = await here.go_on(life)
@@ -106,12 +109,12 @@ async def awaited(work):
     return await work
 
 
-async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_the_rest(name, world):
+async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_the_rest(name, world, sweep):
     """The same at every point where the worker waits for anything at all."""
     total = await waits_of_a_clean_run(world)
     assert total > 30
 
-    for at in range(total):
+    for at in sweep.of(range(total)):
         here, life = world(), Life()
         worker = here.task(life)
         with pytest.raises(Killed):

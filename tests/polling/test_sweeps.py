@@ -1,4 +1,4 @@
-"""One loop per connection looks for everybody: how many requests that takes, and when the end is noticed."""
+"""One loop per connection polls for everybody: how many requests that takes, and when the end is noticed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import itertools
+from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
@@ -48,7 +49,7 @@ def world(number, **settings):
 @pytest.mark.parametrize(("page", "most"), [(1000, 6), (100, 30)])
 @in_virtual_time
 async def test_a_thousand_spread_tasks_cost_a_few_pages_a_minute(page, most):
-    """Their own looks are all answered from the sweeps."""
+    """Their own polls are all answered from the sweeps."""
     provider, hub = world(1000, page=page)
     tasks = spread(hub, "c", ids(1000))
     started = await running(tasks, 2 * MINUTE)
@@ -73,7 +74,7 @@ async def test_a_slow_list_is_walked_once_for_all_of_its_pages():
 
 
 @in_virtual_time
-async def test_the_first_looks_of_spread_tasks_cost_hardly_more_than_a_sweep():
+async def test_the_first_polls_of_spread_tasks_cost_hardly_more_than_a_sweep():
     """A page shows the batches of those who ask a second later, too."""
     provider, hub = world(1000, page=100)
     started = await running(spread(hub, "c", ids(1000)), 25)
@@ -84,7 +85,7 @@ async def test_the_first_looks_of_spread_tasks_cost_hardly_more_than_a_sweep():
 @pytest.mark.parametrize("latency", [0.0, 1.0])
 @in_virtual_time
 async def test_the_end_is_noticed_within_one_interval(latency):
-    """Whatever the phase of the task's own looks: the sweep that sees the end wakes it."""
+    """Whatever the phase of the task's own polls: the sweep that sees the end wakes it."""
     provider, hub = world(200, latency=latency)
     tasks = spread(hub, "c", ids(200))
     started = await running(tasks, 100)
@@ -118,28 +119,28 @@ async def test_a_task_that_waits_long_hears_of_the_end_from_its_neighbours_sweep
 
 @in_virtual_time
 async def test_a_batch_that_was_never_asked_for_can_be_listened_for():
-    """Its first look comes as soon as others' looks have seen its end."""
+    """Its first poll comes as soon as others' polls have seen its end."""
     provider, hub = world(4)
     started = await running(spread(hub, "c", ids(4)[1:]), MINUTE)
-    looks = hub.subscribe(timedelta(hours=1), asyncio.sleep)
-    looks.listen("c", "b0")
-    looks.listen("c", "not/an id")
-    looks.listen("nobody has opened this", "b0")
-    resting = asyncio.create_task(looks.rest(3600.0))
+    subscription = hub.subscribe(timedelta(hours=1), asyncio.sleep)
+    await subscription.listen("c", "b0")
+    await subscription.listen("c", "not/an id")
+    await subscription.listen("nobody has opened this", "b0")
+    pausing = asyncio.create_task(subscription.pause(3600.0))
     await asyncio.sleep(MINUTE)
-    assert not resting.done()
+    assert not pausing.done()
     before = provider.requests["single"]
     provider.end("b0")
     await asyncio.sleep(MINUTE)
-    assert resting.done()
-    assert (await looks.status("c", "b0")).ended
+    assert pausing.done()
+    assert (await subscription.status("c", "b0")).ended
     assert provider.requests["single"] == before
-    await stop([*started, resting])
+    await stop([*started, pausing])
 
 
 @in_virtual_time
-async def test_everybody_is_looked_at_as_often_as_they_want():
-    """An impatient neighbour makes nobody's looks rarer; a patient one costs no looks of its own in between."""
+async def test_everybody_is_polled_as_often_as_they_want():
+    """An impatient neighbour makes nobody's polls rarer; a patient one costs no polls of its own in between."""
     provider, hub = world(0, page=0)
     provider.add("quick", "slow")
     tasks = [
@@ -147,9 +148,9 @@ async def test_everybody_is_looked_at_as_often_as_they_want():
         Task(hub, "c", "slow", interval=timedelta(minutes=5)),
     ]
     started = await running(tasks, 60 * MINUTE)
-    looked = {name: sum(what == name for _, what in provider.asked) for name in ("quick", "slow")}
-    assert 230 <= looked["quick"] <= 300
-    assert 11 <= looked["slow"] <= 16
+    polls = {name: sum(what == name for _, what in provider.asked) for name in ("quick", "slow")}
+    assert 230 <= polls["quick"] <= 300
+    assert 11 <= polls["slow"] <= 16
     assert not any(task.faults for task in tasks)
     await stop(started)
 
@@ -179,15 +180,15 @@ async def test_nobody_waits_nobody_asks():
 
 
 @in_virtual_time
-async def test_batches_that_have_ended_are_looked_at_no_more():
+async def test_batches_that_have_ended_are_not_polled_again():
     """A stage with one long batch among many short ones asks for the long one."""
     provider, hub = world(5)
-    looks = hub.subscribe(INTERVAL, asyncio.sleep)
+    subscription = hub.subscribe(INTERVAL, asyncio.sleep)
     provider.end("b0", "b1", "b2")
     for _ in range(5):
-        seen = await asyncio.gather(*(looks.status("c", one) for one in ids(5)))
+        seen = await asyncio.gather(*(subscription.status("c", one) for one in ids(5)))
         assert [status.ended for status in seen] == [True, True, True, False, False]
-        await looks.rest(32)
+        await subscription.pause(32)
     assert {what for when, what in provider.asked if when > 1} == {"b3", "b4"}
     assert now() == pytest.approx(5 * 32, abs=1)
 
@@ -196,15 +197,15 @@ async def test_batches_that_have_ended_are_looked_at_no_more():
 async def test_a_task_is_woken_once_for_each_of_its_batches():
     """The end that it knows of lets it rest."""
     provider, hub = world(3)
-    looks = hub.subscribe(INTERVAL, asyncio.sleep)
+    subscription = hub.subscribe(INTERVAL, asyncio.sleep)
     for one in ids(3):
-        await looks.status("c", one)
+        await subscription.status("c", one)
     provider.end("b0")
-    await looks.rest(3600)
+    await subscription.pause(3600)
     assert now() <= 31
     for one in ids(3):
-        await looks.status("c", one)
-    await looks.rest(3600)
+        await subscription.status("c", one)
+    await subscription.pause(3600)
     assert now() >= 3600
 
 
@@ -276,7 +277,7 @@ async def test_a_cancelled_waiter_harms_no_other():
 
 
 @in_virtual_time
-async def test_a_look_that_everybody_gave_up_leaves_nothing_running():
+async def test_a_poll_that_everybody_gave_up_leaves_nothing_running():
     """A cancelled task asks for nothing, also later."""
     _, hub = world(3, latency=5.0)
     asking = asyncio.create_task(hub.status("c", "b0"))
@@ -291,7 +292,7 @@ async def test_a_look_that_everybody_gave_up_leaves_nothing_running():
 async def test_a_closed_hub_leaves_nobody_waiting():
     """They hear that it was closed, which is a passing fault."""
     provider, hub = world(3, latency=5.0)
-    async with hub:
+    async with aclosing(hub):
         asking = asyncio.create_task(hub.status("c", "b0"))
         await asyncio.sleep(1)
     with pytest.raises(Unavailable, match="closed"):
@@ -321,11 +322,10 @@ async def test_the_sweep_writes_into_nobodys_log():
 
 
 @in_virtual_time
-async def test_a_look_without_an_age_is_always_a_new_one():
+async def test_a_poll_without_an_interval_is_always_a_new_one():
     """A worker that asks twice sees what happened in between."""
     provider, hub = world(1)
     assert not (await hub.status("c", "b0")).ended
     provider.end("b0")
-    assert not (await hub.status("c", "b0", max_age=INTERVAL)).ended
     assert (await hub.status("c", "b0")).ended
     assert provider.total == 2

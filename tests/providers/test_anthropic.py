@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import get_args
 
 import httpx2
@@ -14,11 +15,14 @@ import pytest
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import NotFound, Paused, Rejected, Unavailable, UsageError
-from airflow_batch_provider.models import Account, BatchRequest, Spec, Usage
-from airflow_batch_provider.providers import anthropic_messages as messages
-from airflow_batch_provider.providers.anthropic import STATES, AnthropicProvider
+from airflow_batch_provider.models import Account, BatchRequest, Reply, Spec, Usage
+from airflow_batch_provider.providers.anthropic import replies
+from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
+from airflow_batch_provider.providers.anthropic.provider import STATES, AnthropicProvider
+from airflow_batch_provider.providers.base import BatchQuery
 
 KEY = "sk-ant-0123456789"
+CODEC = AnthropicCodec()
 SPEC = Spec(model="claude-x", max_tokens=100)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 OPEN = {"type": "object", "additionalProperties": {"type": "integer"}}
@@ -31,7 +35,11 @@ def provider(handler, **fields) -> AnthropicProvider:
 
 
 def encode(spec: Spec = SPEC, **fields) -> dict:
-    return messages.encode(BatchRequest(**{"prompt": "hi", **fields}), spec)
+    return CODEC.encode(BatchRequest(**{"prompt": "hi", **fields}), spec)
+
+
+def decode(line: bytes) -> Reply:
+    return CODEC.decode(line, "generate")
 
 
 # bodies
@@ -53,7 +61,7 @@ def test_the_row_wins_over_the_task():
 def test_messages_pass_through():
     """They are the provider's own."""
     given = [{"role": "user", "content": [{"type": "image"}]}]
-    assert messages.encode(BatchRequest(messages=given), SPEC)["messages"] == given
+    assert CODEC.encode(BatchRequest(messages=given), SPEC)["messages"] == given
 
 
 def test_a_schema_and_an_effort_share_their_place():
@@ -71,8 +79,65 @@ def test_a_schema_with_open_dictionaries_is_asked_by_a_tool():
     assert "output_config" not in body
     assert body["tools"][0]["input_schema"] == OPEN
     assert body["tool_choice"] == {"type": "tool", "name": body["tools"][0]["name"]}
-    with pytest.raises(UsageError, match="thinking"):
-        encode(Spec(model="claude-x", output_schema=OPEN, request_params={"thinking": {"type": "enabled"}}))
+
+
+OPTIONAL = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(25)}}
+UNIONS = {
+    "type": "object",
+    "properties": {f"p{number}": {"anyOf": [{"type": "string"}, {"type": "null"}]} for number in range(17)},
+    "required": [f"p{number}" for number in range(17)],
+}
+RECURSIVE = {
+    "$ref": "#/$defs/T",
+    "$defs": {"T": {"type": "object", "properties": {"t": {"anyOf": [{"$ref": "#/$defs/T"}, {"type": "null"}]}}}},
+}
+
+
+@pytest.mark.parametrize("schema", [OPTIONAL, UNIONS, RECURSIVE], ids=["25 optional", "17 unions", "recursive"])
+def test_3_a_schema_beyond_the_limits_of_strict_mode_is_asked_by_a_tool(schema):
+    """24 optional properties and 16 unions are Anthropic's most (GoModel#963); a tool's input must be an object."""
+    (tool,) = encode(Spec(model="claude-x", output_schema=schema))["tools"]
+    assert tool["input_schema"]["type"] == "object"
+    assert "$ref" not in tool["input_schema"]
+    assert tool["input_schema"].get("$defs") == schema.get("$defs")
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-opus-5-5-20261001", "claude-fable-1", "claude-mythos-2"])
+def test_3_a_model_that_always_thinks_is_told_the_schema_in_words(model):
+    """It refuses a forced tool (pydantic-ai#8640); landing checks the answer."""
+    body = encode(Spec(model=model, output_schema=OPEN, system="Be brief."))
+    assert "tools" not in body
+    brief, told = body["system"]
+    assert brief == {"type": "text", "text": "Be brief."}
+    assert json.dumps(OPEN, separators=(",", ":")) in told["text"]
+
+
+@pytest.mark.parametrize(
+    "params", [{"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096}, {"tools": [{"name": "f"}]}]
+)
+def test_3_a_schema_that_needs_a_tool_is_told_in_words_where_none_can_be_forced(params):
+    """Thinking and tools of one's own leave no room for ours."""
+    body = encode(Spec(model="claude-x", output_schema=OPEN, request_params=params))
+    assert "tool_choice" not in body
+    assert "JSON schema" in body["system"][0]["text"]
+
+
+def test_3_a_property_that_no_tool_takes_is_told_in_words():
+    """`amount (EUR)` is not a name that a tool's input may have."""
+    schema = {"type": "object", "properties": {"amount (EUR)": {"type": "object", "additionalProperties": True}}}
+    body = encode(Spec(model="claude-x", output_schema=schema))
+    assert "amount (EUR)" in body["system"][0]["text"]
+    assert "tools" not in body
+
+
+@pytest.mark.parametrize(("budget", "most"), [(1024, 1024), (4096, 1024), (1000, 4096), (0, 10)])
+def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
+    """Each row would be refused, hours later; both numbers are told (agent-afk#951)."""
+    spec = Spec(
+        model="claude-x", max_tokens=most, request_params={"thinking": {"type": "enabled", "budget_tokens": budget}}
+    )
+    with pytest.raises(UsageError, match=rf"\b{budget} and {most}\b"):
+        encode(spec)
 
 
 @pytest.mark.parametrize("params", [{"stream": True}, {"speed": "fast"}, {"max_tokens": 0}])
@@ -84,14 +149,14 @@ def test_what_a_batch_refuses_is_refused_before(params):
 
 def test_a_line_is_an_element_of_requests():
     """The body is put in as it is."""
-    line = messages.line('k"1', b'{"model":"x"}')
+    line = CODEC.line('k"1', b'{"model":"x"}', SPEC)
     assert json.loads(line) == {"custom_id": 'k"1', "params": {"model": "x"}}
 
 
 @pytest.mark.parametrize(("answer", "length"), [("wrong", 3), ("", 2)])
 def test_asking_again_leaves_out_an_empty_answer(answer, length):
     """Anthropic takes no empty message."""
-    again = messages.reask(encode(), answer, "try again")
+    again = CODEC.reask(encode(), answer, "try again")
     assert [m["role"] for m in again["messages"]][-1] == "user"
     assert len(again["messages"]) == length
 
@@ -123,7 +188,7 @@ def errored(kind: str) -> bytes:
 
 def test_a_text_is_an_output():
     """With its tokens, its model and its end."""
-    reply = messages.decode(message())
+    reply = decode(message())
     assert (reply.key, reply.status, reply.output) == ("k-1", "succeeded", "hello")
     assert (reply.finish_reason, reply.model) == ("stop", "claude-x-1")
     assert reply.usage == Usage(input_tokens=10, output_tokens=5)
@@ -132,7 +197,7 @@ def test_a_text_is_an_output():
 def test_thinking_is_no_part_of_the_text():
     """Nor are the blocks of server tools."""
     content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert messages.decode(message(content=content)).output == "ab"
+    assert decode(message(content=content)).output == "ab"
 
 
 def test_cache_reads_and_writes_are_input():
@@ -144,7 +209,7 @@ def test_cache_reads_and_writes_are_input():
         "output_tokens": 7,
         "output_tokens_details": {"thinking_tokens": 4},
     }
-    usage = messages.decode(message(usage=told)).usage
+    usage = decode(message(usage=told)).usage
     assert usage == Usage(
         input_tokens=1110, cached_tokens=100, cache_write_tokens=1000, output_tokens=7, reasoning_tokens=4
     )
@@ -152,8 +217,8 @@ def test_cache_reads_and_writes_are_input():
 
 def test_an_answer_given_by_our_tool_is_a_text():
     """The reader asked for JSON and gets it, whichever way it came."""
-    content = [{"type": "tool_use", "id": "t", "name": messages.ANSWER_TOOL, "input": {"a": 1}}]
-    reply = messages.decode(message(content=content, stop_reason="tool_use"))
+    content = [{"type": "tool_use", "id": "t", "name": replies.ANSWER_TOOL, "input": {"a": 1}}]
+    reply = decode(message(content=content, stop_reason="tool_use"))
     assert (json.loads(reply.output), reply.finish_reason) == ({"a": 1}, "stop")
 
 
@@ -172,7 +237,7 @@ def test_an_answer_given_by_our_tool_is_a_text():
 )
 def test_how_a_message_ended_decides_what_it_is(word, status, finish):
     """A refusal is for good, a pause is not, and both were paid."""
-    reply = messages.decode(message(stop_reason=word))
+    reply = decode(message(stop_reason=word))
     assert (reply.status, reply.finish_reason) == (status, finish)
     assert reply.usage.output_tokens == 5
     if status == "failed":
@@ -195,7 +260,7 @@ def test_how_a_message_ended_decides_what_it_is(word, status, finish):
 )
 def test_an_errored_row_tells_its_reason(kind, retryable):
     """The reason stands in two envelopes."""
-    error = messages.decode(errored(kind)).error
+    error = decode(errored(kind)).error
     assert (error.code, error.message, error.retryable) == (kind, "because", retryable)
 
 
@@ -216,14 +281,14 @@ def test_an_errored_row_tells_its_reason(kind, retryable):
 )
 def test_a_line_of_any_shape_still_says_something(raw):
     """A row with a key is never lost, and nothing but `Rejected` is raised."""
-    assert messages.decode(raw).key == "k-1"
+    assert decode(raw).key == "k-1"
 
 
-@pytest.mark.parametrize("raw", [b"{}", b'{"custom_id":1,"result":{}}', b'{"custom_id":"k"}', b"not json"])
-def test_a_line_without_key_and_result_is_rejected(raw):
+@pytest.mark.parametrize("raw", [b"{}", b'{"custom_id":1,"result":{}}', b"not json"])
+def test_a_line_without_key_is_rejected(raw):
     """Its content stays out of the message."""
     with pytest.raises(Rejected, match="bytes"):
-        messages.decode(raw)
+        decode(raw)
 
 
 # vocabulary
@@ -237,8 +302,8 @@ def test_every_word_of_the_sdk_has_a_meaning():
     from anthropic.types.shared.error_type import ErrorType
 
     assert set(get_args(MessageBatch.model_fields["processing_status"].annotation)) == STATES.keys()
-    assert set(get_args(StopReason)) == messages.FINISH.keys()
-    assert set(get_args(ErrorType)) == messages.RETRYABLE.keys()
+    assert set(get_args(StopReason)) == replies.FINISH.keys()
+    assert set(get_args(ErrorType)) == replies.RETRYABLE.keys()
     results = {get_args(one.model_fields["type"].annotation)[0] for one in get_args(get_args(MessageBatchResult)[0])}
     assert results == {"succeeded", "errored", "canceled", "expired"}
 
@@ -322,9 +387,6 @@ async def test_results_are_asked_of_our_own_host():
 
 async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
     """Whose it was can no longer be read, so neither yes nor no is certain."""
-    from datetime import UTC, datetime
-
-    from airflow_batch_provider.providers.base import BatchQuery
 
     def answer(request):
         if request.url.path.endswith("/results"):
@@ -335,6 +397,28 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
 
     claim = BatchQuery("t-1", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, "k-")
     assert [found.certain for found in await provider(answer).find(claim)] == [False]
+
+
+async def test_10_whose_an_ended_batch_is_is_read_once():
+    """Nine batches of equal size took 1,632 calls for results, because every look read them all again."""
+    calls = []
+
+    def answer(request):
+        calls.append(request.url.path)
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, content=message() + b"\n")
+        one = batch(results_url="https://x", request_counts={"succeeded": 2})
+        return httpx2.Response(
+            200, json={"data": [one], "has_more": False} if request.url.path.endswith("batches") else one
+        )
+
+    adapter = provider(answer)
+    since = datetime(2026, 11, 20, 18, 37, tzinfo=UTC)
+    for number in range(5):
+        ours, theirs = BatchQuery(f"t-{number}", since, 2, "k-"), BatchQuery(f"t-{number}", since, 2, "other-")
+        assert [found.certain for found in await adapter.find(ours)] == [True]
+        assert await adapter.find(theirs) == []
+    assert sum(path.endswith("/results") for path in calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -358,18 +442,19 @@ async def test_archived_results_say_when_they_went():
         _ = [r async for r in provider(lambda _: httpx2.Response(200, json=archived)).results("msgbatch_1", "generate")]
 
 
-async def test_a_line_that_cannot_be_read_is_passed_over(caplog):
-    """The warning tells its length and nothing of its content."""
+async def test_lines_that_cannot_be_read_are_ignored(caplog):
+    """One warning tells how many, and nothing of their content."""
 
     def answer(request):
         if request.url.path.endswith("/results"):
-            return httpx2.Response(200, content=b"secret answer, no json\n" + message() + b"\n")
+            return httpx2.Response(200, content=b"secret answer, no json\n" * 1000 + message() + b"\n")
         return httpx2.Response(200, json=batch(results_url="https://x"))
 
     with caplog.at_level(logging.WARNING):
         replies = [reply async for reply in provider(answer).results("msgbatch_1", "generate")]
     assert len(replies) == 1
-    assert "22 bytes" in caplog.text
+    assert len(caplog.records) == 1
+    assert "1000 result lines" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -422,8 +507,8 @@ async def test_an_echoed_key_is_not_repeated():
 def test_the_sdk_is_imported_when_it_is_used():
     """And Anthropic's only by Anthropic's file."""
     code = (
-        "import sys, airflow_batch_provider.providers, airflow_batch_provider.providers.wire,"
-        " airflow_batch_provider.providers.anthropic_messages, airflow_batch_provider.providers.openai_bodies;"
+        "import sys, airflow_batch_provider.providers, airflow_batch_provider.providers.http,"
+        " airflow_batch_provider.providers.anthropic, airflow_batch_provider.providers.openai;"
         "sys.exit(bool({'anthropic', 'openai', 'google.genai', 'airflow'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -437,7 +522,7 @@ async def test_lines_with_any_text_stay_one_element_each(server, tmp_path):
     adapter = AnthropicProvider(backend.account(server.url))
     bench = Bench(backend, adapter, server.emulator, tmp_path, server.url)
     prompts = ["a\nb", "c\r\n", "\u2028", '"],[{"', "\\n", "é" * 700_000]
-    batch_id = await adapter.submit(bench.payload(*prompts))
+    batch_id = await adapter.create(await adapter.prepare(bench.payload(*prompts)))
     job = server.emulator.jobs.all[batch_id]
     sent = [msgspec.json.decode(text) for text in job.path.read_bytes().splitlines()]
     assert [one["params"]["messages"][0]["content"] for one in sent] == prompts

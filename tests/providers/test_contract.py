@@ -23,7 +23,7 @@ from airflow_batch_provider.exceptions import (
     UsageError,
 )
 from airflow_batch_provider.models import BatchRequest
-from airflow_batch_provider.providers import connect, provider_class
+from airflow_batch_provider.providers import connect, http, provider_class
 from airflow_batch_provider.providers.base import BatchQuery
 
 
@@ -33,7 +33,7 @@ class Verdict(BaseModel):
 
 
 async def submitted(bench, *prompts: str) -> str:
-    return await bench.provider.submit(bench.payload(*prompts or ("one", "two")))
+    return await bench.submit(bench.payload(*prompts or ("one", "two")))
 
 
 # the good way
@@ -96,8 +96,8 @@ async def test_what_cannot_be_embedded_is_refused_before_it_is_paid(bench):
 async def test_the_model_is_told_what_was_wrong_with_its_answer(bench):
     """A second asking carries the answer and the problem, and gets another answer."""
     spec = bench.spec()
-    body = bench.provider.encode(BatchRequest(prompt="one"), spec)
-    again = bench.provider.reask(body, "the first answer", "say it shorter")
+    body = bench.provider.codec.encode(BatchRequest(prompt="one"), spec)
+    again = bench.provider.codec.reask(body, "the first answer", "say it shorter")
     text = json.dumps(again)
     assert text.index("the first answer") < text.index("say it shorter")
     assert "the first answer" not in json.dumps(body)
@@ -162,9 +162,7 @@ async def test_strange_line_separators_stay_in_their_line(bench):
 
 async def test_missing_double_and_strange_lines_are_handed_on_as_they_are(bench):
     """The ledger, not the provider, says what they mean."""
-    batch_id = await bench.provider.submit(
-        bench.payload("[[emulate:missing]]", "[[emulate:duplicate]]", "[[emulate:stranger]]")
-    )
+    batch_id = await bench.submit(bench.payload("[[emulate:missing]]", "[[emulate:duplicate]]", "[[emulate:stranger]]"))
     bench.finish()
     keys = [reply.key async for reply in bench.provider.results(batch_id, "generate")]
     assert f"{PREFIX}0" not in keys
@@ -178,7 +176,7 @@ async def test_missing_double_and_strange_lines_are_handed_on_as_they_are(bench)
 async def test_a_batch_begins_open_and_ends_completed(bench):
     """While it runs it is pending or processing; then completed, with its counts and its time."""
     payload = bench.payload("one", "two")
-    batch_id = await bench.provider.submit(payload)
+    batch_id = await bench.submit(payload)
     first = await bench.provider.status(batch_id)
     assert first.status in {"pending", "processing"}
     assert not first.ended
@@ -272,7 +270,7 @@ async def test_a_claimed_batch_is_found_again(bench):
     payload = bench.payload("one", "two")
     claim = bench.claim(payload)
     assert await bench.provider.find(claim) == []
-    batch_id = await bench.provider.submit(payload)
+    batch_id = await bench.submit(payload)
     (running,) = await bench.provider.find(claim)
     assert (running.batch_id, running.certain) == (batch_id, bench.backend.keeps_tag)
     bench.finish()
@@ -283,11 +281,11 @@ async def test_a_claimed_batch_is_found_again(bench):
 async def test_the_batch_of_another_is_not_taken_for_ours(bench):
     """Neither one of the same size under other keys, nor one from before the claim."""
     payload = bench.payload("one", "two")
-    await bench.provider.submit(payload)
+    await bench.submit(payload)
     bench.finish()
     claim = bench.claim(bench.payload("three", "four"))
     assert await bench.provider.find(claim) == []
-    batch_id = await bench.provider.submit(bench.payload("five", "six"))
+    batch_id = await bench.submit(bench.payload("five", "six"))
     bench.finish()
     found = await bench.provider.find(
         type(claim)(tag="abp-none", claimed_at=bench.now, requests=2, key_prefix="other-")
@@ -297,10 +295,10 @@ async def test_the_batch_of_another_is_not_taken_for_ours(bench):
 
 async def test_every_tagged_batch_since_then_is_told(bench):
     """Whoever made them; none where the provider keeps no tags."""
-    old = await bench.provider.submit(bench.payload("zero"))
+    old = await bench.submit(bench.payload("zero"))
     bench.emulator.clock.advance(3600)
     sent = [bench.payload("one"), bench.payload("two", "three")]
-    ids = [await bench.provider.submit(payload) for payload in sent]
+    ids = [await bench.submit(payload) for payload in sent]
     told = {status.batch_id: status async for status in bench.provider.tagged(bench.now - timedelta(minutes=1))}
     assert {name: status.tag for name, status in told.items()} == (
         {name: payload.tag for name, payload in zip(ids, sent, strict=True)} if bench.backend.keeps_tag else {}
@@ -316,7 +314,7 @@ async def test_a_create_whose_answer_is_lost_is_ambiguous_and_can_be_found(bench
     claim = bench.claim(payload)
     bench.fault("create", "cut", when="after")
     with pytest.raises(Unavailable) as caught:
-        await bench.provider.submit(payload)
+        await bench.submit(payload)
     assert caught.value.ambiguous
     assert len(await bench.provider.find(claim)) == 1
 
@@ -381,7 +379,7 @@ async def test_a_refusal_is_named_by_what_the_reader_can_do(bench, status, error
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [(7, 7.0), ("date:30", 30.0), (10**9, 3600.0), ("soon", None)])
+@pytest.mark.parametrize(("given", "seconds"), [(7, 7.0), ("date:30", 30.0), (10**9, 3600.0)])
 async def test_the_provider_says_how_long_to_wait(bench, way, given, seconds):
     """In seconds or as a date, and never longer than an hour."""
     if way == "over a port" and given == "date:30":
@@ -444,8 +442,7 @@ async def test_a_hostile_id_is_sent_nowhere(bench, batch_id):
             await ask(batch_id)
     with pytest.raises(Rejected):
         await bench.replies(batch_id)
-    with pytest.raises(Rejected):
-        await bench.provider.statuses([batch_id])
+    assert isinstance((await bench.provider.statuses([batch_id]))[batch_id], Rejected)
     assert sum(bench.emulator.calls.values()) == before
 
 
@@ -478,8 +475,8 @@ async def test_the_page_of_a_proxy_passes_no_test(backend, reply):
     provider = provider_class(backend.provider)(backend.account("http://proxy.test"), transport)
     with pytest.raises(Unavailable):
         await provider.check()
-    with pytest.raises(Unavailable):
-        await provider.statuses(["batch_1", "batch_2", "batch_3"])
+    answers = await provider.statuses(["batch_1", "batch_2", "batch_3"])
+    assert [type(answer) for answer in answers.values()] == [http.Unreadable] * 3
     await provider.aclose()
 
 
@@ -531,7 +528,7 @@ async def test_a_batch_bought_under_a_hostile_id_is_not_bought_again(backend, tm
     bench = Bench(backend, provider, None, tmp_path, "")
     payload = bench.payload("one")
     with pytest.raises(Unavailable) as caught:
-        await provider.submit(payload)
+        await provider.create(await provider.prepare(payload))
     assert caught.value.ambiguous
     with pytest.raises(Unresolved, match="console"):
         await provider.find(BatchQuery(payload.tag, datetime.fromtimestamp(1_790_000_000, UTC), 1, PREFIX))
@@ -541,7 +538,7 @@ async def test_a_list_that_never_ends_is_no_proof_of_absence(backend, monkeypatc
     """A batch that no page shows may exist nevertheless, and buying it again would pay twice."""
     if not backend.in_process or backend.provider == "google":
         pytest.skip("answers by hand are written for Anthropic and OpenAI")
-    monkeypatch.setattr(f"airflow_batch_provider.providers.{backend.provider}._MOST_PAGES", 3)
+    monkeypatch.setattr(f"airflow_batch_provider.providers.{backend.provider}.provider._MOST_PAGES", 3)
     one = {"id": "batch_1", "created_at": 1_790_000_000, "metadata": {}, "request_counts": {"processing": 7}}
     page = {"data": [one], "has_more": True, "first_id": "batch_1", "last_id": "batch_1"}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=page))
@@ -553,7 +550,7 @@ async def test_a_list_that_never_ends_is_no_proof_of_absence(backend, monkeypatc
 async def test_claims_reach_back_a_little(bench):
     """The provider's clock may be behind ours by a minute."""
     payload = bench.payload("one", "two")
-    batch_id = await bench.provider.submit(payload)
+    batch_id = await bench.submit(payload)
     claim = bench.claim(payload)
     late = type(claim)(claim.tag, claim.claimed_at + timedelta(minutes=1), claim.requests, claim.key_prefix)
     assert [found.batch_id for found in await bench.provider.find(late)] == [batch_id]

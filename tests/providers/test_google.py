@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 from google.genai import types
-from provider_bench import BACKENDS, KEY, PREFIX, Bench
+from provider_bench import BACKENDS, KEY, PREFIX, Bench, submitted
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.models import Account, Spec
-from airflow_batch_provider.providers import google_operations as operations
-from airflow_batch_provider.providers import reading
 from airflow_batch_provider.providers.base import BatchQuery
-from airflow_batch_provider.providers.google import GoogleProvider
+from airflow_batch_provider.providers.google import operations
+from airflow_batch_provider.providers.google.provider import GoogleProvider
+from airflow_batch_provider.providers.untrusted import StatusTable
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def operation(name: str = "batches/b1", **metadata) -> dict:
 
 
 def status(one: dict):
-    return operations.status(one, reading.Words("Gemini", operations.STATES))
+    return operations.status(one, StatusTable("Gemini", operations.STATES))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_the_environment_of_the_sdk_has_no_say(monkeypatch, tmp_path, capl
 
     adapter = provider(reply)
     await adapter.check()
-    await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
+    await submitted(adapter, Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     await adapter.cancel("b1")
     assert {request.url.host for request in seen} == {"generativelanguage.googleapis.com"}
     assert {request.headers.get("x-goog-api-key") for request in seen} == {KEY, None}
@@ -119,7 +119,7 @@ async def test_the_time_out_of_the_connection_reaches_the_sdk(server, tmp_path):
     bench = Bench(BACKENDS["google"], adapter, server.emulator, tmp_path, server.url)
     server.emulator.faults.add("google.create", "stall", seconds=2)
     with pytest.raises(Unavailable, match="ReadTimeout") as caught:
-        await adapter.submit(bench.payload("one"))
+        await submitted(adapter, bench.payload("one"))
     assert caught.value.ambiguous
     await adapter.aclose()
 
@@ -128,7 +128,7 @@ async def test_the_time_out_of_the_connection_reaches_the_sdk(server, tmp_path):
 async def test_a_model_is_a_name(model):
     """It stands in an address."""
     adapter = provider(lambda _: httpx2.Response(500))
-    with pytest.raises(UsageError, match="no model"):
+    with pytest.raises(UsageError, match="not a model"):
         adapter.check_spec(Spec(model=model))
     for good in ("gemini-2.5-flash", "models/gemini-2.5-flash", "tunedModels/mine-1"):
         adapter.check_spec(Spec(model=good))
@@ -141,7 +141,7 @@ async def test_a_model_is_a_name(model):
 async def test_a_batch_carries_our_tag_and_whose_it_is(bench):
     """The file has the tag as its name, the batch as the first word of its own, both short enough."""
     payload = bench.payload("one", label="dag/run/" + "täsk" * 100)
-    batch_id = await bench.provider.submit(payload)
+    batch_id = await bench.submit(payload)
     job = bench.emulator.jobs.all[batch_id]
     assert job.label.startswith(f"{payload.tag} dag/run/täsk")
     assert len(job.label) == 128
@@ -153,7 +153,7 @@ async def test_a_batch_carries_our_tag_and_whose_it_is(bench):
 async def test_a_tag_that_begins_like_another_is_another(bench):
     """`find` compares whole words."""
     payload = bench.payload("one", label="")
-    await bench.provider.submit(payload)
+    await bench.submit(payload)
     claim = bench.claim(payload)
     assert await bench.provider.find(BatchQuery(payload.tag[:-1], claim.claimed_at, 1, PREFIX)) == []
 
@@ -164,7 +164,7 @@ async def test_embedding_warns_nobody(bench):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         replies = await bench.ask("one", spec=spec)
-        await bench.provider.submit(bench.payload("two", spec=spec))
+        await bench.submit(bench.payload("two", spec=spec))
         warnings.warn("still heard", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in caught] == ["still heard"]
     assert len(replies["0"].output) == 5
@@ -175,16 +175,16 @@ async def test_a_resumed_parcel_is_not_uploaded_again(bench):
     bench.fault("create", "status", status=503)
     payload = bench.payload("one")
     with pytest.raises(Unavailable):
-        await bench.provider.submit(payload)
+        await bench.submit(payload)
     starts = bench.emulator.calls["google.upload.start"]
     again = bench.payload("one", resumed=True)
-    await bench.provider.submit(type(again)(**{**vars(again), "tag": payload.tag}))
+    await bench.submit(type(again)(**{**vars(again), "tag": payload.tag}))
     assert bench.emulator.calls["google.upload.start"] == starts == 1
 
 
 async def test_an_upload_that_expired_is_sent_again(bench):
     """A resumed payload may be older than its file."""
-    batch_id = await bench.provider.submit(bench.payload("one", resumed=True))
+    batch_id = await bench.submit(bench.payload("one", resumed=True))
     assert bench.emulator.calls["google.upload.start"] == 1
     assert batch_id in bench.emulator.jobs.all
 
@@ -194,8 +194,8 @@ async def test_a_file_of_our_name_is_used_though_nobody_remembers_it(bench):
     payload = bench.payload("one")
     bench.fault("create", "status", status=429)
     with pytest.raises(Unavailable):
-        await bench.provider.submit(payload)
-    assert await bench.provider.submit(payload) in bench.emulator.jobs.all
+        await bench.submit(payload)
+    assert await bench.submit(payload) in bench.emulator.jobs.all
     assert len([name for name in bench.emulator.files if payload.tag in name]) == 1
 
 
@@ -204,10 +204,10 @@ async def test_a_file_of_another_size_is_replaced(bench):
     payload = bench.payload("one")
     bench.fault("create", "status", status=429)
     with pytest.raises(Unavailable):
-        await bench.provider.submit(payload)
+        await bench.submit(payload)
     payload.path.write_bytes(payload.path.read_bytes() * 2)
     longer = type(payload)(**{**vars(payload), "bytes": payload.path.stat().st_size, "resumed": True})
-    await bench.provider.submit(longer)
+    await bench.submit(longer)
     assert bench.emulator.files[f"files/{payload.tag}"].size == longer.bytes
 
 
@@ -216,20 +216,19 @@ async def test_a_file_of_another_size_is_replaced(bench):
     [("google.upload.start", "before"), ("google.upload.start", "after"), ("google.upload.chunk", "before")],
 )
 async def test_a_failed_upload_bought_nothing(bench, route, when):
-    """So it is not ambiguous, and the next try sends the file."""
+    """And the next try sends the file."""
     bench.emulator.faults.add(route, "cut", when=when)
     payload = bench.payload("one")
-    with pytest.raises(Unavailable) as caught:
-        await bench.provider.submit(payload)
-    assert not caught.value.ambiguous
+    with pytest.raises(Unavailable):
+        await bench.provider.prepare(payload)
     assert bench.emulator.calls["google.create"] == 0
-    assert await bench.provider.submit(payload) in bench.emulator.jobs.all
+    assert await bench.submit(payload) in bench.emulator.jobs.all
 
 
 async def test_an_upload_whose_answer_is_lost_is_used(bench):
     """The file is there, whole, under our name."""
     bench.emulator.faults.add("google.upload.chunk", "cut", when="after")
-    assert await bench.provider.submit(bench.payload("one")) in bench.emulator.jobs.all
+    assert await bench.submit(bench.payload("one")) in bench.emulator.jobs.all
     assert bench.emulator.calls["google.upload.start"] == 1
 
 
@@ -255,9 +254,8 @@ async def test_an_upload_against_the_protocol_is_unavailable(headers, body, tmp_
         return httpx2.Response(404, json={"error": {"code": 404, "message": "no", "status": "NOT_FOUND"}})
 
     adapter = provider(reply)
-    with pytest.raises(Unavailable) as caught:
-        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
-    assert not caught.value.ambiguous
+    with pytest.raises(Unavailable):
+        await adapter.prepare(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     await adapter.aclose()
 
 
@@ -272,8 +270,8 @@ async def test_a_file_that_is_still_digested_is_waited_for(tmp_path):
 
     adapter = provider(reply)
     with pytest.raises(Unavailable) as caught:
-        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
-    assert (caught.value.ambiguous, caught.value.retry_after) == (False, 5.0)
+        await adapter.prepare(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
+    assert caught.value.retry_after == 5.0
     await adapter.aclose()
 
 
@@ -286,7 +284,7 @@ async def test_a_create_whose_answer_cannot_be_read_is_ambiguous(tmp_path, body)
 
     adapter = provider(reply)
     with pytest.raises(Unavailable) as caught:
-        await adapter.submit(Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
+        await submitted(adapter, Bench(BACKENDS["google"], adapter, None, tmp_path, "").payload("one"))
     assert caught.value.ambiguous
     await adapter.aclose()
 
@@ -337,7 +335,7 @@ async def test_a_batch_found_under_a_hostile_id_needs_a_person():
 
 async def test_a_list_that_never_ends_is_no_proof_of_absence(monkeypatch):
     """The claimed batch may be on a page that was not read."""
-    monkeypatch.setattr("airflow_batch_provider.providers.google._MOST_PAGES", 3)
+    monkeypatch.setattr("airflow_batch_provider.providers.google.provider._MOST_PAGES", 3)
     with pytest.raises(Unresolved, match="300"):
         await found(*[[aged("a", 0)]] * 5)
 
@@ -399,7 +397,7 @@ def test_a_strange_operation_is_read_nevertheless(metadata):
 
 async def test_ids_are_taken_with_and_without_their_prefix(bench):
     """As people copy them."""
-    batch_id = await bench.provider.submit(bench.payload("one"))
+    batch_id = await bench.submit(bench.payload("one"))
     short = batch_id.removeprefix("batches/")
     assert (await bench.provider.status(short)).batch_id == batch_id
     assert list(await bench.provider.statuses([short])) == [short]
@@ -551,7 +549,7 @@ async def test_a_download_is_redirected_neither_in_the_clear_nor_for_ever(locati
 
 async def test_files_are_removed_and_the_record_stays(bench):
     """Files fill the project's 20 GB; people look for the record."""
-    batch_id = await bench.provider.submit(bench.payload("one"))
+    batch_id = await bench.submit(bench.payload("one"))
     bench.finish()
     await bench.provider.status(batch_id)
     assert len(bench.emulator.files) == 2
@@ -562,7 +560,7 @@ async def test_files_are_removed_and_the_record_stays(bench):
 
 async def test_a_file_that_gemini_keeps_is_no_error(bench):
     """Names of output files are longer than Gemini's own delete takes; the input goes nevertheless."""
-    batch_id = await bench.provider.submit(bench.payload("one"))
+    batch_id = await bench.submit(bench.payload("one"))
     bench.finish()
     await bench.provider.status(batch_id)
     message = "* DeleteFileRequest.name: File ID cannot be more than 40 characters."
@@ -641,7 +639,7 @@ def test_a_refusal_is_short_and_holds_no_key():
 
 async def test_cancelling_is_done_when_the_batch_is_over_or_stopping(bench):
     """A refusal that leaves the batch running is an error."""
-    batch_id = await bench.provider.submit(bench.payload("one"))
+    batch_id = await bench.submit(bench.payload("one"))
     bench.fault("cancel", "status", status=400, code="FAILED_PRECONDITION")
     with pytest.raises(Paused):
         await bench.provider.cancel(batch_id)
@@ -653,7 +651,7 @@ async def test_cancelling_is_done_when_the_batch_is_over_or_stopping(bench):
 async def test_the_sdk_tells_its_debug_log_no_key(bench, caplog):
     """Neither do we, when a file cannot be deleted."""
     with caplog.at_level(logging.DEBUG):
-        batch_id = await bench.provider.submit(bench.payload("one"))
+        batch_id = await bench.submit(bench.payload("one"))
         bench.emulator.faults.add("google.files.delete", "status", status=403, message=f"key {KEY}", times=None)
         await bench.provider.clean_up(batch_id)
     assert "was not deleted" in caplog.text

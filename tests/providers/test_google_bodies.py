@@ -12,10 +12,11 @@ from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import Rejected, UsageError
 from airflow_batch_provider.models import BatchRequest, Spec, Usage
-from airflow_batch_provider.providers import google_bodies as bodies
-from airflow_batch_provider.providers import google_replies as replies
-from airflow_batch_provider.providers.google_schema import response_schema
+from airflow_batch_provider.providers.google import codec as bodies
+from airflow_batch_provider.providers.google import replies
+from airflow_batch_provider.providers.google.schema import response_schema
 
+CODEC = bodies.GoogleCodec()
 SPEC = Spec(model="gemini-x", max_tokens=100)
 EMBED = Spec(kind="embed", model="gemini-embedding-x")
 USER = [{"role": "user", "parts": [{"text": "hi"}]}]
@@ -24,11 +25,11 @@ OPEN = {"type": "object", "properties": {"n": {"type": "object", "additionalProp
 
 def encode(spec: Spec = SPEC, **fields) -> dict:
     given = fields if "messages" in fields else {"prompt": "hi", **fields}
-    return bodies.encode(BatchRequest(**given), spec)
+    return CODEC.encode(BatchRequest(**given), spec)
 
 
 def decode(kind="generate", **record):
-    return replies.decode(json.dumps({"key": "k", **record}).encode(), kind)
+    return CODEC.decode(json.dumps({"key": "k", **record}).encode(), kind)
 
 
 def answer(*parts: dict, finish: str | None = "STOP", **response):
@@ -113,19 +114,19 @@ def test_an_embedding_takes_one_content():
 
 def test_a_line_has_the_key_beside_the_request():
     """Keys are the user's, so they are escaped; the body is taken as it is."""
-    assert bodies.line('a"\n', b'{"x":1}') == b'{"key":"a\\"\\n","request":{"x":1}}'
+    assert CODEC.line('a"\n', b'{"x":1}', SPEC) == b'{"key":"a\\"\\n","request":{"x":1}}'
 
 
 def test_asking_again_adds_the_answer_and_the_problem():
     """As turns of the model and the user; an empty answer is no turn."""
     body = encode()
-    again = bodies.reask(body, "no", "wrong")
+    again = CODEC.reask(body, "no", "wrong")
     assert [(turn["role"], turn["parts"][0]["text"]) for turn in again["contents"]] == [
         ("user", "hi"),
         ("model", "no"),
         ("user", "wrong"),
     ]
-    assert len(bodies.reask(body, "", "wrong")["contents"]) == 2
+    assert len(CODEC.reask(body, "", "wrong")["contents"]) == 2
     assert body["contents"] == USER
 
 
@@ -193,7 +194,6 @@ class Tree(BaseModel):
         OPEN,
         Tree.model_json_schema(),
         {"type": "object", "properties": {}},
-        {"type": "object", "properties": {"a": {"enum": ["x", 1]}}},
         {"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}]}}},
         {"type": "object", "properties": {"a": {"enum": [None]}}},
         {"type": "object", "properties": {"a": {"type": "array", "prefixItems": [{"type": "string"}]}}},
@@ -292,10 +292,8 @@ def test_a_broken_answer_may_be_asked_again(word):
     assert (reply.status, reply.error.code, reply.error.retryable) == ("failed", word, True)
 
 
-def test_an_empty_answer_is_none_unless_the_tokens_ran_out():
-    """Thinking may take them all, which is told by the finish reason; an empty STOP is a passing fault."""
-    assert answer(finish="MAX_TOKENS").status == "succeeded"
-    assert answer(finish="MAX_TOKENS").finish_reason == "max_tokens"
+def test_an_empty_answer_may_be_asked_again():
+    """Whatever is missing."""
     for reply in (answer(), answer(finish=None), decode(response={}), decode(response={"candidates": "x"})):
         assert (reply.status, reply.error.code, reply.error.retryable) == ("failed", "empty_answer", True)
 
@@ -375,9 +373,9 @@ def test_an_embedding_is_a_list_of_floats():
     assert reply.usage.input_tokens == 4
 
 
-@pytest.mark.parametrize("values", [[], None, "x", [True], [None], ["1"], {}])
-def test_a_vector_that_is_none_is_an_empty_answer(values):
-    """So that no table gets a row of nonsense."""
+@pytest.mark.parametrize("values", [[], None, {}])
+def test_an_empty_vector_is_an_empty_answer(values):
+    """Which may be asked again."""
     reply = decode("embed", response={"embedding": {"values": values}})
     assert (reply.status, reply.error.code) == ("failed", "empty_answer")
 
@@ -386,5 +384,5 @@ def test_a_vector_that_is_none_is_an_empty_answer(values):
 def test_a_line_nobody_documents_is_refused_without_its_content(raw):
     """Without a key nobody can tell whose answer it is."""
     with pytest.raises(Rejected) as caught:
-        replies.decode(raw, "generate")
+        CODEC.decode(raw, "generate")
     assert "response" not in str(caught.value)

@@ -77,7 +77,7 @@ async def main():
     await provider.check()
     before, worst = peak(), [0.0]
     watch = asyncio.create_task(stalls(worst))
-    batch_id = await provider.submit(payload)
+    batch_id = await provider.create(await provider.prepare(payload))
     sent = peak() - before
     count = 0
     async for reply in provider.results(batch_id, "generate"):

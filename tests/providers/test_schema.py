@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.anthropic_messages import DIALECT as ANTHROPIC
-from airflow_batch_provider.providers.openai_bodies import DIALECT as OPENAI
+from airflow_batch_provider.providers.anthropic.codec import DIALECT as ANTHROPIC
+from airflow_batch_provider.providers.openai.codec import DIALECT as OPENAI
 from airflow_batch_provider.providers.schema import strict
 
 

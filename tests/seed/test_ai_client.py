@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Account, BatchRequest, BatchRow, Spec, Usage
 from airflow_batch_provider.pricing import cost
-from airflow_batch_provider.providers import account_ref, provider_class, split_model
+from airflow_batch_provider.providers import connection_ref, provider_class, split_model
 from airflow_batch_provider.schemas import AnswerSchema, Misfit
 
 
@@ -44,13 +44,13 @@ def test_row_45_the_provider_is_known_by_the_model():
     assert split_model("gpt-4o")[0] == "openai"
     assert split_model("text-embedding-004")[0] == "google"
     assert split_model("openai:my-own") == ("openai", "my-own")
-    assert account_ref("any", "my-own") == "any"
+    assert connection_ref("any", "my-own").provider is None
 
 
 async def test_row_45_a_model_on_the_wrong_connection_is_refused_before_it_is_paid(driver):
     """Two providers at odds are an error of the DAG."""
     with pytest.raises(UsageError, match="belongs to anthropic"):
-        await driver.client("claude-sonnet-4-20250514", conn_id="openai@default").submit(["one"])
+        await driver.client("claude-sonnet-4-20250514", provider="openai").submit(["one"])
     assert driver.jobs == []
 
 
@@ -197,7 +197,7 @@ def test_row_54_keys_come_from_connections(monkeypatch):
     """The guide's environment variables are Airflow connections: a key in the environment is never taken by accident."""
     from airflow.sdk import Connection
 
-    from airflow_batch_provider.hooks.accounts import account
+    from airflow_batch_provider.airflow.connections import account
 
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-the-environment")
     with pytest.raises(UsageError, match="no API key"):
@@ -251,6 +251,6 @@ def test_row_55_a_requests_own_parameters_win(provider):
     """Parameters of one request replace those of all."""
     adapter = provider_class(provider)(Account(provider=provider, api_key="k"))
     spec = Spec(model="gemini-m", request_params={"temperature": 0, "top_p": 0.5})
-    body = adapter.encode(BatchRequest(prompt="one", request_params={"temperature": 1}), spec)
+    body = adapter.codec.encode(BatchRequest(prompt="one", request_params={"temperature": 1}), spec)
     settings = body.get("generationConfig", body)
     assert (settings["temperature"], settings.get("top_p", settings.get("topP"))) == (1, 0.5)

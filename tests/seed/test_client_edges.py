@@ -39,10 +39,10 @@ async def test_the_longest_legal_id_comes_back_as_it_was(driver, provider_name):
 @pytest.mark.parametrize(
     ("requests", "told"),
     [
-        ([{"custom_id": "a", "prompt": "1"}, {"custom_id": "a", "prompt": "2"}], "'a' stands in row 0 and in row 1"),
-        ([{"prompt": ""}], "Row 0 is no request: prompt"),
-        ([{"prompt": "one", "temperature": 1}], "Row 0 is no request: temperature"),
-        ([7], "Row 0 is no prompt but int"),
+        ([{"custom_id": "a", "prompt": "1"}, {"custom_id": "a", "prompt": "2"}], "'a' is used by row 0 and by row 1"),
+        ([{"prompt": ""}], "Row 0 is not a request: prompt"),
+        ([{"prompt": "one", "temperature": 1}], "Row 0 is not a request: temperature"),
+        ([7], "Row 0 is not a prompt but int"),
         (["one", {"prompt": "two", "output_type": NO_SCHEMA}], "Row 1: output_type is no JSON schema"),
     ],
 )
@@ -128,14 +128,14 @@ async def test_a_create_that_never_arrived_is_sent_again(driver, provider_name):
 
 async def test_a_process_that_died_after_the_commit_buys_nothing_in_the_next_one(driver, provider_name, monkeypatch):
     """The claim is on disk, the receipt is not: the next process finds the batch and goes on with it."""
-    provider = await driver.hub.provider(driver.client(MODELS[provider_name])._conn_id)
-    really = provider.submit
+    provider = await driver.hub.provider(driver.client(MODELS[provider_name])._connection)
+    really = provider.create
 
-    async def submit_and_die(payload):
-        await really(payload)
+    async def submit_and_die(prepared):
+        await really(prepared)
         raise Died
 
-    monkeypatch.setattr(provider, "submit", submit_and_die)
+    monkeypatch.setattr(provider, "create", submit_and_die)
     with pytest.raises(Died):
         await driver.client(MODELS[provider_name]).submit(["one", "two"])
     monkeypatch.undo()

@@ -121,7 +121,7 @@ async def test_row_15_a_resume_returns_the_cache_and_fails_without_one(driver):
 
 async def test_row_16_a_missing_earlier_output_is_named_with_those_there_are(driver):
     """`ctx.require(stageId)` gives an earlier output and throws when missing; `ctx.optional` gives nothing."""
-    driver.outputs, driver.upstream = {"here": 1}, ("here",)
+    driver.outputs["here"] = 1
     ctx = driver.context(BatchProcess())
     assert ctx.require("here") == ctx.optional("here") == 1
     assert ctx.optional("there") is None

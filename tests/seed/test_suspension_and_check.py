@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from driving import KEY, MODELS, StageFailed
+from driving import KEY, MODELS
 from guide_stages import (
     BatchEmbeddings,
     BatchProcess,
@@ -18,6 +18,7 @@ from guide_stages import (
 )
 from pydantic import ValidationError
 
+from airflow_batch_provider.exceptions import StageFailed
 from airflow_batch_provider.stages import CompletionCheck, PollConfig, Suspended, SuspendedState
 
 EXTRACTION = {"items": ["a kettle", "a lamp"], "sections": ["Kettles boil water.", "Lamps give light.", "Chairs hold."]}

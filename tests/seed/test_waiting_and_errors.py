@@ -6,13 +6,13 @@ import logging
 from datetime import timedelta
 
 import pytest
-from driving import MODELS, StageFailed
+from driving import MODELS
 from guide_stages import BatchEmbeddings, BatchProcess, ProcessConfig, ResumedProcess
 
-from airflow_batch_provider.exceptions import Overdue, RowsFailed, UsageError
+from airflow_batch_provider.exceptions import Overdue, RowsFailed, StageFailed, UsageError
 from airflow_batch_provider.stages import PollConfig
-from airflow_batch_provider.stages.base import PRESETS
 from airflow_batch_provider.stages.generate import GenerateStage
+from airflow_batch_provider.stages.values import PRESETS
 
 RETRIEVE = {"anthropic": "anthropic.retrieve", "openai": "openai.batches.retrieve", "google": "google.get"}
 CANCEL = {"anthropic": "anthropic.cancel", "openai": "openai.batches.cancel", "google": "google.cancel"}
@@ -53,7 +53,7 @@ def test_row_58_the_long_preset():
 def test_row_58_a_preset_is_chosen_by_name():
     """An unknown name is told the known ones."""
     assert PollConfig.of("quick") is PRESETS["quick"]
-    with pytest.raises(UsageError, match=r"'slow' is no preset\. Use one of quick, medium, long"):
+    with pytest.raises(UsageError, match=r"'slow' is not a preset\. Use one of quick, medium, long"):
         PollConfig.of("slow")
 
 

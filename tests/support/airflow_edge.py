@@ -1,4 +1,4 @@
-"""Walks an operator through its legs as Airflow does: execute, defer, trigger, resume; hours pass at once."""
+"""Walks an operator through its runs as Airflow does: execute, defer, trigger, resume; hours pass at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from driving import KEY, PATHS
 
 from airflow_batch_provider.clock import Clock
-from airflow_batch_provider.operators import legs
-from airflow_batch_provider.operators.leg import Leg
+from airflow_batch_provider.operators.base import StageOperator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +57,7 @@ class Edge:
         for provider, conn_type in CONNECTIONS.items():
             connection = {"conn_type": conn_type, "password": KEY, "host": server.url + PATHS[provider]}
             monkeypatch.setenv(f"AIRFLOW_CONN_{provider.upper()}", json.dumps(connection))
-        monkeypatch.setattr(legs, "Leg", partial(Leg, clock=self.clock))
+        monkeypatch.setattr(StageOperator, "_clock", self.clock)
         monkeypatch.setattr("airflow_batch_provider.hub.WINDOW", 0)
 
     @property
@@ -66,20 +65,20 @@ class Edge:
         return Clock(self._now, self._sleep)
 
     def start(self, operator: Any) -> Any:
-        """The first leg: its output, or the deferral."""
+        """The first run: its output, or the deferral."""
         self.ti = TaskInstance(operator.task_id, self.outputs)
-        return self._leg(operator.execute, {"ti": self.ti})
+        return self._call(operator.execute, {"ti": self.ti})
 
     def run(self, operator: Any) -> Any:
-        """All legs, to the output."""
+        """All runs, to the output."""
         outcome = self.start(operator)
         while isinstance(outcome, TaskDeferred):
             event = asyncio.run(self._fire(outcome))
             resume = getattr(operator, outcome.method_name)
-            outcome = self._leg(partial(resume, event=event), {"ti": self.ti})
+            outcome = self._call(partial(resume, event=event), {"ti": self.ti})
         return outcome
 
-    def _leg(self, call: Any, context: dict[str, Any]) -> Any:
+    def _call(self, call: Any, context: dict[str, Any]) -> Any:
         try:
             return call(context)
         except TaskDeferred as deferred:

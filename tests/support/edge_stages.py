@@ -8,7 +8,19 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from airflow_batch_provider.exceptions import Overdue
+from airflow_batch_provider.exceptions import (
+    Denied,
+    NotFound,
+    Overdue,
+    Paused,
+    Rejected,
+    RowsFailed,
+    StageFailed,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+from airflow_batch_provider.models import ErrorDigest
 from airflow_batch_provider.stages import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
 
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=5), first_poll=timedelta(0))
@@ -22,7 +34,7 @@ class Told(BaseModel):
 
 class Done(BaseModel):
     said: str
-    legs: int = 0
+    runs: int = 0
     heard: Any = None
 
 
@@ -35,17 +47,17 @@ class Obedient(AsyncBatchStage[Told, Done]):
     output_schema = Done
 
     async def execute(self, ctx):
-        legs = (await ctx.storage.load("legs") or 0) + 1
-        await ctx.storage.save("legs", legs)
+        runs = (await ctx.storage.load("runs") or 0) + 1
+        await ctx.storage.save("runs", runs)
         heard = ctx.require(ctx.config.needs) if ctx.config.needs else ctx.input
         wanted = {"at_once": 1, "twice": 3}.get(ctx.config.mode, 2)
         if ctx.resume_state is None and wanted > 1:
-            legs = 1
-            await ctx.storage.save("legs", legs)
-        if legs < wanted or (ctx.resume_state is None and wanted > 1):
-            return _suspended(ctx, legs)
+            runs = 1
+            await ctx.storage.save("runs", runs)
+        if runs < wanted or (ctx.resume_state is None and wanted > 1):
+            return _suspended(ctx, runs)
         await ctx.progress(100, "done")
-        return Done(said="x" * ctx.config.size or "done", legs=legs, heard=heard)
+        return Done(said="x" * ctx.config.size or "done", runs=runs, heard=heard)
 
     async def check_completion(self, state, ctx):
         match ctx.config.mode:
@@ -65,10 +77,10 @@ class Obedient(AsyncBatchStage[Told, Done]):
         raise Overdue("Nothing came in time.")
 
 
-def _suspended(ctx, leg: int) -> Suspended:
-    state = SuspendedState(batch_id=f"batch-{leg}", submitted_at=ctx.now(), metadata={"batch_ids": [f"batch-{leg}"]})
+def _suspended(ctx, run: int) -> Suspended:
+    state = SuspendedState(batch_id=f"batch-{run}", submitted_at=ctx.now(), metadata={"batch_ids": [f"batch-{run}"]})
     poll = SOON
-    if ctx.config.mode == "overdue":
+    if getattr(ctx.config, "mode", None) == "overdue":
         poll = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(seconds=1), first_poll=timedelta(0))
     return Suspended(state=state, poll=poll, metrics={"rows": 3.0})
 
@@ -105,3 +117,42 @@ class Box:
     class Inner(AsyncBatchStage):
         id = "inner"
         name = "Inner"
+
+
+class Fault(BaseModel):
+    name: str
+    place: Literal["execute", "check_completion", "resume"] = "execute"
+
+
+class Raising(AsyncBatchStage[Fault, Done]):
+    """Raises an error of the package at one place of its life."""
+
+    id = "raising"
+    name = "Raising"
+    config_schema = Fault
+
+    ERRORS: ClassVar[dict[str, Exception]] = {
+        "UsageError": UsageError("the usage. Fix the DAG."),
+        "Rejected": Rejected("the refusal. Fix the request."),
+        "Denied": Denied("the key. Fix the connection."),
+        "Paused": Paused("the credit. Pay, then clear the task."),
+        "Unavailable": Unavailable("the fault. Wait."),
+        "NotFound": NotFound("the id. Fix it."),
+        "Unresolved": Unresolved("the batch. Look at the provider."),
+        "StageFailed": StageFailed("the stage. Read its message."),
+        "Overdue": Overdue("the deadline. Raise it."),
+        "RowsFailed": RowsFailed("the rows. See the digest.", digest=ErrorDigest(), retryable=False),
+    }
+
+    async def execute(self, ctx):
+        if ctx.config.place == ("execute" if ctx.resume_state is None else "resume"):
+            self._raise(ctx.config.name)
+        return _suspended(ctx, 1)
+
+    async def check_completion(self, state, ctx):
+        if ctx.config.place == "check_completion":
+            self._raise(ctx.config.name)
+        return CompletionCheck.ready()
+
+    def _raise(self, name):
+        raise self.ERRORS[name] from RuntimeError("a fault of some library")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import NotFound, UsageError
 from airflow_batch_provider.hub import Hub
-from airflow_batch_provider.models import Account, BatchStatus, Reply, RowError, Usage
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits
+from airflow_batch_provider.models import Account, BatchStatus, ConnectionRef, Reply, RowError, Usage
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Codec, Limits, Prepared
 from airflow_batch_provider.stages import (
     CheckCompletionContext,
     PollConfig,
@@ -24,8 +25,13 @@ from airflow_batch_provider.stages import (
     TaskKey,
 )
 from airflow_batch_provider.stages.config import BatchConfig
+from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.generate import GenerateStage
-from airflow_batch_provider.storage import Directory, StageStorage
+from airflow_batch_provider.stages.host import PROGRESS, Host
+from airflow_batch_provider.stages.runner import StageRun
+from airflow_batch_provider.stages.shapes import parse
+from airflow_batch_provider.stages.suspension import StageLocation, Suspension
+from airflow_batch_provider.storage import Directory
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
@@ -79,6 +85,25 @@ class FakeBatch:
     unpaid: bool = False
 
 
+class FakeCodec(Codec):
+    """Bodies that a person can read."""
+
+    def encode(self, request, spec):
+        return {"prompt": request.prompt, "model": spec.model}
+
+    def line(self, key, body, spec):
+        return json.dumps({"key": key, "body": json.loads(body)}).encode()
+
+    def reask(self, body, answer, problem):
+        return {**body, "answer": answer, "problem": problem}
+
+    def lengthen(self, body, factor):
+        return {**body, "room": factor}
+
+    def reply(self, key, record, kind):
+        raise NotImplementedError
+
+
 @dataclass
 class FakeProvider(BatchProvider):
     """A provider in memory, with books of what was bought.
@@ -93,6 +118,7 @@ class FakeProvider(BatchProvider):
     max_bytes: int = 1_000_000
     looks_until_done: int = 1
     batches: dict[str, FakeBatch] = field(default_factory=dict)
+    prepare_faults: list = field(default_factory=list)
     submit_faults: list = field(default_factory=list)
     status_faults: list = field(default_factory=list)
     result_faults: list = field(default_factory=list)
@@ -103,6 +129,7 @@ class FakeProvider(BatchProvider):
 
     name = "openai"
     kinds = frozenset({"generate", "embed"})
+    codec = FakeCodec()
 
     def __post_init__(self):
         super().__init__(Account(provider="openai", api_key=SecretStr("k")))
@@ -118,29 +145,19 @@ class FakeProvider(BatchProvider):
         if spec.model == "unknown":
             raise UsageError("no such model")
 
-    def encode(self, request, spec):
-        return {"prompt": request.prompt, "model": spec.model}
-
-    def line(self, key, body, spec):
-        return json.dumps({"key": key, "body": json.loads(body)}).encode()
-
-    def reask(self, body, answer, problem):
-        return {**body, "answer": answer, "problem": problem}
-
-    def lengthen(self, body, factor):
-        return {**body, "room": factor}
-
-    def decode(self, line, kind):
-        raise NotImplementedError
-
     async def check(self):
         return "reached"
 
-    async def submit(self, payload):
+    async def prepare(self, payload):
         self.bomb.tick("submit: before the provider has it")
         if self.while_preparing:
             await self.while_preparing.pop(0)()
-        payload.fence()
+        if self.prepare_faults:
+            raise self.prepare_faults.pop(0)
+        return Prepared(payload, file=f"file-of-{payload.tag}")
+
+    async def create(self, prepared):
+        payload = prepared.payload
         if self.while_creating:
             await self.while_creating.pop(0)()
         if self.submit_faults:
@@ -246,57 +263,83 @@ def failing(code="overloaded", *, retryable=True):
     return Reply(key="", status="failed", error=RowError(code=code, message=f"it is {code}", retryable=retryable))
 
 
-class Job:
-    """One task instance, driven as Airflow would: execute, wait, check, resume; every leg with fresh objects."""
+class Job(Host):
+    """One task instance, driven as Airflow would: start, wait, check, resume; every run with fresh objects."""
 
-    def __init__(self, root, provider, clock, requests=(), *, stage=None, hub=None, registry=None, **config):
+    logger = logging.getLogger("task")
+
+    def __init__(
+        self, root, provider, clock, requests=(), *, stage=None, hub=None, registry=None, conn_id="c", **config
+    ):
         self.root = UPath(root)
         self.provider = provider
         self.clock = clock
         self.requests = requests
         self.stage = stage or GenerateStage()
-        self.hub = hub or FakeHub(provider, clock)
         self.registry = registry
         poll = PollConfig(interval=timedelta(minutes=1), max_wait=timedelta(hours=10))
-        self.config = BatchConfig(**{"model": "openai:m", "conn_id": "c", "poll": poll, "retry_rows": 0} | config)
+        settings = {"model": "openai:m", "connection": ConnectionRef(conn_id=conn_id), "poll": poll, "retry_rows": 0}
+        self.config = BatchConfig(**settings | config)
         self.attempt = 1
         self.task_id = "task"
         self.map_index = -1
         self.shown = []
+        self._hub = hub or FakeHub(provider, clock)
 
     @property
     def directory(self):
         return Directory(self.root)
 
-    def context(self, of=StageContext, **more):
-        async def publish(record):
-            self.shown.append(record)
+    def hub(self):
+        return nullcontext(self._hub)
 
-        return of(
-            stage_id=self.stage.id,
-            key=TaskKey("dag", "run", self.task_id, self.map_index, self.attempt),
-            config=self.config,
-            storage=StageStorage(Directory(self.root)),
-            hub=self.hub,
-            logger=logging.getLogger("task"),
-            publish=publish,
-            now=self.clock.now,
-            sleep=self.clock.sleep,
+    async def publish(self, key, value):
+        if key == PROGRESS:
+            self.shown.append(value)
+
+    def stage_run(self):
+        key = TaskKey("dag", "run", self.task_id, self.map_index, self.attempt)
+        return StageRun(
+            stage=self.stage,
+            location=StageLocation(stage="job", task=key, storage=str(self.root)),
+            files=StageFiles(self.directory),
+            host=self,
             registry=self.registry,
-            **more,
+            config=self.config,
         )
 
+    def context(self, of=StageContext, **more):
+        run = self.stage_run()
+        made = run.stage_context(self._hub) if of is StageContext else run.check_context(self._hub)
+        return replace(made, **more)
+
     async def start(self):
-        return await self.stage.execute(self.context(input=self.requests))
+        return self._returned(await self.stage_run().start(self.config, self.requests))
 
     async def resume(self, suspended):
-        return await self.stage.execute(self.context(input=self.requests, resume_state=suspended.state))
+        return self._returned(await self.stage_run().resume(self.suspension(suspended), self.requests))
 
     async def check(self, suspended):
         return await self.stage.check_completion(suspended.state, self.context(CheckCompletionContext))
 
     async def overdue(self, suspended):
-        return await self.stage.overdue(self.context(resume_state=suspended.state))
+        return self._returned(await self.stage_run().overdue(self.suspension(suspended)))
+
+    async def cancel(self, suspended):
+        await self.stage_run().cancel(self.suspension(suspended))
+
+    async def proceed(self, suspension, event):
+        return self._returned(await self.stage_run().proceed(suspension, event, self.requests))
+
+    def suspension(self, suspended):
+        """The wait as a trigger knows it."""
+        return Suspension.begin(self.stage_run().location, suspended, self.clock.now())
+
+    def _returned(self, outcome):
+        """As the stage returned it."""
+        if isinstance(outcome, Suspension):
+            return Suspended(state=outcome.state, poll=outcome.poll)
+        return parse(self.stage.output_schema, outcome.output, "The output")
 
     async def run(self):
         """One attempt from start to end."""

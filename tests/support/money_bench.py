@@ -23,11 +23,11 @@ from airflow_batch_provider.emulator import Clock, Progress, Settings
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
-from airflow_batch_provider.emulator.gateway import Severed
+from airflow_batch_provider.emulator.endpoint import CutInProcess
 from airflow_batch_provider.exceptions import BatchError, Unresolved
-from airflow_batch_provider.ledger import Registry
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.providers import provider_class
+from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
@@ -53,9 +53,14 @@ ASKED = Counter({(0, index): 1 for index in range(5)} | {(1, 2): 1, (1, 3): 1})
 
 
 class Life(Bomb):
-    """What a worker lives by: ends at the nth dangerous moment, and then for good."""
+    """What a worker lives by: ends at the nth dangerous moment, and then for good.
+
+    Attributes:
+        hold: the hold on a claim at which the worker looked last.
+    """
 
     dead = False
+    hold = None
 
     def tick(self, where):
         if self.dead:
@@ -115,7 +120,7 @@ class Wire(httpx2.AsyncBaseTransport):
         answer = _Answer(body)
         try:
             await self._app(_scope(request), answer.receive, answer.send)
-        except Severed:
+        except CutInProcess:
             if answer.start is None:
                 raise self._lost("no answer", request=request) from None
             return answer.response(cut=True)

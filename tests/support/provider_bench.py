@@ -58,6 +58,11 @@ BACKENDS = {
 """Another provider joins here; every test of `test_contract.py` then runs for it."""
 
 
+async def submitted(provider: BatchProvider, payload: Payload) -> str:
+    """Prepare and create, as a worker does whose claim stands."""
+    return await provider.create(await provider.prepare(payload))
+
+
 @dataclass
 class Bench:
     """A provider under test, its emulator, and the few steps that most tests begin with."""
@@ -82,12 +87,15 @@ class Bench:
         self.sent += 1
         tag = f"abp-test-{self.sent}"
         requests = [BatchRequest(prompt=prompt) for prompt in prompts]
-        bodies = [msgspec.json.encode(self.provider.encode(request, spec)) for request in requests]
-        lines = [self.provider.line(f"{PREFIX}{index}", body, spec) for index, body in enumerate(bodies)]
+        bodies = [msgspec.json.encode(self.provider.codec.encode(request, spec)) for request in requests]
+        lines = [self.provider.codec.line(f"{PREFIX}{index}", body, spec) for index, body in enumerate(bodies)]
         path = self.directory / f"{tag}.jsonl"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         given = {"label": "dag/run/task", "requests": len(lines), "first_key": f"{PREFIX}0", **changes}
         return Payload(tag=tag, path=path, bytes=path.stat().st_size, spec=spec, **given)
+
+    async def submit(self, payload: Payload) -> str:
+        return await submitted(self.provider, payload)
 
     def claim(self, payload: Payload) -> BatchQuery:
         return BatchQuery(tag=payload.tag, claimed_at=self.now, requests=payload.requests, key_prefix=PREFIX)
@@ -106,6 +114,6 @@ class Bench:
     async def ask(self, *prompts: str, spec: Spec | None = None) -> dict[str, Any]:
         """Submit, let it run, read the replies by the number of the prompt."""
         spec = spec or self.spec()
-        batch_id = await self.provider.submit(self.payload(*prompts, spec=spec))
+        batch_id = await self.submit(self.payload(*prompts, spec=spec))
         self.finish()
         return await self.replies(batch_id, spec.kind)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from airflow_batch_provider.ledger.waves import read_waves, receipts, wave_directory
+from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.models import BatchRow, Manifest
 
 KEY = re.compile(r"([0-9a-f]{12})-([0-9]+)-([0-9]{5})(?:-[0-9]+)?-([0-9]+)")
@@ -70,7 +70,8 @@ class _Books:
 
 
 def _receipts(task):
-    return receipts(task.directory, read_waves(task.directory))
+    files = TaskFiles(task.directory)
+    return files.receipts(files.waves())
 
 
 class _Account:
@@ -80,7 +81,7 @@ class _Account:
         self._books = books
         self._task = task
         self._root = task.directory
-        self._waves = read_waves(self._root)
+        self._waves = TaskFiles(self._root).waves()
         plan = self._root.read("plan.json")
         self._jobs = books.of[msgspec.json.decode(plan)["first"]["nonce"]] if plan else []
         self._landed = {(wave.number, row.index): row for wave in self._waves for row in _landed(self._root, wave)}
@@ -202,11 +203,9 @@ def _was_good(world, job, row):
 
 
 def _landed(root, wave):
-    directory = wave_directory(root, wave.number)
-    for part in wave.parts:
-        name = part.rows_name
-        if directory.exists(name):
-            yield from (BatchRow.model_validate_json(line) for line in directory.lines(name))
+    for batch in TaskFiles(root).batches(wave):
+        if batch.has_landed():
+            yield from batch.landed_rows()
 
 
 def _custom_id(index, row):

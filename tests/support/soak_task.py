@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import zip_longest
-from uuid import uuid4
 
 from fakes import FakeHub, Job, Killed
 from money_bench import LIFE, MODELS, DiesAt, Life
@@ -15,10 +14,8 @@ from soak_script import HOUR, MINUTE, Attempt
 from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, RowsFailed, Unresolved
-from airflow_batch_provider.stages import CheckCompletionContext, PollConfig, Suspended, TaskKey
+from airflow_batch_provider.stages import PollConfig, Suspended
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.triggers.suspension import StageFiles, Suspension
-from airflow_batch_provider.triggers.watch import Watch
 
 TRIES = 40
 """Clears of a task after its script; its stuck batches expire meanwhile."""
@@ -70,15 +67,11 @@ class SoakJob(Job):
             **task.script.config,
         )
         self.attempt = attempt
-        self.name = task.script.name
+        self.task_id = task.script.name
+        self._jitter = world.dice.random
 
-    def context(self, of=None, **more):
-        made = super().context(*[of] if of else [], **more)
-        return replace(made, key=TaskKey("dag", "run", self.name, try_number=self.attempt))
-
-
-class Failed(BatchError):
-    """The trigger said so."""
+    def stage_run(self):
+        return replace(super().stage_run(), jitter=self._jitter)
 
 
 class Task:
@@ -171,7 +164,7 @@ class Task:
             return
         job = SoakJob(self, try_.number, Life())
         with suppress(BatchError):
-            await job.stage.cancel(try_.suspended.state, job.context(CheckCompletionContext))
+            await job.cancel(try_.suspended)
 
     async def finish(self):
         """Clear the task, now with enough time, until it ends; a person may have to say a word."""
@@ -214,8 +207,9 @@ class Task:
         """A person looks at the provider's console and says what became of each claim without a receipt."""
         registry = self.world.deployment.registry
         for entry in registry.entries():
-            slot = self.world.deployment.slot(entry)
-            if entry.label != f"dag/run/{self.script.name}" or slot.claim is None or slot.receipt is not None:
+            files = self.world.deployment.files(entry)
+            is_open = files.claim_under(entry.tag) and not files.receipt_under(entry.tag)
+            if entry.label != f"dag/run/{self.script.name}" or not is_open:
                 continue
             resolver, provider = self.world.resolver, self.world.provider(Life())
             batch_id = batch_under(self.world, entry.tag)
@@ -242,7 +236,7 @@ async def _lives(work, life):
 
 
 class Try:
-    """One try of a task in one process: legs of a worker, and the trigger's looks between them."""
+    """One try of a task in one process: runs of a worker, and the trigger's polls between them."""
 
     def __init__(self, task, number, life):
         self._task = task
@@ -255,24 +249,11 @@ class Try:
         while isinstance(outcome, Suspended):
             self.suspended = outcome
             job = self._job()
-            event = await self._watch(job).until_event()
+            suspension = job.suspension(outcome)
+            event = await job.stage_run().until_event(suspension)
             self.suspended = None
-            if event["status"] == "failed":
-                raise Failed(event["error"])
-            job = self._job()
-            outcome = await (job.overdue(outcome) if event["status"] == "timeout" else job.resume(outcome))
+            outcome = await self._job().proceed(suspension, event)
         return outcome
 
     def _job(self):
-        job = SoakJob(self._task, self.number, self._life)
-        StageFiles(self._task.directory).save_config(job.config)
-        return job
-
-    def _watch(self, job):
-        clock = self._task.world.clock
-        suspension = Suspension(
-            stage="soak", task=TaskKey("dag", "run", job.name), storage="", conn_id=None, state=self.suspended.state,
-            poll=self.suspended.poll, suspended_at=clock.now(), token=uuid4().hex,
-        )  # fmt: skip
-        ctx = job.context(CheckCompletionContext)
-        return Watch(job.stage, ctx, suspension, StageFiles(self._task.directory), clock, self._task.world.dice.random)
+        return SoakJob(self._task, self.number, self._life)

@@ -103,9 +103,9 @@ class World:
         return Resolver(self.deployment, self.ask, self.clock)
 
     async def reconcile(self, grace=0.0):
-        rules = Rules(grace=timedelta(seconds=grace), cancel_strays=True)
+        rules = Rules(grace=timedelta(seconds=grace), cancel_orphans=True)
         reconciler, providers = Reconciler(self.deployment, self.ask, self.clock, rules), [self.provider(Life())]
-        return await reconciler.act(await reconciler.look(providers), providers)
+        return await reconciler.act(await reconciler.examine(providers), providers)
 
     async def garbled(self, request, response):
         """The answer as it arrives."""

@@ -18,7 +18,7 @@ from fakes import FakeClock, Job, Killed
 from money_bench import LIFE, Life
 from upath import UPath
 
-from airflow_batch_provider.exceptions import BatchError, UsageError
+from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
 from airflow_batch_provider.fleet.deployment import Deployment
 from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
 from airflow_batch_provider.fleet.resolve import Resolver
@@ -32,7 +32,7 @@ PATIENCE = 60.0
 
 
 class Worker(Life):
-    """A thread with one leg of a task, which goes on only when told to.
+    """A thread with one run of a task, which goes on only when told to.
 
     Attributes:
         end: what it returned or raised, once it is done.
@@ -140,7 +140,7 @@ class Names:
         self._random = Random(0)
 
     def __call__(self):
-        return UUID(int=self._random.getrandbits(128), version=4)
+        return UUID(int=self._random.getrandbits(128), version=4).hex
 
 
 class Airflow:
@@ -154,6 +154,7 @@ class Airflow:
         self.tasks = {}
         self.receipted = set()
         self.loop = asyncio.Runner()
+        self.new_id = Names()
 
     def close(self):
         for task in self.tasks.values():
@@ -193,12 +194,9 @@ class Airflow:
         suspended, job = task.suspended, self._job(task)
         task.state, task.suspended = "failed", None
         try:
-            self.loop.run(self._cancel(job, suspended))
+            self.loop.run(job.cancel(suspended))
         except BatchError as error:
             task.ends.append(error)
-
-    async def _cancel(self, job, suspended):
-        await job.stage.cancel(suspended.state, job.context())
 
     def step(self, worker, moments=FAR):
         worker.step(moments)
@@ -209,15 +207,16 @@ class Airflow:
             worker.kill()
             self._see(worker)
 
-    def _employ(self, task, name, leg):
+    def _employ(self, task, name, work):
         job = self._job(task)
-        task.worker = Worker(f"{task.name} try {task.attempt} {name}", lambda: leg(job))
+        task.worker = Worker(f"{task.name} try {task.attempt} {name}", lambda: work(job))
         task.alive.append(task.worker)
         task.state = "running"
 
     def _job(self, task):
         root = self.root / "dag" / "run" / task.name
         job = Job(root, self.provider, self.clock, task.prompts, registry=self.deployment.registry, **task.config)
+        job.new_id = self.new_id
         job.task_id, job.attempt = task.name, task.attempt
         return job
 
@@ -242,11 +241,11 @@ class Airflow:
             return "gone"
         return "over" if task.state in ("failed", "success") else "waiting"
 
-    def reconcile(self, *, cancel_strays):
-        reconciler = Reconciler(self.deployment, self.ask, self.clock, Rules(cancel_strays=cancel_strays))
+    def reconcile(self, *, cancel_orphans):
+        reconciler = Reconciler(self.deployment, self.ask, self.clock, Rules(cancel_orphans=cancel_orphans))
 
         async def run():
-            return await reconciler.act(await reconciler.look([self.provider]), [self.provider])
+            return await reconciler.act(await reconciler.examine([self.provider]), [self.provider])
 
         return self.loop.run(run())
 
@@ -258,8 +257,8 @@ class Airflow:
     def _doubtful(self, task):
         of_task = f"dag/run/{task.name}"
         entries = [entry for entry in self.deployment.registry.entries() if entry.label == of_task]
-        slots = [(entry, self.deployment.slot(entry)) for entry in entries]
-        return [entry for entry, slot in slots if slot.claim is not None and slot.receipt is None]
+        files = [(entry, self.deployment.files(entry)) for entry in entries]
+        return [entry for entry, of in files if of.claim_under(entry.tag) and not of.receipt_under(entry.tag)]
 
     def _decided(self, resolver, entry):
         self.provider.pass_time()
@@ -270,7 +269,7 @@ class Airflow:
                 self.loop.run(resolver.adopt(entry.tag, kept[0].batch_id, self.provider))
             else:
                 self.loop.run(resolver.absent(entry.tag, self.provider))
-        except UsageError:
+        except (UsageError, Unavailable):
             return False
         return True
 

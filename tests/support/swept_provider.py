@@ -1,4 +1,4 @@
-"""A provider whose list and single looks are counted, on an event loop whose time jumps."""
+"""A provider whose list and single polls are counted, on an event loop whose time jumps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airflow_batch_provider.exceptions import NotFound, Rejected
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import BatchStatus
 from airflow_batch_provider.polling.connection import Connection
+from airflow_batch_provider.providers.listing import ListPage
 
 INTERVAL = timedelta(seconds=30)
 
@@ -65,7 +66,7 @@ class SweptProvider(FakeProvider):
             raise NotFound(batch_id)
         return self.records[batch_id]
 
-    async def pages(self):
+    async def pages(self, wanted):
         start, newest_first = 0, None
         while self.page:
             await self._request("page", str(start))
@@ -73,7 +74,8 @@ class SweptProvider(FakeProvider):
                 raise fault
             newest_first = newest_first or [one for one in reversed(self.records) if one not in self.unlisted]
             shown = newest_first[start : start + self.page]
-            yield [self.records[one] for one in shown if one not in self.faults]
+            created = [self.records[one].created_at for one in shown if self.records[one].created_at is not None]
+            yield ListPage([self.records[one] for one in shown if one in wanted and one not in self.faults], created)
             start += self.page
             if start >= len(newest_first):
                 return
@@ -111,6 +113,7 @@ class SweptHub(Hub):
 class _Opened(Connection):
     def __init__(self, conn_id, hub):
         super().__init__(conn_id, hub._nobody)
+        self._conn_id = conn_id
         self._hub = hub
 
     async def _connect(self):
@@ -123,22 +126,23 @@ class _Opened(Connection):
 
 
 class Task:
-    """A waiting task as the trigger is: it rests, looks at its batch, and is done when the batch has ended."""
+    """A waiting task as the trigger is: it pauses, polls its batch, and is done when the batch has ended."""
 
     def __init__(self, hub, conn_id, batch_id, *, interval=INTERVAL, start=0.0):
-        self.looks = hub.subscribe(interval, asyncio.sleep)
+        self.subscription = hub.subscribe(interval, asyncio.sleep)
         self.conn_id, self.batch_id, self.interval, self.start = conn_id, batch_id, interval, start
         self.checks = 0
         self.faults = []
         self.noticed = None
 
     async def run(self):
+        await self.subscription.listen(self.conn_id, self.batch_id)
         pause = self.start
         while True:
-            await self.looks.rest(pause)
+            await self.subscription.pause(pause)
             self.checks += 1
             try:
-                status = await self.looks.status(self.conn_id, self.batch_id)
+                status = await self.subscription.status(self.conn_id, self.batch_id)
             except Exception as error:  # noqa: BLE001 — as a trigger does
                 self.faults.append(error)
             else:
@@ -149,6 +153,6 @@ class Task:
 
 
 def spread(hub, conn_id, ids, interval=INTERVAL):
-    """Tasks whose looks are spread evenly over the interval."""
+    """Tasks whose polls are spread evenly over the interval."""
     step = interval.total_seconds() / len(ids)
     return [Task(hub, conn_id, one, interval=interval, start=step * number) for number, one in enumerate(ids)]

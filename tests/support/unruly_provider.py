@@ -9,7 +9,7 @@ from typing import Literal
 from fakes import FakeBatch, FakeProvider, failing
 from money_bench import LIFE, Life
 
-from airflow_batch_provider.exceptions import NotFound, Unresolved
+from airflow_batch_provider.exceptions import NotFound
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts, RowError, Usage
 from airflow_batch_provider.providers.base import Candidate
 
@@ -117,9 +117,9 @@ class Unruly(FakeProvider):
 
     # the wire, as workers see it
 
-    async def submit(self, payload):
+    async def create(self, prepared):
         self.while_creating = [self._on_its_way]
-        return await super().submit(payload)
+        return await super().create(prepared)
 
     async def _on_its_way(self):
         self.bomb.tick("submit: on its way")
@@ -134,7 +134,7 @@ class Unruly(FakeProvider):
             made.created_at,
             batch_id=batch_id,
             buyer=LIFE.get(),
-            overtaken=not _holds(payload.fence),
+            overtaken=not LIFE.get().handle.is_ours(),
             visible_at=self.clock.now() + self.lag,
             fates=["good"] * len(made.keys),
         )
@@ -279,11 +279,3 @@ def reply(key, fate):
         made = failing(fate, retryable=fate == "passing")
     usage = Usage() if fate == "refused" else Usage(input_tokens=10, output_tokens=5)
     return made.model_copy(update={"key": key, "usage": usage})
-
-
-def _holds(fence):
-    try:
-        fence()
-    except Unresolved:
-        return False
-    return True

@@ -34,11 +34,11 @@ class World:
         return self.states.get(task, "gone")
 
     async def look(self, providers=None, **rules):
-        return await self._reconciler(rules).look([self.provider] if providers is None else providers)
+        return await self._reconciler(rules).examine([self.provider] if providers is None else providers)
 
     async def reconcile(self, **rules):
         reconciler = self._reconciler(rules)
-        return await reconciler.act(await reconciler.look([self.provider]), [self.provider])
+        return await reconciler.act(await reconciler.examine([self.provider]), [self.provider])
 
     def _reconciler(self, rules):
         return Reconciler(self.deployment, self.ask, self.clock, Rules(**rules))

@@ -4,56 +4,64 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mmap
 import re
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.anthropic.rows import ERRORS, Json, MessageCodec
-from airflow_batch_provider.emulator.blobs import NotJson, Slice, TooLarge, elements, spool
+import msgspec
+
+from airflow_batch_provider.emulator.anthropic.rows import ERRORS, MessageCodec
+from airflow_batch_provider.emulator.blobs import TooLarge, spool
+from airflow_batch_provider.emulator.calls import Call, Download, Operation, Problem, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.core import Emulator, row
 from airflow_batch_provider.emulator.jobs import Job, Row
-from airflow_batch_provider.emulator.wire import Call, Problem, Refused, Reply, bearer, page_after, route
+from airflow_batch_provider.emulator.jsonl import Json, Slice
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from starlette.requests import Request
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _BY_STATUS = {status: (kind, message) for status, kind, message in reversed(ERRORS.values())}
 _BY_STATUS |= {409: ("conflict_error", "Conflict"), 413: ("request_too_large", "Request exceeds the maximum size")}
 
 
+class _Body(msgspec.Struct):
+    """The body of a create, whose requests stay text."""
+
+    requests: list[msgspec.Raw] = []
+
+
 class AnthropicApi:
     """Message batches and, for connection tests, the list of models."""
 
     name = "anthropic"
-    status = ("processing_status",)
+    status: tuple[str, ...] = ("processing_status",)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._codec = MessageCodec(emulator)
         root = "/v1/messages/batches"
-        self.routes = (
-            route("anthropic.create", "POST", root, self.create),
-            route("anthropic.list", "GET", root, self.listed),
-            route("anthropic.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
-            route("anthropic.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
-            route("anthropic.delete", "DELETE", f"{root}/{{id}}", self.delete),
-            route("anthropic.results", "GET", f"{root}/{{id}}/results", self.results),
-            route("anthropic.models", "GET", "/v1/models", self.models),
+        self.operations: tuple[Operation, ...] = (
+            Operation("anthropic.create", "POST", root, self.create),
+            Operation("anthropic.list", "GET", root, self.listed),
+            Operation("anthropic.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
+            Operation("anthropic.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
+            Operation("anthropic.delete", "DELETE", f"{root}/{{id}}", self.delete),
+            Operation("anthropic.results", "GET", f"{root}/{{id}}/results", self.results),
+            Operation("anthropic.models", "GET", "/v1/models", self.models),
         )
 
-    def key(self, request: Request) -> str:
-        """SDKs up to 2.11 send x-api-key, later ones a bearer token."""
-        return request.headers.get("x-api-key") or bearer(request)
+    def key(self, call: Call) -> str:
+        """Return the API key: SDKs up to 2.11 send x-api-key, later ones a bearer token."""
+        return call.headers.get("x-api-key") or call.bearer
 
     def headers(self) -> dict[str, str]:
-        """Anthropic numbers its requests."""
+        """Return a number for the request."""
         return {"request-id": self._emulator.id("req_")}
 
     def problem(self, problem: Problem) -> Reply:
-        """`{"type": "error", "error": {...}, "request_id": …}`; a code with `_error` is the type, others go to details."""
+        """Return the error; a code that ends with `_error` is its type, others go to its details."""
         kind, message = _BY_STATUS.get(problem.status, ("api_error", "Internal server error"))
         details = problem.details
         if problem.code and problem.code.endswith(("_error", "_too_large")):
@@ -64,52 +72,56 @@ class AnthropicApi:
         if details is not None:
             error["details"] = details
         request_id = self._emulator.id("req_")
-        return Reply(
-            problem.status, {"type": "error", "error": error, "request_id": request_id}, {"request-id": request_id}
-        )
+        content = {"type": "error", "error": error, "request_id": request_id}
+        return Reply(content, problem.status, {"request-id": request_id})
 
     def _refuse(self, status: int, message: str) -> Refused:
         return Refused(self.problem(Problem(status, message=message)))
 
     async def create(self, call: Call) -> Reply:
         """POST /v1/messages/batches."""
-        if not call.request.headers.get("anthropic-version"):
+        if not call.headers.get("anthropic-version"):
             raise self._refuse(400, "anthropic-version: header is required")
         body = self._emulator.blobs.new()
         try:
-            await spool(call.request.stream(), body, self._emulator.settings.limits.anthropic_bytes)
+            await spool(call.stream(), body, self._emulator.settings.limits.anthropic_bytes)
         except TooLarge:
             raise self._refuse(413, "Request exceeds the maximum size") from None
-        now = self._emulator.clock.now()
         job = Job(
-            id=self._emulator.id("msgbatch_01"),
-            provider=self.name,
-            codec=self._codec,
-            path=self._emulator.blobs.new(),
-            created=now,
-            window=self._emulator.settings.anthropic_window,
-        )
+            id=self._emulator.id("msgbatch_01"), provider=self.name, codec=self._codec, path=self._emulator.blobs.new(),
+            created=self._emulator.clock.now(), window=self._emulator.settings.anthropic_window,
+        )  # fmt: skip
         job.rows = await asyncio.to_thread(self._rows, body, job)
         body.unlink()
         self._emulator.jobs.add(job)
-        return Reply(body=self._render(job, call), job=job)
+        return Reply(self._render(job, call), job=job)
 
     def _rows(self, body: Path, job: Job) -> list[Row]:
-        rows: list[Row] = []
-        seen: set[str] = set()
-        offset = 0
+        """Write the requests of a body as lines and return their rows; the body is mapped, so memory stays flat."""
+        if not body.stat().st_size:
+            raise self._refuse(400, "The request body is not valid JSON: it is empty")
+        with body.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            with job.path.open("wb") as file:
-                for index, (request, text) in enumerate(elements(body, "requests")):
-                    key = self._key(index, request, seen)
-                    length = file.write(text.encode("utf-8", "surrogatepass") + b"\n")
-                    rows.append(row(self._codec, index, key, Slice(offset, length), request["params"]))
-                    offset += length
-        except NotJson as error:
+            rows = self._written(msgspec.json.decode(mapped, type=_Body).requests, job)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise self._refuse(400, f"The request body is not valid JSON: {error}") from None
         if not rows:
             raise self._refuse(400, "requests: List should have at least 1 item after validation, not 0")
-        job.model = str(json.loads(rows[0].place.read(job.path))["params"].get("model", ""))
+        return rows
+
+    def _written(self, requests: list[msgspec.Raw], job: Job) -> list[Row]:
+        rows: list[Row] = []
+        seen: set[str] = set()
+        offset = 0
+        with job.path.open("wb") as file:
+            for index, raw in enumerate(requests):
+                request = json.loads(bytes(raw))
+                key = self._key(index, request, seen)
+                length = file.write(raw) + file.write(b"\n")
+                rows.append(row(self._codec, index, key, Slice(offset, length), request["params"]))
+                offset += length
+                job.model = job.model or str(request["params"].get("model", ""))
         return rows
 
     def _key(self, index: int, request: object, seen: set[str]) -> str:
@@ -122,26 +134,23 @@ class AnthropicApi:
         if not isinstance(key, str):
             raise self._refuse(400, f"requests.{index}.custom_id: Field required")
         if not _CUSTOM_ID.fullmatch(key):
-            raise self._refuse(
-                400, f"requests.{index}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
-            )
+            message = f"requests.{index}.custom_id: String should match pattern '^{_CUSTOM_ID.pattern}$'"
+            raise self._refuse(400, message)
         if key in seen:
             raise self._refuse(400, f"requests: custom_id values must be unique; {key!r} appears more than once")
         seen.add(key)
         return key
 
     def _found(self, call: Call) -> Job:
-        job = self._emulator.jobs.all.get(call.params["id"])
-        veil = job.orders.hidden if job else None
-        if job is None or job.provider != self.name or (veil and veil.covers(self._emulator.clock.now())):
-            raise self._refuse(404, f"Message batch not found: {call.params['id']}")
-        return job
+        if job := self._emulator.jobs.visible(self.name, call.path_params["id"]):
+            return job
+        raise self._refuse(404, f"Message batch not found: {call.path_params['id']}")
 
     async def retrieve(self, call: Call) -> Reply:
         """GET /v1/messages/batches/{id}."""
         job = self._found(call)
         await asyncio.to_thread(self._emulator.jobs.look, job)
-        return Reply(body=self._render(job, call))
+        return Reply(self._render(job, call))
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/messages/batches, newest first."""
@@ -149,27 +158,20 @@ class AnthropicApi:
             limit = call.number(20, 1000, "limit")
         except ValueError as error:
             raise self._refuse(400, str(error)) from None
-        now = self._emulator.clock.now()
-        jobs = [
-            job for job in self._emulator.jobs.of(self.name) if not ((veil := job.orders.unlisted) and veil.covers(now))
-        ]
+        jobs = self._emulator.jobs.listed(self.name)
         if before := call.query("before_id"):
             earlier = [job.id for job in jobs].index(before) if any(job.id == before for job in jobs) else 0
             page, more = jobs[max(0, earlier - limit) : earlier], earlier > limit
         else:
-            after = call.query("after_id")
-            page, more = page_after(jobs, limit, (lambda job: job.id == after) if after else None)
-        for job in page:
-            await asyncio.to_thread(self._emulator.jobs.look, job)
-        data = [self._render(job, call) for job in page]
-        ends = {"first_id": page[0].id, "last_id": page[-1].id} if page else {"first_id": None, "last_id": None}
-        return Reply(body={"data": data, "has_more": more, **ends})
+            page, more = page_after(jobs, limit, call.query("after_id"))
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
+        return Reply({"data": [self._render(job, call) for job in page], "has_more": more, **ends(page)})
 
     async def cancel(self, call: Call) -> Reply:
         """POST …/cancel; a batch that has ended answers as it is."""
         job = self._found(call)
         await asyncio.to_thread(self._emulator.jobs.cancel, job)
-        return Reply(body=self._render(job, call))
+        return Reply(self._render(job, call))
 
     async def delete(self, call: Call) -> Reply:
         """DELETE, only when it has ended."""
@@ -177,15 +179,15 @@ class AnthropicApi:
         if not job.ended:
             raise self._refuse(400, f"Message batch {job.id} is still in progress. Cancel it before you delete it.")
         del self._emulator.jobs.all[job.id]
-        return Reply(body={"id": job.id, "type": "message_batch_deleted"})
+        return Reply({"id": job.id, "type": "message_batch_deleted"})
 
-    async def results(self, call: Call) -> Reply:
+    async def results(self, call: Call) -> Download:
         """GET …/results: JSON lines in an order of their own."""
         job = self._found(call)
         await asyncio.to_thread(self._emulator.jobs.advance, job)
         if not job.ended or self._archived(job):
             raise self._refuse(404, f"Message batch {job.id} has no available results.")
-        return Reply(path=job.extra["results"], headers={"content-type": "application/x-jsonl"})
+        return Download(job.extra["results"], "application/x-jsonl")
 
     async def models(self, _call: Call) -> Reply:
         """GET /v1/models."""
@@ -193,13 +195,14 @@ class AnthropicApi:
             "type": "model", "id": "claude-emulated-1", "display_name": "Emulated", "lifecycle": "active",
             "created_at": "2026-01-01T00:00:00Z",
         }  # fmt: skip
-        return Reply(body={"data": [model], "has_more": False, "first_id": model["id"], "last_id": model["id"]})
+        return Reply({"data": [model], "has_more": False, "first_id": model["id"], "last_id": model["id"]})
 
     def _archived(self, job: Job) -> bool:
         return self._emulator.clock.now() >= job.created + self._emulator.settings.anthropic_retention
 
     def _render(self, job: Job, call: Call) -> Json:
         archived = job.created + self._emulator.settings.anthropic_retention if self._archived(job) else None
+        available = job.ended and archived is None
         return {
             "id": job.id,
             "type": "message_batch",
@@ -210,9 +213,7 @@ class AnthropicApi:
             "ended_at": rfc3339(job.stamps[job.phase]) if job.ended else None,
             "cancel_initiated_at": rfc3339(job.stamps.get("cancelling")),
             "archived_at": rfc3339(archived),
-            "results_url": f"{call.base}/v1/messages/batches/{job.id}/results"
-            if job.ended and archived is None
-            else None,
+            "results_url": f"{call.base}/v1/messages/batches/{job.id}/results" if available else None,
         }
 
 
@@ -223,14 +224,8 @@ def _status(job: Job) -> str:
 
 
 def _counts(job: Job) -> Json:
-    """All in `processing` until the batch has ended: so it is documented, and so it is."""
+    """Return the counts: every request is `processing` until the batch has ended (documented and observed)."""
+    names = {"succeeded": "succeeded", "errored": "failed", "canceled": "cancelled", "expired": "expired"}
     if not job.ended:
-        return {"processing": len(job.rows), "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
-    counts = job.counts
-    return {
-        "processing": 0,
-        "succeeded": counts["succeeded"],
-        "errored": counts["failed"],
-        "canceled": counts["cancelled"],
-        "expired": counts["expired"],
-    }
+        return {"processing": len(job.rows), **dict.fromkeys(names, 0)}
+    return {"processing": 0, **{name: job.counts[counted] for name, counted in names.items()}}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of
-from airflow_batch_provider.emulator.core import Emulator, write_lines
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of
+from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jobs import Job, Row
+    from airflow_batch_provider.emulator.outcomes import Outcome
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str, str]] = {
     "overloaded": (529, "overloaded_error", "Overloaded"),
@@ -33,14 +33,14 @@ ERRORS: dict[str, tuple[int, str, str]] = {
 
 
 class MessageCodec:
-    """Reads message params, writes result lines."""
+    """Message params in, result lines out."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
-        """What the params of one request ask; raises `Unacceptable` for what the service finds wrong later."""
+        """Return what the params of one request ask; raise `Unacceptable` for what the service finds wrong later."""
         _check(request)
         *earlier, last = request["messages"]
         tool, schema = _tool(request)
@@ -53,27 +53,20 @@ class MessageCodec:
             max_tokens=request["max_tokens"],
         )
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the one file that holds all results."""
         job.extra["results"] = path = self._emulator.blobs.new()
         write_lines(path, self._lines(job))
 
     def _lines(self, job: Job) -> Iterator[bytes]:
-        with job.path.open("rb") as source:
-            for row in self._emulator.shuffled(job):
-                if row.outcome is None or row.outcome.kind == "missing":
-                    continue
-                source.seek(row.place.offset)
-                request = json.loads(source.read(row.place.length))["params"]
-                line = {"custom_id": row.key, "result": self._result(job, row, request)}
-                raw = dump(line).encode("utf-8", "surrogatepass")
-                yield from [raw] * row.outcome.copies
-                if row.outcome.stranger:
-                    yield dump({**line, "custom_id": f"stranger-{row.index}"}).encode("utf-8", "surrogatepass")
+        for row, outcome, request in job.results(self._emulator.shuffled(job)):
+            line = {"custom_id": row.key, "result": self._result(job, row, outcome, request["params"])}
+            yield from [encode(line)] * outcome.copies
+            if outcome.stranger:
+                yield encode({**line, "custom_id": f"stranger-{row.index}"})
 
-    def _result(self, job: Job, row: Row, request: Json) -> Json:
-        outcome = row.outcome
-        match outcome.kind if outcome else "expired":
+    def _result(self, job: Job, row: Row, outcome: Outcome, request: Json) -> Json:
+        match outcome.kind:
             case "expired":
                 return {"type": "expired"}
             case "cancelled":
@@ -82,7 +75,6 @@ class MessageCodec:
             ask = self.ask(request)
         except Unacceptable as refusal:
             return self._error("invalid_request_error", refusal.message)
-        assert outcome is not None
         if outcome.kind == "error":
             word = outcome.error.removesuffix("_error")
             _, kind, message = ERRORS.get(word, (400, "invalid_request_error", f"No error {outcome.error!r}."))
@@ -134,9 +126,8 @@ _STOPS = {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal", "too
 def _message(message_id: str, ask: Ask, said: Answer) -> Json:
     content: list[Json] = [{"type": "text", "text": said.text, "citations": None}] if said.text else []
     if said.finish == "tool":
-        content = [
-            {"type": "tool_use", "id": f"toolu_{message_id[4:]}", "name": ask.tool or "emulated", "input": said.call}
-        ]
+        tool_id, name = f"toolu_{message_id[4:]}", ask.tool or "emulated"
+        content = [{"type": "tool_use", "id": tool_id, "name": name, "input": said.call}]
     if said.finish == "refusal":
         content = []
     return {

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import dump
 from airflow_batch_provider.emulator.blobs import TooLarge, spool
+from airflow_batch_provider.emulator.calls import Call, Operation, Reply, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
-from airflow_batch_provider.emulator.core import Emulator, write_lines
 from airflow_batch_provider.emulator.google.files import Files
 from airflow_batch_provider.emulator.google.problems import pick, problem, refuse
 from airflow_batch_provider.emulator.google.rows import EmbedCodec, GenerateCodec
 from airflow_batch_provider.emulator.jobs import Job
-from airflow_batch_provider.emulator.wire import Call, Problem, Reply, page_after, route
+from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlette.requests import Request
+    from airflow_batch_provider.emulator.core import Emulator
 
-Json = dict[str, Any]
 
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
 _STATES = {
@@ -29,46 +27,38 @@ _STATES = {
     "completed": "SUCCEEDED", "failed": "FAILED", "expired": "EXPIRED", "cancelled": "CANCELLED",
 }  # fmt: skip
 _CODES = {
-    "INVALID_ARGUMENT": 3,
-    "NOT_FOUND": 5,
-    "RESOURCE_EXHAUSTED": 8,
-    "FAILED_PRECONDITION": 9,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-}
+    "INVALID_ARGUMENT": 3, "NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "INTERNAL": 13, "UNAVAILABLE": 14,
+}  # fmt: skip
 
 
 class GoogleApi:
     """Files, batches and, for connection tests, the list of models."""
 
     name = "google"
-    status = ("metadata", "state")
+    status: tuple[str, ...] = ("metadata", "state")
+    problem = staticmethod(problem)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._files = Files(emulator)
-        self.routes = (
-            *self._files.routes,
-            route("google.create", "POST", "/{v}/models/{model}:batchGenerateContent", self.generate),
-            route("google.embed", "POST", "/{v}/models/{model}:asyncBatchEmbedContent", self.embed),
-            route("google.list", "GET", "/{v}/batches", self.listed),
-            route("google.get", "GET", "/{v}/batches/{id}", self.get),
-            route("google.cancel", "POST", "/{v}/batches/{id}:cancel", self.cancel),
-            route("google.delete", "DELETE", "/{v}/batches/{id}", self.delete),
-            route("google.models", "GET", "/{v}/models", self.models),
+        self.operations: tuple[Operation, ...] = (
+            *self._files.operations,
+            Operation("google.create", "POST", "/{v}/models/{model}:batchGenerateContent", self.generate),
+            Operation("google.embed", "POST", "/{v}/models/{model}:asyncBatchEmbedContent", self.embed),
+            Operation("google.list", "GET", "/{v}/batches", self.listed),
+            Operation("google.get", "GET", "/{v}/batches/{id}", self.get),
+            Operation("google.cancel", "POST", "/{v}/batches/{id}:cancel", self.cancel),
+            Operation("google.delete", "DELETE", "/{v}/batches/{id}", self.delete),
+            Operation("google.models", "GET", "/{v}/models", self.models),
         )
 
-    def key(self, request: Request) -> str:
-        """The API key, as header or query parameter."""
-        return request.headers.get("x-goog-api-key") or request.query_params.get("key", "")
+    def key(self, call: Call) -> str:
+        """Return the API key, from a header or the query."""
+        return call.headers.get("x-goog-api-key") or call.query_params.get("key", "")
 
     def headers(self) -> dict[str, str]:
-        """None that the SDK reads."""
+        """Return none: the SDK reads none."""
         return {}
-
-    def problem(self, given: Problem) -> Reply:
-        """The error in Google's shape."""
-        return problem(given)
 
     async def generate(self, call: Call) -> Reply:
         """POST models/{m}:batchGenerateContent."""
@@ -82,35 +72,29 @@ class GoogleApi:
         batch = await self._body(call)
         source = pick(batch, "inputConfig") or {}
         inline = pick(pick(source, "requests"), "requests")
+        name = pick(source, "fileName")
+        path = self._emulator.blobs.new() if inline else self._files.found(str(name or "files/")).path
         job = Job(
-            id=self._emulator.id("batches/"),
-            provider=self.name,
-            codec=codec,
-            path=self._emulator.blobs.new()
-            if inline
-            else self._files.found(str(pick(source, "fileName") or "files/")).path,
-            created=self._emulator.clock.now(),
-            window=self._emulator.settings.google_window,
-            model=f"models/{call.params['model']}",
-            label=str(pick(batch, "displayName") or ""),
-            extra={"inline": bool(inline), "kind": kind, "file": pick(source, "fileName")},
-        )
+            id=self._emulator.id("batches/"), provider=self.name, codec=codec, path=path, created=self._emulator.clock.now(),
+            window=self._emulator.settings.google_window, model=f"models/{call.path_params['model']}",
+            label=str(pick(batch, "displayName") or ""), extra={"inline": bool(inline), "kind": kind, "file": name},
+        )  # fmt: skip
         if inline:
-            write_lines(job.path, (dump(item).encode("utf-8", "surrogatepass") for item in inline))
+            write_lines(job.path, map(encode, inline))
         try:
-            job.rows = await asyncio.to_thread(lambda: list(codec.scan(job.path)))
+            job.rows = await asyncio.to_thread(codec.rows, job.path)
         except ValueError as error:
-            job.orders.fail = ("INVALID_ARGUMENT", str(error))
+            job.faults.fail = ("INVALID_ARGUMENT", str(error))
         await asyncio.to_thread(self._emulator.jobs.refresh, self.name)
         self._check(job)
         self._emulator.jobs.add(job)
-        return Reply(body=self._render(job), job=job)
+        return Reply(self._render(job), job=job)
 
     async def _body(self, call: Call) -> Json:
         limit = self._emulator.settings.limits.google_inline_bytes
         path: Path = self._emulator.blobs.new()
         try:
-            await spool(call.request.stream(), path, limit)
+            await spool(call.stream(), path, limit)
         except TooLarge:
             raise refuse(400, f"Request payload size exceeds the limit: {limit} bytes.") from None
         value = await asyncio.to_thread(_read, path)
@@ -127,59 +111,48 @@ class GoogleApi:
             return
         waiting = sum(other.tokens for other in active if other.model == job.model)
         if waiting + job.tokens > limits.google_enqueued_tokens:
-            raise refuse(
-                429, f"Batch enqueued tokens for {job.model} exceed the limit of {limits.google_enqueued_tokens}."
-            )
+            message = f"Batch enqueued tokens for {job.model} exceed the limit of {limits.google_enqueued_tokens}."
+            raise refuse(429, message)
 
     def _found(self, call: Call) -> Job:
-        name = f"batches/{call.params['id']}"
-        job = self._emulator.jobs.all.get(name)
-        veil = job.orders.hidden if job else None
-        if job is None or job.provider != self.name or (veil and veil.covers(self._emulator.clock.now())):
-            raise refuse(404, f"Requested entity was not found: {name}")
-        return job
+        name = f"batches/{call.path_params['id']}"
+        if job := self._emulator.jobs.visible(self.name, name):
+            return job
+        raise refuse(404, f"Requested entity was not found: {name}")
 
     async def get(self, call: Call) -> Reply:
         """GET /{v}/batches/{id}."""
         job = self._found(call)
         await asyncio.to_thread(self._emulator.jobs.look, job)
-        return Reply(body=await asyncio.to_thread(self._render, job))
+        return Reply(await asyncio.to_thread(self._render, job))
 
     async def listed(self, call: Call) -> Reply:
         """GET /{v}/batches, newest first, without inlined responses."""
         limit, token = call.number(50, 1000, "pageSize", "page_size"), call.query("pageToken", "page_token")
-        now = self._emulator.clock.now()
-        jobs = [
-            job for job in self._emulator.jobs.of(self.name) if not ((veil := job.orders.unlisted) and veil.covers(now))
-        ]
-        page, more = page_after(jobs, limit, (lambda job: job.id == token) if token else None)
-        for job in page:
-            await asyncio.to_thread(self._emulator.jobs.look, job)
+        page, more = page_after(self._emulator.jobs.listed(self.name), limit, token)
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
         body: Json = {"operations": [self._render(job, brief=True) for job in page]} if page else {}
-        return Reply(body={**body, "nextPageToken": page[-1].id} if more else body)
+        return Reply({**body, "nextPageToken": page[-1].id} if more else body)
 
     async def cancel(self, call: Call) -> Reply:
         """POST /{v}/batches/{id}:cancel."""
         job = self._found(call)
         if not await asyncio.to_thread(self._emulator.jobs.cancel, job) and job.phase != "cancelled":
             raise refuse(400, f"{job.id} has ended and cannot be cancelled.", "FAILED_PRECONDITION")
-        return Reply(body={})
+        return Reply({})
 
     async def delete(self, call: Call) -> Reply:
         """DELETE /{v}/batches/{id}; a running job stops."""
         job = self._found(call)
         await asyncio.to_thread(self._emulator.jobs.advance, job)
         del self._emulator.jobs.all[job.id]
-        return Reply(body={})
+        return Reply({})
 
     async def models(self, _call: Call) -> Reply:
         """GET /{v}/models."""
         model = {"name": "models/gemini-emulated-1", "displayName": "Emulated", "version": "1"}
-        return Reply(
-            body={
-                "models": [{**model, "supportedGenerationMethods": ["batchGenerateContent", "asyncBatchEmbedContent"]}]
-            }
-        )
+        methods = ["batchGenerateContent", "asyncBatchEmbedContent"]
+        return Reply({"models": [{**model, "supportedGenerationMethods": methods}]})
 
     def _render(self, job: Job, *, brief: bool = False) -> Json:
         output = _output(job, brief=brief)
@@ -225,13 +198,9 @@ def _output(job: Job, *, brief: bool) -> Json:
 def _stats(job: Job) -> Json:
     good, total = job.counts["succeeded"], len(job.rows)
     failed = sum(job.counts.values()) - good
-    named = {
-        "requestCount": total,
-        "successfulRequestCount": good,
-        "failedRequestCount": failed,
-        "pendingRequestCount": total - good - failed,
-    }
-    return {name: str(count) for name, count in named.items()}
+    counts = {"request": total, "successfulRequest": good, "failedRequest": failed}
+    counts["pendingRequest"] = total - good - failed
+    return {f"{name}Count": str(count) for name, count in counts.items()}
 
 
 def _error(job: Job) -> Json:
@@ -240,5 +209,5 @@ def _error(job: Job) -> Json:
             return {"code": 1, "message": "The batch was cancelled.", "status": "CANCELLED"}
         case "expired":
             return {"code": 4, "message": "The batch did not end within its window.", "status": "DEADLINE_EXCEEDED"}
-    code, message = job.orders.fail or ("INTERNAL", "An internal error has occurred.")
+    code, message = job.faults.fail or ("INTERNAL", "An internal error has occurred.")
     return {"code": _CODES.get(code, 13), "message": message, "status": code}

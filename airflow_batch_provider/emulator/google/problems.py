@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_batch_provider.emulator.wire import Problem, Refused, Reply
+from airflow_batch_provider.emulator.calls import Problem, Refused, Reply
 
 _STATUS = {
     400: ("INVALID_ARGUMENT", "Request contains an invalid argument."),
@@ -23,21 +23,21 @@ _STATUS = {
 
 
 def problem(given: Problem) -> Reply:
-    """`{"error": {"code", "message", "status", "details"}}`."""
+    """Return `{"error": {"code", "message", "status", "details"}}`."""
     status, message = _STATUS.get(given.status, ("UNKNOWN", "Unknown error"))
     error: dict[str, Any] = {"code": given.status, "message": given.message or message, "status": given.code or status}
     if given.details is not None:
         error["details"] = given.details if isinstance(given.details, list) else [given.details]
-    return Reply(given.status, {"error": error})
+    return Reply({"error": error}, given.status)
 
 
 def refuse(status: int, message: str, code: str | None = None) -> Refused:
-    """An answer with that error."""
+    """Return an exception that answers with that error."""
     return Refused(problem(Problem(status, code, message)))
 
 
 def pick(fields: object, name: str) -> Any:
-    """The field of a camelCase name, which the SDK spells in snake_case now and then."""
+    """Return the field of a camelCase name, which the SDK sometimes spells in snake_case."""
     if not isinstance(fields, Mapping):
         return None
     if name in fields:

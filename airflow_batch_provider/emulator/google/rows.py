@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, text_of, vector
-from airflow_batch_provider.emulator.answers import dump as compact
-from airflow_batch_provider.emulator.blobs import slices
-from airflow_batch_provider.emulator.core import Emulator, File, row, write_lines
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
+from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.google.files import sha256
 from airflow_batch_provider.emulator.google.problems import pick
+from airflow_batch_provider.emulator.jsonl import Json, encode, slices, write_lines
 from airflow_batch_provider.emulator.settings import DAY
 
 if TYPE_CHECKING:
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_batch_provider.emulator.jobs import Job, Row
+    from airflow_batch_provider.emulator.outcomes import Outcome
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str]] = {
     "overloaded": (14, "The model is overloaded. Please try again later."),
@@ -47,9 +46,9 @@ class GenerateCodec:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
-        """What a request asks; raises `Unacceptable`."""
+        """Return what a request asks; raise `Unacceptable`."""
         contents = pick(request, "contents")
         contents = contents if isinstance(contents, list) else [contents] if contents else []
         if not contents:
@@ -67,10 +66,9 @@ class GenerateCodec:
             max_tokens=pick(config, "maxOutputTokens"),
         )
 
-    def response(self, job: Job, item: Row, ask: Ask) -> Json:
-        """The response to a row that was answered."""
-        assert item.outcome is not None
-        said = answer(ask, item.outcome)
+    def response(self, job: Job, item: Row, outcome: Outcome, ask: Ask) -> Json:
+        """Return the response to a row that was answered."""
+        said = answer(ask, outcome)
         job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
         body: Json = {
             "usageMetadata": _usage(said),
@@ -79,17 +77,17 @@ class GenerateCodec:
         }
         if said.finish == "refusal":
             return {"promptFeedback": {"blockReason": "SAFETY"}, **body}
-        part = (
-            {"functionCall": {"name": ask.tool or "emulated", "args": said.call}}
-            if said.finish == "tool"
-            else {"text": said.text}
-        )
-        content: Json = {"role": "model", "parts": [part]} if said.finish == "tool" or said.text else {"role": "model"}
+        content: Json = {"role": "model"}
+        if said.finish == "tool":
+            content["parts"] = [{"functionCall": {"name": ask.tool or "emulated", "args": said.call}}]
+        elif said.text:
+            content["parts"] = [{"text": said.text}]
         finish = "MAX_TOKENS" if said.finish == "length" else "STOP"
         return {"candidates": [{"content": content, "finishReason": finish, "index": 0}], **body}
 
-    def scan(self, path: Path) -> Iterator[Row]:
-        """The rows of an input file; raises `ValueError` that names the line that is none."""
+    def rows(self, path: Path) -> list[Row]:
+        """Return the rows of an input file; raise `ValueError` with the number of a line that is not a request."""
+        rows: list[Row] = []
         for index, (number, place, line) in enumerate(slices(path)):
             try:
                 request = json.loads(line)
@@ -97,10 +95,11 @@ class GenerateCodec:
                 request = None
             if not isinstance(request, dict) or not isinstance(request.get("request"), dict):
                 raise ValueError(f"Line {number} of the input file is not a JSON object with a 'request'.")  # noqa: TRY004 - a bad value from outside
-            yield row(self, index, _key(request, index), place, request["request"])
+            rows.append(row(self, index, _key(request, index), place, request["request"]))
+        return rows
 
-    def land(self, job: Job) -> None:
-        """Write the responses in the order of the requests; a job without output leaves none."""
+    def write_results(self, job: Job) -> None:
+        """Write the responses in the order of the requests; a job without output has none."""
         partial = self._emulator.settings.google_cancel_output == "partial"
         if job.phase in ("failed", "expired") or (job.phase == "cancelled" and not partial):
             return
@@ -110,35 +109,23 @@ class GenerateCodec:
             job.extra["responses"] = path
             return
         now = self._emulator.clock.now()
-        file = File(
+        file = self._emulator.store(File(
             id=f"files/batch-{job.id.removeprefix('batches/')}", provider="google", name="", path=path, size=size, created=now,
             expires=job.created + _RESULTS_KEPT, purpose="application/jsonl", generated=True, sha256=sha256(path),
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
+        ))  # fmt: skip
         job.extra["responses_file"] = file.id
 
     def _lines(self, job: Job) -> Iterator[bytes]:
-        with job.path.open("rb") as source:
-            for item in job.rows:
-                if item.outcome is None or item.outcome.kind == "missing":
-                    continue
-                line = self._line(job, item, source)
-                raw = compact(line).encode("utf-8", "surrogatepass")
-                yield from [raw] * item.outcome.copies
-                if item.outcome.stranger:
-                    stranger = {"key": f"stranger-{item.index}", "metadata": {"key": f"stranger-{item.index}"}}
-                    kept = {name: stranger.get(name, value) for name, value in line.items()}
-                    yield compact(kept).encode("utf-8", "surrogatepass")
+        name = "metadata" if job.extra["inline"] else "key"
+        for item, outcome, given in job.results(job.rows):
+            result = self._result(job, item, outcome, given["request"])
+            yield from [encode({name: given[name], **result} if name in given else result)] * outcome.copies
+            if outcome.stranger:
+                key = f"stranger-{item.index}"
+                yield encode({name: {"key": key} if job.extra["inline"] else key, **result})
 
-    def _line(self, job: Job, item: Row, source: BinaryIO) -> Json:
-        source.seek(item.place.offset)
-        given = json.loads(source.read(item.place.length))
-        names = ("metadata",) if job.extra["inline"] else ("key",)
-        return {**{name: given[name] for name in names if name in given}, **self._result(job, item, given["request"])}
-
-    def _result(self, job: Job, item: Row, request: Json) -> Json:
-        assert item.outcome is not None
-        match item.outcome.kind:
+    def _result(self, job: Job, item: Row, outcome: Outcome, request: Json) -> Json:
+        match outcome.kind:
             case "expired":
                 return {"error": {"code": 4, "message": ERRORS["timeout"][1]}}
             case "cancelled":
@@ -147,32 +134,30 @@ class GenerateCodec:
             ask = self.ask(request)
         except Unacceptable as refusal:
             return {"error": {"code": 3, "message": refusal.message}}
-        if item.outcome.kind == "error":
-            word = item.outcome.error.removesuffix("_error")
-            code, message = ERRORS.get(word, (3, f"No error {item.outcome.error!r}."))
+        if outcome.kind == "error":
+            code, message = ERRORS.get(outcome.error.removesuffix("_error"), (3, f"No error {outcome.error!r}."))
             return {"error": {"code": code, "message": message}}
-        return {"response": self.response(job, item, ask)}
+        return {"response": self.response(job, item, outcome, ask)}
 
 
 class EmbedCodec(GenerateCodec):
     """EmbedContentRequest in, EmbedContentResponse out."""
 
-    @careful
+    @refuse_malformed
     def ask(self, request: Json) -> Ask:
-        """What a request asks; raises `Unacceptable`."""
+        """Return what a request asks; raise `Unacceptable`."""
         if not (text := text_of(pick(request, "content"))):
             raise Unacceptable("* EmbedContentRequest.content: content is empty", "content")
-        size = pick(request, "outputDimensionality") or pick(
-            pick(request, "embedContentConfig"), "outputDimensionality"
-        )
+        config = pick(request, "embedContentConfig")
+        size = pick(request, "outputDimensionality") or pick(config, "outputDimensionality")
         return Ask(model="", prompt="", inputs=(text,), dimensions=size)
 
-    def response(self, job: Job, item: Row, ask: Ask) -> Json:
-        """One vector and its tokens."""
+    def response(self, job: Job, item: Row, outcome: Outcome, ask: Ask) -> Json:
+        """Return one vector and its tokens."""
+        del item
         job.usage.update(input=ask.tokens)
-        values = vector(ask.inputs[0], ask.dimensions or self._emulator.settings.dimensions)
-        if item.outcome is not None and item.outcome.kind == "empty":
-            values = []
+        dimensions = ask.dimensions or self._emulator.settings.dimensions
+        values = [] if outcome.kind == "empty" else vector(ask.inputs[0], dimensions)
         return {"tokenCount": str(ask.tokens), "embedding": {"values": values}}
 
 
@@ -182,7 +167,7 @@ def _key(request: Json, index: int) -> str:
 
 
 def _usage(said: Answer) -> Json:
-    """Google counts thoughts beside the candidates, not inside."""
+    """Return the usage; Google counts thoughts beside the candidates, not inside."""
     usage: Json = {
         "promptTokenCount": said.read,
         "candidatesTokenCount": said.written - said.reasoning,
@@ -197,7 +182,7 @@ def _usage(said: Answer) -> Json:
 
 
 def _tool(request: Json) -> tuple[str | None, Json | None]:
-    """Name and parameters of the function that mode ANY demands."""
+    """Return name and parameters of the function that mode ANY demands."""
     choice = pick(pick(request, "toolConfig"), "functionCallingConfig") or {}
     if pick(choice, "mode") != "ANY":
         return None, None

@@ -1,23 +1,21 @@
-"""OpenAI's routes; the batches are here, files and uploads beside."""
+"""The routes of OpenAI's batches."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from airflow_batch_provider.emulator.calls import Call, Operation, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import unix
 from airflow_batch_provider.emulator.jobs import Job
 from airflow_batch_provider.emulator.openai.files import Files, Uploads, lifetime
 from airflow_batch_provider.emulator.openai.problems import missing, problem, refuse
 from airflow_batch_provider.emulator.openai.rows import ENDPOINTS, LineCodec, Validator
-from airflow_batch_provider.emulator.wire import Call, Problem, Refused, Reply, bearer, page_after, route
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from airflow_batch_provider.emulator.core import Emulator
+    from airflow_batch_provider.emulator.jsonl import Json
 
-Json = dict[str, Any]
 
 _WORDS = {"pending": "validating", "running": "in_progress"}
 
@@ -26,34 +24,31 @@ class OpenAIApi:
     """Files, uploads, batches and, for connection tests, the list of models."""
 
     name = "openai"
-    status = ("status",)
+    status: tuple[str, ...] = ("status",)
+    problem = staticmethod(problem)
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._files = Files(emulator)
         self._uploads = Uploads(emulator, self._files)
         root = "/v1/batches"
-        self.routes = (
-            route("openai.batches.create", "POST", root, self.create),
-            route("openai.batches.list", "GET", root, self.listed),
-            route("openai.batches.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
-            route("openai.batches.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
-            route("openai.models", "GET", "/v1/models", self.models),
-            *self._files.routes,
-            *self._uploads.routes,
+        self.operations: tuple[Operation, ...] = (
+            Operation("openai.batches.create", "POST", root, self.create),
+            Operation("openai.batches.list", "GET", root, self.listed),
+            Operation("openai.batches.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
+            Operation("openai.batches.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
+            Operation("openai.models", "GET", "/v1/models", self.models),
+            *self._files.operations,
+            *self._uploads.operations,
         )
 
-    def key(self, request: Request) -> str:
-        """The bearer token."""
-        return bearer(request)
+    def key(self, call: Call) -> str:
+        """Return the bearer token."""
+        return call.bearer
 
     def headers(self) -> dict[str, str]:
-        """OpenAI numbers its requests."""
+        """Return a number for the request, and how long it took."""
         return {"x-request-id": self._emulator.id("req_"), "openai-processing-ms": "1"}
-
-    def problem(self, given: Problem) -> Reply:
-        """The error in OpenAI's shape."""
-        return problem(given)
 
     async def create(self, call: Call) -> Reply:
         """POST /v1/batches; what is wrong with the file shows only later."""
@@ -61,30 +56,24 @@ class OpenAIApi:
         _check(body)
         url = body["endpoint"]
         job = Job(
-            id=self._emulator.id("batch_"),
-            provider=self.name,
-            codec=LineCodec(self._emulator, url),
-            path=self._emulator.blobs.new(),
-            created=self._emulator.clock.now(),
-            window=self._emulator.settings.openai_window,
-            metadata=body.get("metadata") or {},
+            id=self._emulator.id("batch_"), provider=self.name, codec=LineCodec(self._emulator, url), path=self._emulator.blobs.new(),
+            created=self._emulator.clock.now(), window=self._emulator.settings.openai_window, metadata=body.get("metadata") or {},
             extra={"endpoint": url, "input_file_id": body["input_file_id"], "metadata": body.get("metadata")},
-        )
+        )  # fmt: skip
         if keep := (body.get("output_expires_after") or {}).get("seconds"):
             job.extra["output_expires"] = lifetime(int(keep))
         await asyncio.to_thread(self._emulator.jobs.refresh, self.name)
         await self._validate(job, url)
         self._emulator.jobs.add(job)
-        return Reply(body=_render(job), job=job)
+        return Reply(_render(job), job=job)
 
     async def _validate(self, job: Job, url: str) -> None:
         file_id = job.extra["input_file_id"]
         try:
             job.path = self._files.found(file_id).path
         except Refused:
-            errors = [
-                _error("invalid_request", f"Cannot find file {file_id}, or the organization lacks access.", "file_id")
-            ]
+            message = f"Cannot find file {file_id}, or the organization lacks access."
+            errors = [_error("invalid_request", message, "file_id")]
         else:
             assert isinstance(job.codec, LineCodec)
             validator = Validator(self._emulator, url, job.codec)
@@ -94,10 +83,10 @@ class OpenAIApi:
         if errors:
             job.rows = []
             job.extra["errors"] = errors
-            job.orders.fail = (errors[0]["code"], errors[0]["message"])
+            job.faults.fail = (errors[0]["code"], errors[0]["message"])
 
     def _over(self, job: Job) -> list[Json]:
-        """Too many tokens waiting for the model: transient, and says so."""
+        """Return the error of a job with too many tokens for the model's queue; it is transient."""
         most = self._emulator.settings.limits.openai_enqueued_tokens
         if most is None:
             return []
@@ -111,30 +100,22 @@ class OpenAIApi:
         return [_error("token_limit_exceeded", message)]
 
     def _found(self, call: Call) -> Job:
-        job = self._emulator.jobs.all.get(call.params["id"])
-        veil = job.orders.hidden if job else None
-        if job is None or job.provider != self.name or (veil and veil.covers(self._emulator.clock.now())):
-            raise refuse(404, f"No batch found with id '{call.params['id']}'.")
-        return job
+        if job := self._emulator.jobs.visible(self.name, call.path_params["id"]):
+            return job
+        raise refuse(404, f"No batch found with id '{call.path_params['id']}'.")
 
     async def retrieve(self, call: Call) -> Reply:
         """GET /v1/batches/{id}."""
         job = self._found(call)
         await asyncio.to_thread(self._emulator.jobs.look, job)
-        return Reply(body=_render(job))
+        return Reply(_render(job))
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/batches, newest first."""
-        limit, after = call.number(20, 100, "limit"), call.query("after")
-        now = self._emulator.clock.now()
-        jobs = [
-            job for job in self._emulator.jobs.of(self.name) if not ((veil := job.orders.unlisted) and veil.covers(now))
-        ]
-        page, more = page_after(jobs, limit, (lambda job: job.id == after) if after else None)
-        for job in page:
-            await asyncio.to_thread(self._emulator.jobs.look, job)
-        ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
-        return Reply(body={"object": "list", "data": [_render(job) for job in page], **ends, "has_more": more})
+        limit = call.number(20, 100, "limit")
+        page, more = page_after(self._emulator.jobs.listed(self.name), limit, call.query("after"))
+        await asyncio.to_thread(self._emulator.jobs.look, *page)
+        return Reply({"object": "list", "data": [_render(job) for job in page], **ends(page), "has_more": more})
 
     async def cancel(self, call: Call) -> Reply:
         """POST …/cancel; 409 for a batch that has ended otherwise."""
@@ -142,12 +123,12 @@ class OpenAIApi:
         going = await asyncio.to_thread(self._emulator.jobs.cancel, job)
         if not going and job.phase != "cancelled":
             raise refuse(409, f"Cannot cancel a batch with status '{_word(job)}'.")
-        return Reply(body=_render(job))
+        return Reply(_render(job))
 
     async def models(self, _call: Call) -> Reply:
         """GET /v1/models."""
         model = {"id": "gpt-emulated-1", "object": "model", "created": 1_767_225_600, "owned_by": "emulator"}
-        return Reply(body={"object": "list", "data": [model]})
+        return Reply({"object": "list", "data": [model]})
 
 
 def _check(body: Json) -> None:
@@ -168,9 +149,8 @@ def _check_metadata(metadata: object) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict) or len(metadata) > 16:
-        raise refuse(
-            400, "Invalid 'metadata': expected an object with at most 16 pairs.", code="invalid_type", param="metadata"
-        )
+        message = "Invalid 'metadata': expected an object with at most 16 pairs."
+        raise refuse(400, message, code="invalid_type", param="metadata")
     for name, value in metadata.items():
         if not isinstance(value, str):
             message = f"Invalid type for 'metadata.{name}': expected a string, but got {_named(value)} instead."
@@ -181,15 +161,8 @@ def _check_metadata(metadata: object) -> None:
 
 
 def _named(value: object) -> str:
-    names = {
-        list: "an array",
-        dict: "an object",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a decimal",
-        type(None): "null",
-    }
-    return names.get(type(value), "another type")
+    names = {list: "an array", dict: "an object", bool: "a boolean", int: "an integer", float: "a decimal"}
+    return "null" if value is None else names.get(type(value), "another type")
 
 
 def _error(code: str, message: str, param: str | None = None) -> Json:
@@ -202,8 +175,8 @@ def _word(job: Job) -> str:
 
 def _render(job: Job) -> Json:
     errors = None
-    if job.phase == "failed" and job.orders.fail:
-        listed = job.extra.get("errors") or [_error(*job.orders.fail)]
+    if job.phase == "failed" and job.faults.fail:
+        listed = job.extra.get("errors") or [_error(*job.faults.fail)]
         errors = {"object": "list", "data": listed}
     stamps = job.stamps
     ran = job.phase not in ("pending", "failed")

@@ -1,4 +1,4 @@
-"""What one line of an OpenAI batch asks and is answered, for each endpoint."""
+"""Request and response bodies of one line of an OpenAI batch, for each endpoint."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ import base64
 import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, careful, dump, text_of, vector
+from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
+from airflow_batch_provider.emulator.jsonl import Json, dump
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.outcomes import Outcome
-
-Json = dict[str, Any]
 
 
 class Endpoint(Protocol):
     """One URL that batches may call."""
 
     def ask(self, body: Json) -> Ask:
-        """What the body asks; raises `Unacceptable`."""
+        """Return what the body asks; raise `Unacceptable`."""
         ...
 
     def reply(self, body: Json, outcome: Outcome, reply_id: str, created: int) -> tuple[Json, Answer]:
-        """The response body, and what it counted."""
+        """Return the response body and its answer."""
         ...
 
 
 class Chat:
     """/v1/chat/completions."""
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise Unacceptable("Messages parameter is required.", "messages")
         *earlier, last = messages
-        tool, schema = _forced(body, lambda tool: tool.get("function") or {})
+        tool, schema = _forced(body, "function")
         wanted = body.get("response_format") or {}
         if wanted.get("type") == "json_schema":
             schema = (wanted.get("json_schema") or {}).get("schema")
@@ -82,13 +81,13 @@ class Chat:
 class Responses:
     """/v1/responses."""
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         given = body.get("input")
         if not given:
             raise Unacceptable("Missing required parameter: 'input'.", "input")
         *earlier, last = given if isinstance(given, list) else [given]
-        tool, schema = _forced(body, lambda tool: tool)
+        tool, schema = _forced(body)
         wanted = (body.get("text") or {}).get("format") or {}
         if wanted.get("type") == "json_schema":
             schema = wanted.get("schema")
@@ -152,7 +151,7 @@ class Embeddings:
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
 
-    @careful
+    @refuse_malformed
     def ask(self, body: Json) -> Ask:
         given = body.get("input")
         inputs = given if isinstance(given, list) else [given]
@@ -166,14 +165,11 @@ class Embeddings:
     def reply(self, body: Json, outcome: Outcome, reply_id: str, created: int) -> tuple[Json, Answer]:
         del reply_id, created
         ask = self.ask(body)
-        vectors = (
-            [] if outcome.kind == "empty" else [vector(text, ask.dimensions or self._dimensions) for text in ask.inputs]
-        )
-        packed = body.get("encoding_format") == "base64"
-        data = [
-            {"object": "embedding", "index": index, "embedding": _packed(values) if packed else values}
-            for index, values in enumerate(vectors)
-        ]
+        inputs = () if outcome.kind == "empty" else ask.inputs
+        vectors: list[Any] = [vector(text, ask.dimensions or self._dimensions) for text in inputs]
+        if body.get("encoding_format") == "base64":
+            vectors = [*map(_packed, vectors)]
+        data = [{"object": "embedding", "index": index, "embedding": values} for index, values in enumerate(vectors)]
         usage = {"prompt_tokens": ask.tokens, "total_tokens": ask.tokens}
         said = Answer(text="", finish="stop", read=ask.tokens, cached=0, written=0, reasoning=0)
         return {"object": "list", "data": data, "model": ask.model, "usage": usage}, said
@@ -183,13 +179,17 @@ def _packed(values: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
 
-def _forced(body: Json, inner: Any) -> tuple[str | None, Json | None]:
-    """Name and schema of the tool that `tool_choice` demands."""
+def _forced(body: Json, under: str = "") -> tuple[str | None, Json | None]:
+    """Return name and schema of the tool that `tool_choice` demands; each tool is described in its field `under`."""
     choice = body.get("tool_choice")
-    tools = [inner(tool) for tool in body.get("tools") or [] if isinstance(tool, dict)]
+    tools = [_described(tool, under) for tool in body.get("tools") or [] if isinstance(tool, dict)]
     if choice == "required" and tools:
         return tools[0].get("name"), tools[0].get("parameters")
     if not isinstance(choice, dict) or choice.get("type") != "function":
         return None, None
-    name = inner(choice).get("name")
+    name = _described(choice, under).get("name")
     return name, next((tool.get("parameters") for tool in tools if tool.get("name") == name), None)
+
+
+def _described(tool: Json, under: str) -> Json:
+    return tool.get(under) or {} if under else tool

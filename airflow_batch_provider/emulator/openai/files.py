@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import FormData, UploadFile
 
+from airflow_batch_provider.emulator.calls import Call, Download, Operation, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import unix
 from airflow_batch_provider.emulator.core import Emulator, File
 from airflow_batch_provider.emulator.openai.problems import missing, refuse
 from airflow_batch_provider.emulator.settings import DAY
-from airflow_batch_provider.emulator.wire import Call, Reply, Route, page_after, route
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Json = dict[str, Any]
+    from airflow_batch_provider.emulator.jsonl import Json
+
 _PART_BYTES = 64 * 1024 * 1024
 _UPLOAD_BYTES = 8 * 1024**3
 
 
 def rendered(file: File) -> Json:
-    """A FileObject."""
+    """Return a FileObject."""
     body: Json = {
         "id": file.id,
         "object": "file",
@@ -43,17 +44,17 @@ class Files:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self.routes: tuple[Route, ...] = (
-            route("openai.files.create", "POST", "/v1/files", self.create),
-            route("openai.files.list", "GET", "/v1/files", self.listed),
-            route("openai.files.retrieve", "GET", "/v1/files/{id}", self.retrieve),
-            route("openai.files.delete", "DELETE", "/v1/files/{id}", self.delete),
-            route("openai.files.content", "GET", "/v1/files/{id}/content", self.content),
+        self.operations = (
+            Operation("openai.files.create", "POST", "/v1/files", self.create),
+            Operation("openai.files.list", "GET", "/v1/files", self.listed),
+            Operation("openai.files.retrieve", "GET", "/v1/files/{id}", self.retrieve),
+            Operation("openai.files.delete", "DELETE", "/v1/files/{id}", self.delete),
+            Operation("openai.files.content", "GET", "/v1/files/{id}/content", self.content),
         )
 
     async def create(self, call: Call) -> Reply:
         """POST /v1/files, multipart."""
-        async with call.request.form(max_files=1) as form:
+        async with call.form(max_files=1) as form:
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
                 raise missing("file")
@@ -65,7 +66,7 @@ class Files:
             path = self._emulator.blobs.new()
             with path.open("wb") as target:
                 await asyncio.to_thread(shutil.copyfileobj, upload.file, target, 1 << 20)
-        return Reply(body=rendered(self.add(path, name, purpose, _lifetime(form, purpose))))
+        return Reply(rendered(self.add(path, name, purpose, _lifetime(form, purpose))))
 
     def _check(self, purpose: str, name: str, size: int) -> None:
         if purpose == "batch" and not name.endswith(".jsonl"):
@@ -74,54 +75,43 @@ class Files:
             raise refuse(413, "Maximum content size limit exceeded.")
 
     def add(self, path: Path, name: str, purpose: str, lifetime: float | None) -> File:
-        """Take a file in."""
+        """Add a file that was uploaded."""
         now = self._emulator.clock.now()
-        file = File(
+        return self._emulator.store(File(
             id=self._emulator.id("file-"), provider="openai", name=name, path=path, size=path.stat().st_size, created=now,
             expires=now + lifetime if lifetime else None, purpose=purpose,
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
-        return file
-
-    def all(self) -> list[File]:
-        """The files that have not expired, oldest first."""
-        now = self._emulator.clock.now()
-        files = [file for file in self._emulator.files.values() if file.provider == "openai"]
-        return [file for file in files if file.expires is None or now < file.expires]
+        ))  # fmt: skip
 
     def found(self, file_id: str) -> File:
-        """The file of that id, or a 404."""
-        for file in self.all():
-            if file.id == file_id:
-                return file
+        """Return the file of that id; raise a 404."""
+        if file := self._emulator.stored("openai").get(file_id):
+            return file
         raise refuse(404, f"No such File object: {file_id}", param="id")
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/files, newest first unless `order=asc`."""
         limit = call.number(10_000, 10_000, "limit")
-        purpose, after = call.query("purpose"), call.query("after")
-        files = [file for file in self.all() if purpose in (None, file.purpose)]
+        purpose = call.query("purpose")
+        files = [file for file in self._emulator.stored("openai").values() if purpose in (None, file.purpose)]
         if call.query("order") != "asc":
             files.reverse()
-        page, more = page_after(files, limit, (lambda file: file.id == after) if after else None)
-        ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
-        return Reply(body={"object": "list", "data": [rendered(file) for file in page], "has_more": more, **ends})
+        page, more = page_after(files, limit, call.query("after"))
+        return Reply({"object": "list", "data": [rendered(file) for file in page], "has_more": more, **ends(page)})
 
     async def retrieve(self, call: Call) -> Reply:
         """GET /v1/files/{id}."""
-        return Reply(body=rendered(self.found(call.params["id"])))
+        return Reply(rendered(self.found(call.path_params["id"])))
 
     async def delete(self, call: Call) -> Reply:
         """DELETE /v1/files/{id}; a batch that reads it goes on."""
-        file = self.found(call.params["id"])
+        file = self.found(call.path_params["id"])
         del self._emulator.files[file.id]
-        return Reply(body={"id": file.id, "object": "file", "deleted": True})
+        return Reply({"id": file.id, "object": "file", "deleted": True})
 
-    async def content(self, call: Call) -> Reply:
+    async def content(self, call: Call) -> Download:
         """GET /v1/files/{id}/content, the raw bytes."""
-        file = self.found(call.params["id"])
-        headers = {"content-type": "application/octet-stream", "content-length": str(file.size)}
-        return Reply(path=file.path, headers=headers)
+        file = self.found(call.path_params["id"])
+        return Download(file.path, "application/octet-stream", file.size)
 
 
 def _lifetime(form: FormData, purpose: str) -> float | None:
@@ -132,11 +122,10 @@ def _lifetime(form: FormData, purpose: str) -> float | None:
 
 
 def lifetime(seconds: int) -> float:
-    """A number of seconds a file may live; refuses what OpenAI refuses."""
+    """Return the seconds a file may live; refuse what OpenAI refuses."""
     if not 3600 <= seconds <= 2_592_000:
-        raise refuse(
-            400, f"expires_after.seconds must be between 3600 and 2592000, not {seconds}.", param="expires_after"
-        )
+        message = f"expires_after.seconds must be between 3600 and 2592000, not {seconds}."
+        raise refuse(400, message, param="expires_after")
     return float(seconds)
 
 
@@ -161,11 +150,11 @@ class Uploads:
         self._files = files
         self._all: dict[str, _Upload] = {}
         root = "/v1/uploads"
-        self.routes: tuple[Route, ...] = (
-            route("openai.uploads.create", "POST", root, self.create),
-            route("openai.uploads.parts", "POST", f"{root}/{{id}}/parts", self.part),
-            route("openai.uploads.complete", "POST", f"{root}/{{id}}/complete", self.complete),
-            route("openai.uploads.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
+        self.operations = (
+            Operation("openai.uploads.create", "POST", root, self.create),
+            Operation("openai.uploads.parts", "POST", f"{root}/{{id}}/parts", self.part),
+            Operation("openai.uploads.complete", "POST", f"{root}/{{id}}/complete", self.complete),
+            Operation("openai.uploads.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
         )
 
     async def create(self, call: Call) -> Reply:
@@ -182,12 +171,12 @@ class Uploads:
             created=self._emulator.clock.now(), lifetime=lifetime(int(keep)) if keep else None,
         )  # fmt: skip
         self._all[upload.id] = upload
-        return Reply(body=_upload(upload))
+        return Reply(_upload(upload))
 
     def _open(self, call: Call) -> _Upload:
-        upload = self._all.get(call.params["id"])
+        upload = self._all.get(call.path_params["id"])
         if upload is None:
-            raise refuse(404, f"No such Upload object: {call.params['id']}", param="id")
+            raise refuse(404, f"No such Upload object: {call.path_params['id']}", param="id")
         if upload.status == "pending" and self._emulator.clock.now() >= upload.created + 3600:
             upload.status = "expired"
         if upload.status != "pending":
@@ -197,7 +186,7 @@ class Uploads:
     async def part(self, call: Call) -> Reply:
         """POST /v1/uploads/{id}/parts, multipart."""
         upload = self._open(call)
-        async with call.request.form(max_files=1) as form:
+        async with call.form(max_files=1) as form:
             data = form.get("data")
             if not isinstance(data, UploadFile):
                 raise missing("data")
@@ -208,7 +197,7 @@ class Uploads:
             with path.open("wb") as target:
                 await asyncio.to_thread(shutil.copyfileobj, data.file, target, 1 << 20)
         created = unix(self._emulator.clock.now())
-        return Reply(body={"id": part_id, "object": "upload.part", "created_at": created, "upload_id": upload.id})
+        return Reply({"id": part_id, "object": "upload.part", "created_at": created, "upload_id": upload.id})
 
     async def complete(self, call: Call) -> Reply:
         """POST /v1/uploads/{id}/complete: the parts, in the order given, become a file."""
@@ -219,18 +208,17 @@ class Uploads:
         path = self._emulator.blobs.new()
         await asyncio.to_thread(_join, [upload.parts[part] for part in wanted], path)
         if path.stat().st_size != upload.size:
-            raise refuse(
-                400, f"The parts have {path.stat().st_size} bytes, {upload.size} were announced.", param="part_ids"
-            )
+            message = f"The parts have {path.stat().st_size} bytes, {upload.size} were announced."
+            raise refuse(400, message, param="part_ids")
         upload.file = self._files.add(path, upload.name, upload.purpose, upload.lifetime)
         upload.status = "completed"
-        return Reply(body=_upload(upload))
+        return Reply(_upload(upload))
 
     async def cancel(self, call: Call) -> Reply:
         """POST /v1/uploads/{id}/cancel."""
         upload = self._open(call)
         upload.status = "cancelled"
-        return Reply(body=_upload(upload))
+        return Reply(_upload(upload))
 
 
 def _join(parts: list[Path], target: Path) -> None:

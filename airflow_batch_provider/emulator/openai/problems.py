@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_batch_provider.emulator.wire import Problem, Refused, Reply
+from airflow_batch_provider.emulator.calls import Problem, Refused, Reply
 
 _TYPES = {
     400: ("invalid_request_error", None, "Bad request"),
@@ -16,7 +16,7 @@ _TYPES = {
 
 
 def problem(given: Problem, param: str | None = None) -> Reply:
-    """`{"error": {"message", "type", "param", "code"}}`."""
+    """Return `{"error": {"message", "type", "param", "code"}}`."""
     kind, code, message = _TYPES.get(given.status, ("server_error", None, "The server had an error."))
     if given.code == "insufficient_quota":
         kind, message = (
@@ -24,14 +24,14 @@ def problem(given: Problem, param: str | None = None) -> Reply:
             "You exceeded your current quota, please check your plan and billing details.",
         )
     error = {"message": given.message or message, "type": kind, "param": param, "code": given.code or code}
-    return Reply(given.status, {"error": error})
+    return Reply({"error": error}, given.status)
 
 
 def refuse(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Refused:
-    """An answer with that error."""
+    """Return an exception that answers with that error."""
     return Refused(problem(Problem(status, code, message), param))
 
 
 def missing(name: str) -> Refused:
-    """A parameter that is required is absent."""
+    """Return the refusal of a request without a required parameter."""
     return refuse(400, f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)

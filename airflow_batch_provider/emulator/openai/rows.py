@@ -3,62 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_batch_provider.emulator.answers import Ask, Unacceptable, dump
-from airflow_batch_provider.emulator.blobs import Slice, slices
+from airflow_batch_provider.emulator.answers import Ask, Unacceptable
 from airflow_batch_provider.emulator.core import Emulator, File, row
+from airflow_batch_provider.emulator.jsonl import Json, Slice, encode, slices
 from airflow_batch_provider.emulator.openai.bodies import Chat, Embeddings, Endpoint, Responses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_batch_provider.emulator.jobs import Job, Row
+    from airflow_batch_provider.emulator.outcomes import Outcome
 
-Json = dict[str, Any]
 
 ERRORS: dict[str, tuple[int, str, str | None, str]] = {
-    "overloaded": (
-        503,
-        "server_error",
-        "server_overloaded",
-        "The engine is currently overloaded, please try again later.",
-    ),
+    "overloaded": (503, "server_error", "server_overloaded", "The engine is currently overloaded, please try again later."),
     "rate_limit": (429, "requests", "rate_limit_exceeded", "Rate limit reached for requests."),
-    "quota": (
-        429,
-        "insufficient_quota",
-        "insufficient_quota",
-        "You exceeded your current quota, please check your plan.",
-    ),
+    "quota": (429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota, please check your plan."),
     "server": (500, "server_error", None, "The server had an error while processing your request. Sorry about that!"),
     "api": (500, "server_error", None, "The server had an error while processing your request. Sorry about that!"),
     "timeout": (504, "server_error", "timeout", "The request timed out."),
     "unavailable": (503, "server_error", "service_unavailable", "The service is temporarily unavailable."),
     "invalid_request": (400, "invalid_request_error", None, "The emulator was told to refuse this request."),
-    "content_filter": (
-        400,
-        "invalid_request_error",
-        "content_policy_violation",
-        "Your request was rejected by our safety system.",
-    ),
-    "too_large": (
-        400,
-        "invalid_request_error",
-        "context_length_exceeded",
-        "This model's maximum context length is exceeded.",
-    ),
+    "content_filter": (400, "invalid_request_error", "content_policy_violation", "Your request was rejected by our safety system."),
+    "too_large": (400, "invalid_request_error", "context_length_exceeded", "This model's maximum context length is exceeded."),
     "authentication": (401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
     "billing": (429, "insufficient_quota", "billing_hard_limit_reached", "Billing hard limit has been reached."),
     "permission": (403, "invalid_request_error", "permission_denied", "You do not have access to this model."),
-    "not_found": (
-        404,
-        "invalid_request_error",
-        "model_not_found",
-        "The model does not exist or you do not have access to it.",
-    ),
-}
+    "not_found": (404, "invalid_request_error", "model_not_found", "The model does not exist or you do not have access to it."),
+}  # fmt: skip
 """Word of a marker → HTTP status of the line, error.type, error.code and message."""
 
 ENDPOINTS = (
@@ -66,10 +40,14 @@ ENDPOINTS = (
     "/v1/images/generations", "/v1/images/edits", "/v1/videos",
 )  # fmt: skip
 _SHOWN_ERRORS = 100
+_NOT_RUN = {
+    "expired": "This request could not be executed before the completion window expired.",
+    "cancelled": "This request was not executed: the batch was cancelled.",
+}
 
 
 class LineCodec:
-    """Reads and writes the lines of one endpoint."""
+    """Lines of one endpoint in, output and error file out."""
 
     def __init__(self, emulator: Emulator, url: str) -> None:
         self._emulator = emulator
@@ -82,18 +60,20 @@ class LineCodec:
         return Responses() if self._url == "/v1/responses" else Chat()
 
     def ask(self, request: Json) -> Ask:
-        """What the body of a line asks."""
+        """Return what the body of a line asks."""
         return self._endpoint.ask(request)
 
-    def land(self, job: Job) -> None:
+    def write_results(self, job: Job) -> None:
         """Write the output file and the error file, each only when it has lines."""
         if job.phase == "failed":
             return
         good, bad = self._emulator.blobs.new(), self._emulator.blobs.new()
-        with job.path.open("rb") as source, good.open("wb") as output, bad.open("wb") as errors:
-            for item in self._emulator.shuffled(job):
-                for line, failed in self._lines(job, item, source):
-                    (errors if failed else output).write(dump(line).encode("utf-8", "surrogatepass") + b"\n")
+        with good.open("wb") as output, bad.open("wb") as errors:
+            for item, outcome, request in job.results(self._emulator.shuffled(job)):
+                line = self._line(job, item, outcome, request)
+                failed = line["response"] is None or line["response"]["status_code"] >= 400
+                lines = [line] * outcome.copies + [{**line, "custom_id": f"stranger-{item.index}"}] * outcome.stranger
+                (errors if failed else output).writelines(encode(line) + b"\n" for line in lines)
         job.extra["output_file_id"] = self._file(job, good, "output")
         job.extra["error_file_id"] = self._file(job, bad, "error")
 
@@ -102,44 +82,20 @@ class LineCodec:
             return None
         now = self._emulator.clock.now()
         keep = job.extra.get("output_expires")
-        file = File(
+        file = self._emulator.store(File(
             id=self._emulator.id("file-"), provider="openai", name=f"{job.id}_{kind}.jsonl", path=path, size=size, created=now,
             expires=now + keep if keep else None, purpose="batch_output", generated=True,
-        )  # fmt: skip
-        self._emulator.files[file.id] = file
+        ))  # fmt: skip
         return file.id
 
-    def _lines(self, job: Job, item: Row, source: Any) -> Iterator[tuple[Json, bool]]:
-        outcome = item.outcome
-        if outcome is None or outcome.kind == "missing":
-            return
-        line: Json = {
-            "id": f"batch_req_{job.id[-12:]}{item.index:06d}",
-            "custom_id": item.key,
-            "response": None,
-            "error": None,
-        }
-        if outcome.kind == "expired":
-            message = "This request could not be executed before the completion window expired."
-            line["error"] = {"code": "batch_expired", "message": message}
-        elif outcome.kind == "cancelled":
-            line["error"] = {
-                "code": "batch_cancelled",
-                "message": "This request was not executed: the batch was cancelled.",
-            }
-        else:
-            source.seek(item.place.offset)
-            body = json.loads(source.read(item.place.length))["body"]
-            line["response"] = self._response(job, item, body)
-        failed = line["response"] is None or line["response"]["status_code"] >= 400
-        for _ in range(outcome.copies):
-            yield line, failed
-        if outcome.stranger:
-            yield {**line, "custom_id": f"stranger-{item.index}"}, failed
+    def _line(self, job: Job, item: Row, outcome: Outcome, request: Json) -> Json:
+        ids = {"id": f"batch_req_{job.id[-12:]}{item.index:06d}", "custom_id": item.key}
+        if message := _NOT_RUN.get(outcome.kind):
+            return {**ids, "response": None, "error": {"code": f"batch_{outcome.kind}", "message": message}}
+        return {**ids, "response": self._response(job, item, outcome, request["body"]), "error": None}
 
-    def _response(self, job: Job, item: Row, body: Json) -> Json:
-        outcome, request_id = item.outcome, self._emulator.id("req_")
-        assert outcome is not None
+    def _response(self, job: Job, item: Row, outcome: Outcome, body: Json) -> Json:
+        request_id = self._emulator.id("req_")
         if outcome.kind == "error" and not item.refused:
             kinds = ERRORS.get(outcome.error.removesuffix("_error"))
             status, kind, code, message = kinds or (400, "invalid_request_error", None, f"No error {outcome.error!r}.")
@@ -156,7 +112,7 @@ class LineCodec:
 
 
 class Validator:
-    """Checks an input file as OpenAI does after it has taken the batch: what is wrong fails the whole batch."""
+    """The check of an input file, which OpenAI makes after it has accepted the batch: an error fails the whole batch."""
 
     def __init__(self, emulator: Emulator, url: str, codec: LineCodec) -> None:
         self._limits = emulator.settings.limits
@@ -168,7 +124,7 @@ class Validator:
         self.model = ""
 
     def rows(self, path: Path) -> list[Row]:
-        """The rows of the file; `errors` tells what is wrong with it."""
+        """Return the rows of the file; `errors` tells what is wrong with it."""
         rows: list[Row] = []
         if path.stat().st_size > self._limits.openai_bytes:
             size = self._limits.openai_bytes

@@ -1,0 +1,69 @@
+"""The context that every module of a ledger works in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.clock import random_id
+from airflow_batch_provider.ledger.files import TaskFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.models import ConnectionRef, Spec
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.registry import Registry
+    from airflow_batch_provider.storage import Directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How far a task goes for its rows.
+
+    Attributes:
+        retry_rows: waves after the first in one attempt.
+        in_flight: most batches at the provider at once; None takes the provider's limit.
+        enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
+        retry_truncated: ask answers again that were cut off, with twice the room each time.
+        clean_up: delete what the provider keeps of a batch that is of no use there any more.
+        leave_running: a batch that runs when the deadline has passed is left to the next attempt.
+    """
+
+    retry_rows: int
+    in_flight: int | None
+    enqueued_tokens: int | None
+    retry_truncated: bool
+    clean_up: bool
+    leave_running: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerContext:
+    """One task instance's requests at one provider.
+
+    Attributes:
+        root: the task instance's directory.
+        label: whose it is, for the provider's console: `dag/run/task`.
+        attempt: try of the task, from 1.
+        connection: how a person's commands find the account again; no key.
+        registry: what this deployment has at the providers; None where there is none (a script).
+        new_id: draws 32 hex digits that nobody else has.
+    """
+
+    root: Directory
+    provider: BatchProvider
+    spec: Spec
+    policy: Policy
+    clock: Clock
+    label: str
+    attempt: int
+    connection: ConnectionRef | None = None
+    registry: Registry | None = None
+    new_id: Callable[[], str] = random_id
+
+    @property
+    def files(self) -> TaskFiles:
+        """Return the files of the record."""
+        return TaskFiles(self.root)

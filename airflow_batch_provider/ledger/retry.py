@@ -1,0 +1,46 @@
+"""Waiting on a worker for a provider that fails for a passing reason."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.timing import RETRY_PAUSE, WORKER_PATIENCE
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.exceptions import Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class RetryBudget:
+    """Time to spend on a provider in all, counted from now on.
+
+    Args:
+        provider: its name, for the log.
+    """
+
+    def __init__(self, provider: str, clock: Clock, budget: timedelta = WORKER_PATIENCE) -> None:
+        self._provider = provider
+        self._clock = clock
+        self._give_up_at = clock.now() + budget
+
+    async def waited(self, error: Unavailable) -> bool:
+        """Sleep as long as the provider asks; return False when that is more than is left of the budget."""
+        wait = timedelta(seconds=error.retry_after) if error.retry_after else RETRY_PAUSE
+        if self._clock.now() + wait > self._give_up_at:
+            return False
+        log.info("%s is not ready: %s Trying again in %.0f s.", self._provider, error, wait.total_seconds())
+        await self._clock.sleep(wait.total_seconds())
+        return True
+
+    async def wait(self, error: Unavailable) -> None:
+        """Sleep as long as the provider asks.
+
+        Raises:
+            Unavailable: that is more than is left of the budget; the error that was given.
+        """
+        if not await self.waited(error):
+            raise error

@@ -1,0 +1,248 @@
+"""One wave on its way: land what has ended, submit what has a place; its progress is read from the files."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.exceptions import BatchError, Paused, Unavailable, Unresolved
+from airflow_batch_provider.ledger.batch import BatchToBuy
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
+from airflow_batch_provider.ledger.records import Chunk, FailedBatch, Plan, Receipt, Wave
+from airflow_batch_provider.ledger.submit import submit_once
+from airflow_batch_provider.providers.listing import whole
+from airflow_batch_provider.timing import COME_BACK, GONE_AFTER, LONGEST_RESUBMIT_DELAY, RESUBMIT_DELAY
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from airflow_batch_provider.ledger.context import LedgerContext
+    from airflow_batch_provider.models import BatchStatus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class WaveProgress:
+    """How far the chunks of a wave are; those that have landed are not in it.
+
+    Attributes:
+        queued: chunks that wait for a place at the provider.
+        delayed: chunks whose batch failed as a whole and which are not due yet.
+        resume_at: when to come back although no batch ended.
+        must_wait: True when coming back earlier is of no use, even if a batch ends: the provider asked for time.
+    """
+
+    in_flight: list[tuple[Chunk, Receipt]] = field(default_factory=list)
+    queued: list[Chunk] = field(default_factory=list)
+    delayed: list[FailedBatch] = field(default_factory=list)
+    resume_at: datetime | None = None
+    must_wait: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether every chunk has landed."""
+        return not (self.in_flight or self.queued or self.delayed)
+
+    @property
+    def tokens(self) -> int:
+        """Return the estimated input tokens at the provider."""
+        return sum(chunk.tokens for chunk, _ in self.in_flight)
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """Return the batches at the provider."""
+        return [receipt for _, receipt in self.in_flight]
+
+
+class WaveRun:
+    """The batches of one wave.
+
+    Args:
+        waves: all waves up to this one, which is the last.
+    """
+
+    def __init__(self, context: LedgerContext, plan: Plan, waves: list[Wave]) -> None:
+        self._context = context
+        self._plan = plan
+        self._waves = waves
+        self._wave = waves[-1]
+        self._directory = context.files.wave_directory(self._wave.number)
+
+    async def drive(self) -> WaveProgress:
+        """Land and submit as far as the provider lets us; a passing fault ends it and says when to come back."""
+        try:
+            late_at = await self.land_ended()
+            await self._submit_queued()
+        except Unavailable as error:
+            progress = self.progress()
+            progress.must_wait = True
+            progress.resume_at = self._context.clock.now() + _pause(error)
+            name = self._context.provider.name
+            log.warning("%s does not answer now: %s Coming back at %s.", name, error, progress.resume_at)
+            return progress
+        progress = self.progress()
+        if late_at is not None:
+            progress.must_wait, progress.resume_at = True, late_at
+        elif progress.queued and not progress.in_flight and progress.resume_at is None:
+            progress.resume_at = self._context.clock.now()  # its delay has just ended, and no batch would wake us
+        return progress
+
+    def progress(self) -> WaveProgress:
+        """Read from the files how far the chunks are."""
+        names = set(self._directory.names())
+        progress = WaveProgress()
+        for chunk in self._wave.chunks:
+            files = BatchFiles.of(self._directory, chunk)
+            if files.has_landed(names):
+                continue
+            receipt = self._receipt(files) if files.has_receipt(names) else None
+            failed = files.failure(files.failures(names))
+            if receipt is not None:
+                progress.in_flight.append((chunk, receipt))
+            elif failed is not None and failed.again_at > self._context.clock.now():
+                progress.delayed.append(failed)
+            else:
+                progress.queued.append(chunk)
+        progress.resume_at = min((failed.again_at for failed in progress.delayed), default=None)
+        return progress
+
+    def _receipt(self, files: BatchFiles) -> Receipt | None:
+        receipt = files.receipt()
+        return receipt if receipt and self._wave.owns(receipt.tag) else None
+
+    # to the provider
+
+    async def _submit_queued(self) -> None:
+        """Buy the chunks that have no receipt, in order, while there is a place for them."""
+        context, progress = self._context, self.progress()
+        limit = context.policy.in_flight or context.provider.limits(context.spec).in_flight
+        budget = context.policy.enqueued_tokens
+        for chunk in progress.queued:
+            over = budget is not None and progress.in_flight and progress.tokens + chunk.tokens > budget
+            if len(progress.in_flight) >= limit or over:
+                return
+            context.files.start_clock(context.clock.now())
+            receipt = await submit_once(self._batch(chunk, self._directory.names()))
+            progress.in_flight.append((chunk, receipt))
+
+    def _batch(self, chunk: Chunk, names: Collection[str]) -> BatchToBuy:
+        failed = BatchFiles.of(self._directory, chunk).failures(names)
+        return BatchToBuy(context=self._context, plan=self._plan, waves=tuple(self._waves), chunk=chunk, failed=failed)
+
+    # from the provider
+
+    async def land_ended(self) -> datetime | None:
+        """Land every batch that has ended; queue the chunk of one that failed as a whole again.
+
+        Returns:
+            When to come back for one that has ended and does not send all its answers yet.
+        """
+        late_at: datetime | None = None
+        in_flight = self.progress().in_flight
+        if not in_flight:
+            return None
+        statuses = await self._context.provider.statuses([receipt.batch_id for _, receipt in in_flight])
+        for chunk, receipt in in_flight:
+            status = statuses.get(receipt.batch_id)
+            files = BatchFiles.of(self._directory, chunk)
+            if status is None:
+                self._check_visible(files, receipt)
+            elif isinstance(status, BatchError):
+                continue  # raised below, after its neighbours have landed
+            elif status.status == "failed" and status.retryable:
+                await self._queue_again(files, receipt, status)
+            elif status.ended:
+                late_at = await self._land(files, receipt, status) or late_at
+        _check_paid(whole(statuses).values())
+        return late_at
+
+    def _check_visible(self, files: BatchFiles, receipt: Receipt) -> None:
+        """Stop at a batch that is gone; one that is not there just after its create is only not visible yet."""
+        if self._context.clock.now() - receipt.submitted_at <= GONE_AFTER:
+            return
+        again = (
+            f"delete {files.receipt_uri} and {files.claim_pattern}"
+            if self._context.registry is None
+            else f"airflow batches absent {receipt.tag}"
+        )
+        raise Unresolved(
+            f"{self._context.provider.name} does not know batch {receipt.batch_id!r}, bought "
+            f"{receipt.submitted_at:%F %T}. Check that the connection has the same account as then; to buy its rows "
+            f"again: {again}, then clear the task."
+        )
+
+    async def _land(self, files: BatchFiles, receipt: Receipt, status: BatchStatus) -> datetime | None:
+        """Land one ended batch, or say when to try again; one that is somebody else's is searched for again."""
+        context = self._context
+        landing = Landing(files, self._wave.number, receipt, self._plan.spec, context.policy.retry_truncated)
+        try:
+            counts = await land(landing, context.provider, status, context.clock.now())
+        except ForeignBatch:
+            log.warning("Batch %s is not ours after all: looking for %s again.", receipt.batch_id, receipt.tag)
+            files.delete_receipt()  # the claim stays: ours may have become visible since
+            self._unregister_batch(receipt)
+            return None
+        except NotSentYet as error:
+            log.warning("%s", error)
+            return context.clock.now() + _pause(error)
+        self._unregister(receipt)
+        said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
+        log.info("Landed batch %s (%s): %s.", receipt.batch_id, status.status, said)
+        return None
+
+    async def _queue_again(self, files: BatchFiles, receipt: Receipt, status: BatchStatus) -> None:
+        """Queue the chunk of a batch that failed as a whole, unbilled, again, after a delay that grows."""
+        current = self._receipt(files)
+        if current is None or current.batch_id != receipt.batch_id:
+            return  # another worker did it already, and may have bought the chunk since
+        last = files.failures(files.names())
+        known = files.failure(last)
+        if known is None or known.batch_id != receipt.batch_id:  # no worker died right after this
+            delay = min(RESUBMIT_DELAY * 2 ** min(last, 10), LONGEST_RESUBMIT_DELAY)
+            again_at = self._context.clock.now() + delay
+            log.warning("Batch %s failed: %s It is submitted again at %s.", receipt.batch_id, status.error, again_at)
+            failed = FailedBatch(batch_id=receipt.batch_id, reason=status.error or "", again_at=again_at)
+            files.add_failure(last + 1, failed)
+        # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
+        files.delete_receipt()
+        self._unregister(receipt)
+        await clean_up(self._context, receipt.batch_id)
+
+    def _unregister(self, receipt: Receipt) -> None:
+        if self._context.registry is not None:
+            self._context.registry.leave(receipt.tag)
+
+    def _unregister_batch(self, receipt: Receipt) -> None:
+        """Note that the deployment still has a claimed batch under this tag, but not this one."""
+        registry = self._context.registry
+        if registry is not None and (entry := registry.get(receipt.tag)):
+            registry.enter(entry.model_copy(update={"batch_id": None, "tentative": False}))
+
+
+def _pause(error: Unavailable) -> timedelta:
+    return timedelta(seconds=error.retry_after) if error.retry_after else COME_BACK
+
+
+def _check_paid(statuses: Iterable[BatchStatus]) -> None:
+    """Stop for a person to pay; the next attempt buys the batches that failed for want of money."""
+    for status in statuses:
+        if status.unpaid:
+            raise Paused(
+                f"Batch {status.batch_id} failed for want of credit, and nothing of it ran: {status.error} Pay at the "
+                "provider, then clear the task: it buys what is left."
+            )
+
+
+async def clean_up(context: LedgerContext, batch_id: str) -> None:
+    """Delete the files that the provider keeps of a batch which is of no use there any more; only log a failure to."""
+    if not context.policy.clean_up:
+        return
+    try:
+        await context.provider.clean_up(batch_id)
+    except Exception as error:  # noqa: BLE001 — the answers are safe; left-over files only cost storage
+        log.warning("Could not clean up batch %s at %s: %s", batch_id, context.provider.name, error)

@@ -1,0 +1,139 @@
+"""The operator behind all operators of this package: starts a stage, defers while it waits, resumes it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.sdk import BaseOperator
+
+from airflow_batch_provider import loop
+from airflow_batch_provider.airflow import settings
+from airflow_batch_provider.airflow.exceptions import (
+    AirflowSensorTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    TaskDeferred,
+    as_airflow_errors,
+)
+from airflow_batch_provider.airflow.hosts import WorkerHost
+from airflow_batch_provider.airflow.xcom import to_xcom
+from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.models import TaskKey
+from airflow_batch_provider.stages.files import StageFiles
+from airflow_batch_provider.stages.loading import load_stage
+from airflow_batch_provider.stages.polling import READY
+from airflow_batch_provider.stages.runner import StageRun
+from airflow_batch_provider.stages.suspension import StageLocation, Suspension, seconds_until
+from airflow_batch_provider.triggers.stage import AsyncBatchTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_batch_provider.stages import PollConfig
+    from airflow_batch_provider.stages.polling import Event
+    from airflow_batch_provider.stages.runner import Outcome
+
+# The trigger reports the deadline itself; Airflow's own timeout only steps in when the trigger cannot.
+_MARGIN = timedelta(minutes=30)
+
+
+class StageOperator(BaseOperator):
+    """Runs one stage; private, the base of this package's operators and of its sensor.
+
+    Attributes:
+        stage: `module.Class`.
+        storage_path: root of stage storage, a URI; None takes the configured one.
+        deferrable: False waits on the worker.
+        poll: wins over the stage's own; None for stages whose configuration says it.
+    """
+
+    stage: str
+    conn_id: str | None
+    storage_path: str | None
+    deferrable: bool
+    poll: PollConfig | None = None
+
+    _clock: ClassVar[Clock] = Clock()
+
+    def execute_complete(self, context: Context, event: Event | None = None) -> Any:
+        """Resume the task; everything but the event comes from stage storage."""
+        with as_airflow_errors():
+            run = self._stage_run(context)
+            outcome = self._proceed(run, context, run.files.suspension(), event or READY)
+            return self._until_end(run, context, outcome)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Do as Airflow does, but a lost trigger (crashed, not importable, timed out) gets a poll and a successor."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralError, TaskDeferralTimeout, AirflowSensorTimeout) as error:
+            why = str(error)
+        with as_airflow_errors():
+            return self._recover(context, why)
+
+    def _begin(self, context: Context, config: Any, value: Any) -> Any:
+        """Start the stage; the first run of a try."""
+        with as_airflow_errors():
+            run = self._stage_run(context)
+            return self._until_end(run, context, loop.run(run.start(config, value)))
+
+    def _input_again(self, _context: Context) -> Any:
+        """The stage's input at a resume; None where it cannot be had twice."""
+        return None
+
+    def _stage_run(self, context: Context) -> StageRun:
+        ti: Any = context["ti"]
+        location = StageLocation(
+            stage=self.stage,
+            task=TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index, ti.try_number),
+            storage=self.storage_path or settings.storage_path(),
+            conn_id=self.conn_id,
+        )
+        upstream = frozenset(self.get_flat_relative_ids(upstream=True))
+        host = WorkerHost(self._clock, context, upstream, location.storage)
+        return StageRun(
+            stage=load_stage(self.stage),
+            location=location,
+            files=StageFiles(location.directory(host.open_path)),
+            host=host,
+            registry=location.registry(host.open_path),
+            poll=self.poll,
+        )
+
+    def _until_end(self, run: StageRun, context: Context, outcome: Outcome) -> Any:
+        """Defer the task while the stage waits; wait here when it is not deferrable."""
+        while isinstance(outcome, Suspension):
+            self._log_waiting(outcome)
+            if self.deferrable:
+                self._defer(outcome)
+            outcome = self._proceed(run, context, outcome, loop.run(run.until_event(outcome)))
+        return to_xcom(outcome.output, run.files.directory)
+
+    def _proceed(self, run: StageRun, context: Context, suspension: Suspension, event: Event) -> Outcome:
+        value = self._input_again(context) if event["status"] == "ready" else None
+        return loop.run(run.proceed(suspension, event, value))
+
+    def _recover(self, context: Context, why: str) -> Any:
+        run = self._stage_run(context)
+        suspension = run.files.suspension()
+        found = loop.run(run.recover(suspension, why))
+        if isinstance(found, Suspension):
+            self.log.warning("The trigger was lost (%s); waiting with a new one.", why)
+            return self._until_end(run, context, found)
+        return self._until_end(run, context, self._proceed(run, context, suspension, found))
+
+    def _defer(self, suspension: Suspension) -> NoReturn:
+        left = timedelta(seconds=seconds_until(suspension.deadline, self._clock.now()))
+        trigger = AsyncBatchTrigger(**suspension.kwargs())
+        raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=left + _MARGIN)
+
+    def _log_waiting(self, suspension: Suspension) -> None:
+        others = len(suspension.batch_ids) - 1
+        self.log.info(
+            "Waiting for batch %r%s: a poll every %s, until %s at the latest.",
+            suspension.state.batch_id,
+            f" and {others} more" if others > 0 else "",
+            suspension.poll.interval,
+            suspension.deadline.isoformat(timespec="seconds"),
+        )

@@ -1,0 +1,1 @@
+"""Gemini's batches on the Developer API."""

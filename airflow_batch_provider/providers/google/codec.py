@@ -1,0 +1,141 @@
+"""Gemini's content and embedding requests, out of our words; pure.
+
+`request_params` are fields of GenerateContentRequest (`tools`, `safetySettings`, …) or of its `generationConfig`
+(`temperature`, `thinkingConfig`, …), which may be given flat or under `generationConfig`, in camelCase or snake_case.
+Those of a row win over those of the task field by field; for embeddings they are fields of EmbedContentRequest.
+
+Shapes: https://ai.google.dev/api/generate-content, https://ai.google.dev/api/batch-api and google-genai 3.4, read 2026-11.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.google import replies
+from airflow_batch_provider.providers.google.schema import response_schema
+from airflow_batch_provider.providers.untrusted import as_objects
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
+
+_TOP = frozenset({"tools", "toolConfig", "safetySettings", "cachedContent", "serviceTier", "store", "labels"})
+_OURS = {
+    "contents": "messages",
+    "content": "the prompt",
+    "systemInstruction": "system",
+    "model": "the task's model",
+}
+_ROLES = ("user", "model", "function", None)
+
+
+class GoogleCodec(Codec):
+    """Bodies of models.generateContent and models.embedContent, lines of the files of a batch."""
+
+    key_name: ClassVar[str] = "key"
+    levels: ClassVar[int] = 8  # the arguments of a function's call are deeper
+
+    def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
+        """Return what a result line says."""
+        return replies.reply(key, record, kind)
+
+    def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
+        """Return the body that the model's method would take without a batch."""
+        return _embed(request, spec) if spec.kind == "embed" else _generate(request, spec)
+
+    def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
+        """Return one line of the input file."""
+        return b'{"key":%b,"request":%b}' % (msgspec.json.encode(key), body)
+
+    def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
+        """Return the body with the answer and the problem as further turns."""
+        told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []
+        return {**body, "contents": [*body["contents"], *told, {"role": "user", "parts": [{"text": problem}]}]}
+
+    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
+        """Return the body with `factor` times as many `maxOutputTokens`."""
+        settings = body.get("generationConfig", {})
+        if "maxOutputTokens" not in settings:
+            return body
+        return {**body, "generationConfig": {**settings, "maxOutputTokens": settings["maxOutputTokens"] * factor}}
+
+
+def _embed(request: BatchRequest, spec: Spec) -> dict[str, Any]:
+    fields = {_camel(name): value for name, value in (spec.request_params | request.request_params).items()}
+    _refuse_ours(fields)
+    if request.messages is None:
+        return {"content": {"parts": [{"text": request.prompt}]}, **fields}
+    if len(request.messages) != 1:
+        raise UsageError(f"An embedding is asked with one content, not {len(request.messages)}. Make them rows.")
+    return {"content": _contents(request.messages)[0], **fields}
+
+
+def _generate(request: BatchRequest, spec: Spec) -> dict[str, Any]:
+    top, extra = _params(spec.request_params, request.request_params)
+    asked = request.messages or [{"role": "user", "parts": [{"text": request.prompt}]}]
+    body: dict[str, Any] = {"contents": _contents(asked)}
+    config: dict[str, Any] = {"maxOutputTokens": request.max_tokens or spec.max_tokens}
+    told = [system] if (system := system_text(request, spec)) else []
+    schema = request.output_type or spec.output_schema
+    if schema is not None and not extra.keys() & {"responseSchema", "responseJsonSchema"}:
+        config["responseMimeType"] = "application/json"
+        if native := response_schema(schema):
+            config["responseSchema"] = native
+        else:
+            told.append(f"Answer with JSON that fits this JSON schema: {msgspec.json.encode(schema).decode()}")
+    if told:
+        body["systemInstruction"] = {"parts": [{"text": text} for text in told]}
+    return _checked({**body, **top, "generationConfig": config | extra})
+
+
+def _params(*given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of the request, and of its `generationConfig`; later ones win."""
+    top: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for params in given:
+        flat = {_camel(name): value for name, value in params.items()}
+        nested = flat.pop("generationConfig", {})
+        if not isinstance(nested, dict):
+            raise UsageError(f"generationConfig in request_params is {nested!r}. Give a dictionary.")
+        flat |= {_camel(name): value for name, value in nested.items()}
+        _refuse_ours(flat)
+        for name, value in flat.items():
+            (top if name in _TOP else config)[name] = value
+    return top, config
+
+
+def _refuse_ours(fields: dict[str, Any]) -> None:
+    for name in fields.keys() & _OURS.keys():
+        raise UsageError(f"{name!r} does not belong into request_params. Give it as {_OURS[name]}.")
+
+
+def _contents(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the contents, unless they have another provider's shape, which a batch would refuse row by row, hours later."""
+    for message in messages:
+        if not as_objects(message.get("parts")) or message.get("role") not in _ROLES:
+            raise UsageError(
+                f"Gemini takes messages with 'parts' and the role 'user' or 'model', not {sorted(message)} "
+                f"of role {message.get('role')!r}. Write them as {{'role': 'user', 'parts': [{{'text': …}}]}}."
+            )
+    return messages
+
+
+def _checked(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body, unless a batch cannot take it: one answer a row, of text, and nothing beside a cached context."""
+    config = body["generationConfig"]
+    if config.get("candidateCount", 1) != 1:
+        raise UsageError(f"One row has one answer, not candidateCount={config['candidateCount']!r}. Drop it.")
+    if modalities := [word for word in config.get("responseModalities", ()) if str(word).upper() != "TEXT"]:
+        raise UsageError(f"Rows hold text, not {modalities!r}. Drop responseModalities from request_params.")
+    clash = body.keys() & {"systemInstruction", "tools", "toolConfig"} if "cachedContent" in body else set()
+    if clash:
+        raise UsageError(f"Gemini takes cachedContent without {', '.join(sorted(clash))}. Put them into the cache.")
+    return body
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest)

@@ -1,0 +1,359 @@
+"""Gemini's batches on the Developer API, over the official async SDK.
+
+Settings of the connection (`Account.options`): `timeout` (seconds without a byte, default 120), `max_requests` and
+`max_bytes` of one batch. The base URL has no version in it. Always by file, because only a file keeps our keys
+(https://github.com/googleapis/python-genai/issues/1909). The SDK moves files and creates; looks and downloads go beside
+it over the same connections, because it drops why a batch failed and cannot stream lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from google import genai  # noqa: TID253  # the one folder that names this SDK is imported when the provider is first used
+from google.genai import client as genai_client  # noqa: TID253
+from google.genai import errors, types  # noqa: TID253
+
+from airflow_batch_provider.exceptions import (
+    BatchError,
+    Denied,
+    NotFound,
+    Paused,
+    Rejected,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+from airflow_batch_provider.providers import http, lines
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
+from airflow_batch_provider.providers.google import operations, replies
+from airflow_batch_provider.providers.google.codec import GoogleCodec
+from airflow_batch_provider.providers.google.rest import Rest, talking
+from airflow_batch_provider.providers.listing import PAGE, ListPage, one_by_one, read_statuses, sendable
+from airflow_batch_provider.providers.untrusted import StatusTable, as_text, bought_id, checked_id, found_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Container, Iterator
+    from datetime import datetime
+
+    import httpx2
+
+    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.providers.base import BatchQuery, Payload
+
+log = logging.getLogger(__name__)
+
+ADDRESS = "https://generativelanguage.googleapis.com"
+VERSION = "v1"
+
+_MODEL = re.compile(r"((models|tunedModels)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+_NAME_LENGTH = 128
+_MOST_PAGES = 500
+_SKEW = timedelta(minutes=10)
+
+
+class GoogleProvider(BatchProvider):
+    """One Google Cloud project with a Gemini API key."""
+
+    name: ClassVar[str] = "google"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "embed"})
+    # https://ai.google.dev/gemini-api/docs/batch-api (2026-11) allows 2 GB a file, 20 GB a project and 100 batches at
+    # once, and documents no number of requests. Ours are smaller, so that ten batches with results fit into the 20 GB.
+    most: ClassVar[Limits] = Limits(requests=100_000, bytes=1_000_000_000, in_flight=10)
+    codec = GoogleCodec()
+
+    def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        super().__init__(account)
+        self._address, self._key = http.base_url(account, ADDRESS), http.api_key(account)
+        self._http = http.http_client(account, transport)
+        self._client = _sdk(self._key, self._http, self._options())
+        self._rest = Rest(f"{self._address}/{VERSION}", self._key, self._http)
+        self._states = StatusTable("Gemini", operations.STATES)
+
+    def check_spec(self, spec: Spec) -> None:
+        """Raise `UsageError` for a model name, parameters or schemas that a batch cannot take."""
+        if not _MODEL.fullmatch(spec.model):
+            raise UsageError(f"{spec.model!r} is not a model of Gemini. Give a name like 'gemini-2.5-flash'.")
+        super().check_spec(spec)
+
+    async def check(self) -> str:
+        """List one batch, which costs nothing and needs the same right as creating one."""
+        async for _ in self._rest.batches(pages=1, size=1):
+            pass
+        return f"Gemini at {self._address} accepts the key."
+
+    async def prepare(self, payload: Payload) -> Prepared:
+        """Upload the file under our tag, unless an earlier attempt has."""
+        file = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
+        return Prepared(payload, file)
+
+    async def create(self, prepared: Prepared) -> str:
+        """Create a batch of the uploaded file."""
+        tag = prepared.payload.tag
+        async with self._asking(f"Creating batch {tag}"):
+            job = await self._create(prepared.payload, str(prepared.file))
+        return f"batches/{bought_id(operations.bare(job.name), tag)}"
+
+    async def _create(self, payload: Payload, file: str) -> types.BatchJob:
+        name = f"{payload.tag} {payload.label}"[:_NAME_LENGTH].rstrip()
+        batches, options = self._client.aio.batches, self._options(times=5)
+        if payload.spec.kind == "generate":
+            return await batches.create(
+                model=payload.spec.model,
+                src=file,
+                config=types.CreateBatchJobConfig(display_name=name, http_options=options),
+            )
+        # The SDK warns each time that this call may change, which nobody who runs a DAG can act on.
+        warnings.filterwarnings("ignore", message=r"batches\.create_embeddings\(\) is experimental")
+        return await batches.create_embeddings(
+            model=payload.spec.model,
+            src=types.EmbeddingsBatchJobSource(file_name=file),
+            config=types.CreateEmbeddingsBatchJobConfig(display_name=name, http_options=options),
+        )
+
+    async def _upload(self, payload: Payload) -> str:
+        """Send the file in blocks of 8 MiB; when that fails, an earlier try may have sent it already (409).
+
+        The SDK sends a block again when no answer came; an upload that is complete by then is gone for it (404).
+        """
+        try:
+            async with self._asking(f"Uploading {payload.tag}"):
+                file = await self._client.aio.files.upload(
+                    file=str(payload.path),
+                    config=types.UploadFileConfig(
+                        name=_file_name(payload),
+                        display_name=payload.tag,
+                        mime_type="application/jsonl",
+                        # Named again, the base URL also holds for the address that the provider tells for the blocks.
+                        http_options=self._options(times=5),
+                    ),
+                )
+        except (Unavailable, NotFound) as error:
+            if name := await self._uploaded(payload):
+                return name
+            if isinstance(error, NotFound):
+                raise Unavailable(str(error)) from error
+            raise
+        return _ready(file, payload)
+
+    async def _uploaded(self, payload: Payload) -> str | None:
+        """Return the file of an earlier try at the payload, by its name and size; delete another one of that name."""
+        name = _file_name(payload)
+        try:
+            async with self._asking(f"Looking for the upload of {payload.tag}"):
+                file = await self._client.aio.files.get(name=name)
+        except (NotFound, Denied):
+            # A file that is not there is a 403 (https://github.com/googleapis/python-genai/issues/1218).
+            return None
+        if file.size_bytes == payload.bytes and file.state != types.FileState.FAILED:
+            return _ready(file, payload)
+        await self._delete(name)
+        return None
+
+    async def find(self, claim: BatchQuery) -> list[Candidate]:
+        """Return batches whose display name begins with the tag, of those created since ten minutes before the claim."""
+        found: list[Candidate] = []
+        pages = 0
+        async for page in self._rest.batches(_MOST_PAGES):
+            ours = [operation for operation in page if operations.tag(operation) == claim.tag]
+            found += [Candidate(_found_name(operation, claim), certain=True) for operation in ours]
+            pages += 1
+            if operations.past(page, claim.claimed_at - _SKEW):
+                return found
+        if not found and pages == _MOST_PAGES:
+            raise Unresolved(
+                f"Batch {claim.tag!r} is not among the first {pages * PAGE} that Gemini lists, which are not all. "
+                "Look for it at the provider, delete old batches there, then clear the task."
+            )
+        return found
+
+    async def tagged(self, since: datetime) -> AsyncGenerator[BatchStatus, None]:
+        """Yield the batches with a display name, in the order that Gemini lists them."""
+        pages = 0
+        async for page in self._rest.batches(_MOST_PAGES):
+            for operation in page:
+                created = operations.created(operation)
+                if not operations.tag(operation) or (created is not None and created < since):
+                    continue
+                try:
+                    status = operations.status(operation, self._states)
+                except Rejected as error:
+                    log.warning("The list of batches has one that is ignored: %s", error)
+                    continue
+                yield status
+            pages += 1
+            if operations.past(page, since):
+                return
+        if pages == _MOST_PAGES:
+            raise Unresolved(
+                f"The first {pages * PAGE} batches that Gemini lists do not reach back to {since:%Y-%m-%d %H:%M}, so "
+                "some may be missing here. Delete old batches there, then look again."
+            )
+
+    async def status(self, batch_id: str) -> BatchStatus:
+        """GET the batch."""
+        return operations.status(await self._operation(batch_id), self._states)
+
+    async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
+        """Read pages of the list for more than two ids, then look at those that they lack, each by itself."""
+        good, seen = sendable([str(operations.bare(batch_id)) for batch_id in batch_ids])
+        found: dict[str, BatchStatus] = {}
+        if len(good) > 2:
+            try:
+                found = await self._picked({f"batches/{bare}" for bare in good})
+            except http.Unreadable as error:
+                log.info("%s Looking at each batch by itself.", error)
+        alone = await one_by_one(self, {f"batches/{bare}" for bare in good} - found.keys())
+        answers = {f"batches/{bare}": error for bare, error in seen.items()} | found | alone
+        names = {batch_id: f"batches/{operations.bare(batch_id)}" for batch_id in batch_ids}
+        return {batch_id: answers[name] for batch_id, name in names.items() if name in answers}
+
+    async def _picked(self, wanted: Collection[str]) -> dict[str, BatchStatus]:
+        """Return those of the wanted batches that the first pages show; read no further than needed."""
+        found: dict[str, BatchStatus] = {}
+        async for page in self._rest.batches(2 + len(wanted) // PAGE):
+            shown = [operation for operation in page if as_text(operation.get("name")) in wanted]
+            found |= {one["name"]: operations.status(one, self._states) for one in shown}
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def listed_id(self, batch_id: str) -> str:
+        """Return the id as `batches/…`."""
+        return operations.batch_name(batch_id)
+
+    async def pages(self, wanted: Container[str]) -> AsyncGenerator[ListPage, None]:
+        """Yield pages of the project's batches, in the order that Gemini lists them."""
+        async with aclosing(self._rest.batches(_MOST_PAGES)) as listed:
+            async for page in listed:
+                created = [time for operation in page if (time := operations.created(operation)) is not None]
+                yield ListPage(read_statuses(page, "name", wanted, self._read), created)
+
+    def _read(self, operation: dict[str, Any]) -> BatchStatus:
+        return operations.status(operation, self._states)
+
+    async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
+        """Stream the file of results; a batch of another's making may have them inlined."""
+        operation = await self._operation(batch_id)
+        for reply in _inlined(operation, kind):
+            yield reply
+        if (file := operations.results_file(operation)) is None:
+            return
+        chunks = self._rest.chunks(file, f"Reading the results of {batch_id}")
+        async with aclosing(chunks), aclosing(lines.replies(self, chunks, kind)) as found:
+            async for reply in found:
+                yield reply
+
+    async def cancel(self, batch_id: str) -> None:
+        """POST cancel; a refusal is ignored if the batch is already cancelling or has ended."""
+        name = operations.batch_name(batch_id)
+        try:
+            async with self._asking(f"Cancelling {name}"):
+                await self._client.aio.batches.cancel(name=name)
+        except (Rejected, Paused, Unavailable):
+            status = await self.status(name)
+            if not status.ended and not status.provider_status.endswith("_CANCELLING"):
+                raise
+
+    async def clean_up(self, batch_id: str) -> None:
+        """Delete the input and the output file, which count against the project's 20 GB; the record stays, for people.
+
+        Gemini names output files longer than it lets delete, and drops them after six weeks
+        (https://github.com/googleapis/python-genai/issues/1759, 2026-09), so a refusal is ignored.
+        """
+        try:
+            operation = await self._operation(batch_id)
+        except NotFound:
+            return
+        for name in operations.files(operation):
+            await self._delete(name)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        self._client.close()
+        await self._http.aclose()
+
+    def _options(self, times: int = 1) -> types.HttpOptions:
+        """Return the time-outs in milliseconds; None would mean for ever."""
+        seconds = http.timeouts(self.account, times).read or 0
+        return types.HttpOptions(base_url=self._address, api_version=VERSION, timeout=max(1, int(seconds * 1000)))
+
+    async def _operation(self, batch_id: str) -> dict[str, Any]:
+        return await self._rest.batch(operations.batch_name(batch_id))
+
+    async def _delete(self, name: str) -> None:
+        try:
+            async with self._asking(f"Deleting {name}"):
+                await self._client.aio.files.delete(name=name)
+        except (NotFound, Rejected) as error:
+            log.debug("%s was not deleted: %s", name, error)
+
+    @asynccontextmanager
+    async def _asking(self, what: str) -> AsyncIterator[None]:
+        """Turn whatever the SDK raises in the middle of `what` into our errors."""
+        try:
+            async with talking(what):
+                yield
+        except errors.APIError as error:
+            # The SDK's error quotes the whole reply, which may quote a prompt.
+            headers = getattr(error.response, "headers", {})
+            raise operations.refused(error.code, error.details, headers, self._key) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            # What the SDK raises over replies that lack what it looks for, an upload without its status among them.
+            raise http.Unreadable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
+
+
+def _sdk(key: str, http: httpx2.AsyncClient, options: types.HttpOptions) -> genai.Client:
+    """Return the SDK's client, on our connections, and deaf to the environment (google-genai 3.4, `_api_client.py`)."""
+    options.httpx_async_client = http
+    recording = genai_client.DebugConfig(client_mode=None, replays_directory=None, replay_id=None)
+    with _without_advice_on_keys():
+        return genai.Client(api_key=key, vertexai=False, debug_config=recording, http_options=options)
+
+
+@contextmanager
+def _without_advice_on_keys() -> Iterator[None]:
+    """The SDK logs which key of the environment it takes, while it takes ours."""
+    logger = logging.getLogger("google_genai._api_client")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Both GOOGLE_API_KEY")
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _found_name(operation: dict[str, Any], claim: BatchQuery) -> str:
+    return f"batches/{found_id(operations.bare(operation.get('name')), claim.tag)}"
+
+
+def _file_name(payload: Payload) -> str:
+    return f"files/{payload.tag}"
+
+
+def _ready(file: types.File, payload: Payload) -> str:
+    """Return the name of a file that a batch can read."""
+    if file.state == types.FileState.PROCESSING:
+        raise Unavailable(f"Gemini still digests the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
+    bare = as_text(file.name).removeprefix("files/")
+    return f"files/{checked_id(bare, 'file')}"
+
+
+def _inlined(operation: dict[str, Any], kind: Kind) -> Iterator[Reply]:
+    """Return the results that have a key; the order of the others proves nothing (python-genai#1909)."""
+    strange = 0
+    for record in operations.inlined(operation):
+        try:
+            yield replies.inlined(record, kind)
+        except Rejected:
+            strange += 1
+    if strange:
+        log.warning("%d results of %r have no key; they are ignored.", strange, operation.get("name"))

@@ -1,0 +1,293 @@
+"""HTTP as all providers speak it: the client, the key, the address, time-outs, and what a refusing reply means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Paused, Rejected, Unavailable, UsageError
+from airflow_batch_provider.providers.untrusted import one_line, read_object
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from airflow_batch_provider.models import Account
+
+LONGEST_WAIT = 3600.0
+"""Seconds; a provider that asks for more is asked again after this."""
+
+MOST_BYTES = 32 * 1024 * 1024
+"""Largest reply that is read as a whole, decompressed; a look at a batch with 50,000 faults has some 10 MB."""
+
+# A reply that drips a byte now and then may take this many times the seconds without a byte.
+_READS = 5
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 120.0
+_KEY = re.compile(r"[!-~]{1,4096}")
+
+# Raised before the request went out, so the provider did nothing.
+_UNSENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+
+
+class Unreadable(Unavailable):
+    """A passing fault: the reply cannot be read; the call may have taken effect."""
+
+
+class _TooMuchError(httpx2.HTTPError):
+    """A reply that is too large, or compressed in a way that nobody asked for."""
+
+
+class Client(httpx2.AsyncClient):
+    """Reads every reply that is not streamed, and every refusal, up to `MOST_BYTES` after decompression.
+
+    A few kilobytes of gzip may hold a gigabyte, which httpx2 would read into memory.
+    """
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send a request."""
+        response = await super().send(request, stream=True, **options)
+        if stream and response.is_success:
+            return response
+        try:
+            return await _whole(response)
+        finally:
+            await response.aclose()
+
+
+async def _whole(response: httpx2.Response) -> httpx2.Response:
+    """Return the reply with its body read."""
+    if response.is_closed:  # the transport brought it in one piece
+        return response
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", ""}:
+        raise _TooMuchError(f"the reply is compressed as {one_line(encoding, 40)!r}, which was not asked for")
+    seconds = response.request.extensions.get("timeout", {}).get("read")
+    try:
+        async with asyncio.timeout(None if seconds is None else _READS * seconds):
+            body = await _body(response, zlib.decompressobj(wbits=31) if encoding == "gzip" else None)
+    except zlib.error as error:
+        raise _TooMuchError(f"the reply is not the gzip that it says: {error}") from None
+    except TimeoutError:
+        raise httpx2.ReadTimeout(f"the reply took more than {_READS * seconds:g} s") from None
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_TRANSFER]
+    return httpx2.Response(
+        response.status_code,
+        headers=headers,
+        content=body,
+        request=response.request,
+        extensions={name: value for name, value in response.extensions.items() if name != "network_stream"},
+    )
+
+
+async def _body(response: httpx2.Response, unpack: zlib._Decompress | None) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk if unpack is None else unpack.decompress(chunk, MOST_BYTES + 1 - len(body))
+        if len(body) > MOST_BYTES:
+            raise _TooMuchError(f"the reply is larger than {MOST_BYTES} bytes")
+    return bytes(body)
+
+
+_OF_THE_TRANSFER = {b"content-encoding", b"content-length", b"transfer-encoding"}
+
+
+def http_client(account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+    """Return one pool of connections for one account; `options["timeout"]` is the seconds without a byte, default 120.
+
+    The environment has its say on proxies and CA files only. Redirects are not followed: a key belongs to one host.
+
+    Raises:
+        UsageError: `options["timeout"]` is not a number above zero.
+    """
+    _quiet()
+    return Client(
+        headers={"accept-encoding": "gzip"},
+        timeout=timeouts(account),
+        limits=httpx2.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=30),
+        follow_redirects=False,
+        verify=_certificates(),
+        transport=transport,
+    )
+
+
+def _quiet() -> None:
+    """Keep the line that httpx2 logs for every request out of the task's log, unless somebody set its level."""
+    logger = logging.getLogger("httpx2")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    """Return the trusted CAs, read once per process: reading takes some 40 ms and 0.8 MB (measured, 2026-11)."""
+    return httpx2.create_ssl_context()
+
+
+def timeouts(account: Account, times: int = 1) -> httpx2.Timeout:
+    """Return how long to wait for the next byte: the account's seconds, `times` as long where a provider digests a batch.
+
+    Raises:
+        UsageError: `options["timeout"]` is not a number above zero.
+    """
+    seconds = account.options.get("timeout", _READ_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise UsageError(f"The connection's timeout is {seconds!r}. Give a number of seconds above zero.")
+    return httpx2.Timeout(seconds * times, connect=min(seconds, _CONNECT_SECONDS))
+
+
+def api_key(account: Account) -> str:
+    """Return the account's key, fit for a header.
+
+    Raises:
+        Denied: there is none, or one that a header cannot hold (which HTTP libraries would quote in their errors).
+    """
+    key = account.api_key.get_secret_value().strip()
+    if not _KEY.fullmatch(key):
+        fact = "has characters that no key has" if key else "is empty"
+        raise Denied(
+            f"The API key for {account.provider!r} {fact}. Put the key into the password of the Airflow connection, "
+            "or try without one: python -m airflow_batch_provider.emulator."
+        )
+    return key
+
+
+def base_url(account: Account, default: str) -> str:
+    """Return the address that is asked, without a trailing slash.
+
+    Raises:
+        UsageError: the account's `base_url` is not an http(s) address, or carries a user name.
+    """
+    address = (account.base_url or default).rstrip("/")
+    try:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise UsageError(f"The connection's base URL {address!r} is not an address: {error}.") from None
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
+        shown = url.copy_with(username=None, password=None)
+        raise UsageError(f"The connection's base URL {str(shown)!r} must be http(s)://host[:port][/path], and no more.")
+    return address
+
+
+def read_reply(body: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object of a reply.
+
+    Raises:
+        Unreadable: it is not one, e.g. the page of a proxy.
+    """
+    try:
+        return read_object(body)
+    except Rejected as error:
+        raise Unreadable(f"{what} got a reply that cannot be read: {error}") from None
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return the seconds that the provider asks to wait, at most `LONGEST_WAIT`; None when it says nothing readable.
+
+    A date counts from `now`, by default from the reply's own `date`, which no skewed clock of ours can falsify.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        seconds = _number(headers.get(name))
+        if seconds is not None:
+            return min(max(seconds * scale, 0.0), LONGEST_WAIT)
+    until, since = _date(headers.get("retry-after")), now or _date(headers.get("date"))
+    if until is None or since is None:
+        return None
+    return min(max((until - since).total_seconds(), 0.0), LONGEST_WAIT)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        value = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return value if value.tzinfo else None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A refusing reply, in HTTP's terms.
+
+    Attributes:
+        message: the provider's words, of any length.
+        code: the provider's own word for it.
+        pauses: True when the word means that money or quota is used up.
+        key: the account's key, which is masked wherever the provider quotes it.
+    """
+
+    provider: str
+    http_status: int
+    message: str
+    code: str | None = None
+    retry_after: float | None = None
+    pauses: bool = False
+    key: str = "\0"
+
+
+def refused(fault: Fault) -> BatchError:
+    """Return the exception that says what the reader can do about a refusing reply."""
+    code = one_line((fault.code or "").replace(fault.key, "***"), 80)
+    message = one_line(fault.message.replace(fault.key, "***"))
+    fact = f"{fault.provider} answered {fault.http_status} {code}".rstrip() + f": {message!r}."
+    status = fault.http_status
+    if fault.pauses or status == 402:
+        return Paused(f"{fact} Pay or raise the limit at the provider, then clear the task; everything is kept.")
+    if status in {401, 403}:
+        remedy = "Check the key of the Airflow connection and its rights."
+        return Denied(f"{fact} {remedy}", code=code or None, http_status=status)
+    if status == 404:
+        return NotFound(f"{fact} It is not visible yet, was removed, is another account's, or the base URL is wrong.")
+    if status in {408, 409, 429} or (status >= 500 and status != 501):
+        return Unavailable(fact, retry_after=fault.retry_after, ambiguous=status != 429)
+    return Rejected(f"{fact} {_REMEDY.get(status, _CHANGE)}", code=code or None, http_status=status)
+
+
+_CHANGE = "Change the request or the connection; nothing was billed."
+_REMEDY = {
+    501: "This server does not offer the call; check the connection's base URL.",
+    413: "The batch is larger than the account may send; lower the task's limit of bytes per batch.",
+    **dict.fromkeys(
+        (301, 302, 303, 307, 308), "The connection's base URL redirects; give the address it redirects to."
+    ),
+}
+
+
+def unreachable(error: BaseException, what: str) -> Unavailable:
+    """Return the exception for a fault of the network in the middle of `what`; ambiguous unless nothing can have been sent."""
+    cause = _transport_cause(error)
+    if isinstance(cause, _TooMuchError):
+        return Unreadable(f"{what} got a reply that cannot be read: {cause}.")
+    detail = f"{type(cause).__name__} {one_line(str(cause))}".rstrip()
+    return Unavailable(f"{what} got no answer: {detail}.", ambiguous=not isinstance(cause, _UNSENT))
+
+
+def _transport_cause(error: BaseException) -> BaseException:
+    """Return the HTTP library's own error inside an SDK's wrapping."""
+    seen = error
+    while not isinstance(seen, httpx2.HTTPError) and seen.__cause__ is not None:
+        seen = seen.__cause__
+    return seen if isinstance(seen, httpx2.HTTPError) else error

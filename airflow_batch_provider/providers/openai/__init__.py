@@ -1,0 +1,1 @@
+"""OpenAI's Batch API, and other services that speak it."""

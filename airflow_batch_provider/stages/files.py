@@ -1,0 +1,86 @@
+"""The files that a stage's runner keeps in stage storage, for the next process."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.layout import CONFIG, OUTPUT, SUSPENDED
+from airflow_batch_provider.stages.shapes import parse, to_json
+from airflow_batch_provider.stages.suspension import Suspension
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.stages.base import AsyncBatchStage
+    from airflow_batch_provider.storage import Directory
+
+# A storage answers so that takes no file at this place, whenever it is asked; other faults may pass.
+_PERMANENT = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, ValueError)
+
+
+class StageFiles:
+    """`config.json`, `suspended.json` and `output.json` of one stage; every method blocks.
+
+    They hold the configuration that the stage started with, the wait it is in, and the output that a completion check
+    returned in the triggerer.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+
+    def save_config(self, config: Any) -> None:
+        """Keep the configuration for all later processes: templates would be rendered anew there.
+
+        Raises:
+            UsageError: it is not JSON, or stage storage can never be written; nothing was paid yet.
+            Unavailable: stage storage cannot be written now.
+        """
+        try:
+            self._write(CONFIG, to_json(config))
+        except _PERMANENT as error:
+            raise UsageError(f"{self.directory} cannot be written: {error}. Change storage_path.") from error
+        except OSError as error:
+            raise Unavailable(f"{self.directory} cannot be written now: {error}", ambiguous=False) from error
+
+    def config(self, stage: AsyncBatchStage[Any, Any]) -> Any:
+        """Return the configuration in the stage's own schema."""
+        return parse(stage.config_schema, self._read(CONFIG), f"The saved config of stage {stage.id!r}")
+
+    def save_suspension(self, suspension: Suspension) -> None:
+        """Keep the wait for the process that resumes it; Airflow's `dag.test` hands over nothing else."""
+        self._write(SUSPENDED, suspension.model_dump(mode="json"))
+
+    def suspension(self) -> Suspension:
+        """Return the wait that the task is in.
+
+        Raises:
+            UsageError: there is none; stage storage was removed meanwhile.
+        """
+        found = self._read(SUSPENDED)
+        if found is None:
+            raise UsageError(
+                f"{self.directory} holds no {SUSPENDED}: stage storage is gone. Clear the task to start over."
+            )
+        return Suspension.model_validate(found)
+
+    def save_output(self, token: str, output: dict[str, Any]) -> None:
+        """Keep what a completion check returned."""
+        self._write(OUTPUT, {"token": token, **output})
+
+    def output(self, token: str) -> dict[str, Any]:
+        """Return what the completion check of this wait returned; empty when it returned nothing."""
+        found = self._read(OUTPUT)
+        return found if isinstance(found, dict) and found.get("token") == token else {}
+
+    def _read(self, name: str) -> Any:
+        data = self.directory.read(name)
+        return None if data is None else json.loads(data)
+
+    def _write(self, name: str, value: Any) -> None:
+        try:
+            data = json.dumps(value).encode()
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"What goes into {name} is not JSON: {error}. Give dicts, lists or pydantic models."
+            ) from error
+        self.directory.write(name, data)

@@ -1,0 +1,58 @@
+"""What a stage's runner needs of the process around it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from airflow_batch_provider.clock import Clock, random_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from upath.extensions import ProxyUPath
+
+    from airflow_batch_provider.client import BatchClient
+    from airflow_batch_provider.hub import Hub
+
+log = logging.getLogger("airflow_batch_provider.stages")
+
+# Keys of the small records that `Host.publish` shows to people.
+BATCH_IDS, METRICS, PROGRESS = "batch_ids", "batch_metrics", "batch_progress"
+
+
+class Host:
+    """A process that runs stages: a worker, a triggerer, or a test; the defaults are those of one without Airflow.
+
+    Attributes:
+        clock: the wall clock, and how to sleep.
+        logger: takes what stages log.
+        upstream: ids of all tasks upstream of the stage's task.
+        new_id: draws 32 hex digits that nobody else has.
+        client: given to stages as `ctx.batch(…)`, where a test has one.
+    """
+
+    clock: Clock = Clock()
+    logger: logging.Logger = log
+    upstream: frozenset[str] = frozenset()
+    client: BatchClient | None = None
+    new_id: Callable[[], str] = staticmethod(random_id)
+
+    def hub(self) -> AbstractAsyncContextManager[Hub]:
+        """Return the connections to providers, open for the length of one `async with` in the running event loop."""
+        raise NotImplementedError
+
+    def open_path(self, uri: str) -> UPath | ProxyUPath:
+        """Open a user's URI, or the root of stage storage."""
+        return UPath(uri)
+
+    def output_of(self, task_id: str) -> Any:
+        """Return the output of an upstream task, None when it has none; blocking."""
+        raise NotImplementedError
+
+    async def publish(self, key: str, value: Any) -> None:
+        """Show people a small record: `batch_ids`, `batch_metrics` or `batch_progress`."""
+        raise NotImplementedError

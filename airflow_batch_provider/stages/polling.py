@@ -1,0 +1,85 @@
+"""When a suspended stage is polled next, and when waiting ends: decisions over values, without a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+
+from airflow_batch_provider.exceptions import NotFound
+from airflow_batch_provider.stages.suspension import seconds_until
+from airflow_batch_provider.timing import GONE_AFTER, LONGEST_POLL_PAUSE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_batch_provider.stages.suspension import Suspension
+    from airflow_batch_provider.stages.values import CompletionCheck
+
+_LONGEST_ERROR = 1500
+
+
+class Event(TypedDict):
+    """What wakes the worker; small, because Airflow logs it and stores it in a row."""
+
+    status: Literal["ready", "failed", "timeout"]
+    error: str | None
+    retryable: NotRequired[bool]
+    """True where another attempt of the task may succeed; left out otherwise."""
+
+
+READY: Event = {"status": "ready", "error": None}
+
+
+def event(status: Literal["ready", "failed", "timeout"], error: str | None = None, *, retryable: bool = False) -> Event:
+    """Return an event whose error is cut to a length that a person reads."""
+    found: Event = {"status": status, "error": error[:_LONGEST_ERROR] if error else None}
+    if retryable:
+        found["retryable"] = True
+    return found
+
+
+@dataclass
+class PollPlan:
+    """Decides after each poll of one wait whether waiting ends, or how long to pause.
+
+    Attributes:
+        faults: polls in a row that met a passing fault.
+    """
+
+    suspension: Suspension
+    faults: int = 0
+
+    def first_pause(self, now: datetime) -> float:
+        """Seconds until the first poll."""
+        return seconds_until(self.suspension.first_poll_at, now)
+
+    def within_deadline(self, pause: float, now: datetime) -> float:
+        """Seconds to sleep, so that the deadline itself gets a poll."""
+        return min(pause, seconds_until(self.suspension.deadline, now))
+
+    def after_check(self, check: CompletionCheck[Any], now: datetime) -> Event | timedelta:
+        """Decide after a poll that the stage answered."""
+        self.faults = 0
+        if check.error is not None:
+            return event("failed", check.error)
+        if check.is_ready:
+            return READY
+        if now >= self.suspension.deadline:
+            return event("timeout")
+        return check.next_check_in or self.suspension.poll.interval
+
+    def after_fault(self, error: Exception, now: datetime) -> Event | timedelta:
+        """Decide after a poll that met a fault which may pass."""
+        if isinstance(error, NotFound) and now > self.suspension.state.submitted_at + GONE_AFTER:
+            return event("failed", str(error))
+        if now >= self.suspension.deadline:
+            return event("timeout", f"{type(error).__name__}: {error}")
+        self.faults += 1
+        return self._backoff(error)
+
+    def _backoff(self, error: Exception) -> timedelta:
+        interval = self.suspension.poll.interval
+        doubled: timedelta = min(interval * 2 ** min(self.faults - 1, 10), max(LONGEST_POLL_PAUSE, interval))
+        asked = getattr(error, "retry_after", None) or 0.0
+        return doubled if asked <= doubled.total_seconds() else timedelta(seconds=asked)

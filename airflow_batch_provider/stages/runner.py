@@ -1,0 +1,274 @@
+"""The life of one stage, without Airflow: start, suspend, poll, resume, until it returns, fails or is overdue."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, StageFailed, Unavailable, UsageError
+from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
+from airflow_batch_provider.stages.host import BATCH_IDS, METRICS, PROGRESS
+from airflow_batch_provider.stages.polling import READY, PollPlan, event
+from airflow_batch_provider.stages.shapes import output_json, parse_config, parse_input, to_json
+from airflow_batch_provider.stages.suspension import Suspension
+from airflow_batch_provider.stages.values import Suspended
+from airflow_batch_provider.storage import StageStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_batch_provider.hub import Hub
+    from airflow_batch_provider.polling import Subscription
+    from airflow_batch_provider.registry import Registry
+    from airflow_batch_provider.stages.base import AsyncBatchStage
+    from airflow_batch_provider.stages.files import StageFiles
+    from airflow_batch_provider.stages.host import Host
+    from airflow_batch_provider.stages.polling import Event
+    from airflow_batch_provider.stages.suspension import StageLocation
+    from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, SuspendedState
+
+# A trigger that is lost more often than this in one wait will not come back.
+MOST_LOST = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The stage has returned; its output as JSON values."""
+
+    output: Any
+
+
+Outcome: TypeAlias = Finished | Suspension
+"""What one run of a stage on a worker comes to."""
+
+
+@dataclass(kw_only=True)
+class StageRun:
+    """One stage in one process; another process goes on from the files, in a run of its own.
+
+    Attributes:
+        registry: where submits are noted for the whole deployment; None in the triggerer, which never submits.
+        poll: wins over the stage's own.
+        config: in the shape of the stage's `config_schema`; None reads the saved one when it is needed.
+        jitter: a number from 0 to 1 for each poll, so that stages which started together spread.
+    """
+
+    stage: AsyncBatchStage[Any, Any]
+    location: StageLocation
+    files: StageFiles
+    host: Host
+    registry: Registry | None = None
+    poll: PollConfig | None = None
+    jitter: Callable[[], float] = random.random
+    config: Any = None
+
+    async def start(self, config: Any, value: Any) -> Outcome:
+        """Execute the stage from the top; the configuration is kept for every later run.
+
+        Args:
+            value: the stage's input.
+
+        Raises:
+            UsageError: config or input do not fit, or a task that the stage depends on is not upstream.
+        """
+        self._check_dependencies()
+        self.config, value = parse_config(self.stage, config), parse_input(self.stage, value)
+        self.files.save_config(self.config)
+        self.files.config(self.stage)  # one that later runs could not read is refused before anything is paid
+        return await self._execute(None, value)
+
+    async def proceed(self, suspension: Suspension, event: Event, value: Any = None) -> Outcome:
+        """Go on after a wait, as its event says.
+
+        Raises:
+            StageFailed: the completion check said so.
+            Unavailable: polling failed, and another attempt may go on with the same batch.
+        """
+        if event["status"] == "failed":
+            if event.get("retryable"):
+                raise Unavailable(str(event["error"]), ambiguous=False)
+            raise StageFailed(str(event["error"]))
+        if event["status"] == "timeout":
+            if event["error"]:
+                self.host.logger.warning("The last poll before the deadline: %s", event["error"])
+            return await self.overdue(suspension)
+        return await self.resume(suspension, value)
+
+    async def resume(self, suspension: Suspension, value: Any = None) -> Outcome:
+        """Return what the completion check returned, or execute the stage again with the suspended state."""
+        found = self.files.output(suspension.token)
+        if metrics := found.get("metrics"):
+            await self.host.publish(METRICS, metrics)
+        if "output" in found:
+            return Finished(output_json(self.stage, found["output"]))
+        return await self._execute(suspension, parse_input(self.stage, value))
+
+    async def overdue(self, suspension: Suspension) -> Outcome:
+        """Let the stage save what it can, because the deadline has passed; it returns or raises."""
+        async with self.host.hub() as hub:
+            return await self._outcome(await self.stage.overdue(self.stage_context(hub, suspension)))
+
+    async def cancel(self, suspension: Suspension) -> None:
+        """Let the stage stop what it bought."""
+        async with self.host.hub() as hub:
+            await self.stage.cancel(suspension.state, self.check_context(hub, suspension))
+
+    async def until_event(self, suspension: Suspension) -> Event:
+        """Sleep and poll until the stage is ready, has failed, or the deadline passes; the deadline itself gets a poll."""
+        plan, clock = PollPlan(suspension), self.host.clock
+        async with self.host.hub() as hub:
+            subscription = hub.subscribe(suspension.poll.interval, clock.sleep)
+            ctx = self.check_context(subscription, suspension)
+            await self._listen(subscription, suspension)
+            pause = plan.first_pause(clock.now())
+            while True:
+                await subscription.pause(plan.within_deadline(pause, clock.now()))
+                found = await self._poll(plan, ctx)
+                if not isinstance(found, timedelta):
+                    return found
+                pause = found.total_seconds() * (1 + 0.1 * self.jitter())
+
+    async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
+        """Poll once in place of a trigger that was lost; where that gives nothing, wait anew.
+
+        Raises:
+            Unavailable: triggers were lost too often.
+        """
+        async with self.host.hub() as hub:
+            found = await self._poll(PollPlan(suspension), self.check_context(hub, suspension))
+        if not isinstance(found, timedelta):
+            return found
+        again = suspension.again(self.host.clock.now())
+        if again.lost > MOST_LOST:
+            raise Unavailable(
+                f"The trigger of {suspension.task} was lost {again.lost} times ({why}). The batch runs on; see the "
+                "triggerer's log, then clear the task: it goes on with the same batch.",
+                ambiguous=False,
+            )
+        self.files.save_suspension(again)
+        return again
+
+    def load_config(self) -> Any:
+        """Read the saved configuration once; blocking."""
+        if self.config is None:
+            self.config = self.files.config(self.stage)
+        return self.config
+
+    def stage_context(self, hub: Hub, suspension: Suspension | None = None, value: Any = None) -> StageContext[Any]:
+        """Return what `execute` and `overdue` are given."""
+        return StageContext(
+            **self._shared(hub, suspension),
+            input=value,
+            resume_state=suspension.state if suspension else None,
+            pull=self._output_of,
+            upstream=tuple(sorted(self.host.upstream)),
+            open_path=self.host.open_path,
+        )
+
+    def check_context(
+        self, hub: Hub | Subscription, suspension: Suspension | None = None
+    ) -> CheckCompletionContext[Any]:
+        """Return what `check_completion` and `cancel` are given."""
+        return CheckCompletionContext(**self._shared(hub, suspension))
+
+    async def check(self, state: SuspendedState, ctx: CheckCompletionContext[Any]) -> CompletionCheck[Any]:
+        """Ask the stage."""
+        return await self.stage.check_completion(state, ctx)
+
+    async def _listen(self, subscription: Subscription, suspension: Suspension) -> None:
+        connection = self.stage.polled_connection(self.load_config())
+        if connection is not None:
+            for batch_id in suspension.batch_ids:
+                await subscription.listen(connection, batch_id)
+
+    async def _execute(self, suspension: Suspension | None, value: Any) -> Outcome:
+        async with self.host.hub() as hub:
+            return await self._outcome(await self.stage.execute(self.stage_context(hub, suspension, value)))
+
+    async def _poll(self, plan: PollPlan, ctx: CheckCompletionContext[Any]) -> Event | timedelta:
+        try:
+            check = await self.check(plan.suspension.state, ctx)
+            found = plan.after_check(check, self.host.clock.now())
+            if found == READY:
+                await self._keep(check, plan.suspension.token)
+        except (Unavailable, NotFound, OSError) as error:
+            return await self._after_fault(plan, error, ctx)
+        except Denied as error:
+            return event("failed", f"{error} The batch runs on; a retry or a clear goes on with it.", retryable=True)
+        except BatchError as error:
+            return event("failed", str(error))
+        except Exception as error:  # noqa: BLE001 — a user's stage may raise anything; the task must end, not hang
+            return event("failed", f"{type(error).__name__} in check_completion of {self.location.stage!r}: {error}")
+        return found
+
+    async def _after_fault(
+        self, plan: PollPlan, error: Exception, ctx: CheckCompletionContext[Any]
+    ) -> Event | timedelta:
+        found = plan.after_fault(error, self.host.clock.now())
+        if isinstance(found, timedelta) and plan.faults == 1:
+            until = plan.suspension.deadline.isoformat()
+            await ctx.log("WARN", f"{type(error).__name__}: {error} Polling again until {until}.")
+        return found
+
+    async def _keep(self, check: CompletionCheck[Any], token: str) -> None:
+        """Keep what a check returned for the worker that resumes the stage."""
+        kept: dict[str, Any] = {"metrics": check.metrics, "embeddings": to_json(check.embeddings)}
+        if check.output is not None:
+            kept["output"] = output_json(self.stage, check.output)
+        if check.output is not None or check.metrics or check.embeddings is not None:
+            await asyncio.to_thread(self.files.save_output, token, kept)
+
+    async def _outcome(self, returned: Any) -> Outcome:
+        if not isinstance(returned, Suspended):
+            return Finished(output_json(self.stage, returned))
+        suspension = Suspension.begin(self.location, returned, self.host.clock.now(), self.poll)
+        suspension.kwargs()  # refuses a state that is too large for a trigger, before anything is kept
+        self.files.save_suspension(suspension)
+        await self.host.publish(BATCH_IDS, suspension.batch_ids)
+        if returned.metrics:
+            await self.host.publish(METRICS, returned.metrics)
+        return suspension
+
+    def _shared(self, hub: Hub | Subscription, suspension: Suspension | None) -> dict[str, Any]:
+        return {
+            "stage_id": self.stage.id,
+            "key": self.location.task,
+            "config": self.load_config(),
+            "storage": StageStorage(self.files.directory),
+            "hub": hub,
+            "default_conn_id": self.location.conn_id,
+            "poll": suspension.poll if suspension else None,
+            "logger": self.host.logger,
+            "publish": self._show_progress,
+            "now": self.host.clock.now,
+            "sleep": self.host.clock.sleep,
+            "new_id": self.host.new_id,
+            "registry": self.registry,
+            "client": self.host.client,
+        }
+
+    async def _show_progress(self, record: dict[str, Any]) -> None:
+        await self.host.publish(PROGRESS, record)
+
+    def _check_dependencies(self) -> None:
+        for task_id in self.stage.dependencies:
+            if self._upstream_id(task_id) is None:
+                known, name = ", ".join(sorted(self.host.upstream)) or "none", self.location.task.task_id
+                raise UsageError(
+                    f"Stage {self.stage.id!r} depends on task {task_id!r}, which is not upstream of {name!r} "
+                    f"(upstream: {known}). Add {task_id} >> {name}."
+                )
+
+    def _output_of(self, task_id: str) -> Any:
+        known = self._upstream_id(task_id)
+        return None if known is None else self.host.output_of(known)
+
+    def _upstream_id(self, task_id: str) -> str | None:
+        """The full id of an upstream task: inside a task group, its own name is enough where only one has it."""
+        if task_id in self.host.upstream:
+            return task_id
+        inside = [known for known in self.host.upstream if known.endswith(f".{task_id}")]
+        return inside[0] if len(inside) == 1 else None

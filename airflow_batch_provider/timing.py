@@ -1,0 +1,56 @@
+"""Every grace, wait and lease of the package by one name; those that hang together are computed from each other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+# What providers do.
+
+# A new batch may be missing from lists and from look-ups for so long; none of the providers documents it, the lists were
+# seen to lag by seconds (batch APIs measured 2026-11-22).
+LIST_LAG = timedelta(seconds=60)
+# A batch that the provider does not know so long after its create is not late but gone.
+GONE_AFTER = 10 * LIST_LAG
+# The triggerer wakes the worker for a batch that is not shown once the worker will take it for gone, and not before.
+WAKE_AFTER = GONE_AFTER + timedelta(seconds=1)
+# The answers of a batch may appear so long after its end; later, none will come.
+RESULTS_LAG = timedelta(minutes=10)
+# OpenAI documents up to 10 minutes in `cancelling` (batch guide, 2026-08); the others are quicker.
+SETTLE = timedelta(minutes=15)
+# The clock of a provider and ours may differ by so much.
+CLOCK_SKEW = timedelta(minutes=10)
+# Batches end within 24 hours at OpenAI and 48 at Gemini (batch guides, 2026-11), so lists are read back a little further.
+LOOK_BACK = timedelta(days=3)
+
+# How long we wait.
+
+# A worker waits so long in all for a provider that fails for a passing reason, then it gives up its slot.
+WORKER_PATIENCE = timedelta(seconds=60)
+# Pause between two tries of such a worker, when the provider does not say.
+RETRY_PAUSE = timedelta(seconds=5)
+# A task that gave up its slot comes back after so long, when the provider does not say.
+COME_BACK = timedelta(seconds=60)
+# Pause between two searches for a batch that may not be listed yet, and between two checks whether batches have settled.
+SEARCH_PAUSE = timedelta(seconds=10)
+# The requests of a batch that failed as a whole wait before they are submitted again: twice as long each time.
+RESUBMIT_DELAY = timedelta(minutes=1)
+LONGEST_RESUBMIT_DELAY = timedelta(hours=1)
+# A submit lock that was not released after so long belongs to a worker that died.
+LOCK_LEASE = timedelta(minutes=15)
+# Pause between two tries to get the lock, and until a task that did not get it comes back.
+LOCK_PAUSE = timedelta(seconds=1)
+LOCK_COME_BACK = timedelta(seconds=30)
+# Longest pause between two polls while the provider or the storage cannot be reached.
+LONGEST_POLL_PAUSE = timedelta(minutes=15)
+# A batch never lives longer: Gemini's hard limit is 48 hours, the others' 24 (their guides, 2026-09), and a queue in
+# front of several batches may need several waves.
+LONGEST_WAIT = timedelta(days=14)
+
+# The relations that the protocol rests on; `tests/core/test_timing.py` says what each is good for.
+assert LIST_LAG < GONE_AFTER < WAKE_AFTER
+assert not LIST_LAG % SEARCH_PAUSE
+assert RETRY_PAUSE < WORKER_PATIENCE
+assert LOCK_LEASE > LIST_LAG + WORKER_PATIENCE
+assert SETTLE > RESULTS_LAG
+assert RESUBMIT_DELAY <= LONGEST_RESUBMIT_DELAY < LONGEST_WAIT
+assert timedelta(hours=48) + CLOCK_SKEW < LOOK_BACK

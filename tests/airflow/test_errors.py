@@ -1,0 +1,33 @@
+"""Our errors as Airflow's: another try is of no use, or may be."""
+
+from __future__ import annotations
+
+import pytest
+from airflow_batch_provider.hooks.airflow_errors import AirflowException, AirflowFailException
+from airflow_batch_provider.operators.errors import as_airflow_errors
+
+from airflow_batch_provider.exceptions import (
+    NotFound,
+    Overdue,
+    Overtaken,
+    Paused,
+    Rejected,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
+
+
+@pytest.mark.parametrize("error", [UsageError, Rejected, Paused, Unresolved, Overtaken])
+def test_an_error_that_stays_fails_the_task_at_once(error):
+    """A zombie's retry would only disturb its successor."""
+    with pytest.raises(AirflowFailException, match="why"), as_airflow_errors():
+        raise error("why")
+
+
+@pytest.mark.parametrize("error", [Unavailable, NotFound, Overdue])
+def test_an_error_that_may_pass_is_tried_again(error):
+    """As often as the task has retries."""
+    with pytest.raises(AirflowException, match="why") as caught, as_airflow_errors():
+        raise error("why")
+    assert not isinstance(caught.value, AirflowFailException)

@@ -1,0 +1,63 @@
+"""One wait: what a trigger is given, and what people see of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_batch_provider.stages import PollConfig, Suspended, SuspendedState, TaskKey
+from airflow_batch_provider.stages.suspension import StageLocation, Suspension
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+LOCATION = StageLocation(stage="module.Stage", task=TaskKey("dag", "run", "task"), storage="file:///tmp")
+HOUR = timedelta(hours=1)
+
+
+def waiting(**metadata) -> Suspension:
+    state = SuspendedState(batch_id="one", submitted_at=NOW - HOUR, metadata=metadata)
+    return Suspension.begin(LOCATION, Suspended(state=state, poll=PollConfig(interval=HOUR, max_wait=24 * HOUR)), NOW)
+
+
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [
+        (["one", "two"], ["one", "two"]),
+        ([1, 2], ["1", "2"]),
+        ([], ["one"]),
+        (None, ["one"]),
+        ("two", ["one"]),
+        (7, ["one"]),
+        ({"a": 1}, ["one"]),
+    ],
+)
+def test_a_stage_may_list_its_batches_and_keep_anything_else_under_that_name(named, seen):
+    """The state is the user's own: a wrong list is no reason to fail a task whose batch is paid."""
+    assert waiting(batch_ids=named).batch_ids == seen
+
+
+def test_the_first_poll_counts_from_the_suspension_and_the_deadline_from_the_submission():
+    """Restarts change neither."""
+    suspension = waiting()
+
+    assert suspension.first_poll_at == NOW + HOUR
+    assert suspension.deadline == NOW + 23 * HOUR
+    assert Suspension(**suspension.kwargs()) == suspension
+
+
+def test_a_wait_for_another_trigger_is_the_same_wait():
+    """It only knows how often its trigger was lost, and polls an interval later."""
+    first = waiting()
+    again = first.again(NOW + HOUR)
+
+    assert (again.lost, again.token, again.state, again.deadline) == (1, first.token, first.state, first.deadline)
+    assert again.first_poll_at == NOW + 2 * HOUR
+
+
+def test_the_poll_of_the_operator_wins_over_that_of_the_stage():
+    """Where it has one."""
+    quick = PollConfig.of("quick")
+    state = SuspendedState(batch_id="one", submitted_at=NOW)
+
+    assert Suspension.begin(LOCATION, Suspended(state=state), NOW, quick).poll == quick
+    assert Suspension.begin(LOCATION, Suspended(state=state), NOW).poll == PollConfig.of("long")
