@@ -278,7 +278,11 @@ class SimulatedTask(Host):
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Open connections to `accounts`."""
-        return nullcontext(self.hub_in_use) if self.hub_in_use else aclosing(Hub(self._account, sleep=_no_sleep))
+        return (
+            nullcontext(self.hub_in_use)
+            if self.hub_in_use
+            else aclosing(Hub(self._account, sleep=_no_sleep, now=self.clock.now))
+        )
 
     def output_of(self, task_id: str) -> Any:
         """Return an upstream output as XCom hands it over."""

@@ -99,7 +99,7 @@ class TriggererHost(AirflowHost):
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Join the connections of all triggers here."""
-        return shared_hub()
+        return shared_hub(self.clock)
 
     async def publish(self, key: str, value: Any) -> None:
         """Show a record when it has changed, once a minute at most: each is a write into Airflow's database."""

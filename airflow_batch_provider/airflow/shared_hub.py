@@ -14,6 +14,8 @@ from airflow_batch_provider.hub import Hub
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow_batch_provider.clock import Clock
+
 
 @dataclass
 class _Shared:
@@ -26,12 +28,12 @@ _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictiona
 
 
 @asynccontextmanager
-async def shared_hub() -> AsyncIterator[Hub]:
-    """Lend the running loop's hub; the last user closes it."""
+async def shared_hub(clock: Clock) -> AsyncIterator[Hub]:
+    """Lend the running loop's hub, whose statuses get old by the first user's clock; the last user closes it."""
     loop = asyncio.get_running_loop()
     shared = _SHARED.get(loop)
     if shared is None:
-        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer))
+        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer, now=clock.now))
     shared.users += 1
     try:
         yield shared.hub

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.client.purchases import Purchase
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import BatchRow, BatchStatus, ConnectionRef
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import StageStorage
@@ -72,7 +73,7 @@ class BatchClient:
 
     def __init__(  # noqa: PLR0913 — one argument for each thing that a purchase rests on
         self,
-        hub: Hub,
+        hub: Hub | Subscription,
         connection: ConnectionRef,
         model: str,
         *,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.ledger import Waiting, Wave
     from airflow_batch_provider.models import BatchRow, Spec
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import Directory
@@ -76,7 +77,7 @@ class Submissions:
     """
 
     root: Directory
-    hub: Hub
+    hub: Hub | Subscription
     label: str = ""
     attempt: int = 1
     clock: Clock = field(default_factory=Clock)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_batch_provider.exceptions import BatchError, UsageError
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.providers.answers import unreadable
-from airflow_batch_provider.providers.untrusted import read_line
+from airflow_batch_provider.providers.untrusted import checked_id, read_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Container
     from datetime import datetime
     from pathlib import Path
 
     from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.providers.listing import ListPage
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,14 @@ class BatchProvider(ABC):
         """Return the provider's own time by its last reply; None before one told it, or where none ever does."""
         return None
 
+    def listed_id(self, batch_id: str) -> str:
+        """Return the id as the provider's lists show it.
+
+        Raises:
+            Rejected: it is not an id of a batch, and is not sent anywhere.
+        """
+        return checked_id(batch_id)
+
     # network
 
     @abstractmethod
@@ -233,6 +242,17 @@ class BatchProvider(ABC):
 
         A fault that concerns one batch is the answer for that batch.
         """
+
+    async def pages(self, wanted: Container[str]) -> AsyncGenerator[ListPage, None]:  # noqa: ARG002
+        """Yield the account's batches a page at a time, newest first where the provider keeps an order.
+
+        A provider without a list yields nothing.
+
+        Args:
+            wanted: ids, as the list shows them, of the batches whose records are read.
+        """
+        return
+        yield
 
     @abstractmethod
     def results(self, batch_id: str, kind: Kind) -> AsyncIterator[Reply]:

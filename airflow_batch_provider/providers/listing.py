@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected
-from airflow_batch_provider.providers.untrusted import checked_id
+from airflow_batch_provider.providers.untrusted import as_text, checked_id, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Container, Mapping
+    from datetime import datetime
+    from typing import Any
 
     from airflow_batch_provider.models import BatchStatus
     from airflow_batch_provider.providers.base import BatchProvider
@@ -19,6 +22,49 @@ log = logging.getLogger(__name__)
 
 PAGE = 100
 """Batches per page, the most that each provider gives."""
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """One page of an account's batches.
+
+    Attributes:
+        statuses: of the wanted batches, as far as their records can be read; a poll of the others tells why.
+        created: when each batch of the page was created, in the list's order; without those that do not say.
+    """
+
+    statuses: list[BatchStatus]
+    created: list[datetime]
+
+    def is_past(self, horizon: datetime) -> bool:
+        """Return True when no later page can hold a batch from after the horizon: this one is older, newest first."""
+        times = self.created
+        newest_first = len(times) > 1 and times[0] > times[-1] and times == sorted(times, reverse=True)
+        return newest_first and times[-1] < horizon
+
+
+def read_statuses(
+    records: Collection[dict[str, Any]],
+    id_field: str,
+    wanted: Container[str],
+    read: Callable[[dict[str, Any]], BatchStatus],
+) -> list[BatchStatus]:
+    """Return what the wanted records say; a list may have thousands, and reading one costs more than finding it."""
+    told: list[BatchStatus] = []
+    for record in records:
+        if as_text(record.get(id_field)) not in wanted:
+            continue
+        try:
+            told.append(read(record))
+        except (BatchError, ValueError) as error:
+            log.debug("A record in a list cannot be read; its batch is polled alone: %s", type(error).__name__)
+    return told
+
+
+def moments(values: Collection[object]) -> list[datetime]:
+    """Return those of the values that are points in time."""
+    return [time for value in values if (time := moment(value)) is not None]
+
 
 # Single looks on their way at once, half of the connections of a client.
 _SIDE_BY_SIDE = 10

@@ -15,7 +15,7 @@ import httpx2
 from airflow_batch_provider.exceptions import BatchError, Rejected, Unavailable, Unresolved
 from airflow_batch_provider.providers.base import BatchProvider
 from airflow_batch_provider.providers.http import Unreadable, api_key, base_url, http_client, read_reply, unreachable
-from airflow_batch_provider.providers.listing import PAGE, one_by_one, sendable
+from airflow_batch_provider.providers.listing import PAGE, ListPage, moments, one_by_one, read_statuses, sendable
 from airflow_batch_provider.providers.untrusted import (
     StatusTable,
     as_objects,
@@ -27,7 +27,7 @@ from airflow_batch_provider.providers.untrusted import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Container, Mapping
     from datetime import datetime
     from types import ModuleType
 
@@ -49,6 +49,8 @@ class StainlessProvider(BatchProvider):
     """Name of the parameter that says after which id a page begins."""
     stopping: ClassVar[str]
     """Status word of a batch that is being cancelled."""
+    longest_page: ClassVar[int] = PAGE
+    """Most batches that one page of the list may hold."""
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account)
@@ -102,6 +104,19 @@ class StainlessProvider(BatchProvider):
                 if len(found) == len(wanted):
                     break
         return found
+
+    async def pages(self, wanted: Container[str]) -> AsyncGenerator[ListPage, None]:
+        """Yield pages of the list, newest first; compatible services may leave out `has_more`."""
+        query: dict[str, Any] = {"limit": self.longest_page}
+        while True:
+            page = await self._page(self._batches, "Listing batches", **query)
+            records = as_objects(page["data"])
+            created = moments([record.get("created_at") for record in records])
+            yield ListPage(read_statuses(records, "id", wanted, self._status), created)
+            last = as_text(records[-1].get("id")) if records else ""
+            if page.get("has_more") is False or last in {"", query.get(self.cursor)}:
+                return
+            query[self.cursor] = last
 
     async def cancel(self, batch_id: str) -> None:
         """POST cancel; a refusal is ignored if the batch is already cancelling or has ended."""

@@ -28,6 +28,7 @@ from airflow_batch_provider.exceptions import BatchError, Overdue
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from airflow_batch_provider.models import ConnectionRef
     from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
     from airflow_batch_provider.stages.values import CompletionCheck, Suspended, SuspendedState
 
@@ -65,6 +66,10 @@ class AsyncBatchStage(Generic[ConfigT, OutputT]):
     ) -> CompletionCheck[OutputT]:
         """Run in the triggerer at every poll; it never submits and never blocks."""
         raise NotImplementedError
+
+    def polled_connection(self, config: ConfigT) -> ConnectionRef | None:  # noqa: ARG002
+        """Return the connection that sees the suspended batches, whose end then cuts the wait short; None by default."""
+        return None
 
     async def cancel(
         self,

@@ -34,7 +34,7 @@ from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
-    from airflow_batch_provider.models import Cost
+    from airflow_batch_provider.models import ConnectionRef, Cost
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, Level, StageContext
 
@@ -114,6 +114,10 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
         ended = sum(status.ended for status in statuses) + gone
         return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
+
+    def polled_connection(self, config: BatchConfig) -> ConnectionRef:
+        """Return the task's connection."""
+        return config.connection
 
     async def cancel(self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]) -> tuple[str, ...]:
         """Ask the provider to stop every batch that surely is ours; what finished can be landed later.

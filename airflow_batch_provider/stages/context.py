@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import TaskKey
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.stages.values import PollConfig, SuspendedState
     from airflow_batch_provider.storage import StageStorage
@@ -51,7 +52,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         key: the task instance.
         config: parsed by the stage's `config_schema`.
         storage: the task instance's artifacts.
-        hub: the open connections of this process.
+        hub: the open connections of this process; in the triggerer, its answers come from sweeps for all tasks.
         default_conn_id: connection that `batch` uses when none is named.
         poll: of the suspension; None before the first.
         logger: where `log` writes.
@@ -67,7 +68,7 @@ class CheckCompletionContext(Generic[ConfigT]):
     key: TaskKey
     config: ConfigT
     storage: StageStorage
-    hub: Hub
+    hub: Hub | Subscription
     default_conn_id: str | None = None
     poll: PollConfig | None = None
     logger: logging.Logger

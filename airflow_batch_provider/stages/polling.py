@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from airflow_batch_provider.exceptions import NotFound
 from airflow_batch_provider.stages.suspension import seconds_until
@@ -24,14 +24,19 @@ class Event(TypedDict):
 
     status: Literal["ready", "failed", "timeout"]
     error: str | None
+    retryable: NotRequired[bool]
+    """True where another attempt of the task may succeed; left out otherwise."""
 
 
 READY: Event = {"status": "ready", "error": None}
 
 
-def event(status: Literal["ready", "failed", "timeout"], error: str | None = None) -> Event:
+def event(status: Literal["ready", "failed", "timeout"], error: str | None = None, *, retryable: bool = False) -> Event:
     """Return an event whose error is cut to a length that a person reads."""
-    return {"status": status, "error": error[:_LONGEST_ERROR] if error else None}
+    found: Event = {"status": status, "error": error[:_LONGEST_ERROR] if error else None}
+    if retryable:
+        found["retryable"] = True
+    return found
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Overtaken
+from airflow_batch_provider.exceptions import BatchError, NotFound, Overtaken
 from airflow_batch_provider.models import BatchStatus, Manifest, RequestCounts
 from airflow_batch_provider.providers.consoles import console_url
 from airflow_batch_provider.stages.progress import (
@@ -44,22 +44,10 @@ async def poll_statuses(batch_ids: Iterable[str], ctx: CheckCompletionContext[Ba
     for found in polled:
         if isinstance(found, NotFound):
             continue
-        if isinstance(found, Denied):
-            raise _denied(found, ctx)
         if isinstance(found, BaseException):
             raise found
         statuses.append(found)
     return statuses
-
-
-def _denied(error: Denied, ctx: CheckCompletionContext[BatchConfig]) -> Denied:
-    """Return the refusal with what it means for batches that are paid for."""
-    return Denied(
-        f"{error} The batches run on at the provider. Correct connection {str(ctx.config.connection)!r}; a retry, or a "
-        "clear of the task, goes on with the same batches and buys none of them again.",
-        code=error.code,
-        http_status=error.http_status,
-    )
 
 
 class ProgressReport:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_batch_provider.exceptions import BatchError, StageFailed, Unavailable, UsageError
+from airflow_batch_provider.exceptions import BatchError, Denied, StageFailed, Unavailable, UsageError
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.hub import Hub
+    from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.stages.base import AsyncBatchStage
     from airflow_batch_provider.stages.files import StageFiles
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.suspension import StageLocation
     from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, SuspendedState
 
+_RUNS_ON = (
+    "What was bought runs on at the provider. Correct the connection; a retry, or a clear of the task, goes on with it and buys "
+    "nothing again."
+)
 # A trigger that is lost more often than this in one wait will not come back.
 MOST_LOST = 3
 
@@ -86,8 +91,11 @@ class StageRun:
 
         Raises:
             StageFailed: the completion check said so.
+            Unavailable: polling failed, and another attempt may go on with the same batch.
         """
         if event["status"] == "failed":
+            if event.get("retryable"):
+                raise Unavailable(str(event["error"]), ambiguous=False)
             raise StageFailed(str(event["error"]))
         if event["status"] == "timeout":
             if event["error"]:
@@ -123,10 +131,12 @@ class StageRun:
         suspension = await asyncio.to_thread(self.files.whole, suspension)
         plan, clock = PollPlan(suspension), self.host.clock
         async with self.host.hub() as hub:
-            ctx = self.check_context(hub, suspension)
+            subscription = hub.subscribe(suspension.poll.interval, clock.sleep)
+            ctx = self.check_context(subscription, suspension)
+            await self._listen(subscription, suspension)
             pause = plan.first_pause(clock.now())
             while True:
-                await clock.sleep(plan.within_deadline(pause, clock.now()))
+                await subscription.pause(plan.within_deadline(pause, clock.now()))
                 found = await self._poll(plan, ctx)
                 if not isinstance(found, timedelta):
                     await self.host.publish_last()
@@ -170,13 +180,21 @@ class StageRun:
             open_path=self.host.open_path,
         )
 
-    def check_context(self, hub: Hub, suspension: Suspension | None = None) -> CheckCompletionContext[Any]:
+    def check_context(
+        self, hub: Hub | Subscription, suspension: Suspension | None = None
+    ) -> CheckCompletionContext[Any]:
         """Return what `check_completion` and `cancel` are given."""
         return CheckCompletionContext(**self._shared(hub, suspension))
 
     async def check(self, state: SuspendedState, ctx: CheckCompletionContext[Any]) -> CompletionCheck[Any]:
         """Ask the stage."""
         return as_check(self.stage, await self.stage.check_completion(state, ctx))
+
+    async def _listen(self, subscription: Subscription, suspension: Suspension) -> None:
+        connection = self.stage.polled_connection(self.load_config())
+        if connection is not None:
+            for batch_id in suspension.batch_ids:
+                await subscription.listen(connection, batch_id)
 
     async def _execute(self, suspension: Suspension | None, value: Any) -> Outcome:
         async with self.host.hub() as hub:
@@ -188,6 +206,8 @@ class StageRun:
             found = plan.after_check(check, self.host.clock.now())
             if found == READY:
                 await self._keep(check, plan.suspension.token)
+        except Denied as error:
+            return event("failed", f"{error} {_RUNS_ON}", retryable=True)
         except Exception as error:  # noqa: BLE001 — a user's stage may raise anything; the task must end, not hang
             if is_passing(error):
                 return await self._after_fault(plan, error, ctx)
@@ -226,7 +246,7 @@ class StageRun:
             await self.host.publish(METRICS, suspension.metrics)
         return suspension
 
-    def _shared(self, hub: Hub, suspension: Suspension | None) -> dict[str, Any]:
+    def _shared(self, hub: Hub | Subscription, suspension: Suspension | None) -> dict[str, Any]:
         return {
             "stage_id": self.stage.id,
             "key": self.location.task,

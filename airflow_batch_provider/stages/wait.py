@@ -52,6 +52,10 @@ class WaitForBatch(AsyncBatchStage[WaitConfig, dict[str, Any]]):
         await ctx.publish(progress(status))
         return CompletionCheck.not_ready()
 
+    def polled_connection(self, config: WaitConfig) -> ConnectionRef:
+        """Return the connection that sees the batch."""
+        return config.connection
+
     async def overdue(self, ctx: StageContext[WaitConfig]) -> dict[str, Any]:
         """Stop waiting; the batch goes on."""
         wait = ctx.config.poll.max_wait if ctx.poll is None else ctx.poll.max_wait

@@ -212,7 +212,11 @@ def test_a_task_that_is_not_deferrable_waits_on_its_worker(tmp_path, context):
 
 
 def test_what_the_trigger_says_is_what_happens(tmp_path, context):
-    """A failed check is final, a deadline is the stage's to decide about."""
+    """A refused key leaves the task its retries, a failed check is final, a deadline is the stage's to decide about."""
+    refused = suspended(tmp_path / "refused", context, "resume")
+    with pytest.raises(AirflowException, match=r"^401: bad key") as retryable:
+        refused.execute_complete(context, {"status": "failed", "error": "401: bad key", "retryable": True})
+    assert not isinstance(retryable.value, AirflowFailException)
     failed = suspended(tmp_path / "failed", context, "resume")
     with pytest.raises(AirflowFailException, match=r"^All batch requests failed$"):
         failed.execute_complete(context, {"status": "failed", "error": "All batch requests failed"})

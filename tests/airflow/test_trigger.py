@@ -233,10 +233,15 @@ async def test_an_unknown_batch_is_a_fact_after_ten_minutes(trigger, time):
     assert timedelta(minutes=10) < time.now - START < timedelta(minutes=30)
 
 
-async def test_a_refused_key_fails_at_once_and_cancels_nothing(trigger, time):
-    """The batch may be fine: a person mends the key and clears the task."""
-    Scripted.script = deque([Denied("401: bad key")])
-    assert await fired(trigger) == {"status": "failed", "error": "401: bad key"}
+async def test_a_refused_key_ends_the_wait_and_cancels_nothing(trigger, time):
+    """The batch may be fine: it runs on, for another attempt of the task under a good key."""
+    Scripted.script = deque([Denied("401: bad key.")])
+    assert await fired(trigger) == {
+        "status": "failed",
+        "error": "401: bad key. What was bought runs on at the provider. Correct the connection; a retry, or a clear of the "
+        "task, goes on with it and buys nothing again.",
+        "retryable": True,
+    }
     assert time.slept == [60.0]
     assert Scripted.cancelled == []
 
@@ -516,12 +521,12 @@ async def test_triggers_of_a_process_share_one_hub(monkeypatch):
         closed.append(self)
 
     monkeypatch.setattr(Hub, "aclose", close)
-    async with shared_hub.shared_hub() as hub:
-        async with shared_hub.shared_hub() as same:
+    async with shared_hub.shared_hub(Clock()) as hub:
+        async with shared_hub.shared_hub(Clock()) as same:
             assert same is hub
         assert closed == []
     assert closed == [hub]
-    async with shared_hub.shared_hub() as another:
+    async with shared_hub.shared_hub(Clock()) as another:
         assert another is not hub
 
 

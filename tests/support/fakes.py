@@ -262,8 +262,10 @@ class FakeHub(Hub):
         super().__init__(nobody, sleep=clock.sleep)
         self._only = provider
 
-    async def provider(self, conn_id):
-        return self._only
+    def _open(self, conn_id):
+        connection = super()._open(conn_id)
+        connection.opened = self._only
+        return connection
 
 
 def failing(code="overloaded", *, retryable=True):

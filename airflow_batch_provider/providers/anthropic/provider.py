@@ -78,6 +78,7 @@ class AnthropicProvider(StainlessProvider):
     sdk: ClassVar[ModuleType] = anthropic
     cursor: ClassVar[str] = "after_id"
     stopping: ClassVar[str] = "canceling"
+    longest_page: ClassVar[int] = 1000  # anthropic 2.12, `resources/messages/batches.py`
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account, transport)

@@ -34,11 +34,11 @@ from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limi
 from airflow_batch_provider.providers.google import operations, replies
 from airflow_batch_provider.providers.google.codec import GoogleCodec
 from airflow_batch_provider.providers.google.rest import Rest, talking
-from airflow_batch_provider.providers.listing import PAGE, one_by_one, sendable
+from airflow_batch_provider.providers.listing import PAGE, ListPage, one_by_one, read_statuses, sendable
 from airflow_batch_provider.providers.untrusted import StatusTable, as_text, bought_id, checked_id, found_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Container, Iterator
     from datetime import datetime
 
     import httpx2
@@ -226,6 +226,20 @@ class GoogleProvider(BatchProvider):
             if len(found) == len(wanted):
                 break
         return found
+
+    def listed_id(self, batch_id: str) -> str:
+        """Return the id as `batches/…`."""
+        return operations.batch_name(batch_id)
+
+    async def pages(self, wanted: Container[str]) -> AsyncGenerator[ListPage, None]:
+        """Yield pages of the project's batches, in the order that Gemini lists them."""
+        async with aclosing(self._rest.batches(_MOST_PAGES)) as listed:
+            async for page in listed:
+                created = [time for operation in page if (time := operations.created(operation)) is not None]
+                yield ListPage(read_statuses(page, "name", wanted, self._read), created)
+
+    def _read(self, operation: dict[str, Any]) -> BatchStatus:
+        return operations.status(operation, self._states)
 
     async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
         """Stream the file of results; a batch of another's making may have them inlined."""

@@ -48,7 +48,7 @@ class Rest:
             raise Unreadable(f"{what} got an object that is not this batch.")
         return operation
 
-    async def batches(self, pages: int, size: int = PAGE) -> AsyncIterator[list[dict[str, Any]]]:
+    async def batches(self, pages: int, size: int = PAGE) -> AsyncGenerator[list[dict[str, Any]]]:
         """Yield at most so many pages of the project's batches."""
         token = ""
         for _ in range(pages):

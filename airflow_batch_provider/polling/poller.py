@@ -1,0 +1,237 @@
+"""The loop that polls every watched batch of one connection, as often as the most impatient watcher wants."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextvars import Context
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Rejected, Unavailable
+from airflow_batch_provider.polling.board import Answer, Board, Turn
+from airflow_batch_provider.polling.listing import FEW, Listing
+from airflow_batch_provider.polling.singles import Singles, as_batch_error
+from airflow_batch_provider.polling.trouble import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.polling.board import Watcher
+    from airflow_batch_provider.polling.connection import Connection
+    from airflow_batch_provider.providers.base import BatchProvider
+
+log = logging.getLogger(__name__)
+
+# A sweep comes a little before the statuses get older than is wanted, at a moment of its own for each connection and time.
+_EARLIEST, _LATEST = 0.85, 0.95
+
+# Polls that become due soon go with the sweep of now.
+_SOON = 0.8
+
+# Where a list is read anyway, no watched batch goes unseen for longer, whatever interval it wants.
+_UNSEEN = timedelta(seconds=45)
+
+# Answers that nobody watches are remembered for so long, or for the longest interval that anybody watches with.
+_KEPT = timedelta(minutes=5)
+
+
+class Poller:
+    """Everybody's polls of the batches of one connection.
+
+    Args:
+        window: polls asked for within this time share a sweep; seconds.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, window: float) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._window = window
+        self._board = Board(clock.now)
+        self._listing = Listing(self._board)
+        self._trouble = Trouble(clock.now)
+        self._singles = Singles(self._board, connection, self._trouble)
+        self._jitter: Callable[[], float] = random.random
+        self._lists = True
+        self._early = _LATEST
+        self._wake_at: datetime | None = None
+        self._loop: asyncio.Task[None] | None = None
+
+    async def name(self, batch_id: str) -> str:
+        """Return the batch's name in the provider's lists.
+
+        Raises:
+            Rejected: it is not an id of a batch.
+        """
+        return (await self._connection.provider()).listed_id(batch_id)
+
+    async def poll(self, name: str) -> Answer:
+        """Return an answer to a request that begins after this call."""
+        return await self._newer(name, self._board.last)
+
+    async def recent(self, name: str, age: timedelta, after: int) -> Answer:
+        """Return the newest answer when it is not older than `age` and came after turn `after`, else wait for one.
+
+        Raises:
+            BatchError: the connection as a whole fails at present.
+        """
+        known = self._board.answers.get(name)
+        if known is not None and known.ended:
+            return known
+        if known is not None and known.turn.number > after and self._board.age(name) <= age:
+            return known
+        if self._trouble.fault is not None and self._trouble.left():
+            raise self._trouble.fault.with_traceback(None)
+        return await self._newer(name, known.turn.number if known is not None else 0)
+
+    def newest(self, name: str) -> Answer | None:
+        """Return the newest answer, of any age."""
+        return self._board.answers.get(name)
+
+    def watch(self, name: str, watcher: Watcher) -> None:
+        """Keep polling the batch, and wake the watcher when it ends."""
+        self._board.watch(name, watcher)
+        due = self._due(name)
+        if due is not None and (self._loop is None or self._wake_at is None or due < self._wake_at):
+            self._go_on()
+
+    def unwatch(self, name: str, watcher: Watcher) -> None:
+        """Stop watching; the last one ends the loop."""
+        self._board.unwatch(name, watcher)
+
+    def aclose(self) -> None:
+        """End the loop; whoever waits is told so."""
+        if self._loop is not None:
+            self._loop.cancel()
+        self._singles.cancel()
+        closed = Unavailable("The connections of this process were closed in the middle of a poll.", ambiguous=False)
+        self._board.post_all(self._board.unanswered(), self._board.turn(), closed)
+
+    async def _newer(self, name: str, than: int) -> Answer:
+        future = self._board.newer(name, than)
+        self._go_on()
+        return await future
+
+    def _go_on(self) -> None:
+        self._board.news.set()
+        if self._loop is None:
+            # In a context of its own: it serves many tasks, and must not write into the log of one of them.
+            self._loop = asyncio.create_task(self._run(), context=Context())
+
+    async def _run(self) -> None:
+        try:
+            while self._board.watchers or self._board.unanswered():
+                if self._asked():
+                    await self._clock.sleep(self._window)
+                elif not self._is_time():
+                    await self._pause()
+                    continue
+                if wanted := self._asked() | (self._soon_due() if self._is_time() else set()):
+                    await self._sweep(wanted)
+        finally:
+            self._loop = None
+
+    def _asked(self) -> set[str]:
+        """Return the batches that somebody waits for and nobody is asking about."""
+        return self._board.unanswered() - self._singles.pending
+
+    async def _pause(self) -> None:
+        """Wait until a poll is due or there is news."""
+        self._board.news.clear()
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._board.news.wait())}
+        if self._wake_at is not None:
+            waits.add(asyncio.ensure_future(self._clock.sleep(self._seconds_left(self._wake_at))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _seconds_left(self, moment: datetime) -> float:
+        return max((moment - self._clock.now()).total_seconds(), 0.0)
+
+    def _is_time(self) -> bool:
+        """Plan the next sweep; True when it is due."""
+        self._wake_at = min(filter(None, map(self._due, self._board.watchers)), default=None)
+        return self._wake_at is not None and self._wake_at <= self._clock.now()
+
+    def _due(self, name: str) -> datetime | None:
+        """Return when the batch is to be polled again, None when nobody wants that or it is being done."""
+        interval = self._board.interval(name)
+        if interval is None or name in self._singles.pending:
+            return None
+        answer, now = self._board.answers.get(name), self._clock.now()
+        earliest = now + self._trouble.left()
+        if answer is None or answer.turn.at > now:  # never polled, or the clock was set back
+            return earliest
+        return max(answer.turn.at + interval * self._early, earliest)
+
+    async def _sweep(self, wanted: set[str]) -> None:
+        """Poll these batches: in the list, then one by one."""
+        self._early = _EARLIEST + (_LATEST - _EARLIEST) * self._jitter()
+        self._board.drop(max(self._intervals(), default=_KEPT))
+        self._trouble.first = min(self._intervals(), default=self._trouble.first)
+        turn, self._singles.proven = self._board.turn(), False
+        fault = await self._read_list(wanted)
+        rest = self._unseen(wanted, turn)
+        if fault is not None:
+            self._board.post_all(rest, turn, fault)
+            self._trouble.begin(fault)
+            return
+        self._singles.add(sorted(rest, key=self._board.age, reverse=True))
+
+    def _soon_due(self) -> set[str]:
+        """Return the watched batches that this sweep is for: what is due, and what would be soon after."""
+        intervals = {name: self._board.interval(name) for name in self._board.watchers.keys() - self._singles.pending}
+        return {name for name, wanted in intervals.items() if wanted and self._board.age(name) >= wanted * _SOON}
+
+    def _unseen(self, wanted: set[str], since: Turn) -> list[str]:
+        answers = self._board.answers
+        return [name for name in wanted if name not in answers or answers[name].turn.number <= since.number]
+
+    def _intervals(self) -> list[timedelta]:
+        return [wanted for name in self._board.watchers if (wanted := self._board.interval(name)) is not None]
+
+    async def _read_list(self, wanted: set[str]) -> BatchError | None:
+        """Post what the list shows; return the fault that single polls would meet as well."""
+        try:
+            provider = await self._connection.provider()
+            try:
+                await self._walk(provider, wanted)
+            except Denied:
+                fresh = await self._connection.renew(provider)
+                if fresh is None:
+                    raise
+                await self._walk(fresh, wanted)
+        except Exception as error:  # noqa: BLE001 — a list that no adapter foresaw must not end the polls
+            return self._judged(as_batch_error(error, "Listing batches"))
+        return None
+
+    async def _walk(self, provider: BatchProvider, wanted: set[str]) -> None:
+        sought = self._listing.shows(wanted)
+        if not self._lists or not sought or len(self._board.watchers.keys() | self._board.waiting.keys()) <= FEW:
+            return
+        unseen = {name for name in self._board.watchers if self._board.age(name) >= self._longest_unseen(name)}
+        await self._listing.walk(provider, sought | self._listing.shows(unseen))
+        self._connection.accept(provider)
+        self._singles.prove()
+        self._trouble.end()
+
+    def _longest_unseen(self, name: str) -> timedelta:
+        """Return the age at which a walk goes on for the batch: a long list is read once for all, not for each page."""
+        interval = self._board.interval(name)
+        return _UNSEEN if interval is None else min(_UNSEEN, interval / 4)
+
+    def _judged(self, error: BatchError) -> BatchError | None:
+        """Return the list's fault unless single polls may do better: without the right to list, or beside a bad page."""
+        if isinstance(error, Denied):
+            return None if error.http_status == 403 else error
+        if isinstance(error, NotFound | Rejected):
+            self._lists = False  # a service without this list
+            return None
+        if isinstance(error, Unavailable) and error.ambiguous and error.retry_after is None:
+            log.info("%s Polling each batch by itself.", error)
+            return None
+        return error
