@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
-from airflow_batch_provider.exceptions import NotFound
+from airflow_batch_provider.exceptions import BatchError, Denied, NotFound
 from airflow_batch_provider.stages.suspension import seconds_until
 from airflow_batch_provider.timing import GONE_AFTER, LONGEST_POLL_PAUSE
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.values import CompletionCheck
 
 _LONGEST_ERROR = 1500
+_RUNS_ON = (
+    "What was bought runs on at the provider. Correct the connection; a retry, or a clear of the task, goes on with it and buys "
+    "nothing again."
+)
+
+
+def with_remedy(error: BatchError) -> str:
+    """Return the message of what ends a wait; a refused key stops no batch, so that one also says how to go on."""
+    return f"{error} {_RUNS_ON}" if isinstance(error, Denied) else str(error)
 
 
 class Event(TypedDict):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.exceptions import BatchError, NotFound, Overtaken
 from airflow_batch_provider.models import BatchStatus, Manifest, RequestCounts
 from airflow_batch_provider.providers.consoles import console_url
+from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import (
     LONGEST_TEXT,
     MOST_BATCHES,
@@ -126,7 +127,11 @@ class ProgressReport:
             await self.ended(results, landed, state_of(error), one_line(error))
             return
         shown = self._with_open(waiting, landed, ()) if waiting else self._with_sums(landed)
-        update = {"state": state_of(error), "message": one_line(error)[:LONGEST_TEXT], "next_action": one_line(error)}
+        update = {
+            "state": state_of(error),
+            "message": one_line(error)[:LONGEST_TEXT],
+            "next_action": one_line(with_remedy(error)),
+        }
         await self._publish(shown.model_copy(update=update))
 
     def _with_sums(self, landed: LandedRows | None) -> Progress:

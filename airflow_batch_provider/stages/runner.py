@@ -14,7 +14,7 @@ from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.host import BATCH_IDS, EMBEDDINGS, METRICS, PROGRESS
-from airflow_batch_provider.stages.polling import READY, PollPlan, event
+from airflow_batch_provider.stages.polling import READY, PollPlan, event, with_remedy
 from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input, to_json
 from airflow_batch_provider.stages.suspension import Suspension
 from airflow_batch_provider.storage import StageStorage
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.suspension import StageLocation
     from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, SuspendedState
 
-_RUNS_ON = (
-    "What was bought runs on at the provider. Correct the connection; a retry, or a clear of the task, goes on with it and buys "
-    "nothing again."
-)
 # A trigger that is lost more often than this in one wait will not come back.
 MOST_LOST = 3
 
@@ -207,7 +203,7 @@ class StageRun:
             if found == READY:
                 await self._keep(check, plan.suspension.token)
         except Denied as error:
-            return event("failed", f"{error} {_RUNS_ON}", retryable=True)
+            return event("failed", with_remedy(error), retryable=True)
         except Exception as error:  # noqa: BLE001 — a user's stage may raise anything; the task must end, not hang
             if is_passing(error):
                 return await self._after_fault(plan, error, ctx)
