@@ -29,8 +29,8 @@ ARGS   ?=
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
 
-# Two processes, because most tests keep one busy; those that share an Airflow stay together (tests/conftest.py).
-PYTEST := $(PY) -m pytest -n 2 --dist loadgroup
+# Two processes, because most tests keep one busy; the tests of a file stay together, and so do those that share an Airflow.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 
 test: $(READY)
 	$(PYTEST) -m "not kills and not slow" $(ARGS)

@@ -33,12 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one has the tests that share an Airflow, another those that share Airflow's database."""
-    for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
-        if folder in ("stack", "airflow"):
-            item.add_marker(pytest.mark.xdist_group(folder))
-    items.sort(key=lambda item: "stack" not in item.path.parts)  # they mostly wait, so they begin first
+    """Begin with the tests on a real Airflow: they mostly wait, so the others run beside them."""
+    items.sort(key=lambda item: "stack" not in item.path.parts)
 
 
 @pytest.fixture
