@@ -75,6 +75,11 @@ class Singles:
             turn = self._board.turn()
             try:
                 outcome = await self._poll(name)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # the end of the process; those who wait must hear of it, and not hang
+                self._board.abort(name, error)
+                raise
             finally:
                 self._asking.discard(name)
             self._board.post(name, turn, outcome)
