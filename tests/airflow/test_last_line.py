@@ -9,6 +9,7 @@ from airflow.sdk import DAG
 from edge_stages import Raising
 
 from airflow_batch_provider.operators import AsyncBatchStageOperator, BatchGenerateOperator
+from airflow_batch_provider.stages.polling import with_remedy
 
 CHAINS = ("During handling of the above exception", "direct cause of the following exception", "no running event loop")
 
@@ -37,7 +38,8 @@ def test_every_error_ends_the_log_with_its_message(tested, place):
     assert {run.state(name) for name in names} == {"failed"}
     last = [lines[-1] for lines in ends(run.log)]
     for name in names:
-        said = str(Raising.ERRORS[name])
+        error = Raising.ERRORS[name]
+        said = with_remedy(error) if place == "check_completion" else str(error)
         assert [line for line in last if line.endswith(f"Exception: {said}")], (name, last)
     assert [chain for chain in CHAINS if chain in run.log] == []
     assert "a fault of some library" not in run.log

@@ -34,7 +34,7 @@ async def test_any_id_comes_back_as_it_was(driver, provider_name, custom_id):
     [
         ([{"custom_id": "a", "prompt": "1"}, {"custom_id": "a", "prompt": "2"}], "'a' is used by row 0 and by row 1"),
         ([{"prompt": ""}], "Row 0 is not a request: prompt"),
-        ([{"prompt": "one", "temperature": 1}], "Row 0 is not a request: temperature"),
+        ([{"prompt": "one", "temperature": 1}], "Row 0 is not a request: 'temperature' is not a field"),
         ([7], "Row 0 is not a prompt but int"),
         (["one", {"prompt": "two", "output_type": NO_SCHEMA}], "Row 1: output_type is not a JSON schema"),
     ],
@@ -48,7 +48,7 @@ async def test_a_wrong_request_is_named_before_anything_is_paid(driver, provider
 
 async def test_a_schema_for_all_that_is_none_is_refused_before_it_is_paid(driver, provider_name):
     """Not after a day of waiting, when the answers are to be checked by it."""
-    with pytest.raises(UsageError, match="no JSON schema"):
+    with pytest.raises(UsageError, match="not a JSON schema"):
         await driver.client(MODELS[provider_name]).submit(["one"], output_type=NO_SCHEMA)
     assert driver.jobs == []
 
