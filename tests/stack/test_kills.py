@@ -146,7 +146,7 @@ def test_a_new_triggerer_goes_on_after_a_killed_one_and_lost_triggers_get_succes
     change(stack, "UPDATE trigger SET classpath = 'nowhere.Gone' WHERE id = ?", trigger_of(stack, unknown))
     change(
         stack,
-        "UPDATE trigger SET kwargs = replace(kwargs, '\"file://', '\"nowhere://') WHERE id = ?",
+        "UPDATE trigger SET kwargs = replace(kwargs, '\"file://', '\"file://\\u0000') WHERE id = ?",  # no path holds a NUL
         trigger_of(stack, crashing),
     )
     change(
