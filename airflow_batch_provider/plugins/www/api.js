@@ -80,11 +80,11 @@ const isWithin = (place, scope) =>
   (scope.task_id === undefined || place.task_id === scope.task_id) &&
   (scope.map_index === undefined || place.map_index === Number(scope.map_index));
 
-// Airflow's states of these task instances, in few requests.
+// Airflow's states of these task instances, in few requests: pairs of place and state, and whether these are all.
 export async function listStates(places, signal) {
   const states = [];
   const ids = (name) => [...new Set(places.map((place) => place[name]))];
-  if (!places.length) return states;
+  if (!places.length) return { states, areAll: true };
   for (let page = 0; page < MOST_PAGES; page += 1) {
     const body = {
       dag_ids: ids("dag_id"),
@@ -96,9 +96,9 @@ export async function listStates(places, signal) {
     };
     const { task_instances: tasks } = await ask("dags/~/dagRuns/~/taskInstances/list", { body, signal });
     states.push(...tasks.map((task) => [placeOf(task), task.state]));
-    if (tasks.length < PAGE) break;
+    if (tasks.length < PAGE) return { states, areAll: true };
   }
-  return states;
+  return { states, areAll: false };
 }
 
 // Does the work for each item, a few at a time, in order.

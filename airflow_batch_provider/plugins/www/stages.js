@@ -135,9 +135,9 @@ export function stageOf(entry, record) {
   };
 }
 
-// taskState: Airflow's word for the task instance, null when it is not known to be at work.
+// task: Airflow's state of the task instance, null when it is in none that counts, undefined when nobody knows.
 export function withTask(stage, task) {
-  if (stage.state === "unknown") return stage;
+  if (stage.state === "unknown" || task === undefined) return stage;
   const goesOn = task !== null && task !== "success" && task !== "failed";
   if (GOING_ON.has(stage.state)) {
     if (goesOn) return stage;
