@@ -139,8 +139,10 @@ class _Replies:
 
     def check_there(self, status: BatchStatus, now: datetime) -> None:
         """Wait a while for answers that a batch counts and does not send: their rows would be asked, and paid, again."""
-        told = status.counts.succeeded if status.counts else 0
-        sent = self.strangers + sum(offset != _NOWHERE for offset in self._offsets)
+        told, failed = (status.counts.succeeded, status.counts.failed) if status.counts else (0, 0)
+        ours = sum(offset != _NOWHERE for offset in self._offsets)
+        # Rows that failed at the provider may be sent first; a refusal, which it counts as an answer, is none of them.
+        sent = self.strangers + ours - min(ours - sum(self._good), failed)
         late_at = status.ended_at + RESULTS_LAG if status.ended_at else now
         if sent < told and now < late_at:
             raise NotSentYet(

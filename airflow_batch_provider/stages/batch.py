@@ -110,7 +110,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             raise
         await report.waiting(waiting, landed, statuses)
         now = ctx.now()
-        is_young = now - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+        is_young = (provider.now() or now) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
         gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
         ended = sum(status.ended for status in statuses) + gone
         return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
