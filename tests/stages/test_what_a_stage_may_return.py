@@ -252,7 +252,7 @@ REQUEST = httpx.Request("GET", "http://localhost")
         botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
         botocore.exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject"),
         aiohttp.ServerDisconnectedError(),
-        aiohttp.ClientResponseError(None, (), status=502),
+        aiohttp.ClientResponseError(SimpleNamespace(real_url="http://localhost"), (), status=502),
         requests.HTTPError(response=SimpleNamespace(status_code=503)),
         urllib3.exceptions.MaxRetryError(None, "/"),
         urllib.error.HTTPError("http://localhost", 503, "busy", None, None),
