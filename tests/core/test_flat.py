@@ -6,14 +6,20 @@ import io
 import os
 from weakref import WeakSet
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from airflow_batch_provider.models import BatchRow, Spec
+from airflow_batch_provider.models import Spec
 from airflow_batch_provider.parquet import write_parquet
+from airflow_batch_provider.rows import Row
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
+
+
+class CountedRow(Row, frozen=True, kw_only=True, weakref=True):
+    """A row that can be counted while it is alive."""
 
 
 class Census:
@@ -25,7 +31,7 @@ class Census:
 
     def rows(self, count):
         for index in range(count):
-            row = BatchRow(custom_id=f"row-{index}", index=index, status="succeeded", output="answer")
+            row = CountedRow(custom_id=f"row-{index}", index=index, status="succeeded", output=msgspec.Raw(b'"answer"'))
             self.alive.add(row)
             self.most = max(self.most, len(self.alive))
             yield row
