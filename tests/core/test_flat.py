@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from weakref import WeakSet
+from weakref import finalize
 
 import msgspec
 import pyarrow as pa
@@ -26,15 +26,19 @@ class Census:
     """Makes rows and counts how many of them are alive at most."""
 
     def __init__(self):
-        self.alive = WeakSet()
+        self.alive = 0
         self.most = 0
 
     def rows(self, count):
         for index in range(count):
             row = CountedRow(custom_id=f"row-{index}", index=index, status="succeeded", output=msgspec.Raw(b'"answer"'))
-            self.alive.add(row)
-            self.most = max(self.most, len(self.alive))
+            self.alive += 1
+            finalize(row, self._gone)
+            self.most = max(self.most, self.alive)
             yield row
+
+    def _gone(self):
+        self.alive -= 1
 
 
 def test_parquet_holds_few_rows_as_python_objects():
