@@ -27,7 +27,7 @@ LOOK_BACK = timedelta(days=3)
 # How long we wait.
 
 # A worker waits so long in all for a provider that fails for a passing reason, then it gives up its slot.
-WORKER_PATIENCE = timedelta(seconds=60)
+WORKER_RETRY_BUDGET = timedelta(seconds=60)
 # Pause between two tries of such a worker, when the provider does not say.
 RETRY_PAUSE = timedelta(seconds=5)
 # A task that gave up its slot comes back after so long, when the provider does not say.
@@ -51,8 +51,8 @@ LONGEST_WAIT = timedelta(days=14)
 # The relations that the protocol rests on; `tests/test_timing.py` says what each is good for.
 assert LIST_LAG < GONE_AFTER < WAKE_AFTER
 assert not LIST_LAG % SEARCH_PAUSE
-assert RETRY_PAUSE < WORKER_PATIENCE
-assert LOCK_LEASE > LIST_LAG + WORKER_PATIENCE
+assert RETRY_PAUSE < WORKER_RETRY_BUDGET
+assert LOCK_LEASE > LIST_LAG + WORKER_RETRY_BUDGET
 assert SETTLE > RESULTS_LAG
 assert RESUBMIT_DELAY <= LONGEST_RESUBMIT_DELAY < LONGEST_WAIT
 assert timedelta(hours=48) + CLOCK_SKEW < LOOK_BACK

@@ -25,7 +25,7 @@ def test_the_last_search_comes_at_the_end_of_the_list_lag():
 
 def test_a_submit_lock_outlives_every_submit():
     """Retries and the search after a lost answer are done under it."""
-    assert timing.LOCK_LEASE > timing.WORKER_PATIENCE + timing.LIST_LAG
+    assert timing.LOCK_LEASE > timing.WORKER_RETRY_BUDGET + timing.LIST_LAG
 
 
 def test_batches_settle_after_their_answers_can_have_appeared():

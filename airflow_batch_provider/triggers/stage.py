@@ -79,7 +79,7 @@ class AsyncBatchTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the batch when the task is over, and only then: see `task_state.TERMINAL`.
 
-        Airflow cancels the trigger's task anew each second until it is gone (3.3.2, `TriggerRunner.cancel_triggers`),
+        Airflow cancels the trigger's task again each second until it is gone (3.3.2, `TriggerRunner.cancel_triggers`),
         also in the middle of this method; the work is done in a task of its own, which that does not reach.
         """
         if self._fired or self._killed:
