@@ -44,6 +44,14 @@ LOCK_PAUSE = timedelta(seconds=1)
 LOCK_COME_BACK = timedelta(seconds=30)
 # Longest pause between two polls while the provider or the storage cannot be reached.
 LONGEST_POLL_PAUSE = timedelta(minutes=15)
+# The scheduler may hear of a worker's exit after the event has queued the task again, and then fails the task
+# (apache/airflow#66374, #67287, #72716; not fixed in 3.3.2). The reports there tell of 3 to 27 seconds, and here a busy
+# machine took more than 5. Batches take minutes: delaying an event of a quicker one costs nothing.
+EVENT_DELAY = timedelta(seconds=20)
+# The trigger reports the deadline itself; Airflow's own timeout, so much later, only steps in when the trigger cannot.
+DEADLINE_MARGIN = timedelta(minutes=30)
+# A progress record is written at most so often: it is a row in Airflow's database.
+PROGRESS_INTERVAL = timedelta(seconds=60)
 # A batch never lives longer: Gemini's hard limit is 48 hours, the others' 24 (their guides, 2026-09), and a queue in
 # front of several batches may need several waves.
 LONGEST_WAIT = timedelta(days=14)
@@ -55,4 +63,5 @@ assert RETRY_PAUSE < WORKER_RETRY_BUDGET
 assert LOCK_LEASE > LIST_LAG + WORKER_RETRY_BUDGET
 assert SETTLE > RESULTS_LAG
 assert RESUBMIT_DELAY <= LONGEST_RESUBMIT_DELAY < LONGEST_WAIT
+assert EVENT_DELAY + LONGEST_POLL_PAUSE < DEADLINE_MARGIN
 assert timedelta(hours=48) + CLOCK_SKEW < LOOK_BACK

@@ -42,3 +42,8 @@ def test_a_chunk_is_submitted_again_within_any_deadline():
 def test_the_lists_are_read_back_over_the_longest_batch():
     """Gemini's end after 48 hours at the latest."""
     assert timedelta(hours=48) + timing.CLOCK_SKEW < timing.LOOK_BACK
+
+
+def test_the_trigger_tells_the_deadline_before_airflow_does():
+    """Also one that waits out a fault, and whose event is delayed: Airflow's own time-out has no words of ours."""
+    assert timing.EVENT_DELAY + timing.LONGEST_POLL_PAUSE < timing.DEADLINE_MARGIN
