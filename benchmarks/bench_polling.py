@@ -120,7 +120,7 @@ def main() -> None:
     with ThreadPoolExecutor(4) as pool:
         costs = pool.map(lambda case: measured(case[1], case[0], options.tasks, options.interval), cases)
         lines = [
-            (*load.shown(), code.resolve().name, *(f"{cost[one]:.2f}" if one in cost else "–" for one in COLUMNS))
+            (*load.shown(), code.resolve().name, *(f"{cost[one]:.2f}" if one in cost else "-" for one in COLUMNS))
             for (load, code), cost in zip(cases, costs, strict=True)
         ]
     print(f"{options.tasks} tasks, one batch each, an interval of {options.interval:g} s\n")

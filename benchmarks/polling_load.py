@@ -129,13 +129,9 @@ def workloads(storage: str) -> tuple[list[RunTrigger], list[RunTrigger]]:
     chance = random.Random(7)  # ends come in the order of the ids; the moments of polls must have nothing to do with it
     offsets = [SETTLED + INTERVAL * place / TASKS for place in range(TASKS)]
     chance.shuffle(offsets)
-    waits = [
-        (ACCOUNTS[number % len(ACCOUNTS)], f"batch_{number:05d}", offset) for number, offset in enumerate(offsets)
-    ]
+    waits = [(ACCOUNTS[number % len(ACCOUNTS)], f"batch_{number:05d}", offset) for number, offset in enumerate(offsets)]
     if SETTINGS["dead"]:
-        waits += [
-            ("dead", f"batch_{number}", SETTLED + INTERVAL * number / DEAD_TASKS) for number in range(DEAD_TASKS)
-        ]
+        waits += [("dead", f"batch_{number}", SETTLED + INTERVAL * number / DEAD_TASKS) for number in range(DEAD_TASKS)]
     first = {account: place for place, (account, _, _) in reversed(list(enumerate(waits)))}
     made = [workload(place, suspension(storage, *wait)) for place, wait in enumerate(waits)]
     return [made[place] for place in first.values()], [one for one in made if one.id not in first.values()]
