@@ -48,6 +48,15 @@ class Hub:
         """
         return await self._connection(connection).provider()
 
+    async def renewed(self, connection: ConnectionRef, refused: BatchProvider) -> BatchProvider | None:
+        """Return the provider with the key that the connection holds now; None when that key was refused as well.
+
+        Raises:
+            UsageError: the connection is missing or incomplete.
+        """
+        fresh = await self._connection(connection).renew(refused)
+        return None if fresh is None or fresh.account == refused.account else fresh
+
     async def status(self, connection: ConnectionRef, batch_id: str) -> BatchStatus:
         """Poll one batch; polls of the same moment at the same connection share a sweep.
 

@@ -48,7 +48,7 @@ LONGEST_POLL_PAUSE = timedelta(minutes=15)
 # front of several batches may need several waves.
 LONGEST_WAIT = timedelta(days=14)
 
-# The relations that the protocol rests on; `tests/core/test_timing.py` says what each is good for.
+# The relations that the protocol rests on; `tests/test_timing.py` says what each is good for.
 assert LIST_LAG < GONE_AFTER < WAKE_AFTER
 assert not LIST_LAG % SEARCH_PAUSE
 assert RETRY_PAUSE < WORKER_PATIENCE

@@ -20,6 +20,7 @@ from airflow_batch_provider.ledger.merge import best_rows, planned_rows
 from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
 from airflow_batch_provider.models import ConnectionRef, FrozenModel
 from airflow_batch_provider.records import load, save
+from airflow_batch_provider.rows import public
 from airflow_batch_provider.timing import WORKER_PATIENCE
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class Submission:
         self._check_landed(purchase, waves[-1], waiting)
         rows = zip(best_rows(self._ledger.files, waves), self._schemas(waves[0], schema), strict=True)
         others = self._indices_of_others(purchase, waves)
-        return [rechecked(row, own) if schema else row for row, own in rows if row.index not in others]
+        return [public(rechecked(row, own) if schema else row) for row, own in rows if row.index not in others]
 
     def _check_landed(self, purchase: Purchase, last: Wave, waiting: Waiting | None) -> None:
         for batch in self._ledger.files.batches(last):

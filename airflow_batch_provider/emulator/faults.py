@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Kind = Literal[
-    "status", "cut", "stall", "cut_body", "gone", "unknown_status", "extra_fields", "empty_file_ids",
+    "status", "cut", "stall", "cut_body", "short", "gone", "unknown_status", "extra_fields", "empty_file_ids",
     "hide", "unlist", "stuck", "expire", "fail", "fail_rows",
 ]  # fmt: skip
 KINDS: dict[str, str] = {
@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "cut": "close the connection; `when`: before = nothing happened, after = it happened and the answer is lost",
     "stall": "wait `seconds` of real time, before or after",
     "cut_body": "close the connection after so many `bytes` or `lines` of the answer",
+    "short": "end the answer after so many `bytes` or `lines`, as if there were no more",
     "gone": "404, for results beyond their retention",
     "unknown_status": "put `word` where the status stands",
     "extra_fields": "add fields nobody knows",

@@ -115,6 +115,7 @@ class ClaimHandle:
             tag=claim.tag,
             requests=claim.requests,
             submitted_at=submitted_at,
+            as_of=self.batch.context.provider.now(),
             tentative=tentative,
         )
         if not self.files.add_receipt(receipt):

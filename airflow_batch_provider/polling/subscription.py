@@ -85,6 +85,10 @@ class Subscription:
         """Return the connection's provider, as `Hub.provider`."""
         return await self.hub.provider(connection)
 
+    async def renewed(self, connection: ConnectionRef, refused: BatchProvider) -> BatchProvider | None:
+        """Return the provider with the key that the connection holds now, as `Hub.renewed`."""
+        return await self.hub.renewed(connection, refused)
+
     async def status(self, connection: ConnectionRef, batch_id: str) -> BatchStatus:
         """Poll one batch, through the newest sweep since this task's last poll.
 

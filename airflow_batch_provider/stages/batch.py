@@ -9,7 +9,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import BatchError, Overdue, RowsFailed, Unavailable, UsageError
+from airflow_batch_provider.exceptions import BatchError, Denied, Overdue, RowsFailed, Unavailable, UsageError
 from airflow_batch_provider.ledger import (
     LandedRows,
     Ledger,
@@ -26,6 +26,7 @@ from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
+from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import one_line
 from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
@@ -67,15 +68,21 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
         provider = await ctx.hub.provider(ctx.config.connection)
-        ledger, report = _ledger(ctx, provider), ProgressReport(self.id, ctx, provider.account)
-        try:
-            if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
-                return done
-            waiting = await self._advance(ctx, ledger, report)
-        except BatchError as error:
-            await report.stopped(error, _landed(ledger))
-            raise
-        return waiting or await self._finish(ctx, ledger, report)
+        while True:
+            ledger, report = _ledger(ctx, provider), ProgressReport(self.id, ctx, provider.account)
+            try:
+                if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
+                    return done
+                waiting = await self._advance(ctx, ledger, report)
+            except Denied as error:
+                fresh = await ctx.hub.renewed(ctx.config.connection, provider)
+                if fresh is None:
+                    raise await _stopped(error, ledger, report) from None
+                provider = fresh
+            except BatchError as error:
+                raise await _stopped(error, ledger, report) from None
+            else:
+                return waiting or await self._finish(ctx, ledger, report)
 
     async def _start(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
@@ -125,7 +132,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             await (await self._report(ctx)).waiting(waiting, await _kept(ctx), statuses)
             wait.shown = statuses
         now = ctx.now()
-        is_young = now - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+        is_young = (provider.now() or now) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
         gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
         ended = sum(status.ended for status in statuses) + gone
         return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
@@ -177,8 +184,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             raise
         except BatchError as error:
             unmet = ledger.files.unmet() if isinstance(error, Overdue) and ctx.config.on_timeout != "leave" else None
-            await report.stopped(error, _landed(ledger), results=unmet)
-            raise
+            raise await _stopped(error, ledger, report, results=unmet) from None
 
     async def _give_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         if ctx.config.on_timeout == "leave":
@@ -307,6 +313,16 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
             new_id=ctx.new_id,
         )
     )
+
+
+async def _stopped(
+    error: BatchError, ledger: Ledger, report: ProgressReport, results: Manifest | None = None
+) -> BatchError:
+    """Show what stopped a worker; return the error to raise, which says so when something runs on at the provider."""
+    if isinstance(error, Denied) and ledger.receipts(unlanded=True):
+        error = Denied(with_remedy(error), code=error.code, http_status=error.http_status)
+    await report.stopped(error, _landed(ledger), results=results)
+    return error
 
 
 async def _cancel(batch_id: str, provider: BatchProvider, budget: RetryBudget) -> None:

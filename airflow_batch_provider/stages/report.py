@@ -123,10 +123,11 @@ class ProgressReport:
             await self.ended(results, landed, state_of(error), one_line(error))
             return
         shown = self._with_open(waiting, landed, ()) if waiting else self._with_sums(landed)
+        # While it waits, `StageRun` says in the error itself how to go on.
         update = {
             "state": state_of(error),
             "message": one_line(error)[:LONGEST_TEXT],
-            "next_action": one_line(with_remedy(error)),
+            "next_action": one_line(with_remedy(error) if waiting else str(error)),
         }
         await self._publish(shown.model_copy(update=update))
 

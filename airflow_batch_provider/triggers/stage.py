@@ -15,6 +15,7 @@ from airflow_batch_provider.airflow.hosts import TriggererHost
 from airflow_batch_provider.airflow.task_state import TERMINAL, ask_from_trigger
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.polling import event
@@ -123,9 +124,12 @@ class AsyncBatchTrigger(BaseTrigger):
         while True:
             try:
                 run = await self._stage_run()
+                suspension = await asyncio.to_thread(run.files.whole, self.suspension)
             except UsageError as error:
                 return event("failed", str(error))
-            except OSError as error:
+            except Exception as error:
+                if not is_passing(error):
+                    raise
                 if self._clock.now() >= self.suspension.deadline:
                     return event("timeout", f"Stage storage cannot be read: {error}")
                 if not is_logged:
@@ -133,7 +137,7 @@ class AsyncBatchTrigger(BaseTrigger):
                 is_logged = True
                 await self._clock.sleep(self.suspension.poll.interval.total_seconds())
             else:
-                return await run.until_event(self.suspension)
+                return await run.until_event(suspension)
 
     async def _stage_run(self) -> StageRun:
         """Make the stage ready to be polled: import its class, open its storage, read its configuration."""

@@ -171,7 +171,13 @@ async def test_the_claim_stands_before_the_create_and_the_receipt_after(batch, p
     ((claim, no_receipt),) = seen
     assert no_receipt is None
     assert (claim.tag, claim.requests, claim.claimed_at, claim.attempt) == (TAG, 2, START, 3)
-    assert receipt == Receipt(batch_id="batch-0", tag=TAG, requests=2, submitted_at=START + timedelta(seconds=5))
+    assert receipt == Receipt(
+        batch_id="batch-0",
+        tag=TAG,
+        requests=2,
+        submitted_at=START + timedelta(seconds=5),
+        as_of=START + timedelta(seconds=5),
+    )
     assert batch.files.receipt() == receipt
 
 
@@ -193,7 +199,9 @@ async def test_a_claim_is_looked_for_by_all_that_is_known_of_it(batch, provider,
     receipt = await submit_once(batch)
 
     assert asked == [BatchQuery(tag=OLD, claimed_at=START, requests=2, key_prefix=f"{OLD}-")]
-    assert receipt == Receipt(batch_id="batch-7", tag=OLD, requests=2, submitted_at=START)
+    assert receipt == Receipt(
+        batch_id="batch-7", tag=OLD, requests=2, submitted_at=START, as_of=START + timedelta(seconds=300)
+    )
     assert not provider.batches
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from msgspec import structs
 from pydantic import SecretStr
 from upath import UPath
 
@@ -237,7 +238,7 @@ class FakeProvider(BatchProvider):
             if batch.status in ("expired", "cancelled") or reply is None:
                 continue
             usage = reply.usage if reply.usage.told() else Usage(input_tokens=10, output_tokens=5)
-            yield reply.model_copy(update={"key": key, "usage": usage})
+            yield structs.replace(reply, key=key, usage=usage)
 
     async def cancel(self, batch_id):
         self.bomb.tick("cancel")
