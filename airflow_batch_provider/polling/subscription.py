@@ -119,8 +119,10 @@ class Subscription:
     def _known(self, connection: ConnectionRef, batch_id: str) -> BatchStatus | None:
         """Return the status when the newest sweep is an answer to this task's poll."""
         watched = self._noted(connection, batch_id)
-        if watched is None or watched.ended is not None:
-            return watched and watched.ended
+        if watched is None:
+            return None
+        if watched.ended is not None:
+            return watched.ended
         answer = watched.poller.fresh(watched.name, self.interval, watched.told)
         return None if answer is None or isinstance(answer.outcome, Exception) else watched.take(answer)
 

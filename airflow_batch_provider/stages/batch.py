@@ -131,11 +131,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         if statuses != wait.shown:
             await (await self._report(ctx)).waiting(waiting, await _kept(ctx), statuses)
             wait.shown = statuses
-        now = ctx.now()
-        is_young = (provider.now() or now) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
-        gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
-        ended = sum(status.ended for status in statuses) + gone
-        return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
+        ended = sum(status.ended for status in statuses) + await _gone(waiting, len(statuses), ctx)
+        return CompletionCheck.ready() if waiting.wakes(ended, ctx.now()) else CompletionCheck.not_ready()
 
     def _wait_in(self, state: SuspendedState) -> _Wait:
         """Return what earlier polls of this wait have kept."""
@@ -349,6 +346,16 @@ async def _kept(ctx: CheckCompletionContext[BatchConfig]) -> LandedRows | None:
     except Exception:  # the errors of object stores have no common class
         log.debug("The landed rows of %s cannot be read", ctx.key, exc_info=True)
         return None
+
+
+async def _gone(waiting: Waiting, shown: int, ctx: CheckCompletionContext[BatchConfig]) -> int:
+    """Return how many of the batches the provider does not show and never will."""
+    hidden = len(waiting.batch_ids) - shown
+    if not hidden:
+        return 0
+    provider = await ctx.hub.provider(ctx.config.connection)
+    is_young = (provider.now() or ctx.now()) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+    return 0 if is_young else hidden
 
 
 def _suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) -> Suspended:
