@@ -138,6 +138,7 @@ class StageRun:
                 if not isinstance(found, timedelta):
                     await self.host.publish_last()
                     return found
+                await self.host.publish_due()
                 pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
     async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
