@@ -9,13 +9,14 @@ import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Usage
+from airflow_batch_provider.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
 
-    from airflow_batch_provider.models import BatchRow, Spec
+    from airflow_batch_provider.models import Spec
 
 _GROUP = 10_000
 # Rows as Python objects weigh many times what Arrow makes of them, so only this many are at a time.
@@ -24,7 +25,7 @@ _CHUNK = 500
 SCHEMA_KEY = b"airflow_batch_provider.output_schema"
 
 
-def write_parquet(file: BinaryIO, rows: Iterator[BatchRow], spec: Spec) -> None:
+def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
     """Write rows in groups of 10,000; at most one group is in memory, and that in Arrow's form.
 
     The output is a string for plain text, list<float32> for embeddings, and for a JSON schema the Arrow type it maps
@@ -49,7 +50,7 @@ def write_parquet(file: BinaryIO, rows: Iterator[BatchRow], spec: Spec) -> None:
             writer.write_table(pa.Table.from_batches(group))
 
 
-def _batches(pa: Any, rows: Iterator[BatchRow], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(pa: Any, rows: Iterator[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     textual = schema.field("output").type == pa.string()
     while chunk := list(islice(rows, _CHUNK)):
         records = [_record(row, textual=textual) for row in chunk]
@@ -145,7 +146,7 @@ def _struct(pa: Any, schema: dict[str, Any], defs: dict[str, Any], depth: int) -
 
 def _schema(pa: Any, output: pa.DataType) -> pa.Schema:
     text, number = pa.string(), pa.int64()
-    usage = pa.struct([pa.field(name, number) for name in Usage.model_fields])
+    usage = pa.struct([pa.field(name, number) for name in Usage.__struct_fields__])
     error = pa.struct([pa.field("code", text), pa.field("message", text), pa.field("retryable", pa.bool_())])
     return pa.schema(
         [
@@ -164,12 +165,12 @@ def _schema(pa: Any, output: pa.DataType) -> pa.Schema:
     )
 
 
-def _record(row: BatchRow, *, textual: bool) -> dict[str, Any]:
+def _record(row: Row, *, textual: bool) -> dict[str, Any]:
     """A row as Arrow takes it: an output of another type than the column goes to `output_text`."""
-    record = row.model_dump()
-    record["output_text"] = None
-    record["usage"] = {name: getattr(row.usage, name) for name in Usage.model_fields}
-    output = row.output
+    output = row.value
+    record = {name: getattr(row, name) for name in Row.__struct_fields__} | {"output": output, "output_text": None}
+    record["usage"] = {name: getattr(row.usage, name) for name in Usage.__struct_fields__}
+    record["error"] = row.error and row.error.as_json()
     if textual:
         record["output"] = output if isinstance(output, str) or output is None else _json(output)
     elif row.status != "succeeded" or isinstance(output, str) or _is_tool_call(output):

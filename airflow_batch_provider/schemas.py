@@ -1,7 +1,8 @@
-"""From the text of an answer to a value that fits its JSON schema, or to the reason why it does not."""
+"""From the text of an answer to JSON that fits its schema, or to the reason why it does not."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,11 +13,13 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
+    from jsonschema_rs import ValidationError
 
 MOST_LEVELS = 100
-"""Deepest nesting of an answer that is passed on as values: rows that nest a few times deeper can neither be checked against
-a recursive schema within Python's stack, nor be read back by pydantic."""
+"""Deepest nesting of an answer that is passed on as values: readers of JSON give up a few times deeper, at 200 levels and
+more, and not all of them with an error of their own."""
+
+_LONGEST = 300
 
 # Models wrap JSON in a Markdown fence when nothing stops them.
 _FENCED = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
@@ -30,42 +33,60 @@ class Misfit:
 
 
 class AnswerSchema:
-    """A JSON schema, ready to check answers.
+    """A JSON schema (draft 2020-12), compiled to check answers; formats count.
 
     Raises:
-        UsageError: it is not a JSON schema (draft 2020-12).
+        UsageError: it is not a schema, or refers to one elsewhere.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        from jsonschema import Draft202012Validator, SchemaError
+        from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError
 
         try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            where = "/".join(map(str, error.absolute_path)) or "the top"
-            raise UsageError(f"output_type is not a JSON schema: {error.message} at {where}. Fix it there.") from None
-        self._validator: Validator = Draft202012Validator(schema)
+            self._validator = Draft202012Validator(schema, validate_formats=True, offline=True)
+        except ValidationError as error:
+            raise UsageError(
+                f"output_type is not a JSON schema: {error.message} at {_where(error)}. Fix it there."
+            ) from None
+        except (ReferencingError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            fact = " ".join(str(error).split())[:_LONGEST]
+            raise UsageError(f"output_type is a JSON schema that cannot be checked: {fact}. Change it there.") from None
 
     def read(self, text: str) -> Any | Misfit:
         """Return the parsed answer, or why it does not fit; nothing that an answer holds raises."""
-        fenced = _FENCED.match(text)
-        try:
-            value = msgspec.json.decode(fenced[1] if fenced else text)
-        except RecursionError:
-            return _TOO_DEEP
-        except (msgspec.MsgspecError, ValueError) as error:
-            return Misfit(f"the answer is not valid JSON: {error}")
-        return _TOO_DEEP if is_deep(value) else self._fitting(value)
+        value = parsed(text)
+        return value if isinstance(value, Misfit) else self.fitting(value)
 
-    def _fitting(self, value: Any) -> Any | Misfit:
-        worst = next(iter(sorted(self._validator.iter_errors(value), key=lambda e: len(e.absolute_path))), None)
-        if worst is None:
-            return value
-        where = "/".join(map(str, worst.absolute_path)) or "the top"
-        return Misfit(f"at {where}: {worst.message[:300]}")
+    def fitting(self, value: Any) -> Any | Misfit:
+        """Return the value, or why it does not fit."""
+        try:
+            if self._validator.is_valid(value):
+                return value
+            worst = min(self._validator.iter_errors(value), key=lambda error: len(error.instance_path))
+        except (ValueError, RecursionError) as error:  # such as a pattern that takes too long
+            return Misfit(f"the answer cannot be checked: {str(error)[:_LONGEST]}")
+        return Misfit(f"at {_where(worst)}: {worst.message[:_LONGEST]}")
+
+
+def _where(error: ValidationError) -> str:
+    return "/".join(map(str, error.instance_path)) or "the top"
 
 
 _TOO_DEEP = Misfit(f"the answer nests more than {MOST_LEVELS} levels deep")
+
+
+def parsed(text: str) -> Any | Misfit:
+    """Return the JSON value of an answer, or why it is none."""
+    if "```" in text and (fenced := _FENCED.match(text)):
+        text = fenced[1]
+    try:
+        value = msgspec.json.decode(text)
+    except RecursionError:
+        return _TOO_DEEP
+    except (msgspec.MsgspecError, ValueError) as error:
+        return Misfit(f"the answer is not valid JSON: {error}")
+    may_be_deep = text.count("[") + text.count("{") > MOST_LEVELS
+    return _TOO_DEEP if may_be_deep and is_deep(value) else value
 
 
 def is_deep(value: Any) -> bool:
@@ -84,8 +105,20 @@ def is_deep(value: Any) -> bool:
     return True
 
 
+_ENCODER = msgspec.json.Encoder()
+
+
+def as_raw(value: Any) -> msgspec.Raw:
+    """Return a value as JSON, whatever numbers and half characters it holds."""
+    try:
+        return msgspec.Raw(_ENCODER.encode(value))
+    except (OverflowError, UnicodeEncodeError):
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return msgspec.Raw(text.encode("utf-8", "replace"))
+
+
 @lru_cache(maxsize=256)
 def answer_schema(schema: bytes) -> AnswerSchema:
     """Return the schema that this JSON text is; made once for the many rows that share it."""
-    parsed: dict[str, Any] = msgspec.json.decode(schema)
-    return AnswerSchema(parsed)
+    made: dict[str, Any] = msgspec.json.decode(schema)
+    return AnswerSchema(made)

@@ -15,7 +15,7 @@ import airflow_batch_provider
 PACKAGE = Path(airflow_batch_provider.__file__).parent
 OURS = PACKAGE.name
 SDKS = {"anthropic": "anthropic", "openai": "openai", "google.genai": "google"}
-HEAVY = [*SDKS, "genai_prices", "pyarrow", "pandas", "jsonschema", "s3fs", "httpx2", f"{OURS}.emulator"]
+HEAVY = [*SDKS, "genai_prices", "pyarrow", "pandas", "jsonschema_rs", "s3fs", "httpx2", f"{OURS}.emulator"]
 
 # What a DAG file, the dag-processor and the triggerer import.
 EDGE = ["operators", "decorators.batch", "triggers", "sensors"]

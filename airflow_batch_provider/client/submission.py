@@ -20,7 +20,8 @@ from airflow_batch_provider.ledger.merge import best_rows, planned_rows
 from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
 from airflow_batch_provider.models import ConnectionRef, FrozenModel
 from airflow_batch_provider.records import load, save
-from airflow_batch_provider.timing import WORKER_PATIENCE
+from airflow_batch_provider.rows import public
+from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -209,7 +210,7 @@ class Submission:
         """Ask the provider to stop every batch that has not landed and surely is ours; return their ids."""
         ours = tuple(receipt.batch_id for receipt in await asyncio.to_thread(self._ledger.certain))
         if ours:
-            await self._ledger.cancel(WORKER_PATIENCE)
+            await self._ledger.cancel(WORKER_RETRY_BUDGET)
         return ours
 
     def _refusal(self, waiting: Waiting) -> Unavailable:
@@ -237,7 +238,7 @@ class Submission:
         self._check_landed(purchase, waves[-1], waiting)
         rows = zip(best_rows(self._ledger.files, waves), self._schemas(waves[0], schema), strict=True)
         others = self._indices_of_others(purchase, waves)
-        return [rechecked(row, own) if schema else row for row, own in rows if row.index not in others]
+        return [public(rechecked(row, own) if schema else row) for row, own in rows if row.index not in others]
 
     def _check_landed(self, purchase: Purchase, last: Wave, waiting: Waiting | None) -> None:
         for batch in self._ledger.files.batches(last):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import BatchRow, RowError
+from airflow_batch_provider.models import RowError
+from airflow_batch_provider.rows import Row, encode_row
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -96,8 +97,8 @@ class SkippedRows:
     def add(self, row: PlannedRow, problem: str) -> None:
         """Keep one row."""
         error = RowError(code="bad_row", message=problem, retryable=False)
-        skipped = BatchRow(custom_id=row.custom_id, index=row.index, status="failed", error=error)
-        self._spool.write(skipped.model_dump_json().encode() + b"\n")
+        skipped = Row(custom_id=row.custom_id, index=row.index, status="failed", error=error)
+        self._spool.write(encode_row(skipped))
         self._count += 1
 
     def save(self, directory: Directory, name: str) -> None:

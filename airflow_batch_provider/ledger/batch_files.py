@@ -10,8 +10,8 @@ import msgspec
 
 from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.ledger.records import Claim, FailedBatch, PlannedRow, Receipt
-from airflow_batch_provider.models import BatchRow
 from airflow_batch_provider.records import create, load, save
+from airflow_batch_provider.rows import Row, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -183,9 +183,9 @@ class BatchFiles:
         decoder = msgspec.json.Decoder(PlannedRow)
         return map(decoder.decode, self.request_lines())
 
-    def landed_rows(self) -> Iterator[BatchRow]:
+    def landed_rows(self) -> Iterator[Row]:
         """Read the rows that have landed, in order."""
-        return map(BatchRow.model_validate_json, self._lines(self.rows_name))
+        return map(decode_row, self._lines(self.rows_name))
 
     def _lines(self, name: str) -> Iterator[bytes]:
         """Read a file that is there as long as its plan counts.

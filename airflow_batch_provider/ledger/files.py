@@ -25,8 +25,9 @@ from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, UNMET, WAVE, WAVES
 from airflow_batch_provider.ledger.batch_files import REQUESTS, BatchFiles
 from airflow_batch_provider.ledger.records import ClockRecord, Plan, Wave
-from airflow_batch_provider.models import BatchRow, Manifest
+from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.records import create, load, save
+from airflow_batch_provider.rows import Row, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -115,12 +116,12 @@ class TaskFiles:
         """Return the name, in wave 0, of the file of a plan's rows that cannot be asked."""
         return nonce + SKIPPED
 
-    def skipped_rows(self, plan: Plan) -> Iterator[BatchRow]:
+    def skipped_rows(self, plan: Plan) -> Iterator[Row]:
         """Return the rows of a plan that cannot be asked, as they are in the results."""
         if not plan.skipped:
             return
         for line in self.wave_directory(0).lines(self.skipped_name(plan.nonce)):
-            yield BatchRow.model_validate_json(line)
+            yield decode_row(line)
 
     # what was bought
 

@@ -1,6 +1,6 @@
 """How far a task is: sums over the rows that have landed, kept in one small file so that no row is read twice for them.
 
-Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted anew.
+Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pydantic import AwareDatetime, ValidationError
 
 from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
-from airflow_batch_provider.models import Cost, ErrorDigest, FrozenModel, RequestCounts, Usage
+from airflow_batch_provider.models import Cost, ErrorDigest, FrozenModel, RequestCounts, RowError, Usage
 from airflow_batch_provider.records import save
+from airflow_batch_provider.rows import Row, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,31 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_KEPT = 20
-
-
-class _Error(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-    retryable: bool = True
-
-
-class _Row(msgspec.Struct):
-    """The fields of a landed row that are counted."""
-
-    custom_id: str
-    status: str
-    finish_reason: str | None = None
-    error: _Error | None = None
-    usage: dict[str, object] = {}
-    model: str | None = None
-
-    def used(self) -> Usage:
-        """Return the counts that this version knows."""
-        told = {name: count for name, count in self.usage.items() if isinstance(count, int) and count > 0}
-        return Usage(**{name: told[name] for name in Usage.model_fields.keys() & told.keys()})
-
-
-_ROWS = msgspec.json.Decoder(_Row)
 
 
 class LandedBatch(FrozenModel):
@@ -155,7 +131,7 @@ def landed_so_far(root: Directory, nonce: str | None = None) -> LandedRows | Non
     try:
         sums = LandedRows.model_validate_json(data)
     except ValidationError:
-        log.debug("%s cannot be read and is counted anew", root.uri(LANDED), exc_info=True)
+        log.debug("%s cannot be read and is counted again", root.uri(LANDED), exc_info=True)
         return None
     return sums if nonce in (None, sums.nonce) else None
 
@@ -193,14 +169,13 @@ def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> 
     total = Counter[str]()
     for row in _rows(batch):
         landed += 1
-        usage = row.used()
-        total.update(usage.told())
-        bill.add(usage, row.model)
+        total.update(row.usage.told())
+        bill.add(row.usage, row.model)
         if row.status == "succeeded":
             good += 1
             cut_off += row.finish_reason == "max_tokens"
             continue
-        error = row.error or _Error(code=row.status, message="no reason was given")
+        error = row.error or RowError(code=row.status, message="no reason was given", retryable=True)
         (unsettled if error.retryable else settled).add(error.code, error.message, row.custom_id)
     return sums.model_copy(
         update={
@@ -231,15 +206,16 @@ def _landed_batch(receipt: Receipt | None, wave: int, requests: int, succeeded: 
     return (one,)
 
 
-def _rows(batch: BatchFiles) -> Iterator[_Row]:
+def _rows(batch: BatchFiles) -> Iterator[Row]:
     return map(_row, batch.directory.lines(batch.rows_name))
 
 
-def _row(line: bytes) -> _Row:
+def _row(line: bytes) -> Row:
     try:
-        return _ROWS.decode(line)
+        return decode_row(line)
     except (msgspec.DecodeError, RecursionError):
-        return _Row(custom_id="", status="failed", error=_Error("unreadable", "the landed row cannot be read"))
+        error = RowError(code="unreadable", message="the landed row cannot be read", retryable=True)
+        return Row(custom_id="", index=0, status="failed", error=error)
 
 
 def _sum(one: Cost, other: Cost) -> Cost:

@@ -9,21 +9,24 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
-from airflow_batch_provider.ledger.records import encoded
-from airflow_batch_provider.models import BatchRow, Reply, RowError
-from airflow_batch_provider.schemas import Misfit, answer_schema
+from airflow_batch_provider.ledger.records import NO_SCHEMA, encoded
+from airflow_batch_provider.models import Reply, RowError
+from airflow_batch_provider.rows import Row, decode_row, encode_row
+from airflow_batch_provider.schemas import Misfit, answer_schema, as_raw
 from airflow_batch_provider.timing import RESULTS_LAG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
-    from airflow_batch_provider.ledger.records import PlannedRow, Receipt
+    from airflow_batch_provider.ledger.records import Receipt
     from airflow_batch_provider.models import BatchStatus, Spec
     from airflow_batch_provider.providers.base import BatchProvider
 
@@ -48,6 +51,34 @@ class Landing:
     receipt: Receipt
     spec: Spec
     retry_truncated: bool = False
+
+    def row(self, reply: Reply, schema: msgspec.Raw, index: int = 0) -> Row:
+        """Return the row of a reply, without the user's key."""
+        row = row_of(reply, schema, index=index, wave=self.wave, batch_id=self.receipt.batch_id)
+        is_cut = row.status == "succeeded" and row.finish_reason == "max_tokens" and isinstance(reply.output, str)
+        if is_cut and self.retry_truncated and not schema:
+            return replace(row, status="failed", error=CUT_OFF)
+        return row
+
+
+def row_of(reply: Reply, schema: msgspec.Raw, **where: Any) -> Row:
+    """Return what became of a request; its answer is checked against a schema, if there is one.
+
+    Args:
+        where: the fields of the row of which the provider knows nothing.
+    """
+    row = Row(
+        custom_id=where.pop("custom_id", ""),
+        status=reply.status,
+        error=reply.error,
+        usage=reply.usage,
+        model=reply.model,
+        finish_reason=reply.finish_reason,
+        **where,
+    )
+    if schema and reply.status == "succeeded" and isinstance(reply.output, str):
+        return checked(row, reply.output, schema)
+    return row if reply.output is None else replace(row, output=as_raw(reply.output))
 
 
 class ForeignBatch(Exception):
@@ -95,11 +126,15 @@ class _Replies:
         self._landing = landing
         self._spool = spool
         self._prefix = f"{landing.receipt.tag}-"
-        decoder = msgspec.json.Decoder(_Index)
-        lines = landing.files.request_lines()
-        self._indices = array("q", (decoder.decode(line).index for line in lines))
+        self._schema = encoded(landing.spec.output_schema)
+        self._indices = array("q")
+        self._has_own_schema = bytearray()
+        for asked in _asked(landing.files):
+            self._indices.append(asked.index)
+            self._has_own_schema.append(bool(asked.schema))
         self._offsets = array("q", [_NOWHERE]) * len(self._indices)
         self._good = bytearray(len(self._indices))
+        self._end = 0
         self.duplicates = 0
         self.strangers = 0
 
@@ -113,9 +148,14 @@ class _Replies:
             self.duplicates += 1
             if self._good[place] and reply.status != "succeeded":
                 return
-        self._offsets[place] = self._spool.seek(0, 2)
+        self._offsets[place] = self._end
         self._good[place] = reply.status == "succeeded"
-        self._spool.write(reply.model_dump_json().encode() + b"\n")
+        self._end += self._spool.write(encode_row(self._row(place, reply)))
+
+    def _row(self, place: int, reply: Reply) -> Row:
+        """Return the row of a reply, which has its name later, and is checked later where its schema is its own."""
+        schema = NO_SCHEMA if self._has_own_schema[place] else self._schema
+        return self._landing.row(reply, schema, self._indices[place])
 
     def _place(self, key: str) -> int | None:
         digits = key.removeprefix(self._prefix)
@@ -139,8 +179,10 @@ class _Replies:
 
     def check_there(self, status: BatchStatus, now: datetime) -> None:
         """Wait a while for answers that a batch counts and does not send: their rows would be asked, and paid, again."""
-        told = status.counts.succeeded if status.counts else 0
-        sent = self.strangers + sum(offset != _NOWHERE for offset in self._offsets)
+        told, failed = (status.counts.succeeded, status.counts.failed) if status.counts else (0, 0)
+        ours = sum(offset != _NOWHERE for offset in self._offsets)
+        # Rows that failed at the provider may be sent first; a refusal, which it counts as an answer, is none of them.
+        sent = self.strangers + ours - min(ours - sum(self._good), failed)
         late_at = status.ended_at + RESULTS_LAG if status.ended_at else now
         if sent < told and now < late_at:
             raise NotSentYet(
@@ -148,16 +190,24 @@ class _Replies:
                 retry_after=(late_at - now).total_seconds(),
             )
 
-    def at(self, place: int) -> Reply | None:
-        """Return the reply to the request at this place, None if there is none."""
+    def at(self, place: int) -> Row | None:
+        """Return the row at this place, None if the provider sent nothing for it."""
         if self._offsets[place] == _NOWHERE:
             return None
         self._spool.seek(self._offsets[place])
-        return Reply.model_validate_json(self._spool.readline())
+        return decode_row(self._spool.readline())
 
 
-class _Index(msgspec.Struct):
+class _Asked(msgspec.Struct):
+    """What landing needs of a planned row."""
+
     index: int
+    custom_id: str
+    schema: msgspec.Raw = NO_SCHEMA
+
+
+def _asked(files: BatchFiles) -> Iterator[_Asked]:
+    return map(msgspec.json.Decoder(_Asked).decode, files.request_lines())
 
 
 def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Counter[str]:
@@ -165,25 +215,15 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
     if landing.files.has_landed():
         log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
         return counts
-    absent = absence(status)
-    default = encoded(landing.spec.output_schema)
+    absent = landing.row(absence(status), NO_SCHEMA)
     with landing.files.directory.writer(landing.files.rows_name) as file:
-        for place, planned in enumerate(landing.files.planned_rows()):
-            reply = checked(replies.at(place) or absent, planned.schema or default)
-            row = _row(landing, planned, _whole(reply) if landing.retry_truncated else reply)
+        for place, asked in enumerate(_asked(landing.files)):
+            row = replies.at(place) or absent
+            if asked.schema:
+                row = rechecked(row, asked.schema)
             counts[row.status] += 1
-            file.write(row.model_dump_json().encode() + b"\n")
+            file.write(encode_row(replace(row, custom_id=asked.custom_id, index=asked.index)))
     return counts
-
-
-def _row(landing: Landing, planned: PlannedRow, reply: Reply) -> BatchRow:
-    return BatchRow(
-        custom_id=planned.custom_id,
-        index=planned.index,
-        wave=landing.wave,
-        batch_id=landing.receipt.batch_id,
-        **{name: getattr(reply, name) for name in Reply.model_fields if name != "key"},
-    )
 
 
 def absence(status: BatchStatus) -> Reply:
@@ -200,30 +240,33 @@ def absence(status: BatchStatus) -> Reply:
     return Reply(key="", status="missing", error=error)
 
 
-def _whole(reply: Reply) -> Reply:
-    """Return the reply, as `failed` with the text so far when it was cut off."""
-    if reply.status != "succeeded" or reply.finish_reason != "max_tokens":
-        return reply
-    error = RowError(code="truncated", message="the answer was cut off at its max_tokens", retryable=True)
-    return reply.model_copy(update={"status": "failed", "error": error})
-
-
-def checked(reply: Reply, schema: msgspec.Raw) -> Reply:
-    """Return the reply with its answer parsed, or as `invalid` with the raw text and the reason when it does not fit."""
-    if reply.status != "succeeded" or not schema or not isinstance(reply.output, str):
-        return reply
-    match answer_schema(bytes(schema)).read(reply.output):
+def checked(row: Row, text: str, schema: msgspec.Raw) -> Row:
+    """Return a good row with the answer that its text is, or as `invalid` with the text and why it does not fit."""
+    match answer_schema(bytes(schema)).read(text):
         case Misfit(problem=problem):
-            error = RowError(code="invalid_output", message=problem, retryable=True)
-            return reply.model_copy(update={"status": "invalid", "error": error})
+            error = (
+                CUT_OFF
+                if row.finish_reason == "max_tokens"
+                else RowError(code="invalid_output", message=problem, retryable=True)
+            )
+            return replace(row, status="invalid", output=as_raw(text), error=error)
         case value:
-            return reply.model_copy(update={"output": value})
+            return replace(row, status="succeeded", output=as_raw(value), error=None)
 
 
-def rechecked(row: BatchRow, schema: msgspec.Raw) -> BatchRow:
-    """Return the row with its answer held against another schema than the one it landed with."""
-    if row.status not in ("succeeded", "invalid"):
+def rechecked(row: Row, schema: msgspec.Raw) -> Row:
+    """Return the row with its answer checked against another schema than the one it landed with."""
+    is_cut = row.error is not None and row.error.code == CUT_OFF.code and row.has_output
+    if row.status not in ("succeeded", "invalid") and not is_cut:
         return row
-    text = row.output if isinstance(row.output, str) else msgspec.json.encode(row.output).decode()
-    reply = checked(Reply(key="", status="succeeded", output=text), schema)
-    return row.model_copy(update={"status": reply.status, "output": reply.output, "error": reply.error})
+    answer = row.value
+    if _calls_tools(answer):
+        return row
+    return checked(row, answer if isinstance(answer, str) else bytes(row.output).decode(), schema)
+
+
+def _calls_tools(answer: object) -> bool:
+    return isinstance(answer, dict) and "tool_calls" in answer
+
+
+CUT_OFF = RowError(code="truncated", message="the answer was cut off at its max_tokens", retryable=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.ledger.merge import Tally, best_rows
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
+from airflow_batch_provider.rows import encode_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Plan
-    from airflow_batch_provider.models import BatchRow
+    from airflow_batch_provider.rows import Row
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
     return Outcome(manifest, tally.open)
 
 
-def _write(target: Target, plan: Plan, rows: Iterator[BatchRow]) -> None:
+def _write(target: Target, plan: Plan, rows: Iterator[Row]) -> None:
     with target.directory.writer(target.name) as file:
         if target.format == "parquet":
             from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
@@ -99,4 +100,4 @@ def _write(target: Target, plan: Plan, rows: Iterator[BatchRow]) -> None:
             write_parquet(file, rows, plan.spec)
             return
         for row in rows:
-            file.write(row.model_dump_json().encode() + b"\n")
+            file.write(encode_row(row))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_batch_provider.ledger.digest import Reasons
-from airflow_batch_provider.models import BatchRow, ErrorDigest, RowError, RowStatus, Usage
+from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
+from airflow_batch_provider.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,19 +36,17 @@ def planned_rows(files: TaskFiles, wave: Wave) -> Iterator[PlannedRow]:
         yield from batch.planned_rows()
 
 
-def landed_rows(files: TaskFiles, wave: Wave) -> Iterator[BatchRow]:
+def landed_rows(files: TaskFiles, wave: Wave) -> Iterator[Row]:
     """Return one row per request of a wave, in order; `missing` where its batch has not landed."""
     for batch in files.batches(wave):
         if batch.has_landed():
             yield from batch.landed_rows()
             continue
         for row in batch.planned_rows():
-            yield BatchRow(
-                custom_id=row.custom_id, index=row.index, status="missing", error=NOT_ASKED, wave=wave.number
-            )
+            yield Row(custom_id=row.custom_id, index=row.index, status="missing", error=NOT_ASKED, wave=wave.number)
 
 
-def best_rows(files: TaskFiles, waves: list[Wave], tally: Tally | None = None) -> Iterator[BatchRow]:
+def best_rows(files: TaskFiles, waves: list[Wave], tally: Tally | None = None) -> Iterator[Row]:
     """Return for every request its last good answer, or else its last row.
 
     Args:
@@ -74,18 +73,18 @@ def best_rows(files: TaskFiles, waves: list[Wave], tally: Tally | None = None) -
 class _Peekable:
     """A stream of rows in order, from which the row of one index can be taken."""
 
-    def __init__(self, rows: Iterator[BatchRow]) -> None:
+    def __init__(self, rows: Iterator[Row]) -> None:
         self._rows = rows
         self._next = next(rows, None)
 
-    def take(self, index: int) -> BatchRow | None:
+    def take(self, index: int) -> Row | None:
         if self._next is None or self._next.index != index:
             return None
         row, self._next = self._next, next(self._rows, None)
         return row
 
 
-def can_be_asked_again(row: BatchRow) -> bool:
+def can_be_asked_again(row: Row) -> bool:
     """Tell whether the row has no good answer for a reason that may pass."""
     return row.status != "succeeded" and (row.error is None or row.error.retryable)
 
@@ -110,17 +109,17 @@ def rows_to_ask(files: TaskFiles, waves: list[Wave], provider: BatchProvider) ->
             yield _asked_better(planned, best, provider, factor=2 ** len(waves))
 
 
-def _asked_better(planned: PlannedRow, best: BatchRow, provider: BatchProvider, factor: int) -> PlannedRow:
+def _asked_better(planned: PlannedRow, best: Row, provider: BatchProvider, factor: int) -> PlannedRow:
     """Give a cut-off answer more room; show the model an answer that does not fit, with the problem."""
     cut_off = best.finish_reason == "max_tokens"
-    unfit = best.status == "invalid" and isinstance(best.output, str) and best.error is not None
+    unfit = best.status == "invalid" and best.has_output and best.error is not None
     if not cut_off and not unfit:
         return planned
     body = msgspec.json.decode(planned.body)
     if cut_off:
         body = provider.codec.lengthen(body, factor)
     elif unfit and best.error is not None:
-        body = provider.codec.reask(body, best.output, _COMPLAINT.format(problem=best.error.message))
+        body = provider.codec.reask(body, best.value, _COMPLAINT.format(problem=best.error.message))
     return msgspec.structs.replace(planned, body=msgspec.Raw(msgspec.json.encode(body)))
 
 
@@ -140,20 +139,20 @@ class Tally:
     _tokens: Counter[str] = field(default_factory=Counter)
     _reasons: Reasons = field(default_factory=Reasons)
 
-    def asked(self, row: BatchRow) -> None:
+    def asked(self, row: Row) -> None:
         """Count the tokens of a row in one wave."""
-        for name in Usage.model_fields:
+        for name in Usage.__struct_fields__:
             self._tokens[name] += getattr(row.usage, name)
         if self.bill:
             self.bill.add(row.usage, row.model)
 
-    def settling(self, rows: Iterable[BatchRow]) -> Iterator[BatchRow]:
+    def settling(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Count rows that were never asked as they pass."""
         for row in rows:
             self.settled(row)
             yield row
 
-    def settled(self, row: BatchRow) -> None:
+    def settled(self, row: Row) -> None:
         """Count the best row of a request."""
         self.counts[row.status] += 1
         self.open += can_be_asked_again(row)

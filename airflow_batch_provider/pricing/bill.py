@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from operator import add, itemgetter
+from operator import add, attrgetter
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import utc_now
@@ -23,8 +23,8 @@ _ATTO = -18
 
 # Rows that are text in and text out, which most are, are summed without being split into kinds.
 _TEXT = ("input_tokens", "output_tokens")
-_BEYOND_TEXT = itemgetter(*(name for name in Usage.model_fields if name not in _TEXT))
-_NOTHING = (0,) * (len(Usage.model_fields) - len(_TEXT))
+_BEYOND_TEXT = attrgetter(*(name for name in Usage.__struct_fields__ if name not in _TEXT))
+_NOTHING = (0,) * (len(Usage.__struct_fields__) - len(_TEXT))
 _INPUT, _OUTPUT = (list(KINDS).index(name) for name in _TEXT)
 
 
@@ -118,11 +118,11 @@ class _Sum:
         self._counts = [[0] * len(KINDS) for _ in price.tiers]
 
     def add(self, usage: Usage) -> None:
-        price, fields = self.price, vars(usage)
+        price = self.price
         counts = self._counts[price.tier(usage) if price.starts else 0]
-        if _BEYOND_TEXT(fields) == _NOTHING:
-            counts[_INPUT] += fields["input_tokens"]
-            counts[_OUTPUT] += fields["output_tokens"]
+        if _BEYOND_TEXT(usage) == _NOTHING:
+            counts[_INPUT] += usage.input_tokens
+            counts[_OUTPUT] += usage.output_tokens
             return
         counts[:] = map(add, counts, counted(usage))
 

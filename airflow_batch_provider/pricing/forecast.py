@@ -74,12 +74,12 @@ def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
     Args:
         bill: an empty one, which is filled.
     """
-    total = dict.fromkeys(Usage.model_fields, 0)
+    total = dict.fromkeys(Usage.__struct_fields__, 0)
     for line in lines:
         body = _body(line)
         model = body.model if isinstance(body.model, str) else None
         expected = estimate(line, model or spec.model)
-        usage = expected.usage.model_copy(update={"output_tokens": body.room(spec)})
+        usage = msgspec.structs.replace(expected.usage, output_tokens=body.room(spec))
         for name, count in usage.told().items():
             total[name] += count
         bill.add(usage, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import msgspec
 import pytest
 from fakes import Killed, failing
 
@@ -128,9 +129,9 @@ async def test_duplicates_and_strangers_in_the_results_change_nothing(job, provi
     async def noisy(batch_id, kind):
         async for reply in original(batch_id, kind):
             yield reply
-            yield failing().model_copy(update={"key": reply.key})
-            yield reply.model_copy(update={"key": "somebody-else-1"})
-            yield reply.model_copy(update={"key": f"{reply.key}9999"})
+            yield msgspec.structs.replace(failing(), key=reply.key)
+            yield msgspec.structs.replace(reply, key="somebody-else-1")
+            yield msgspec.structs.replace(reply, key=f"{reply.key}9999")
 
     provider.results = noisy
     task = job()

@@ -1,4 +1,4 @@
-"""A fault stays with its batch or its connection; a key that was changed is read anew."""
+"""A fault stays with its batch or its connection; a key that was changed is read again."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def refusing(code=401):
 @pytest.mark.parametrize("code", [401, 403])
 @in_virtual_time
 async def test_a_rotated_key_fails_nobody(number, code):
-    """The connection is read anew and asked again."""
+    """The connection is read again and asked again."""
     provider = SweptProvider(VirtualClock())
     provider.add(*ids(number))
     old = refusing(code)

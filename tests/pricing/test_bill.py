@@ -308,7 +308,7 @@ def test_endless_names_of_models_take_no_memory():
     assert len(book._known) <= 1001
 
 
-@given(st.builds(Usage, **dict.fromkeys(Usage.model_fields, st.integers(0, 10**12))))
+@given(st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, st.integers(0, 10**12))))
 def test_parts_told_larger_than_their_whole_cost_no_less_than_nothing(row):
     """Odd counts give an amount, never an exception or a negative price."""
     for provider, model in [

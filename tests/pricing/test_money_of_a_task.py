@@ -75,7 +75,7 @@ async def test_the_manifest_names_what_the_cost_leaves_out(job, provider):
 
 async def test_every_count_reaches_both_formats(job, provider):
     """Also the ones that most rows do not have."""
-    usage = Usage(**dict.fromkeys(Usage.model_fields, 7))
+    usage = Usage(**dict.fromkeys(Usage.__struct_fields__, 7))
     provider.answer = answers(usage)
 
     for result_format in ("jsonl", "parquet"):

@@ -123,9 +123,9 @@ def test_any_line_with_a_key_is_that_rows_reply(codec, kind, record, depth, asci
     assert isinstance(reply, Reply)
     assert reply.key == "the-key"
     assert (reply.error is None) is (reply.status == "succeeded")
-    encoded = reply.model_dump_json()
+    encoded = msgspec.json.encode(reply).decode()
     assert msgspec.json.decode(encoded) is not None
-    assert Reply.model_validate_json(encoded).key == "the-key"
+    assert msgspec.json.decode(encoded, type=Reply).key == "the-key"
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)

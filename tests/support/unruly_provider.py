@@ -8,6 +8,7 @@ from typing import Literal
 
 from fakes import FakeBatch, FakeProvider, failing
 from money_bench import LIFE, Life
+from msgspec import structs
 
 from airflow_batch_provider.exceptions import NotFound
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts, RowError, Usage
@@ -278,4 +279,4 @@ def reply(key, fate):
     else:
         made = failing(fate, retryable=fate == "passing")
     usage = Usage() if fate == "refused" else Usage(input_tokens=10, output_tokens=5)
-    return made.model_copy(update={"key": key, "usage": usage})
+    return structs.replace(made, key=key, usage=usage)

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import io
 import os
-from weakref import WeakSet
+from weakref import finalize
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from airflow_batch_provider.models import BatchRow, Spec
+from airflow_batch_provider.models import Spec
 from airflow_batch_provider.parquet import write_parquet
+from airflow_batch_provider.rows import Row
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
+
+
+class CountedRow(Row, frozen=True, kw_only=True, weakref=True):
+    """A row that can be counted while it is alive."""
 
 
 class Census:
     """Makes rows and counts how many of them are alive at most."""
 
     def __init__(self):
-        self.alive = WeakSet()
+        self.alive = 0
         self.most = 0
 
     def rows(self, count):
         for index in range(count):
-            row = BatchRow(custom_id=f"row-{index}", index=index, status="succeeded", output="answer")
-            self.alive.add(row)
-            self.most = max(self.most, len(self.alive))
+            row = CountedRow(custom_id=f"row-{index}", index=index, status="succeeded", output=msgspec.Raw(b'"answer"'))
+            self.alive += 1
+            finalize(row, self._gone)
+            self.most = max(self.most, self.alive)
             yield row
+
+    def _gone(self):
+        self.alive -= 1
 
 
 def test_parquet_holds_few_rows_as_python_objects():

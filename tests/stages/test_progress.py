@@ -10,6 +10,7 @@ import pytest
 from fakes import START, failing
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Overdue, Paused, RowsFailed, Unavailable
 from airflow_batch_provider.layout import LANDED
@@ -273,7 +274,7 @@ async def test_the_ids_are_those_of_all_waves(job, provider):
 
 
 @pytest.mark.parametrize("damage", [b"{}", b"not JSON", None])
-async def test_a_damaged_file_of_sums_is_counted_anew(job, provider, damage):
+async def test_a_damaged_file_of_sums_is_counted_again(job, provider, damage):
     """The sums lie in one small file; nothing depends on it."""
     provider.max_requests = 1
     task = job("abcd", max_in_flight=1)
@@ -380,7 +381,7 @@ async def test_a_dry_run_logs_its_estimate(job, caplog):
 async def test_text_that_is_cut_off_is_told(job, provider, caplog):
     """It counts as succeeded, so nobody would look."""
     caplog.set_level("INFO")
-    cut = OK.model_copy(update={"finish_reason": "max_tokens"})
+    cut = structs.replace(OK, finish_reason="max_tokens")
     provider.answer = lambda body, n: cut if body["prompt"] == "a" else OK
     await job("abc").run()
 

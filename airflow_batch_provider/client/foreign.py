@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.ledger.landing import absence, checked
+from airflow_batch_provider.ledger.landing import absence, row_of
 from airflow_batch_provider.ledger.records import encoded
-from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts
+from airflow_batch_provider.models import BatchStatus, RequestCounts
+from airflow_batch_provider.rows import public
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_batch_provider.models import Kind
+    from airflow_batch_provider.models import BatchRow, Kind, Reply
     from airflow_batch_provider.providers.base import BatchProvider
 
 # The keys that a ledger sends: its tag and the index of the row.
 _OUR_KEY = re.compile(r"[0-9a-f]{12}-\d+-\d{5}(?:-\d+)?-(\d{1,18})")
 
 
-async def rows_of_stranger(
+async def rows_of_foreign_batch(
     provider: BatchProvider, status: BatchStatus, kind: Kind, custom_ids: Sequence[str], schema: dict[str, Any] | None
 ) -> list[BatchRow]:
     """Return one row for each of these ids, in their order; without ids one for each answer.
@@ -32,8 +33,10 @@ async def rows_of_stranger(
         if key not in replies or replies[key].status != "succeeded" or reply.status == "succeeded":
             replies[key] = reply
     absent, text = absence(status), encoded(schema)
-    found = ((key, checked(replies.get(key, absent), text)) for key in custom_ids or replies)
-    return [_row(index, key, reply, status) for index, (key, reply) in enumerate(found)]
+    return [
+        public(row_of(replies.get(key, absent), text, custom_id=key, index=index, batch_id=status.batch_id))
+        for index, key in enumerate(custom_ids or replies)
+    ]
 
 
 def _custom_id(key: str, custom_ids: Sequence[str]) -> str:
@@ -42,11 +45,6 @@ def _custom_id(key: str, custom_ids: Sequence[str]) -> str:
         return key
     index = int(ours[1])
     return custom_ids[index] if index < len(custom_ids) else f"request-{index}"
-
-
-def _row(index: int, custom_id: str, reply: Reply, status: BatchStatus) -> BatchRow:
-    fields = {name: getattr(reply, name) for name in Reply.model_fields if name != "key"}
-    return BatchRow(custom_id=custom_id, index=index, batch_id=status.batch_id, **fields)
 
 
 def combined(batch_id: str, found: Sequence[BatchStatus]) -> BatchStatus:

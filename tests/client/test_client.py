@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from blockbuster import blockbuster_ctx
 from fakes import FakeHub, failing
+from msgspec import structs
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
@@ -17,7 +18,7 @@ from airflow_batch_provider.storage import Directory, StageStorage
 @pytest.fixture
 def client(tmp_path, provider, clock):
     """Each call is a process of its own, with the same storage: `client(attempt=2)`."""
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     root = Directory(UPath(tmp_path))
     hub, connection = FakeHub(provider, clock), ConnectionRef(conn_id="c")
 
@@ -232,7 +233,7 @@ async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):
 async def test_another_schema_than_that_of_the_submit_is_held_against_landed_answers(client, provider):
     """`get_results(output_type=…)`: of landed rows too."""
     answer = provider.answer
-    provider.answer = lambda body, n: answer(body, n).model_copy(update={"output": '{"red": 1}'})
+    provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"red": 1}')
     handle = await client().submit(["a"])
     end(provider)
     (row,) = await client().get_results(handle.id)
@@ -252,7 +253,7 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
     assert provider.bought == {}
 
 
-async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provider):
+async def test_two_workers_that_find_a_dead_batch_buy_it_again_once(client, provider):
     """One of them looked at it, and was slow."""
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"

@@ -1,0 +1,64 @@
+"""One row of the results as it passes through landing, merging and finishing: its answer stays the JSON it landed as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from airflow_batch_provider.models import BatchRow, RowError, RowStatus, Usage
+
+NO_OUTPUT = msgspec.Raw(b"null")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the results: what became of one request; the fields of `BatchRow`, whose values say what they mean.
+
+    Attributes:
+        output: the answer as JSON, which nobody reads on the way: so it is made once, and may hold anything.
+    """
+
+    custom_id: str
+    index: int
+    status: RowStatus
+    output: msgspec.Raw = NO_OUTPUT
+    error: RowError | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    finish_reason: str | None = None
+    wave: int = 0
+    batch_id: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """Return the answer: str, list, dict …, None without one."""
+        return msgspec.json.decode(self.output)
+
+    @property
+    def has_output(self) -> bool:
+        """Tell whether there is an answer, good or not."""
+        return self.output != NO_OUTPUT
+
+
+_ROWS = msgspec.json.Decoder(Row)
+_JSON = msgspec.json.Encoder()
+
+
+def decode_row(line: bytes) -> Row:
+    """Read one line.
+
+    Raises:
+        msgspec.DecodeError: it is not a row.
+    """
+    return _ROWS.decode(line)
+
+
+def encode_row(row: Row) -> bytes:
+    """Return a row as a line, newline included."""
+    return _JSON.encode(row) + b"\n"
+
+
+def public(row: Row) -> BatchRow:
+    """Return a row as users get it, with its answer as a value."""
+    fields = {name: getattr(row, name) for name in Row.__struct_fields__}
+    return BatchRow(**fields | {"output": row.value})
