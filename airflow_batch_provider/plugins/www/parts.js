@@ -26,9 +26,9 @@ export function RowsBar({ succeeded, failed, total, share }) {
   );
 }
 
-export function BatchLink({ batch, longest = 24 }) {
+export function BatchLink({ batch, longest = 17 }) {
   const address = webAddress(batch.url);
-  const id = batch.id.length > longest ? `${batch.id.slice(0, longest - 9)}…${batch.id.slice(-8)}` : batch.id;
+  const id = batch.id.length > longest ? `${batch.id.slice(0, longest - 7)}…${batch.id.slice(-6)}` : batch.id;
   const shown = h("bdi", { className: "llmb-id", title: plain(batch.id, 300) }, plain(id, longest));
   if (!address) return shown;
   const label = `Batch ${plain(batch.id, 100)} at the provider's console`;

@@ -23,6 +23,7 @@ const CSS = `
 .llmb bdi { overflow-wrap: anywhere; }
 .llmb-muted, .llmb-small, .llmb .note { color: var(--soft); }
 .llmb-small { font-size: 12px; margin-top: 2px; }
+.llmb-line .llmb-id { white-space: nowrap; overflow-wrap: normal; }
 .llmb-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .llmb-wait { padding: 40px 0; text-align: center; }
 
