@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 IMAGES = HERE.parents[1] / "docs" / "images"
 NOW = datetime.now(UTC)
-RUN = f"scheduled__{NOW:%F}"
+RUN = f"nightly-{NOW:%F}"
 CONSOLE = "https://platform.openai.com/batches/"
 REFUSED = ErrorReason(code="invalid_prompt", message="The prompt was refused by the safety system.", count=31,
                       sample=("ticket-20417", "ticket-20982", "ticket-23555"))  # fmt: skip
