@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.airflow import supervisor
@@ -15,6 +14,7 @@ from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.paths import open_path, open_path_here
 from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
+from airflow_batch_provider.timing import PROGRESS_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 
 # Airflow's messages from a task go over one socket, and `dag.test` has no lock for it.
 _SOCKET = threading.Lock()
-
-# Time between two progress records of one waiting task.
-PROGRESS_INTERVAL = timedelta(seconds=60)
 
 
 class AirflowHost(Host):

@@ -62,7 +62,7 @@ class Landing:
 
 
 def row_of(reply: Reply, schema: msgspec.Raw, **where: Any) -> Row:
-    """Return what became of a request; its answer is held against a schema, if there is one.
+    """Return what became of a request; its answer is checked against a schema, if there is one.
 
     Args:
         where: the fields of the row of which the provider knows nothing.
@@ -255,7 +255,7 @@ def checked(row: Row, text: str, schema: msgspec.Raw) -> Row:
 
 
 def rechecked(row: Row, schema: msgspec.Raw) -> Row:
-    """Return the row with its answer held against another schema than the one it landed with."""
+    """Return the row with its answer checked against another schema than the one it landed with."""
     is_cut = row.error is not None and row.error.code == CUT_OFF.code and row.has_output
     if row.status not in ("succeeded", "invalid") and not is_cut:
         return row

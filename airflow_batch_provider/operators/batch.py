@@ -9,8 +9,8 @@ from airflow_batch_provider.airflow.exceptions import as_airflow_errors
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.operators.base import StageOperator
-from airflow_batch_provider.operators.given import Given, is_late
 from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
+from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
 from airflow_batch_provider.operators.siblings import check_own_file
 from airflow_batch_provider.providers import codec_class, connection_ref, split_model
 from airflow_batch_provider.stages.config import BatchConfig
@@ -70,7 +70,7 @@ class BatchOperator(StageOperator):
         **options: Any,
     ) -> None:
         """Keep an operator's arguments; `options` go into the stage's configuration as they are."""
-        self.requests = Given(requests)
+        self.requests = OpaqueInput(requests)
         self.model = model
         self.source = source
         self.prompt = for_jinja(prompt)

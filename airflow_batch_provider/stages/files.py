@@ -30,7 +30,7 @@ class StageFiles:
         self.directory = directory
 
     def save_config(self, config: Any) -> None:
-        """Keep the configuration for all later processes: templates would be rendered anew there.
+        """Keep the configuration for all later processes: templates would be rendered again there.
 
         Raises:
             UsageError: it is not JSON, or stage storage can never be written; nothing was paid yet.

@@ -143,7 +143,7 @@ class StageRun:
                 pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
     async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
-        """Poll once in place of a trigger that was lost; where that gives nothing, wait anew.
+        """Poll once in place of a trigger that was lost; where that gives nothing, wait again.
 
         Raises:
             Unavailable: triggers were lost too often.

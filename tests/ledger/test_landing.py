@@ -330,7 +330,7 @@ async def test_a_cut_off_answer_that_is_to_be_asked_again_failed_for_want_of_roo
 
 
 async def test_a_row_that_failed_and_was_cut_off_keeps_its_own_reason(batch):
-    """More room would not mend it."""
+    """More room would not help."""
     batch.replies = [bad(2, finish_reason="max_tokens")]
 
     await batch.land(retry_truncated=True)

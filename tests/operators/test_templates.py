@@ -22,7 +22,7 @@ CLAUDE = "claude-sonnet-4-5"
 
 @pytest.fixture(scope="module")
 def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=0, running=0, finalizing=0))) as server:
+    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
         yield server
 
 

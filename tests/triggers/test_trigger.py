@@ -138,7 +138,7 @@ async def test_a_quick_event_is_held_until_the_scheduler_has_heard_of_the_deferr
 
 @pytest.mark.parametrize("late", [timedelta(seconds=20), HOUR])
 async def test_a_later_event_is_not_held(tmp_path, time, supervisor, late):
-    """By then the scheduler knows; a triggerer that took over does not wait anew."""
+    """By then the scheduler knows; a triggerer that took over does not wait again."""
     Scripted.script = deque([CompletionCheck.ready()])
     poll = PollConfig(interval=timedelta(minutes=1), max_wait=24 * HOUR, first_poll=timedelta(0))
     trigger = made(tmp_path, time, poll=poll)
@@ -214,7 +214,7 @@ async def test_faults_make_pauses_longer(trigger, time):
     assert time.slept == [60.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 3000.0]
 
 
-async def test_faults_after_a_good_look_are_told_and_waited_out_anew(trigger, time, caplog):
+async def test_faults_after_a_good_look_are_told_and_waited_out_again(trigger, time, caplog):
     """Hours may lie between them."""
     fault = Unavailable("503")
     Scripted.script = deque([fault, fault, CompletionCheck.not_ready(), fault, CompletionCheck.ready()])
