@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -18,24 +19,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class _Pause:
-    """A sleep in the task's own `asyncio.Task`, cut short by a cancellation that is taken back, as `asyncio.timeout` does."""
-
-    sleeper: asyncio.Task[Any]
-    is_cut: bool = False
-
-    def cut(self) -> None:
-        """End the sleep; a sleeper that is being cancelled anyway needs no help."""
-        if not self.is_cut and not self.sleeper.cancelling():
-            self.is_cut = True
-            self.sleeper.cancel()
-
-    def is_taken_back(self) -> bool:
-        """Return True when the cancellation that has just come was this one, and nobody else's."""
-        return self.is_cut and self.sleeper.uncancel() == 0
 
 
 @dataclass(eq=False, slots=True)
@@ -58,13 +41,13 @@ class _Watched:
     told: int = 0
     woken: bool = False
     ended: BatchStatus | None = None
-    pause: _Pause | None = None
+    pause: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         """Cut the pause short."""
         self.woken = True
         if self.pause is not None:
-            self.pause.cut()
+            _end(self.pause)
 
     @property
     def is_open(self) -> bool:
@@ -185,18 +168,35 @@ class Subscription:
             await self._sleep(seconds, [watched for watched in self._watched.values() if watched.is_open])
 
     async def _sleep(self, seconds: float, watching: list[_Watched]) -> None:
-        sleeper = asyncio.current_task()
-        assert sleeper is not None  # a coroutine runs in one
-        pause = _Pause(sleeper)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        alarm = self._alarm(seconds, over)
         for watched in watching:
-            watched.pause = pause
+            watched.pause = over
             watched.poller.watch(watched.name, watched)
         try:
-            await self.sleep(seconds)
-        except asyncio.CancelledError:
-            if not pause.is_taken_back():
-                raise
+            await over
         finally:
             for watched in watching:
                 watched.poller.unwatch(watched.name, watched)
                 watched.pause = None
+            alarm.cancel()
+
+    def _alarm(self, seconds: float, over: asyncio.Future[None]) -> asyncio.TimerHandle | asyncio.Future[None]:
+        """End the pause when its time has come; on the real clock without a task of its own, for thousands may pause."""
+        if self.sleep is asyncio.sleep:
+            return asyncio.get_running_loop().call_later(seconds, _end, over)
+        sleeping = asyncio.ensure_future(self.sleep(seconds))
+        sleeping.add_done_callback(partial(_end, over))
+        return sleeping
+
+
+def _end(over: asyncio.Future[None], slept: asyncio.Future[None] | None = None) -> None:
+    """End a pause, unless it has ended, with what became of the sleep."""
+    if over.done():
+        return
+    if slept is not None and slept.cancelled():
+        over.cancel()
+    elif slept is not None and (error := slept.exception()) is not None:
+        over.set_exception(error)
+    else:
+        over.set_result(None)
