@@ -34,7 +34,7 @@ class FrozenModel(BaseModel):
 class FrozenStruct(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen value that a million rows have one of: made, written and read many times quicker than a pydantic model.
 
-    Fields of pydantic models may be of such a type. Fields that this version does not know are passed over.
+    Fields of pydantic models may be of such a type. Fields that this version does not know are ignored.
     """
 
     def as_json(self) -> dict[str, Any]:
@@ -302,7 +302,7 @@ class RequestCounts(FrozenModel):
 
 
 class BatchStatus(FrozenModel):
-    """A look at one batch at its provider.
+    """What one poll of a batch says.
 
     Attributes:
         status: in our words.

@@ -49,7 +49,7 @@ class Directory:
 
     Attributes:
         is_exclusive: False where two workers that create the same file may both be told that they were first: fsspec's
-            own `mode="create"` looks first and writes then (2026.9, `spec.py`).
+            own `mode="create"` checks first and writes then (2026.9, `spec.py`).
     """
 
     def __init__(self, root: UPath | ProxyUPath) -> None:
@@ -202,7 +202,7 @@ class Directory:
 def _create_locally(path: Path, data: bytes) -> None:
     """Make a file, whole, or raise `FileExistsError`.
 
-    fsspec's local `mode="create"` looks first and writes then (2026.9, `spec.py`), so that two workers are both first.
+    fsspec's local `mode="create"` checks first and writes then (2026.9, `spec.py`), so that two workers are both first.
     """
     draft = path.with_name(f"{path.name}.draft-{uuid4().hex}")
     try:

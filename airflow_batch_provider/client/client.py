@@ -1,4 +1,4 @@
-"""A client for batches of one model, for stages of one's own and for the hook: submit, look, get results, cancel."""
+"""A client for batches of one model, for stages of one's own and for the hook: submit, poll, get results, cancel."""
 
 from __future__ import annotations
 
@@ -154,12 +154,12 @@ class BatchClient:
         return BatchHandle(id=bought.id, status=status, provider=provider.name, batch_ids=bought.batch_ids)
 
     async def get_status(self, batch_id: str) -> BatchStatus:
-        """Look at the batch, or at all batches, that an id stands for; several have ended when all of them have.
+        """Poll the batch, or all batches, that an id stands for; several have ended when all of them have.
 
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        # Looks of the same moment share one call of the hub, which a thread for files of this machine would part.
+        # Polls of the same moment share one call of the hub, which a thread for files of this machine would part.
         ids = await asyncio.to_thread(self._awaited, batch_id) if self._is_stored else self._awaited(batch_id)
         found = await asyncio.gather(*(self._hub.status(self._connection, one) for one in ids))
         return combined(batch_id, found)
@@ -200,7 +200,7 @@ class BatchClient:
         return await submission.rows(purchase, schema)
 
     async def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop what an id stands for; a batch that is over is no error."""
+        """Ask the provider to stop what an id stands for; a batch that has ended is not an error."""
         provider, purchase = await self._provider(), await self._purchase(batch_id)
         for one in purchase.batch_ids if purchase else (batch_id,):
             await provider.cancel(one)
@@ -244,7 +244,7 @@ class BatchClient:
         return provider
 
     def _awaited(self, batch_id: str) -> tuple[str, ...]:
-        """Return the batches to look at: an id of a whole submission also waits for what was bought later."""
+        """Return the batches to poll: an id of a whole submission also waits for what was bought later."""
         purchase = self._submissions.purchases.get(batch_id)
         if purchase is None:
             return (batch_id,)

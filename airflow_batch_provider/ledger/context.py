@@ -30,7 +30,7 @@ class Policy:
         in_flight: most batches at the provider at once; None takes the provider's limit.
         enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
         retry_truncated: ask answers again that were cut off, with twice the room each time.
-        clean_up: delete what the provider keeps of a batch that is of no use there any more.
+        clean_up: delete what the provider keeps of a batch once its rows have landed or its wave is over.
         skip_bad_rows: rows that cannot be asked go to the results as failed; otherwise they are refused.
         may_be_empty: without any rows nothing is bought; otherwise that is refused.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.

@@ -55,7 +55,7 @@ class Ledger:
         return self.files.waves()
 
     def current_plan(self, requests: Iterable[Any]) -> Plan | None:
-        """Return the plan of these requests, None when they are to be planned; see `Planner.current_plan`."""
+        """Return the plan of these requests, None when they must be planned; see `Planner.current_plan`."""
         return self._planner.current_plan(requests)
 
     def draft(self, requests: Iterable[Any]) -> Draft:

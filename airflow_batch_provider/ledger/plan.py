@@ -47,7 +47,7 @@ class Planner:
     # the plan
 
     def current_plan(self, requests: Iterable[Any]) -> Plan | None:
-        """Return the plan of these requests; None when they are to be planned, because there is none or it was of others.
+        """Return the plan of these requests; None when they must be planned, because there is none or it was of others.
 
         A finished plan of other requests is set aside.
 

@@ -36,7 +36,7 @@ class WaveProgress:
         queued: chunks that wait for a place at the provider.
         delayed: chunks whose batch failed as a whole and which are not due yet.
         resume_at: when to come back although no batch ended.
-        must_wait: True when coming back earlier is of no use, even if a batch ends: the provider asked for time.
+        must_wait: True when coming back earlier cannot help, even if a batch ends: the provider asked for time.
     """
 
     in_flight: list[tuple[Chunk, Receipt]] = field(default_factory=list)
@@ -283,7 +283,7 @@ def _check_paid(statuses: Iterable[BatchStatus]) -> None:
 
 
 async def clean_up(context: LedgerContext, batch_id: str) -> None:
-    """Delete the files that the provider keeps of a batch which is of no use there any more; only log a failure to."""
+    """Delete the files that the provider keeps of a batch that is no longer needed; only log a failure."""
     if not context.policy.clean_up:
         return
     try:

@@ -87,7 +87,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _start(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
     ) -> Manifest | None:
-        """Plan; return the manifest of a task on which nothing is to be bought."""
+        """Plan; return the manifest of a task that has nothing to buy."""
         if not ledger.root.is_exclusive:
             await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
         if (estimate := await self._open(ctx, ledger, provider)) is not None:
@@ -242,7 +242,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _priced(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
     ) -> tuple[Manifest | None, Cost]:
-        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
+        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan may be bought."""
         estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
         await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
         if config.dry_run:

@@ -230,7 +230,7 @@ async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):
     assert first.batch_ids == ("batch-0", "batch-1", "batch-2")
 
 
-async def test_another_schema_than_that_of_the_submit_is_held_against_landed_answers(client, provider):
+async def test_another_schema_than_that_of_the_submit_is_checked_against_landed_answers(client, provider):
     """`get_results(output_type=…)`: of landed rows too."""
     answer = provider.answer
     provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"red": 1}')
@@ -254,7 +254,7 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
 
 
 async def test_two_workers_that_find_a_dead_batch_buy_it_again_once(client, provider):
-    """One of them looked at it, and was slow."""
+    """One of them saw it, and was slow."""
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"
     status, bought = provider.status, []

@@ -96,7 +96,7 @@ def test_a_wrong_price_says_where_and_how_it_is_written(given, said):
 
 
 @pytest.mark.parametrize("nothing", [None, "", {}])
-def test_no_prices_are_no_error(nothing):
+def test_no_prices_are_not_error(nothing):
     """The option is optional."""
     assert own_prices(nothing) == {}
 

@@ -194,7 +194,7 @@ def test_a_text_is_an_output():
     assert reply.usage == Usage(input_tokens=10, output_tokens=5)
 
 
-def test_thinking_is_no_part_of_the_text():
+def test_thinking_is_not_a_part_of_the_text():
     """Nor are the blocks of server tools."""
     content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert decode(message(content=content)).output == "ab"
@@ -356,7 +356,7 @@ async def test_an_ended_batch_is_told_apart_by_its_rows(fields, status):
         httpx2.Response(200, json=None),
     ],
 )
-async def test_the_page_of_a_proxy_is_no_status(reply):
+async def test_the_page_of_a_proxy_is_not_a_status(reply):
     """It is a passing fault, and of a create an ambiguous one."""
     with pytest.raises(Unavailable) as caught:
         await provider(lambda _: reply).status("msgbatch_1")
@@ -400,7 +400,7 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
 
 
 async def test_10_whose_an_ended_batch_is_is_read_once():
-    """Nine batches of equal size took 1,632 calls for results, because every look read them all again."""
+    """Nine batches of equal size took 1,632 calls for results, because every poll read them all again."""
     calls = []
 
     def answer(request):
@@ -428,7 +428,7 @@ async def test_10_whose_an_ended_batch_is_is_read_once():
         ({"busy": True}, "None"),
     ],
 )
-async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+async def test_a_reply_about_something_else_is_not_a_batch_without_results(record, message):
     """Its rows would count as missing, and would be bought again."""
     adapter = provider(lambda _: httpx2.Response(200, json=record))
     with pytest.raises(Unavailable, match=message):

@@ -139,4 +139,4 @@ def _role(request):
         return "create" if path.endswith(("/batches", ":batchGenerateContent")) else "other"
     if path.endswith(("/results", "/content", ":download")):
         return "results"
-    return "look" if request.method == "GET" else "other"
+    return "poll" if request.method == "GET" else "other"
