@@ -136,6 +136,12 @@ class Poller:
                     continue
                 if wanted := self._asked() | (self._soon_due() if self._is_time() else set()):
                     await self._sweep(wanted)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # the end of the process, or a fault of ours; those who wait must not hang
+            for name in self._board.unanswered():
+                self._board.abort(name, error)
+            raise
         finally:
             self._loop = None
 
