@@ -28,9 +28,9 @@ from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import one_line
-from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
 from airflow_batch_provider.stages.rows import check_writable, rows_of, target_of
+from airflow_batch_provider.stages.summary import block, number_of
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
