@@ -81,7 +81,7 @@ _OPTIONS = {
     },
     "prices": {
         "description": (
-            "Prices of one's own, for models that nobody lists or that cost less by contract: JSON, by model, in US "
+            "Custom prices, for models that nobody lists or that cost less by contract: JSON, by model, in US "
             "dollars per million tokens in a batch: input, output, cached, cache_write, long_cache_write, audio_input, "
             "audio_output; web_search and file_search per thousand. A connection's option `prices` wins."
         ),

@@ -363,7 +363,7 @@ class Cost(FrozenModel):
         saved_usd: what the same rows would have cost more without batching; None when unknown.
         estimated: True when a batch discount of one half was assumed because no batch price is published.
         currency: of both amounts.
-        source: where the prices come from: a library with its version, or prices of one's own; None without a price.
+        source: where the prices come from: a library with its version, or custom prices; None without a price.
         unpriced: what the amount leaves out, or charges like text, because nobody knows its price: fields of `Usage`,
             or `model` for rows of a model without a price.
     """

@@ -35,6 +35,8 @@ PROSE = {
     r"of no use": "cannot help, not needed",
     r"(?<!there )(?<!there still )(is|are|was|were) no (?!longer|more|way|reply)\w+": "is not a …",
     r"held against": "checked against",
+    r"(stages?|prices?) of one's own": "custom",
+    r"for want of": "for lack of",
 }
 # Names of classes and modules that were: as they were written.
 NAMES = {

@@ -1,4 +1,4 @@
-"""A client for batches of one model, for stages of one's own and for the hook: submit, poll, get results, cancel."""
+"""A client for batches of one model, for custom stages and for the hook: submit, poll, get results, cancel."""
 
 from __future__ import annotations
 

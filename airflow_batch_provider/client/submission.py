@@ -148,7 +148,7 @@ class Submissions:
         return tuple(asked)
 
     def unlanded(self, name: str) -> tuple[str, ...]:
-        """Return the ids of the batches of a submission whose rows are not here yet; blocking."""
+        """Return the ids of a submission's batches without rows yet; blocking."""
         files = TaskFiles(self._directory(name))
         return tuple(receipt.batch_id for receipt in files.receipts(files.waves(), unlanded=True))
 

@@ -130,7 +130,7 @@ class Ledger:
         )
 
     def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
-        """Return every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
+        """Return all bought batches, oldest first; with `unlanded` only those without rows yet."""
         return self.files.receipts(self.waves(), unlanded=unlanded)
 
     def certain(self) -> list[Receipt]:

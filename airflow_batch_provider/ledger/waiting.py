@@ -59,7 +59,7 @@ class Waiting(FrozenModel):
     def wakes(self, ended: int, now: datetime) -> bool:
         """Tell whether the worker has something to do, as so many of the batches have ended.
 
-        It does when a batch has ended whose place is wanted, when all have, or when it is time to come back.
+        True when a batch ended and a chunk is queued, when all batches ended, or at `resume_at`.
         """
         if self.must_wait or self.is_due(now):
             return self.is_due(now)

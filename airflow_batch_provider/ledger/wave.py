@@ -85,7 +85,7 @@ class WaveRun:
         self._directory = context.files.wave_directory(self._wave.number)
 
     async def drive(self) -> WaveProgress:
-        """Land and submit as far as the provider lets us; a passing fault ends it and says when to come back."""
+        """Land and submit until the provider refuses; after a passing fault, say when to come back."""
         try:
             late_at = await self.land_ended()
             await self._submit_queued()
@@ -273,11 +273,11 @@ def _pause(error: Unavailable) -> timedelta:
 
 
 def _check_paid(statuses: Iterable[BatchStatus]) -> None:
-    """Stop for a person to pay; the next attempt buys the batches that failed for want of money."""
+    """Stop until somebody pays; the next attempt buys the batches that failed for lack of credit."""
     for status in statuses:
         if status.unpaid:
             raise Paused(
-                f"Batch {status.batch_id} failed for want of credit, and nothing of it ran: {status.error} Pay at the "
+                f"Batch {status.batch_id} failed for lack of credit, and nothing of it ran: {status.error} Pay at the "
                 "provider, then clear the task: it buys what is left."
             )
 

@@ -181,7 +181,7 @@ class StainlessProvider(BatchProvider):
 
     @asynccontextmanager
     async def _talking(self, what: str) -> AsyncIterator[None]:
-        """Turn whatever the SDK raises in the middle of `what` into our errors."""
+        """Raise the SDK's errors during `what` as ours."""
         try:
             yield
         except self.sdk.APIStatusError as error:

@@ -217,7 +217,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
         check_writable(ledger.root)
-        # Prices of one's own that cannot be read are refused here, not after the rows were paid.
+        # Custom prices that cannot be read are refused here, not after the rows were paid.
         price_book(provider.account)
         target = target_of(ctx)
         check_writable(target.directory)

@@ -316,7 +316,7 @@ async def test_a_cut_off_answer_is_an_answer(batch):
     assert (row.status, row.output, row.finish_reason, row.error) == ("succeeded", "half", "max_tokens", None)
 
 
-async def test_a_cut_off_answer_that_must_be_asked_again_failed_for_want_of_room(batch):
+async def test_a_cut_off_answer_that_must_be_asked_again_failed_for_lack_of_room(batch):
     """Its text so far is kept."""
     batch.replies = [good(2, "half", finish_reason="max_tokens"), good(5, finish_reason="stop"), bad(7)]
 

@@ -123,7 +123,7 @@ async def test_a_create_that_names_what_is_not_there_is_a_refusal(job, provider)
     assert (await task.retry()).counts["succeeded"] == 3
 
 
-async def test_a_batch_that_failed_for_want_of_credit_is_bought_when_there_is_some(job, provider):
+async def test_a_batch_that_failed_for_lack_of_credit_is_bought_when_there_is_some(job, provider):
     """The provider took it and found out later; nothing of it ran, so no row has failed."""
     task = job()
     suspended = await task.start()

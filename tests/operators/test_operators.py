@@ -295,7 +295,7 @@ def test_rows_are_shown_by_their_number():
 
 
 def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
-    """Of the built-in stages; a stage of one's own says it itself."""
+    """Of the built-in stages; a custom stage says it itself."""
     monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__POLL", "quick")
     assert BatchGenerateOperator(task_id="a", model="claude-x", requests=["x"])._config().poll == PollConfig.of("quick")
     assert AsyncBatchStageOperator(task_id="b", stage=Obedient).poll is None

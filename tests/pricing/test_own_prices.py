@@ -1,4 +1,4 @@
-"""Prices of one's own: what they are, which one counts, and what a wrong one says."""
+"""Custom prices: what they are, which one counts, and what a wrong one says."""
 
 from __future__ import annotations
 

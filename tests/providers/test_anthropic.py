@@ -116,7 +116,7 @@ def test_3_a_model_that_always_thinks_is_told_the_schema_in_words(model):
     "params", [{"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096}, {"tools": [{"name": "f"}]}]
 )
 def test_3_a_schema_that_needs_a_tool_is_told_in_words_where_none_can_be_forced(params):
-    """Thinking and tools of one's own leave no room for ours."""
+    """Thinking and tools of the user leave no room for ours."""
     body = encode(Spec(model="claude-x", output_schema=OPEN, request_params=params))
     assert "tool_choice" not in body
     assert "JSON schema" in body["system"][0]["text"]

@@ -290,7 +290,7 @@ class GoogleProvider(BatchProvider):
 
     @asynccontextmanager
     async def _asking(self, what: str) -> AsyncIterator[None]:
-        """Turn whatever the SDK raises in the middle of `what` into our errors."""
+        """Raise the SDK's errors during `what` as ours."""
         try:
             async with talking(what):
                 yield
