@@ -14,6 +14,7 @@ from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.given import Given, is_late
 from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
+from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.providers import connection_ref, split_model
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.shapes import parse
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
-    from pydantic import BaseModel
 
     from airflow_batch_provider.stages import PollConfig
+    from airflow_batch_provider.stages.polling import Event
+    from airflow_batch_provider.stages.runner import Outcome, StageRun
+    from airflow_batch_provider.stages.suspension import Suspension
 
 _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_default", "google": "gemini_default"}
 
@@ -117,6 +120,15 @@ class BatchOperator(StageOperator):
         config: BatchConfig = parse(BatchConfig, fields, f"Task {self.task_id!r}")
         return config
 
+    def _proceed(self, run: StageRun, context: Context, suspension: Suspension, event: Event) -> Outcome:
+        """Give the saved configuration the type of the answers, which no file can hold."""
+        given = self.options.get("output_type")
+        if given is not None:
+            saved, known = run.load_config(), OutputType.of(given)
+            if saved.output_type == known:
+                run.config = saved.model_copy(update={"output_type": known})
+        return super()._proceed(run, context, suspension, event)
+
     def _check_own_file(self, context: Context) -> None:
         """Refuse mapped tasks that would all write the same result file.
 
@@ -162,7 +174,8 @@ class BatchGenerateOperator(BatchOperator):
         key: for `source`: the column that holds the `custom_id`.
         conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
         system: system text for every row; templated.
-        output_type: pydantic model or JSON schema that every answer must fit.
+        output_type: what every answer must be: any type that pydantic knows (model class, dataclass, TypedDict, `list[Model]`,
+            Literal, union …), whose own validators and configuration decide when the answers land, or a JSON schema.
         max_tokens: tokens of one answer; default 1024.
         request_params: further fields of the provider's request body; a row's own win.
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
@@ -204,7 +217,7 @@ class BatchGenerateOperator(BatchOperator):
         key: str | None = None,
         conn_id: str | None = None,
         system: str | None = None,
-        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        output_type: Any = None,
         max_tokens: int = 1024,
         request_params: dict[str, Any] | None = None,
         result_path: str | None = None,

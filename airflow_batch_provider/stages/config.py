@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from airflow_batch_provider.ledger import SuccessCriteria
-from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec, json_schema
+from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec
+from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.sources import PromptTemplate
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
@@ -52,7 +53,7 @@ class BatchConfig(FrozenModel):
         model: `claude-…`, or with its provider: `openai:gpt-…`.
         connection: Airflow connection that pays.
         source: rows of a file; None takes the rows from the stage's input.
-        output_type: pydantic model class or JSON schema; kept as JSON schema.
+        output_type: any type that pydantic knows, or a JSON schema, as which it is kept.
         max_tokens: tokens of one answer.
         request_params: further fields of the provider's request body.
         result_path: file for the results, or a folder, in which each task instance has its own; stage storage by default.
@@ -77,7 +78,7 @@ class BatchConfig(FrozenModel):
     connection: ConnectionRef
     source: Source | None = None
     system: str | None = None
-    output_type: dict[str, Any] | None = None
+    output_type: OutputType | None = None
     max_tokens: int = Field(default=1024, gt=0)
     request_params: dict[str, Any] = Field(default_factory=dict)
     result_path: str | None = None
@@ -95,11 +96,6 @@ class BatchConfig(FrozenModel):
     on_timeout: Literal["fail", "salvage", "leave"] = "fail"
     dry_run: bool = False
     clean_up: bool = True
-
-    @field_validator("output_type", mode="before")
-    @classmethod
-    def _model_to_schema(cls, value: Any) -> Any:
-        return json_schema(value)
 
     @field_validator("poll", mode="before")
     @classmethod
@@ -133,6 +129,6 @@ class BatchConfig(FrozenModel):
             model=split_model(self.model)[1],
             system=self.system,
             max_tokens=self.max_tokens,
-            output_schema=self.output_type,
+            output_schema=self.output_type.schema if self.output_type else None,
             request_params=self.request_params,
         )
