@@ -31,7 +31,7 @@ class Policy:
         retry_rows: waves after the first in one attempt.
         in_flight: most batches at the provider at once; None takes the provider's limit.
         enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
-        retry_truncated: ask answers again that were cut off, with twice the room each time.
+        retry_truncated: texts that were cut off count as failed, and are asked again with twice the room each time.
         clean_up: delete what the provider keeps of a batch that is of no use there any more.
         skip_bad_rows: rows that cannot be asked go to the results as failed; otherwise they are refused.
         may_be_empty: without any rows nothing is bought; otherwise that is refused.

@@ -185,7 +185,8 @@ class BatchGenerateOperator(BatchOperator):
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
         retry_rows: waves after the first for rows without a good answer; default 2.
-        retry_truncated: waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_truncated: text that was cut off at `max_tokens` counts as failed and is asked again with twice the room each time,
+            up to the model's own maximum (default); False takes it for a good answer, which the receipt tells.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
         on_bad_row: `fail` (default) refuses rows that cannot be asked, up to 20 at once; `skip` keeps them in the results as
@@ -225,7 +226,7 @@ class BatchGenerateOperator(BatchOperator):
         poll: PollConfig | str | None = None,
         deferrable: bool = True,
         retry_rows: int = 2,
-        retry_truncated: bool = False,
+        retry_truncated: bool = True,
         min_success_ratio: float = 0.0,
         on_partial: Literal["succeed", "fail"] = "succeed",
         on_bad_row: Literal["fail", "skip"] = "fail",

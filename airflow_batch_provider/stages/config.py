@@ -59,7 +59,8 @@ class BatchConfig(FrozenModel):
         result_path: file for the results, or a folder, in which each task instance has its own; stage storage by default.
         retry_rows: waves after the first in one attempt of the task, for rows without a good answer.
         min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
-        retry_truncated: later waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_truncated: text that was cut off at `max_tokens` counts as `failed`, keeps its text, and is asked again with twice
+            the room each time, as far as the model's own maximum is known to reach; False takes it for a good answer.
         on_bad_row: `skip` keeps rows that cannot be asked in the results as `failed`, `fail` refuses them all at once.
         on_empty: `skip` returns a manifest of 0 requests for an input without rows, `fail` refuses it.
         on_partial: `fail` wants a good answer for every row; `succeed` is content with `min_success_ratio`.
@@ -89,7 +90,7 @@ class BatchConfig(FrozenModel):
     on_partial: Literal["succeed", "fail"] = "succeed"
     on_bad_row: Literal["fail", "skip"] = "fail"
     on_empty: Literal["fail", "skip"] = "fail"
-    retry_truncated: bool = False
+    retry_truncated: bool = True
     max_cost_usd: float | None = Field(default=None, gt=0)
     max_in_flight: int | None = Field(default=None, gt=0, le=100)
     max_enqueued_tokens: int | None = Field(default=None, gt=0)
