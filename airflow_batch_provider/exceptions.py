@@ -3,7 +3,7 @@
 BatchError
 ├── UsageError      change the DAG, the connection or the input; trying again cannot help
 ├── Rejected        the provider refused; nothing was billed; trying again cannot help
-│   └── Denied      the key is wrong or lacks a right (401, 403)
+│   └── Denied      the key is wrong or lacks a right (401, 403); a retry reads the connection again
 ├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
 ├── Unavailable     wait; a passing fault of the network or the provider
 ├── NotFound        the provider does not know the id: not visible yet, removed, or another account's

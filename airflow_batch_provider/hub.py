@@ -9,7 +9,7 @@ from airflow_batch_provider.clock import Clock, utc_now
 from airflow_batch_provider.polling import Connection, Poller, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from datetime import datetime, timedelta
 
     from airflow_batch_provider.models import Account, BatchStatus, ConnectionRef
@@ -48,6 +48,15 @@ class Hub:
         """
         return await self._connection(connection).provider()
 
+    async def renewed(self, connection: ConnectionRef, refused: BatchProvider) -> BatchProvider | None:
+        """Return the provider with the key that the connection holds now; None when that key was refused as well.
+
+        Raises:
+            UsageError: the connection is missing or incomplete.
+        """
+        fresh = await self._connection(connection).renew(refused)
+        return None if fresh is None or fresh.account == refused.account else fresh
+
     async def status(self, connection: ConnectionRef, batch_id: str) -> BatchStatus:
         """Poll one batch; polls of the same moment at the same connection share a sweep.
 
@@ -58,6 +67,13 @@ class Hub:
         poller = self.poller(connection)
         answer = await poller.poll(await poller.name(batch_id))
         return answer.status()
+
+    async def statuses(
+        self, connection: ConnectionRef, batch_ids: Collection[str]
+    ) -> list[BatchStatus | BaseException]:
+        """Poll many as `status` does, side by side; an error stands in its batch's place."""
+        polls = (self.status(connection, one) for one in batch_ids)
+        return await asyncio.gather(*polls, return_exceptions=True)
 
     def subscribe(self, interval: timedelta, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Subscription:
         """Return this hub for one task that waits and polls every `interval`."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def emulator(*pace: str) -> Iterator[str]:
     """The URL of an emulator in another process, whose batches are done at the second look, or at the given pace."""
     command = [sys.executable, "-m", "airflow_batch_provider.emulator", "--port", "0"]
-    pace = pace or ("--by", "looks", "--pending", "0", "--running", "1")
+    pace = pace or ("--by", "polls", "--pending", "0", "--running", "1")
     with subprocess.Popen([*command, *pace], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

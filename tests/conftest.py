@@ -22,6 +22,8 @@ os.environ |= {
 from fakes import FakeClock, FakeProvider, Job  # noqa: E402
 from sweeps import Sweep  # noqa: E402
 
+pytest_plugins = ["dag_runs", "storages"]
+
 PROVIDER_VARIABLES = ("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
 
 

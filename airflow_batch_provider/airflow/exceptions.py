@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import (
     BatchError,
+    Denied,
     Overtaken,
     Paused,
     Rejected,
@@ -77,5 +78,7 @@ def as_airflow_error(error: BatchError) -> AirflowException:
 
     Its message is one line, however many the provider wrote.
     """
-    final = isinstance(error, _FINAL) or (isinstance(error, RowsFailed) and not error.retryable)
+    # A key may be corrected between two tries, and each try reads its connection again.
+    final = isinstance(error, _FINAL) and not isinstance(error, Denied)
+    final = final or (isinstance(error, RowsFailed) and not error.retryable)
     return (AirflowFailException if final else AirflowException)(" ".join(str(error).split()))

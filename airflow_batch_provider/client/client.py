@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from airflow_batch_provider.client.foreign import combined, rows_of_foreign_batch
 from airflow_batch_provider.client.spending import Record, Spending, Stats
-from airflow_batch_provider.client.strangers import combined, rows_of_stranger
 from airflow_batch_provider.client.submission import Submissions, policy_of
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
@@ -193,7 +193,7 @@ class BatchClient:
         if purchase is None:
             custom_ids = (metadata or {}).get("custom_ids") or ()
             status = await self.get_status(batch_id)
-            return await rows_of_stranger(await self._provider(), status, self.kind, custom_ids, schema)
+            return await rows_of_foreign_batch(await self._provider(), status, self.kind, custom_ids, schema)
         submission = await self._submissions.find(purchase.submission)
         if submission is None:
             raise Unresolved(

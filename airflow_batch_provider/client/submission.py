@@ -22,7 +22,7 @@ from airflow_batch_provider.models import ConnectionRef, FrozenModel
 from airflow_batch_provider.records import load, save
 from airflow_batch_provider.rows import public
 from airflow_batch_provider.schemas import answer_schema
-from airflow_batch_provider.timing import WORKER_PATIENCE
+from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -212,7 +212,7 @@ class Submission:
         """Ask the provider to stop every batch that has not landed and surely is ours; return their ids."""
         ours = tuple(receipt.batch_id for receipt in await asyncio.to_thread(self._ledger.certain))
         if ours:
-            await self._ledger.cancel(WORKER_PATIENCE)
+            await self._ledger.cancel(WORKER_RETRY_BUDGET)
         return ours
 
     def _refusal(self, waiting: Waiting) -> Unavailable:

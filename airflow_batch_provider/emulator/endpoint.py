@@ -55,7 +55,7 @@ class Endpoint:
             answer = await self._apply("after", faults, call) or answer
         if answer is NO_REPLY:
             return
-        cutting = next((fault for fault in faults if fault.kind == "cut_body"), None)
+        cutting = next((fault for fault in faults if fault.kind in ("cut_body", "short")), None)
         answer.headers["date"] = formatdate(self._emulator.clock.now(), usegmt=True)
         await call.answer(answer, self._dialect, _BodyCut(cutting, scope, send, self._cut) if cutting else send)
 
@@ -107,11 +107,12 @@ class Endpoint:
 
 
 class _BodyCut:
-    """An ASGI `send` that cuts the connection after so many bytes or lines of the body."""
+    """An ASGI `send` that leaves out what follows so many bytes or lines of the body, and cuts the connection there."""
 
     def __init__(self, fault: Fault, scope: Scope, send: Send, cut: Cut) -> None:
         self._bytes = fault.bytes
         self._lines = fault.lines
+        self._ends_well = fault.kind == "short"
         self._scope = scope
         self._send = send
         self._cut = cut
@@ -121,16 +122,22 @@ class _BodyCut:
         if self._done:
             return
         if message["type"] == "http.response.start":
-            await self._send(message)
+            await self._send(self._start(message) if self._ends_well else message)
             return
         piece: bytes = message["body"]
         end = self._end(piece)
         self._done = end is not None or not message.get("more_body", False)
-        await self._send({"type": "http.response.body", "body": piece[:end], "more_body": True})
-        if self._done:
+        is_last = self._done and self._ends_well
+        await self._send({"type": "http.response.body", "body": piece[:end], "more_body": not is_last})
+        if self._done and not is_last:
             await self._cut(self._scope)
         self._bytes = None if self._bytes is None else self._bytes - len(piece)
         self._lines = None if self._lines is None else self._lines - piece.count(b"\n")
+
+    @staticmethod
+    def _start(message: Message) -> Message:
+        """Return the head of an answer whose length is not what it says."""
+        return {**message, "headers": [pair for pair in message["headers"] if pair[0] != b"content-length"]}
 
     def _end(self, piece: bytes) -> int | None:
         """Return where in this piece the cut falls, if it does."""

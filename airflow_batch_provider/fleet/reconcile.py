@@ -282,5 +282,6 @@ def receipt_of(entry: Entry, batch_id: str, *, tentative: bool = False) -> Recei
         tag=entry.tag,
         requests=entry.requests,
         submitted_at=entry.claimed_at,
+        as_of=entry.as_of,
         tentative=tentative,
     )

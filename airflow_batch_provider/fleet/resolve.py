@@ -159,7 +159,7 @@ def _settled(entry: Entry, receipt: Receipt, files: BatchFiles) -> UsageError:
 def _check_claimed(entry: Entry, files: BatchFiles) -> Claim:
     claim = files.claim_under(entry.tag)
     if claim is None:
-        raise UsageError(f"Batch {entry.tag!r} of {entry.label!r} is not claimed any more: nothing is to be settled.")
+        raise UsageError(f"Batch {entry.tag!r} of {entry.label!r} is not claimed any more. No action is needed.")
     return claim
 
 

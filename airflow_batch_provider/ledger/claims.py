@@ -13,7 +13,7 @@ from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import Overtaken, Unavailable
 from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.registry import Entry, account_digest
-from airflow_batch_provider.timing import WORKER_PATIENCE
+from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -115,6 +115,7 @@ class ClaimHandle:
             tag=claim.tag,
             requests=claim.requests,
             submitted_at=submitted_at,
+            as_of=self.batch.context.provider.now(),
             tentative=tentative,
         )
         if not self.files.add_receipt(receipt):
@@ -177,7 +178,7 @@ class ClaimHandle:
                 context.provider.account,
                 self.owner,
                 Clock(now=context.provider_now, sleep=context.clock.sleep),
-                WORKER_PATIENCE,
+                WORKER_RETRY_BUDGET,
                 claim.tag,
             )
         except Unavailable:

@@ -1,6 +1,6 @@
 """How far a task is: sums over the rows that have landed, kept in one small file so that no row is read twice for them.
 
-Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted anew.
+Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted again.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def landed_so_far(root: Directory, nonce: str | None = None) -> LandedRows | Non
     try:
         sums = LandedRows.model_validate_json(data)
     except ValidationError:
-        log.debug("%s cannot be read and is counted anew", root.uri(LANDED), exc_info=True)
+        log.debug("%s cannot be read and is counted again", root.uri(LANDED), exc_info=True)
         return None
     return sums if nonce in (None, sums.nonce) else None
 

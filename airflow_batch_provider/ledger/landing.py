@@ -65,7 +65,7 @@ class Landing:
 
 
 def row_of(reply: Reply, schema: AnswerSchema | None, **where: Any) -> Row:
-    """Return what became of a request; its answer is held against a schema, if there is one.
+    """Return what became of a request; its answer is checked against a schema, if there is one.
 
     Args:
         where: the fields of the row of which the provider knows nothing.
@@ -181,8 +181,10 @@ class _Replies:
 
     def check_there(self, status: BatchStatus, now: datetime) -> None:
         """Wait a while for answers that a batch counts and does not send: their rows would be asked, and paid, again."""
-        told = status.counts.succeeded if status.counts else 0
-        sent = self.strangers + sum(offset != _NOWHERE for offset in self._offsets)
+        told, failed = (status.counts.succeeded, status.counts.failed) if status.counts else (0, 0)
+        ours = sum(offset != _NOWHERE for offset in self._offsets)
+        # Rows that failed at the provider may be sent first; a refusal, which it counts as an answer, is none of them.
+        sent = self.strangers + ours - min(ours - sum(self._good), failed)
         late_at = status.ended_at + RESULTS_LAG if status.ended_at else now
         if sent < told and now < late_at:
             raise NotSentYet(
@@ -255,7 +257,7 @@ def checked(row: Row, text: str, schema: AnswerSchema) -> Row:
 
 
 def rechecked(row: Row, schema: AnswerSchema) -> Row:
-    """Return the row with its answer held against another schema than the one it landed with."""
+    """Return the row with its answer checked against another schema than the one it landed with."""
     is_cut = row.error is not None and row.error.code == CUT_OFF.code and row.has_output
     if row.status not in ("succeeded", "invalid") and not is_cut:
         return row

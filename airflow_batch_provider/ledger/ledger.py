@@ -173,10 +173,10 @@ class Ledger:
             except Unavailable as error:
                 await retries.wait(error)
 
-    async def settle(self, patience: timedelta) -> bool:
-        """Wait until every batch has ended and land it; False when the patience ran out first."""
+    async def settle(self, max_wait: timedelta) -> bool:
+        """Wait until every batch has ended and land it; False when that took too long."""
         plan, waves, clock = self.plan(), self.waves(), self._context.clock
-        give_up = clock.now() + patience
+        give_up = clock.now() + max_wait
         while plan and waves:
             last = WaveRun(self._context, plan, waves)
             try:
@@ -187,7 +187,7 @@ class Ledger:
                 break
             if clock.now() >= give_up:
                 return False
-            await clock.sleep(min(SEARCH_PAUSE, patience).total_seconds())
+            await clock.sleep(min(SEARCH_PAUSE, max_wait).total_seconds())
         return True
 
     async def clean_up(self) -> None:

@@ -136,6 +136,8 @@ class Receipt(FrozenModel):
     """The provider has the batch.
 
     Attributes:
+        submitted_at: when, by the clock of the worker; for people.
+        as_of: when, by the provider's own clock; None where it does not tell its time.
         tentative: True when the batch was found by time and size only; the keys of its results must confirm it.
     """
 
@@ -143,7 +145,13 @@ class Receipt(FrozenModel):
     tag: str
     requests: int
     submitted_at: AwareDatetime
+    as_of: AwareDatetime | None = None
     tentative: bool = False
+
+    @property
+    def bought_at(self) -> datetime:
+        """Return the time from which a batch that is not shown is late; compare it with the provider's time."""
+        return self.as_of or self.submitted_at
 
 
 class FailedBatch(FrozenModel):

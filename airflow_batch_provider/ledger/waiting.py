@@ -25,7 +25,7 @@ class Waiting(FrozenModel):
         resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
         must_wait: True when coming back before `resume_at` is of no use.
         tentative: those of `batch_ids` that may turn out to be somebody else's.
-        newest_at: when the last of them was bought.
+        newest_at: when the last of them was bought, by the provider's clock.
     """
 
     batch_ids: tuple[str, ...]
@@ -49,7 +49,7 @@ class Waiting(FrozenModel):
             resume_at=progress.resume_at,
             must_wait=progress.must_wait,
             tentative=tuple(receipt.batch_id for receipt in receipts if receipt.tentative),
-            newest_at=max((receipt.submitted_at for receipt in receipts), default=None),
+            newest_at=max((receipt.bought_at for receipt in receipts), default=None),
         )
 
     def is_due(self, now: datetime) -> bool:

@@ -177,7 +177,7 @@ class WaveRun:
 
     def _check_visible(self, files: BatchFiles, receipt: Receipt) -> None:
         """Stop at a batch that is gone; one that is not there just after its create is only not visible yet."""
-        if self._context.clock.now() - receipt.submitted_at <= GONE_AFTER:
+        if self._context.provider_now() - receipt.bought_at <= GONE_AFTER:
             return
         again = (
             f"delete {files.receipt_uri} and {files.claim_pattern}"
@@ -229,7 +229,7 @@ class WaveRun:
             files, self._wave.number, receipt, spec, context.policy.retry_truncated, context.answers(spec)
         )
         try:
-            counts = await land(landing, context.provider, status, context.clock.now())
+            counts = await land(landing, context.provider, status, context.provider_now())
         except ForeignBatch:
             log.warning("Batch %s is not ours after all: looking for %s again.", receipt.batch_id, receipt.tag)
             await asyncio.to_thread(files.delete_receipt)  # the claim stays: ours may have become visible since

@@ -25,6 +25,7 @@ from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.polling import READY
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import StageLocation, Suspension, seconds_until
+from airflow_batch_provider.timing import DEADLINE_MARGIN
 from airflow_batch_provider.triggers.stage import AsyncBatchTrigger
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages import PollConfig
     from airflow_batch_provider.stages.polling import Event
     from airflow_batch_provider.stages.runner import Outcome
-
-# The trigger reports the deadline itself; Airflow's own timeout only steps in when the trigger cannot.
-_MARGIN = timedelta(minutes=30)
 
 
 class StageOperator(BaseOperator):
@@ -126,7 +124,7 @@ class StageOperator(BaseOperator):
     def _defer(self, suspension: Suspension) -> NoReturn:
         left = timedelta(seconds=seconds_until(suspension.deadline, self._clock.now()))
         trigger = AsyncBatchTrigger(**suspension.kwargs())
-        raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=left + _MARGIN)
+        raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=left + DEADLINE_MARGIN)
 
     def _log_waiting(self, suspension: Suspension) -> None:
         others = len(suspension.batch_ids) - 1

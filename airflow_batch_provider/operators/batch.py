@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_batch_provider.airflow import settings
 from airflow_batch_provider.airflow.exceptions import as_airflow_errors
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.operators.base import StageOperator
-from airflow_batch_provider.operators.given import Given, is_late
 from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
+from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
+from airflow_batch_provider.operators.siblings import check_own_file
 from airflow_batch_provider.output_types import OutputType
-from airflow_batch_provider.providers import connection_ref, split_model
-from airflow_batch_provider.stages.config import BatchConfig, names_file
+from airflow_batch_provider.providers import codec_class, connection_ref, split_model
+from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.shapes import parse
 
 if TYPE_CHECKING:
@@ -34,9 +32,6 @@ _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_defa
 # Stands for a value that is only known when the task runs.
 _LATER = "later"
 _LATER_TEXT = "{later}"
-
-# In a template: differs among the instances of a mapped task.
-_TELLS_TASK = re.compile(r"\bmap_index\b|\btask\.")
 
 
 def _is_late_text(text: Any) -> bool:
@@ -57,7 +52,9 @@ class BatchOperator(StageOperator):
 
     def _ask(self, context: Context) -> Any:
         with as_airflow_errors():
-            self._check_own_file(context)
+            dag = self.dag if self.has_dag() else None  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+            task = dag.task_dict.get(self.task_id) if dag else None
+            check_own_file(task, self._result_path, self.result_path, context)
             config = self._config()
         return self._begin(context, config, self.requests.value(context))
 
@@ -76,7 +73,7 @@ class BatchOperator(StageOperator):
         **options: Any,
     ) -> None:
         """Keep an operator's arguments; `options` go into the stage's configuration as they are."""
-        self.requests = Given(requests)
+        self.requests = OpaqueInput(requests)
         self.model = model
         self.source = source
         self.prompt = for_jinja(prompt)
@@ -95,7 +92,17 @@ class BatchOperator(StageOperator):
             raise UsageError(f"Task {self.task_id!r} needs exactly one of requests= and source=.")
         if self.source is None and not (self.prompt is None and self.key is None):
             raise UsageError(f"Task {self.task_id!r} has prompt= or key= without source=: they describe a file's rows.")
-        self._config(parsing=True)
+        config = self._config(parsing=True)
+        if config.provider is not None:
+            self._check_spec(config)
+
+    def _check_spec(self, config: BatchConfig) -> None:
+        """Refuse what the model's provider does not take of every row: parameters, schema, kind of model."""
+        assert config.provider is not None
+        try:
+            codec_class(config.provider)().check_spec(config.spec)
+        except UsageError as error:
+            raise UsageError(f"Task {self.task_id!r}: {error}") from None
 
     def _config(self, *, parsing: bool = False) -> BatchConfig:
         """Make the stage's configuration; while the DAG is parsed, a stand-in replaces a value that is only known later."""
@@ -128,24 +135,6 @@ class BatchOperator(StageOperator):
             if saved.output_type == known:
                 run.config = saved.model_copy(update={"output_type": known})
         return super()._proceed(run, context, suspension, event)
-
-    def _check_own_file(self, context: Context) -> None:
-        """Refuse mapped tasks that would all write the same result file.
-
-        Raises:
-            UsageError: `result_path` names one file for all map indices.
-        """
-        ti: Any = context["ti"]
-        if ti.map_index is None or ti.map_index < 0 or not names_file(str(self.result_path or "")):
-            return
-        dag = self.dag if self.has_dag() else None  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-        mapped = dag.task_dict.get(self.task_id) if dag else None
-        shared = mapped.partial_kwargs.get("result_path") if isinstance(mapped, MappedOperator) else self._result_path
-        if isinstance(shared, str) and not _TELLS_TASK.search(shared):
-            raise UsageError(
-                f"The mapped task {self.task_id!r} has one result file for all its instances, {self.result_path!r}: each "
-                "would replace the rows of the others. Add {{ ti.map_index }} to result_path, or give a folder."
-            )
 
     @staticmethod
     def _connection(model: Any, conn_id: Any) -> ConnectionRef:

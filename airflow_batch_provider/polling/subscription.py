@@ -8,33 +8,43 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from datetime import timedelta
 
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import BatchStatus, ConnectionRef
+    from airflow_batch_provider.polling.board import Answer
     from airflow_batch_provider.polling.poller import Poller
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class _Watched:
-    """One batch of the task: what the task was told of it last.
+    """One batch of the task, as the board sees it while the task pauses.
 
     Attributes:
+        interval: how old its status may get in a pause; None while the task has not asked for it, so that only others'
+            polls are heard.
         told: turn of the newest answer that the task has had.
-        heard_only: True while the task has not asked for it; then only others' polls are heard.
         woken: True once its end has cut a pause short, which happens once.
+        pausing: the pause that its end cuts short.
     """
 
     poller: Poller
     name: str
+    interval: timedelta | None = None
     told: int = 0
-    heard_only: bool = False
     woken: bool = False
     ended: BatchStatus | None = None
+    pausing: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Cut the pause short."""
+        self.woken = True
+        if self.pausing is not None:
+            self.pausing.cancel()
 
     @property
     def is_open(self) -> bool:
@@ -46,21 +56,16 @@ class _Watched:
         newest = self.poller.newest(self.name) if self.is_open else None
         return newest is not None and newest.ended and newest.turn.number > self.told
 
-
-@dataclass(eq=False)
-class _Pause:
-    """A sleep that the end of a batch cuts short."""
-
-    watched: _Watched
-    interval: timedelta | None
-    sleeping: asyncio.Future[None]
-
-    def wake(self) -> None:
-        self.watched.woken = True
-        self.sleeping.cancel()
+    def take(self, answer: Answer) -> BatchStatus:
+        """Note that the task has this answer; raises the error where it is one."""
+        self.told = answer.turn.number
+        status = answer.status()
+        if status.ended:
+            self.ended = status  # nothing that is asked later can change it
+        return status
 
 
-@dataclass
+@dataclass(slots=True)
 class Subscription:
     """A hub as one waiting task sees it: a poll costs no request of its own where a sweep has been made anyway.
 
@@ -80,6 +85,10 @@ class Subscription:
         """Return the connection's provider, as `Hub.provider`."""
         return await self.hub.provider(connection)
 
+    async def renewed(self, connection: ConnectionRef, refused: BatchProvider) -> BatchProvider | None:
+        """Return the provider with the key that the connection holds now, as `Hub.renewed`."""
+        return await self.hub.renewed(connection, refused)
+
     async def status(self, connection: ConnectionRef, batch_id: str) -> BatchStatus:
         """Poll one batch, through the newest sweep since this task's last poll.
 
@@ -87,27 +96,52 @@ class Subscription:
             NotFound: the provider does not know the batch (yet).
             BatchError: what the provider's client raises.
         """
-        poller = self.hub.poller(connection)
-        name = await poller.name(batch_id)
-        watched = self._noted(connection, poller, name)
+        watched = self._noted(connection, batch_id) or await self._begun(connection, batch_id)
         if watched.ended is not None:
             return watched.ended
-        answer = await poller.recent(name, self.interval, watched.told)
-        watched.told = answer.turn.number
-        status = answer.status()
-        if status.ended:
-            watched.ended = status  # nothing that is asked later can change it
-        return status
+        answer = watched.poller.fresh(watched.name, self.interval, watched.told)
+        if answer is None:
+            answer = await watched.poller.recent(watched.name, self.interval, watched.told)
+        return watched.take(answer)
 
-    def _noted(self, connection: ConnectionRef, poller: Poller, name: str) -> _Watched:
+    async def statuses(
+        self, connection: ConnectionRef, batch_ids: Collection[str]
+    ) -> list[BatchStatus | BaseException]:
+        """Poll many as `status` does, and return an error in its batch's place; those that a sweep answered cost no wait."""
+        known = {one: self._known(connection, one) for one in batch_ids}
+        waiting = [one for one, status in known.items() if status is None]
+        polls = (self.status(connection, one) for one in waiting)
+        polled = (
+            dict(zip(waiting, await asyncio.gather(*polls, return_exceptions=True), strict=True)) if waiting else {}
+        )
+        return [known[one] or polled[one] for one in batch_ids]
+
+    def _known(self, connection: ConnectionRef, batch_id: str) -> BatchStatus | None:
+        """Return the status when the newest sweep is an answer to this task's poll."""
+        watched = self._noted(connection, batch_id)
+        if watched is None:
+            return None
+        if watched.ended is not None:
+            return watched.ended
+        answer = watched.poller.fresh(watched.name, self.interval, watched.told)
+        return None if answer is None or isinstance(answer.outcome, Exception) else watched.take(answer)
+
+    def _noted(self, connection: ConnectionRef, batch_id: str) -> _Watched | None:
         """Return what is known of the batch; after a pause, only those count that are asked for again."""
         if self._paused:
             self._before, self._watched, self._paused = self._watched, {}, False
-        key = (connection, name)
-        watched = self._watched.get(key) or self._before.get(key) or _Watched(poller, name)
-        watched.heard_only = False
-        self._watched[key] = watched
+        key = (connection, batch_id)
+        watched = self._watched.get(key) or self._before.get(key)
+        if watched is not None:
+            watched.interval = self.interval
+            self._watched[key] = watched
         return watched
+
+    async def _begun(self, connection: ConnectionRef, batch_id: str) -> _Watched:
+        """Note a batch that is polled for the first time."""
+        poller = self.hub.poller(connection)
+        watched = _Watched(poller, await poller.name(batch_id), self.interval)
+        return self._watched.setdefault((connection, batch_id), watched)
 
     async def listen(self, connection: ConnectionRef, batch_id: str) -> None:
         """Let `pause` end early when others' polls see this batch end; makes no poll of its own.
@@ -120,7 +154,7 @@ class Subscription:
         except Exception as error:  # noqa: BLE001 — whatever it is, the poll meets it as well and has somebody to tell
             log.debug("Not listening for %r: %r", batch_id, error)
             return
-        self._watched.setdefault((connection, name), _Watched(poller, name, heard_only=True))
+        self._watched.setdefault((connection, batch_id), _Watched(poller, name))
 
     async def pause(self, seconds: float) -> None:
         """Sleep, or less when a batch that this task asked for has ended; its batches are polled meanwhile."""
@@ -133,14 +167,15 @@ class Subscription:
 
     async def _sleep(self, seconds: float, watching: list[_Watched]) -> None:
         sleeping = asyncio.ensure_future(self.sleep(seconds))
-        pauses = [_Pause(one, None if one.heard_only else self.interval, sleeping) for one in watching]
-        for pause in pauses:
-            pause.watched.poller.watch(pause.watched.name, pause)
+        for watched in watching:
+            watched.pausing = sleeping
+            watched.poller.watch(watched.name, watched)
         try:
             await asyncio.wait({sleeping})
         finally:
-            for pause in pauses:
-                pause.watched.poller.unwatch(pause.watched.name, pause)
+            for watched in watching:
+                watched.poller.unwatch(watched.name, watched)
+                watched.pausing = None
             sleeping.cancel()
         if not sleeping.cancelled():
             sleeping.result()

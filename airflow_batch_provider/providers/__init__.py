@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import ConnectionRef
@@ -13,12 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from airflow_batch_provider.models import Account
-    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.base import BatchProvider, Codec
 
 PROVIDERS = {
     "anthropic": "airflow_batch_provider.providers.anthropic.provider:AnthropicProvider",
     "openai": "airflow_batch_provider.providers.openai.provider:OpenAIProvider",
     "google": "airflow_batch_provider.providers.google.provider:GoogleProvider",
+}
+
+# What providers write and read, without their SDKs.
+CODECS = {
+    "anthropic": "airflow_batch_provider.providers.anthropic.codec:AnthropicCodec",
+    "openai": "airflow_batch_provider.providers.openai.codec:OpenAICodec",
+    "google": "airflow_batch_provider.providers.google.codec:GoogleCodec",
 }
 
 # Beginnings of model names by which a provider is known when nothing else names it.
@@ -43,10 +50,23 @@ def provider_class(name: str) -> type[BatchProvider]:
     Raises:
         UsageError: no provider of this name.
     """
-    if name not in PROVIDERS:
-        raise UsageError(f"There is no batch provider {name!r}. Choose one of: {', '.join(PROVIDERS)}.")
-    module, _, attribute = PROVIDERS[name].partition(":")
-    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    return _imported(name, PROVIDERS)  # type: ignore[no-any-return]
+
+
+def codec_class(name: str) -> type[Codec]:
+    """Return the class that writes this provider's requests; its SDK is not imported, so a DAG may be checked with it.
+
+    Raises:
+        UsageError: no provider of this name.
+    """
+    return _imported(name, CODECS)  # type: ignore[no-any-return]
+
+
+def _imported(name: str, paths: dict[str, str]) -> Any:
+    if name not in paths:
+        raise UsageError(f"There is no batch provider {name!r}. Choose one of: {', '.join(paths)}.")
+    module, _, attribute = paths[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def connect(account: Account) -> BatchProvider:

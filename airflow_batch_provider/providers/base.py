@@ -128,6 +128,10 @@ class Codec(ABC):
             UsageError: the provider does not take such a row or schema.
         """
 
+    def check_spec(self, spec: Spec) -> None:
+        """Raise `UsageError` if the provider cannot do what is asked of every row, also while a DAG is parsed."""
+        self.encode(BatchRequest(prompt="?"), spec)
+
     @abstractmethod
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
         """Return one wire line, without newline: the JSON `body` in the provider's batch envelope under `key`."""
@@ -193,7 +197,7 @@ class BatchProvider(ABC):
 
     def check_spec(self, spec: Spec) -> None:
         """Raise `UsageError` if this provider cannot do what is asked, before anything is paid."""
-        self.codec.encode(BatchRequest(prompt="?"), spec)
+        self.codec.check_spec(spec)
 
     def now(self) -> datetime | None:
         """Return the provider's own time by its last reply; None before one told it, or where none ever does."""

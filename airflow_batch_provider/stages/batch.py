@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import BatchError, Overdue, RowsFailed, Unavailable, UsageError
+from airflow_batch_provider.exceptions import BatchError, Denied, Overdue, RowsFailed, Unavailable, UsageError
 from airflow_batch_provider.ledger import (
     LandedRows,
     Ledger,
@@ -25,6 +26,7 @@ from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
+from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import one_line
 from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
@@ -34,7 +36,7 @@ from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
-    from airflow_batch_provider.models import ConnectionRef, Cost
+    from airflow_batch_provider.models import BatchStatus, ConnectionRef, Cost
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, Level, StageContext
 
@@ -43,24 +45,44 @@ log = logging.getLogger(__name__)
 _PLACES = "Set storage_path to a shared disk, S3, Google Cloud Storage or Azure."
 
 
+@dataclass(slots=True)
+class _Wait:
+    """What one poll of a wait leaves to the next, so that one which finds nothing new costs next to nothing.
+
+    Attributes:
+        shown: what the newest record tells of the batches; None before the first.
+    """
+
+    state: SuspendedState
+    waiting: Waiting
+    shown: list[BatchStatus] | None = None
+
+
 class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     """Asks every row, waits, asks again what has no good answer, and returns the manifest."""
 
     config_schema = BatchConfig
     output_schema = Manifest
+    _wait: _Wait | None = None
 
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
         provider = await ctx.hub.provider(ctx.config.connection)
-        ledger, report = _ledger(ctx, provider), ProgressReport(self.id, ctx, provider.account)
-        try:
-            if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
-                return done
-            waiting = await self._advance(ctx, ledger, report)
-        except BatchError as error:
-            await report.stopped(error, _landed(ledger))
-            raise
-        return waiting or await self._finish(ctx, ledger, report)
+        while True:
+            ledger, report = _ledger(ctx, provider), ProgressReport(self.id, ctx, provider.account)
+            try:
+                if ctx.resume_state is None and (done := await self._start(ctx, ledger, provider, report)) is not None:
+                    return done
+                waiting = await self._advance(ctx, ledger, report)
+            except Denied as error:
+                fresh = await ctx.hub.renewed(ctx.config.connection, provider)
+                if fresh is None:
+                    raise await _stopped(error, ledger, report) from None
+                provider = fresh
+            except BatchError as error:
+                raise await _stopped(error, ledger, report) from None
+            else:
+                return waiting or await self._finish(ctx, ledger, report)
 
     async def _start(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
@@ -97,23 +119,30 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
     ) -> CompletionCheck[Manifest]:
         """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
-        waiting = _waiting(state)
-        provider = await ctx.hub.provider(ctx.config.connection)
-        report = ProgressReport(self.id, ctx, provider.account)
-        landed = await _kept(ctx)
+        wait = self._wait_in(state)
+        waiting = wait.waiting
         try:
             statuses = await poll_statuses(waiting.batch_ids, ctx)
         except Unavailable:
             raise
         except BatchError as error:
-            await report.stopped(error, landed, waiting)
+            await (await self._report(ctx)).stopped(error, await _kept(ctx), waiting)
             raise
-        await report.waiting(waiting, landed, statuses)
-        now = ctx.now()
-        is_young = now - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
-        gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
-        ended = sum(status.ended for status in statuses) + gone
-        return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
+        if statuses != wait.shown:
+            await (await self._report(ctx)).waiting(waiting, await _kept(ctx), statuses)
+            wait.shown = statuses
+        ended = sum(status.ended for status in statuses) + await _gone(waiting, len(statuses), ctx)
+        return CompletionCheck.ready() if waiting.wakes(ended, ctx.now()) else CompletionCheck.not_ready()
+
+    def _wait_in(self, state: SuspendedState) -> _Wait:
+        """Return what earlier polls of this wait have kept."""
+        if self._wait is None or self._wait.state is not state:
+            self._wait = _Wait(state, _waiting(state))
+        return self._wait
+
+    async def _report(self, ctx: CheckCompletionContext[BatchConfig]) -> ProgressReport:
+        provider = await ctx.hub.provider(ctx.config.connection)
+        return ProgressReport(self.id, ctx, provider.account)
 
     def polled_connection(self, config: BatchConfig) -> ConnectionRef:
         """Return the task's connection."""
@@ -152,8 +181,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             raise
         except BatchError as error:
             unmet = ledger.files.unmet() if isinstance(error, Overdue) and ctx.config.on_timeout != "leave" else None
-            await report.stopped(error, _landed(ledger), results=unmet)
-            raise
+            raise await _stopped(error, ledger, report, results=unmet) from None
 
     async def _give_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         if ctx.config.on_timeout == "leave":
@@ -285,6 +313,16 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
     )
 
 
+async def _stopped(
+    error: BatchError, ledger: Ledger, report: ProgressReport, results: Manifest | None = None
+) -> BatchError:
+    """Show what stopped a worker; return the error to raise, which says so when something runs on at the provider."""
+    if isinstance(error, Denied) and ledger.receipts(unlanded=True):
+        error = Denied(with_remedy(error), code=error.code, http_status=error.http_status)
+    await report.stopped(error, _landed(ledger), results=results)
+    return error
+
+
 async def _cancel(batch_id: str, provider: BatchProvider, budget: RetryBudget) -> None:
     while True:
         try:
@@ -309,6 +347,16 @@ async def _kept(ctx: CheckCompletionContext[BatchConfig]) -> LandedRows | None:
     except Exception:  # the errors of object stores have no common class
         log.debug("The landed rows of %s cannot be read", ctx.key, exc_info=True)
         return None
+
+
+async def _gone(waiting: Waiting, shown: int, ctx: CheckCompletionContext[BatchConfig]) -> int:
+    """Return how many of the batches the provider does not show and never will."""
+    hidden = len(waiting.batch_ids) - shown
+    if not hidden:
+        return 0
+    provider = await ctx.hub.provider(ctx.config.connection)
+    is_young = (provider.now() or ctx.now()) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+    return 0 if is_young else hidden
 
 
 def _suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) -> Suspended:

@@ -1,46 +1,53 @@
-"""Which errors of a stage's own HTTP client may pass by themselves, known by their names: none of them is imported here."""
+"""Which errors of other people's clients (HTTP, storage, databases) may pass by themselves; none of them is imported here."""
 
 from __future__ import annotations
 
-from airflow_batch_provider.exceptions import NotFound, Unavailable
+import re
+from collections.abc import Mapping
+from typing import Any
 
-# Base classes of what httpx, httpx2, httpcore, aiohttp, urllib3, botocore and the providers' SDKs raise when no whole
-# answer came (their references, 2026-11). `requests` raises OSErrors, and so do time-outs and broken sockets.
-_NO_ANSWER = frozenset(
-    {
-        "TransportError",
-        "TimeoutException",
-        "NetworkError",
-        "ProtocolError",
-        "ClientConnectionError",
-        "ClientPayloadError",
-        "MaxRetryError",
-        "NewConnectionError",
-        "HTTPClientError",
-        "APIConnectionError",
-        "ServerError",
-    }
+from airflow_batch_provider.exceptions import BatchError, NotFound, Unavailable
+
+# What libraries call the errors of an answer that did not come whole, or not yet; seen in httpx, httpx2, httpcore, aiohttp,
+# urllib3, botocore, azure-core, google-auth, gcsfs, grpc, pymongo, redis and the providers' SDKs (their sources, 2026-11).
+# `requests` raises OSErrors, and so do Python's own time-outs and broken sockets.
+_NO_ANSWER = re.compile(
+    r"Time(d)?out|Connect(ion|Timeout)?(Pool)?(Error|Closed|Reset|Refused|Aborted|Lost)|Network|Transport|ProtocolError"
+    r"|ServerError|Unavailable|Throttl|TooManyRequests|SlowDown|RateLimit|MaxRetry|RetryError|AutoReconnect"
+    r"|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|ServiceRe(quest|sponse)Error|ClientPayloadError|HTTPClientError|IncompleteRead"
 )
 # Request timeout, too early, too many requests.
 _PASSING_STATUS = frozenset({408, 425, 429})
-_FIRST_SERVER_ERROR = 500
+_SERVER_ERRORS = range(500, 600)
 
 
 def is_passing(error: Exception) -> bool:
     """Tell whether a poll that met this error should simply be made again later."""
-    if isinstance(error, Unavailable | NotFound | OSError):
-        return True
-    if any(base.__name__ in _NO_ANSWER and base.__module__ != "builtins" for base in type(error).__mro__):
-        return True
+    if isinstance(error, BatchError):
+        return isinstance(error, Unavailable | NotFound)
     status = _http_status(error)
-    return status is not None and (status in _PASSING_STATUS or status >= _FIRST_SERVER_ERROR)
+    if status is not None:
+        return status in _PASSING_STATUS or status in _SERVER_ERRORS
+    names = (base.__name__ for base in type(error).__mro__ if base.__module__ != "builtins")
+    return isinstance(error, OSError) or any(_NO_ANSWER.search(name) for name in (*names, _code(error)))
 
 
 def _http_status(error: Exception) -> int | None:
-    """Return the status of the reply that an HTTP client's error is about, None when it is about none."""
-    for holder in (error, getattr(error, "response", None)):
-        for name in ("status_code", "status"):
+    """Return the status of the reply that a client's error is about, None when it is about none."""
+    reply: Any = getattr(error, "response", None)
+    for holder in (error, reply):
+        for name in ("status_code", "status", "code"):
             status = getattr(holder, name, None)
-            if isinstance(status, int):
-                return status
-    return None
+            if isinstance(status, int) and status in range(100, 600):
+                return int(status)
+    told = reply.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(reply, Mapping) else None
+    return told if isinstance(told, int) else None
+
+
+def _code(error: Exception) -> str:
+    """Return the word that botocore's `ClientError` or grpc's `RpcError` has for a refusal, empty for any other error."""
+    reply: Any = getattr(error, "response", None)
+    if isinstance(reply, Mapping):
+        return str(reply.get("Error", {}).get("Code", ""))
+    code = getattr(error, "code", None)
+    return str(getattr(code(), "name", "")) if callable(code) else ""

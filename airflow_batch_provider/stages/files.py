@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.layout import CONFIG, OUTPUT, SUSPENDED
+from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.suspension import Suspension
 
@@ -29,7 +30,7 @@ class StageFiles:
         self.directory = directory
 
     def save_config(self, config: Any) -> None:
-        """Keep the configuration for all later processes: templates would be rendered anew there.
+        """Keep the configuration for all later processes: templates would be rendered again there.
 
         Raises:
             UsageError: it is not JSON, or stage storage can never be written; nothing was paid yet.
@@ -39,12 +40,22 @@ class StageFiles:
             self._write(CONFIG, to_json(config))
         except _PERMANENT as error:
             raise UsageError(f"{self.directory} cannot be written: {error}. Change storage_path.") from error
-        except OSError as error:
+        except Exception as error:
+            if not is_passing(error):
+                raise
             raise Unavailable(f"{self.directory} cannot be written now: {error}", ambiguous=False) from error
 
     def config(self, stage: AsyncBatchStage[Any, Any]) -> Any:
-        """Return the configuration in the stage's own schema."""
-        return parse(stage.config_schema, self._read(CONFIG), f"The saved config of stage {stage.id!r}")
+        """Return the configuration in the stage's own schema.
+
+        Raises:
+            Unavailable: it is not there, as on a machine whose shared disk is not mounted yet.
+            UsageError: it does not fit the schema.
+        """
+        data = self.directory.read(CONFIG)
+        if data is None:
+            raise Unavailable(f"{self.directory} holds no {CONFIG}: is stage storage mounted here?", ambiguous=False)
+        return parse(stage.config_schema, json.loads(data), f"The saved config of stage {stage.id!r}")
 
     def save_suspension(self, suspension: Suspension) -> None:
         """Keep the wait for the process that resumes it; Airflow's `dag.test` hands over nothing else."""

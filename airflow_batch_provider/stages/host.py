@@ -61,5 +61,8 @@ class Host:
         """Show people a small record: `batch_ids`, `batch_metrics`, `batch_embeddings` or `batch_progress`."""
         raise NotImplementedError
 
+    async def publish_due(self) -> None:
+        """Show a record that `publish` held back, when it is time for it; by default none is."""
+
     async def publish_last(self) -> None:
         """Show a record that `publish` held back, because the wait is over; by default none is."""

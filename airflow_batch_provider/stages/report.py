@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from airflow_batch_provider.stages.progress import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from airflow_batch_provider.ledger import LandedRows, Receipt, Waiting
     from airflow_batch_provider.models import Account
@@ -32,17 +31,14 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import CheckCompletionContext
 
 
-async def poll_statuses(batch_ids: Iterable[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
+async def poll_statuses(batch_ids: Collection[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
     """Return the status of every batch that the provider shows.
 
     Raises:
         BatchError: the provider refuses, or does not answer.
     """
-    polled = await asyncio.gather(
-        *(ctx.hub.status(ctx.config.connection, batch_id) for batch_id in batch_ids), return_exceptions=True
-    )
     statuses: list[BatchStatus] = []
-    for found in polled:
+    for found in await ctx.hub.statuses(ctx.config.connection, batch_ids):
         if isinstance(found, NotFound):
             continue
         if isinstance(found, BaseException):
@@ -127,10 +123,11 @@ class ProgressReport:
             await self.ended(results, landed, state_of(error), one_line(error))
             return
         shown = self._with_open(waiting, landed, ()) if waiting else self._with_sums(landed)
+        # While it waits, `StageRun` says in the error itself how to go on.
         update = {
             "state": state_of(error),
             "message": one_line(error)[:LONGEST_TEXT],
-            "next_action": one_line(with_remedy(error)),
+            "next_action": one_line(with_remedy(error) if waiting else str(error)),
         }
         await self._publish(shown.model_copy(update=update))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -66,6 +66,7 @@ class StageRun:
     poll: PollConfig | None = None
     jitter: Callable[[], float] = random.random
     config: Any = None
+    _has_config: bool = field(default=False, init=False)
 
     async def start(self, config: Any, value: Any) -> Outcome:
         """Execute the stage from the top; the configuration is kept for every later run.
@@ -137,10 +138,11 @@ class StageRun:
                 if not isinstance(found, timedelta):
                     await self.host.publish_last()
                     return found
+                await self.host.publish_due()
                 pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
     async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
-        """Poll once in place of a trigger that was lost; where that gives nothing, wait anew.
+        """Poll once in place of a trigger that was lost; where that gives nothing, wait again.
 
         Raises:
             Unavailable: triggers were lost too often.
@@ -160,9 +162,10 @@ class StageRun:
         return again
 
     def load_config(self) -> Any:
-        """Read the saved configuration once; blocking."""
-        if self.config is None:
+        """Read the saved configuration once; blocking. That of a stage without one is None."""
+        if self.config is None and not self._has_config:
             self.config = self.files.config(self.stage)
+            self._has_config = True
         return self.config
 
     def stage_context(self, hub: Hub, suspension: Suspension | None = None, value: Any = None) -> StageContext[Any]:

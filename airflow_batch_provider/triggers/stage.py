@@ -15,11 +15,13 @@ from airflow_batch_provider.airflow.hosts import TriggererHost
 from airflow_batch_provider.airflow.task_state import TERMINAL, ask_from_trigger
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.polling import event
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import Suspension
+from airflow_batch_provider.timing import EVENT_DELAY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,11 +39,6 @@ _TELLS_KILLS = hasattr(BaseTrigger, "on_kill")
 
 # Cancellations on their way; Python keeps no strong reference to a running task.
 _KILLS: set[asyncio.Task[None]] = set()
-
-# The scheduler may hear of a worker's exit after the event has queued the task again, and then fails the task
-# (apache/airflow#66374, #67287, #72716; not fixed in 3.3.2). The reports there tell of 3 to 27 seconds, and here a busy
-# machine took more than 5. Batches take minutes: delaying an event of a quicker one costs nothing.
-EVENT_DELAY = timedelta(seconds=20)
 
 
 class AsyncBatchTrigger(BaseTrigger):
@@ -78,7 +75,7 @@ class AsyncBatchTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the batch when the task is over, and only then: see `task_state.TERMINAL`.
 
-        Airflow cancels the trigger's task anew each second until it is gone (3.3.2, `TriggerRunner.cancel_triggers`),
+        Airflow cancels the trigger's task again each second until it is gone (3.3.2, `TriggerRunner.cancel_triggers`),
         also in the middle of this method; the work is done in a task of its own, which that does not reach.
         """
         if self._fired or self._killed:
@@ -114,18 +111,20 @@ class AsyncBatchTrigger(BaseTrigger):
             return
         left = EVENT_DELAY - (self._clock.now() - self.suspension.suspended_at)
         if left > timedelta(0):
-            await self._clock.sleep(
-                min(left, EVENT_DELAY).total_seconds()
-            )  # the worker's clock may be ahead of this one
+            # The worker's clock may be ahead of this one.
+            await self._clock.sleep(min(left, EVENT_DELAY).total_seconds())
 
     async def _until_event(self) -> Event:
         is_logged = False
         while True:
             try:
                 run = await self._stage_run()
+                suspension = await asyncio.to_thread(run.files.whole, self.suspension)
             except UsageError as error:
                 return event("failed", str(error))
-            except OSError as error:
+            except Exception as error:
+                if not is_passing(error):
+                    raise
                 if self._clock.now() >= self.suspension.deadline:
                     return event("timeout", f"Stage storage cannot be read: {error}")
                 if not is_logged:
@@ -133,7 +132,7 @@ class AsyncBatchTrigger(BaseTrigger):
                 is_logged = True
                 await self._clock.sleep(self.suspension.poll.interval.total_seconds())
             else:
-                return await run.until_event(self.suspension)
+                return await run.until_event(suspension)
 
     async def _stage_run(self) -> StageRun:
         """Make the stage ready to be polled: import its class, open its storage, read its configuration."""

@@ -167,7 +167,7 @@ def test_a_reference_keeps_the_provider_beside_the_connection():
 
 @pytest.fixture(scope="module")
 def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=0, running=1, finalizing=0))) as server:
+    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=1, finalizing=0))) as server:
         yield server
 
 

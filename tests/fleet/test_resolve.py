@@ -44,7 +44,7 @@ async def test_an_adopted_batch_is_what_the_cleared_task_goes_on_with(world, los
     assert (receipt.batch_id, receipt.tentative) == ("batch-0", False)
     (entry,) = world.deployment.registry.entries()
     assert (entry.batch_id, entry.tentative) == ("batch-0", False)
-    world.provider.looks_until_done = 0
+    world.provider.polls_until_done = 0
     manifest = await world.job().retry()
     assert manifest.counts["succeeded"] == 2
     assert list(world.provider.batches) == ["batch-0"]
@@ -145,7 +145,7 @@ async def test_an_absent_batch_is_bought_when_the_task_is_cleared(world, lost):
     await world.resolver.absent(lost, world.provider)
 
     assert world.tags == []
-    world.provider.looks_until_done = 0
+    world.provider.polls_until_done = 0
     assert (await world.job().retry()).counts["succeeded"] == 2
     assert set(world.provider.bought.values()) == {1}
 
@@ -217,7 +217,7 @@ async def test_a_batch_that_is_gone_from_its_provider_is_bought_again_after_a_wo
 
     await world.resolver.absent(tag, world.provider)
 
-    world.provider.looks_until_done = 0
+    world.provider.polls_until_done = 0
     world.states[TASK] = "waiting"
     manifest = await world.job().retry()
     assert manifest.counts["succeeded"] == 2

@@ -15,6 +15,7 @@ from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import PlannedRow, Receipt, encoded
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
+from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -50,7 +51,7 @@ class Batch:
                 file.write(msgspec.json.encode(row) + b"\n")
         receipt = Receipt(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
         spec = Spec(model="m", output_schema=schema)
-        landing = Landing(files, 1, receipt, spec, retry_truncated)
+        landing = Landing(files, 1, receipt, spec, retry_truncated, AnswerSchema(schema) if schema else None)
         return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more), START)
 
     @property
@@ -229,6 +230,17 @@ async def test_silence_is_final_where_no_answer_is_to_come(batch, told):
     assert (await batch.land(**told)).total() == 3
 
 
+async def test_faults_that_are_sent_first_stand_for_no_answer(batch):
+    """A service may write the rows that failed into a file of their own, which is there before the other."""
+    told = {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START}
+
+    batch.replies = [good(2), bad(5)]
+    with pytest.raises(Unavailable, match="has 2 answers, but sends only 1 yet"):
+        await batch.land(**told)
+    batch.replies = [good(2), bad(5), bad(7)]  # one of them is a refusal, which the provider counts as an answer
+    assert (await batch.land(**told)).total() == 3
+
+
 async def test_a_batch_that_only_answers_others_is_not_silent(batch):
     """It was sent, and what is not in it will not come."""
     batch.replies = [Reply(key="x-1", status="succeeded"), Reply(key="x-2", status="succeeded")]
@@ -319,7 +331,7 @@ async def test_a_cut_off_answer_that_is_to_be_asked_again_failed_for_want_of_roo
 
 
 async def test_a_row_that_failed_and_was_cut_off_keeps_its_own_reason(batch):
-    """More room would not mend it."""
+    """More room would not help."""
     batch.replies = [bad(2, finish_reason="max_tokens")]
 
     await batch.land(retry_truncated=True)

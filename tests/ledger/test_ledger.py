@@ -18,7 +18,7 @@ QUARTER = timedelta(minutes=15)
 def three(ledger, provider):
     """A task with three batches of one row each, none of which ends by itself."""
     provider.max_requests = 1
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     task, _ = ledger()
     return task
 
@@ -117,12 +117,12 @@ async def test_what_has_ended_is_landed_without_waiting(three, provider, clock):
     assert clock.time == START
 
 
-@pytest.mark.parametrize(("patience", "waited"), [(25, 30), (30, 30), (3, 3), (0, 0)])
-async def test_what_does_not_settle_is_given_up_when_the_patience_is_over(three, clock, patience, waited):
+@pytest.mark.parametrize(("max_wait", "waited"), [(25, 30), (30, 30), (3, 3), (0, 0)])
+async def test_what_does_not_settle_is_given_up_when_the_time_is_over(three, clock, max_wait, waited):
     """The next attempt lands it."""
     await three.advance()
 
-    assert await three.settle(timedelta(seconds=patience)) is False
+    assert await three.settle(timedelta(seconds=max_wait)) is False
     assert (clock.time - START).total_seconds() == waited
     assert len(three.receipts(unlanded=True)) == 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Job
+from fakes import FakeClock, Job
 from pydantic import BaseModel, SecretStr
 
 from airflow_batch_provider.exceptions import RowsFailed, Unresolved, UsageError
@@ -42,11 +42,24 @@ def name(request):
     return request.param
 
 
+class SharedClock(FakeClock):
+    """The emulator's time goes with the worker's."""
+
+    def __init__(self, emulator):
+        super().__init__()
+        super().advance(emulator.clock.now() - self.now().timestamp())
+        self._emulator = emulator
+
+    def advance(self, seconds):
+        super().advance(seconds)
+        self._emulator.clock.advance(seconds)
+
+
 @pytest.fixture
-async def make(tmp_path, batch_emulator, clock):
+async def make(tmp_path, batch_emulator):
     """Makes a job on one provider's emulator; looks cost virtual time only."""
     hubs = []
-    clock.advance(batch_emulator.clock.now() - clock.now().timestamp())
+    clock = SharedClock(batch_emulator)
 
     def make(name, requests, **config):
         urls = {"anthropic": batch_emulator.anthropic_url, "google": batch_emulator.google_url}

@@ -108,7 +108,7 @@ def within(batch, registry, **context):
 
 
 @pytest.fixture
-def parcels(provider):
+def payloads(provider):
     """What the provider was sent, each with its bytes."""
     sent = []
     original = provider.create
@@ -147,11 +147,11 @@ def left_by_a_dead_worker(batch, **more):
     log.add_claim(claim.model_copy(update=more))
 
 
-async def test_a_parcel_says_what_is_in_it(batch, provider, clock, parcels):
+async def test_a_parcel_says_what_is_in_it(batch, provider, clock, payloads):
     """Every line with its newline, the first key, the size, and a label no longer than a provider keeps."""
     await submit_once(replace(batch, context=replace(batch.context, label="x" * 600)))
 
-    ((payload, data),) = parcels
+    ((payload, data),) = payloads
     assert data == b"".join(line + b"\n" for _, line in lines(TAG))
     assert (payload.first_key, payload.requests, payload.bytes) == (f"{TAG}-0", 2, len(data))
     assert (payload.tag, payload.label, payload.spec, payload.resumed) == (TAG, "x" * 512, SPEC, False)
@@ -171,7 +171,13 @@ async def test_the_claim_stands_before_the_create_and_the_receipt_after(batch, p
     ((claim, no_receipt),) = seen
     assert no_receipt is None
     assert (claim.tag, claim.requests, claim.claimed_at, claim.attempt) == (TAG, 2, START, 3)
-    assert receipt == Receipt(batch_id="batch-0", tag=TAG, requests=2, submitted_at=START + timedelta(seconds=5))
+    assert receipt == Receipt(
+        batch_id="batch-0",
+        tag=TAG,
+        requests=2,
+        submitted_at=START + timedelta(seconds=5),
+        as_of=START + timedelta(seconds=5),
+    )
     assert batch.files.receipt() == receipt
 
 
@@ -193,17 +199,19 @@ async def test_a_claim_is_looked_for_by_all_that_is_known_of_it(batch, provider,
     receipt = await submit_once(batch)
 
     assert asked == [BatchQuery(tag=OLD, claimed_at=START, requests=2, key_prefix=f"{OLD}-")]
-    assert receipt == Receipt(batch_id="batch-7", tag=OLD, requests=2, submitted_at=START)
+    assert receipt == Receipt(
+        batch_id="batch-7", tag=OLD, requests=2, submitted_at=START, as_of=START + timedelta(seconds=300)
+    )
     assert not provider.batches
 
 
-async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, provider, clock, parcels, root):
+async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, provider, clock, payloads, root):
     """After looks for the whole grace time; the payload says that parts of it may be there already."""
     left_by_a_dead_worker(batch)
 
     receipt = await submit_once(batch)
 
-    ((payload, data),) = parcels
+    ((payload, data),) = payloads
     assert (payload.tag, payload.resumed, payload.first_key) == (OLD, True, f"{OLD}-0")
     assert data == b"".join(line + b"\n" for _, line in lines(OLD))
     assert receipt.tag == OLD
@@ -230,7 +238,7 @@ async def test_a_batch_that_becomes_visible_within_the_grace_time_is_taken(batch
     assert looks == [10] * lag
 
 
-async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(batch, provider, clock, untagged, parcels):
+async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(batch, provider, clock, untagged, payloads):
     """The last look comes right before the create."""
     found, _ = untagged
     left_by_a_dead_worker(batch)
@@ -239,11 +247,11 @@ async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(batch, p
         found.append(Candidate("just in time", certain=True))
 
     assert (await submit_once(replace(batch, packing=slow))).batch_id == "just in time"
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_receipt_that_the_owner_writes_while_its_batch_is_looked_for_is_taken(
-    batch, provider, clock, untagged, parcels
+    batch, provider, clock, untagged, payloads
 ):
     """The owner was only slow, and no list shows yet what it created."""
     left_by_a_dead_worker(batch)
@@ -256,10 +264,10 @@ async def test_a_receipt_that_the_owner_writes_while_its_batch_is_looked_for_is_
     clock.sleep = sleep
 
     assert await submit_once(batch) == written
-    assert not parcels
+    assert not payloads
 
 
-async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch, provider, clock, untagged, parcels):
+async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch, provider, clock, untagged, payloads):
     """After the last look of its successor, and before the claim is taken over."""
     left_by_a_dead_worker(batch)
     written = Receipt(batch_id="unlisted", tag=OLD, requests=2, submitted_at=START)
@@ -268,7 +276,7 @@ async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch
         batch.files.replace_receipt(written)
 
     assert await submit_once(replace(batch, packing=slow)) == written
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_batch_found_by_time_and_size_is_adopted_tentatively(batch, provider, clock, untagged):
@@ -294,7 +302,7 @@ async def test_a_batch_with_our_keys_wins_over_those_that_only_fit(batch, provid
 
 
 async def test_several_batches_that_fit_are_a_question_for_a_person(
-    batch, provider, clock, untagged, parcels, registry
+    batch, provider, clock, untagged, payloads, registry
 ):
     """The message names them and both ways on; nothing is paid."""
     untagged[0].extend([Candidate("one", certain=False), Candidate("two", certain=False)])
@@ -303,10 +311,10 @@ async def test_several_batches_that_fit_are_a_question_for_a_person(
     with pytest.raises(Unresolved, match=r"'new-old': one, two\..*adopt new-old BATCH_ID.*absent new-old "):
         await submit_once(within(batch, registry))
 
-    assert not parcels
+    assert not payloads
 
 
-async def test_without_a_registry_the_way_on_is_a_file_to_delete(batch, provider, clock, untagged, parcels, root):
+async def test_without_a_registry_the_way_on_is_a_file_to_delete(batch, provider, clock, untagged, payloads, root):
     """The commands would not find the claim of a script; without its file the same requests are bought."""
     untagged[0].extend([Candidate("one", certain=False), Candidate("two", certain=False)])
     left_by_a_dead_worker(batch)
@@ -319,7 +327,7 @@ async def test_without_a_registry_the_way_on_is_a_file_to_delete(batch, provider
         if ".claim" in name:
             root.delete(f"waves/0/{name}")
     await submit_once(batch)
-    assert len(parcels) == 1
+    assert len(payloads) == 1
 
 
 async def test_a_batch_of_a_sibling_or_a_neighbour_is_ignored(batch, provider, clock, untagged, registry, root):
@@ -339,14 +347,14 @@ async def test_a_batch_of_a_sibling_or_a_neighbour_is_ignored(batch, provider, c
     assert receipt.batch_id == "mine"
 
 
-async def test_a_submit_that_is_never_answered_gives_up_its_slot(batch, provider, clock, parcels):
+async def test_a_submit_that_is_never_answered_gives_up_its_slot(batch, provider, clock, payloads):
     """Three sends, each looked for; the claim stays, for the last may have happened."""
     provider.submit_faults = [Unavailable("cut")] * 5
 
     with pytest.raises(Unavailable, match="answered none of 3 submits of batch 'new-0-00000'"):
         await submit_once(batch)
 
-    assert len(parcels) == 3
+    assert len(payloads) == 3
     assert claim_on(batch) is not None
 
 
@@ -368,8 +376,8 @@ async def test_a_look_that_fails_for_a_passing_reason_is_repeated(batch, provide
     assert waited[0] == 12
 
 
-async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(batch, provider, clock, parcels):
-    """After a minute of patience; nothing is sent on a guess."""
+async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(batch, provider, clock, payloads):
+    """After a minute; nothing is sent on a guess."""
     left_by_a_dead_worker(batch)
 
     async def find(_claim):
@@ -380,12 +388,12 @@ async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(b
         await submit_once(batch)
 
     assert (clock.time - START).total_seconds() == 60
-    assert not parcels
+    assert not payloads
     assert claim_on(batch).owner == "dead"
 
 
-async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provider, clock, parcels):
-    """Within the patience of a worker, to the second."""
+async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provider, clock, payloads):
+    """Within the retry budget of a worker, to the second."""
     provider.submit_faults = [
         Unavailable("429", retry_after=55, ambiguous=False),
         Unavailable("429", ambiguous=False),
@@ -393,11 +401,11 @@ async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provide
 
     await submit_once(batch)
 
-    assert len(parcels) == 3
+    assert len(payloads) == 3
     assert (clock.time - START).total_seconds() == 60
 
 
-async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch, provider, clock, parcels):
+async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch, provider, clock, payloads):
     """Preparing buys nothing, so a lost answer is only waited for; an uploaded file is found again."""
     provider.prepare_faults = [Unavailable("cut", ambiguous=True)]
     prepare, prepared = provider.prepare, []
@@ -413,19 +421,19 @@ async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch,
     await submit_once(batch)
 
     assert prepared == [False, True]
-    assert len(parcels) == len(provider.batches) == 1
+    assert len(payloads) == len(provider.batches) == 1
     assert (clock.time - START).total_seconds() == 5
 
 
 @pytest.mark.parametrize("fault", [Unavailable("cut", retry_after=61), Rejected("no"), NotFound("no such file")])
-async def test_a_fault_for_good_before_the_create_gives_the_claim_back(batch, provider, parcels, fault):
+async def test_a_fault_for_good_before_the_create_gives_the_claim_back(batch, provider, payloads, fault):
     """It surely bought nothing, whatever the fault says of itself."""
     provider.prepare_faults = [fault]
 
     with pytest.raises((Unavailable, Rejected)):
         await submit_once(batch)
 
-    assert not parcels
+    assert not payloads
     assert claim_on(batch) is None
 
 
@@ -440,7 +448,7 @@ async def test_a_provider_that_is_busy_for_long_gets_its_claim_back(batch, provi
     assert claim_on(batch) is None
 
 
-async def test_a_claim_made_by_another_worker_just_now_is_left_alone(batch, provider, clock, parcels):
+async def test_a_claim_made_by_another_worker_just_now_is_left_alone(batch, provider, clock, payloads):
     """Two workers started at once: the second comes back later and finds the first one's batch."""
 
     def meanwhile(tag):
@@ -450,7 +458,7 @@ async def test_a_claim_made_by_another_worker_just_now_is_left_alone(batch, prov
         await submit_once(replace(batch, packing=meanwhile))
 
     assert not caught.value.ambiguous
-    assert not parcels
+    assert not payloads
     assert claim_on(batch).owner == "other"
 
 
@@ -540,15 +548,15 @@ async def test_a_refused_claim_leaves_the_deployment(batch, provider, clock, reg
     assert not list(registry.entries())
 
 
-async def test_a_batch_that_failed_as_a_whole_is_bought_anew_also_where_workers_take_the_submit_lock(
-    batch, provider, clock, registry, untagged, parcels
+async def test_a_batch_that_failed_as_a_whole_is_bought_again_also_where_workers_take_the_submit_lock(
+    batch, provider, clock, registry, untagged, payloads
 ):
     """The claim on disk is of the failed one; the new one replaces it."""
     left_by_a_dead_worker(batch, tag=TAG)
 
     receipt = await submit_once(within(replace(batch, failed=1), registry))
 
-    assert (receipt.tag, len(parcels)) == (f"{TAG}-1", 1)
+    assert (receipt.tag, len(payloads)) == (f"{TAG}-1", 1)
     assert claim_on(batch).tag == f"{TAG}-1"
 
 
@@ -594,7 +602,7 @@ async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(batch
 
 
 async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
-    batch, provider, clock, registry, untagged, parcels
+    batch, provider, clock, registry, untagged, payloads
 ):
     """It died before it sent anything; nobody waits out its lease. What it uploaded may be there already."""
     await registry.acquire_submit_lock(provider.account, "dead", clock, timedelta(0))
@@ -603,7 +611,7 @@ async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
     await submit_once(within(batch, registry))
 
     assert clock.time == START
-    assert [payload.resumed for payload, _ in parcels] == [True]
+    assert [payload.resumed for payload, _ in payloads] == [True]
 
 
 async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, clock, registry, untagged):
@@ -627,7 +635,7 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, 
 
 
 async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
-    batch, provider, clock, registry, untagged, parcels
+    batch, provider, clock, registry, untagged, payloads
 ):
     """Packing takes minutes; the next look at the claim says what became of it."""
     left_by_a_dead_worker(batch, queued_for_lock=True)
@@ -639,10 +647,10 @@ async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
         await submit_once(within(replace(batch, packing=slow), registry))
 
     assert not caught.value.ambiguous
-    assert not parcels
+    assert not payloads
 
 
-async def test_a_worker_that_gets_no_turn_withdraws_its_claim(batch, provider, clock, registry, untagged, parcels):
+async def test_a_worker_that_gets_no_turn_withdraws_its_claim(batch, provider, clock, registry, untagged, payloads):
     """It sent nothing, and comes back."""
     await registry.acquire_submit_lock(provider.account, "somebody", clock, timedelta(0))
 
@@ -650,20 +658,20 @@ async def test_a_worker_that_gets_no_turn_withdraws_its_claim(batch, provider, c
         await submit_once(within(batch, registry))
 
     assert (clock.time - START).total_seconds() == 60
-    assert not parcels
+    assert not payloads
     assert claim_on(batch) is None
     assert not list(registry.entries())
 
 
 @pytest.mark.parametrize("left", [False, True])
-async def test_scratch_files_are_gone_after_the_submit(batch, provider, clock, parcels, left):
+async def test_scratch_files_are_gone_after_the_submit(batch, provider, clock, payloads, left):
     """Prompts do not stay on the worker's disk, in whichever way the claim came about."""
     if left:
         left_by_a_dead_worker(batch)
 
     await submit_once(batch)
 
-    assert not Path(parcels[0][0].path).parent.exists()
+    assert not Path(payloads[0][0].path).parent.exists()
 
 
 def a_guess(batch, registry, batch_id):
@@ -758,7 +766,7 @@ def asleep(batch, at, meanwhile):
 
 
 async def test_a_worker_that_slept_before_it_had_the_lock_does_not_undo_its_successors_claim(
-    batch, provider, clock, registry, untagged, parcels
+    batch, provider, clock, registry, untagged, payloads
 ):
     """The successor has bought since, and died: its claim is the only trace of that."""
 
@@ -771,7 +779,7 @@ async def test_a_worker_that_slept_before_it_had_the_lock_does_not_undo_its_succ
         await submit_once(asleep(within(batch, registry), 1, taken_over))
 
     assert claim_on(batch).owner == "successor"
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_worker_that_slept_before_its_receipt_does_not_undo_its_successors(batch, provider, clock):
@@ -856,7 +864,7 @@ async def test_the_provider_is_asked_for_its_time_before_a_claim_is_made(batch, 
     assert claim_on(batch).earliest == theirs
 
 
-async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(batch, provider, clock, parcels):
+async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(batch, provider, clock, payloads):
     """Nothing was claimed, so the task only comes back."""
 
     async def check():
@@ -868,7 +876,7 @@ async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(ba
         await submit_once(batch)
 
     assert claim_on(batch) is None
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch, provider, clock, untagged):
@@ -883,7 +891,7 @@ async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch
 
 
 async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_passed_over(
-    batch, provider, clock, parcels
+    batch, provider, clock, payloads
 ):
     """It is looked for, as any claim without a receipt, and taken over only when its batch is absent."""
     times = []
@@ -896,7 +904,7 @@ async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_
     provider.check = check
     await submit_once(batch)
 
-    assert [payload.tag for payload, _ in parcels] == [OLD]
+    assert [payload.tag for payload, _ in payloads] == [OLD]
     assert (clock.time - START).total_seconds() == 60
 
 

@@ -32,8 +32,8 @@ async def test_a_part_rests_twice_as_long_each_time_up_to_an_hour(ledger, provid
         clock.time = waiting.resume_at
 
     assert rests == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    void = load(task.root, "waves/0/00000.failed-1.json", FailedBatch)
-    assert void == FailedBatch(
+    failed = load(task.root, "waves/0/00000.failed-1.json", FailedBatch)
+    assert failed == FailedBatch(
         batch_id="batch-0", reason="token_limit_exceeded", again_at=START + timedelta(seconds=60)
     )
 
@@ -147,7 +147,7 @@ async def test_a_batch_that_may_be_somebody_elses_is_not_cancelled(job, provider
 async def test_the_claim_of_a_batch_that_failed_as_a_whole_stays_until_the_next_one_replaces_it(
     ledger, provider, clock
 ):
-    """A worker that voids late would else delete its successor's claim, and with it all trace of what that one bought."""
+    """A worker that gives up late would else delete its successor's claim, and with it all trace of what that one bought."""
     task, _ = ledger()
     await task.advance()
     provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
@@ -300,7 +300,7 @@ async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, pro
 async def test_people_read_what_became_of_the_rows_of_a_batch(ledger, provider, caplog):
     """How it ended, and how many rows of each kind."""
     caplog.set_level("INFO")
-    provider.looks_until_done = 0
+    provider.polls_until_done = 0
     ok = Reply(key="", status="succeeded", output="x")
     provider.answer = lambda body, _n: failing() if body["prompt"] == "b" else ok
     task, _ = ledger()

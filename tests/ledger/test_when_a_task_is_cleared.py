@@ -113,7 +113,7 @@ async def test_other_requests_are_refused_while_any_batch_of_several_is_open(job
 async def test_a_kill_cancels_each_batch_although_one_cannot_be(job, provider, caplog):
     """A busy provider is asked again; what is not to be found keeps no other running, and is named."""
     provider.max_requests = 1
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     task = job()
     suspended = await task.start()
     cancel, busy = provider.cancel, [Unavailable("429")]

@@ -100,7 +100,7 @@ async def _died(task, _provider):
 @pytest.mark.parametrize("ended", [_paused, _undecided, _marked, _died])
 async def test_a_task_that_is_cleared_days_later_has_all_its_time_again(job, provider, clock, ended):
     """Whatever became of the attempt before: what is bought now, or runs still, is not cancelled at the first look."""
-    provider.looks_until_done = 10_000
+    provider.polls_until_done = 10_000
     task = job()
     await ended(task, provider)
     clock.advance(2 * 86_400)

@@ -112,16 +112,16 @@ class Money(RuleBasedStateMachine):
             self.airflow.step(worker, moments)
             self.airflow.kill(worker)
 
-    @precondition(lambda self: self.airflow.standing)
+    @precondition(lambda self: self.airflow.workers_alive)
     @rule(data=st.data(), moments=moments)
     def go_on(self, data, moments):
         """A worker that stood wakes up."""
-        self.airflow.step(data.draw(st.sampled_from(self.airflow.standing)), moments)
+        self.airflow.step(data.draw(st.sampled_from(self.airflow.workers_alive)), moments)
 
-    @precondition(lambda self: self.airflow.standing)
+    @precondition(lambda self: self.airflow.workers_alive)
     @rule(data=st.data())
     def die(self, data):
-        self.airflow.kill(data.draw(st.sampled_from(self.airflow.standing)))
+        self.airflow.kill(data.draw(st.sampled_from(self.airflow.workers_alive)))
 
     @rule(name=tasks, moments=moments)
     def look(self, name, moments):
@@ -260,7 +260,7 @@ class Money(RuleBasedStateMachine):
     def all_ends_well(self):
         """Without further faults every task finishes, with the help of a person where one was called."""
         self.airflow.provider.forget_faults()
-        for worker in self.airflow.standing:
+        for worker in self.airflow.workers_alive:
             self.airflow.step(worker)
         self.books_balance()
         for task in self.airflow.tasks.values():

@@ -8,6 +8,7 @@ from money_bench import CREATE, Life, SkewedClock, check_balance
 
 SKEWS = (-3600, -300, -130, -60, 0, 60, 130, 300, 620, 3600)
 HOUR = 3600
+RESULTS = {"anthropic": "anthropic.results", "openai": "openai.files.content", "google": "google.download"}
 CREATES = ("/messages/batches: after", "/v1/batches: after", ":batchGenerateContent: after")
 
 
@@ -17,6 +18,16 @@ class DiesAfterCreate(Life):
     def tick(self, where):
         super().tick(where)
         if where.startswith("POST") and where.endswith(CREATES):
+            self.dead = True
+            raise Killed(where)
+
+
+class DiesWhenBought(Life):
+    """Killed when the first receipt is on disk."""
+
+    def tick(self, where):
+        super().tick(where)
+        if where.startswith("create") and "receipt" in where and where.endswith(": after"):
             self.dead = True
             raise Killed(where)
 
@@ -83,6 +94,35 @@ async def test_a_batch_is_found_where_the_provider_does_not_tell_its_time(world,
     here.emulator.faults.add(CREATE[here.name], "cut", when="after")
 
     manifest, ends = await here.go_on()
+
+    assert manifest is not None, ends
+    check_balance(here, manifest)
+
+
+@pytest.mark.parametrize("skew", SKEWS)
+async def test_answers_that_come_late_are_waited_for_whatever_the_workers_clock_says(world, skew):
+    """How long ago a batch ended is judged by the provider's own clock, or its rows would be bought again."""
+    here = world()
+    here.worker_clock = SkewedClock(here.clock, skew)
+    late = here.emulator.faults.add(RESULTS[here.name], "short", lines=1, times=2)
+
+    manifest, ends = await here.go_on()
+
+    assert late.taken == 2
+    assert manifest is not None, ends
+    check_balance(here, manifest)
+
+
+@pytest.mark.parametrize("skew", [-HOUR, 0, HOUR])
+async def test_a_batch_that_is_not_shown_yet_is_gone_by_the_providers_clock_only(world, skew):
+    """Another worker bought it a moment ago, and the clock of this one is wrong."""
+    here = world()
+    here.emulator.faults.add(CREATE[here.name], "hide", seconds=120)
+    with pytest.raises(Killed):
+        await here.run(DiesWhenBought())
+    here.worker_clock = SkewedClock(here.clock, skew)
+
+    manifest, ends = await here.go_on(attempt=2)
 
     assert manifest is not None, ends
     check_balance(here, manifest)

@@ -128,7 +128,7 @@ async def test_a_fault_of_one_batch_stays_with_it(bench, hub, ids):
     assert sum(isinstance(one, Exception) for one in seen) == 1
 
 
-async def test_a_key_that_was_rotated_is_read_anew(bench, backend, emulator, ids):
+async def test_a_key_that_was_rotated_is_read_again(bench, backend, emulator, ids):
     """Airflow holds the new key already when the old one is refused."""
     key = ["old"]
 

@@ -27,7 +27,7 @@ from airflow_batch_provider.providers import connect, http, provider_class
 from airflow_batch_provider.providers.base import BatchQuery
 
 
-class Verdict(BaseModel):
+class Judgement(BaseModel):
     label: str
     score: int = 0
 
@@ -55,9 +55,9 @@ async def test_a_batch_is_answered_row_by_row(bench):
 
 async def test_an_answer_fits_the_schema_that_was_asked(bench):
     """The schema reaches the model natively, so its answer is JSON of that shape."""
-    spec = bench.spec(output_schema=Verdict.model_json_schema())
+    spec = bench.spec(output_schema=Judgement.model_json_schema())
     replies = await bench.ask("judge", spec=spec)
-    assert Verdict.model_validate_json(replies["0"].output)
+    assert Judgement.model_validate_json(replies["0"].output)
 
 
 async def test_a_schema_beyond_strict_mode_is_still_asked(bench):

@@ -183,7 +183,7 @@ def test_cached_and_reasoning_tokens_have_two_names_each():
 
 
 def test_a_call_has_its_arguments_as_an_object():
-    """Text that is no JSON stays text."""
+    """Text that is not valid JSON stays text."""
     function = {"name": "f", "arguments": '{"a":1}'}
     calls = [{"id": "c1", "function": function}, {"id": "c2", "function": {"name": "g", "arguments": "{"}}]
     reply = CHAT.decode(completion("tool_calls", content=None, tool_calls=calls), "generate")

@@ -182,7 +182,7 @@ async def test_row_41_each_status_has_its_answer(driver, extraction):
     assert (await client.get_status(waiting.state.batch_id)).status == "completed"
 
     driver.outputs["data-extraction"] = {"items": ["another"]}
-    driver.fault("openai.batches.create", "fail", code="invalid_json_line", message="Line 1 is no JSON.")
+    driver.fault("openai.batches.create", "fail", code="invalid_json_line", message="Line 1 is not valid JSON.")
     with pytest.raises(StageFailed, match=r"Batch batch_\w+ failed"):
         await driver.run(BatchProcess, ProcessConfig(model="gpt-4o"))
 

@@ -127,8 +127,8 @@ async def test_row_62_the_built_in_stage_does_the_same(driver, caplog, provider_
 async def test_row_63_a_passing_fault_is_waited_out_with_a_warning(driver, items, caplog, provider_name, fault):
     """`isTransientError` → WARN + `nextCheckIn: 30000`; anything else is the stage's error."""
     caplog.set_level(logging.WARNING, "task")
-    order = dict(fault)
-    driver.fault(RETRIEVE[provider_name], order.pop("kind"), **order)
+    fields = dict(fault)
+    driver.fault(RETRIEVE[provider_name], fields.pop("kind"), **fields)
     done = await driver.run(BatchProcess, ProcessConfig(model=MODELS[provider_name]))
     assert done.checks[0].next_check_in == timedelta(seconds=30)
     assert all(item.success for item in done.output.items)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import urllib.error
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import aiohttp
+import botocore.exceptions
 import httpx
 import pytest
+import requests
+import urllib3
 from pydantic import BaseModel, ValidationError
 
 from airflow_batch_provider.client import BatchHandle
@@ -219,6 +225,14 @@ class HTTPStatusError(Exception):
         self.response = type("Response", (), {"status_code": status})()
 
 
+def named(name, **fields):
+    """An error as a library that is not installed here names it."""
+    error = type(name, (Exception,), {})(name)
+    for field, value in fields.items():
+        setattr(error, field, value)
+    return error
+
+
 REQUEST = httpx.Request("GET", "http://localhost")
 
 
@@ -233,6 +247,19 @@ REQUEST = httpx.Request("GET", "http://localhost")
         httpx.ReadTimeout("slow"),
         httpx.HTTPStatusError("busy", request=REQUEST, response=httpx.Response(503)),
         HTTPStatusError(429),
+        botocore.exceptions.EndpointConnectionError(endpoint_url="https://s3"),
+        botocore.exceptions.ReadTimeoutError(endpoint_url="https://s3"),
+        botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
+        botocore.exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject"),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientResponseError(SimpleNamespace(real_url="http://localhost"), (), status=502),
+        requests.HTTPError(response=SimpleNamespace(status_code=503)),
+        urllib3.exceptions.MaxRetryError(None, "/"),
+        urllib.error.HTTPError("http://localhost", 503, "busy", None, None),
+        named("AutoReconnect"),  # pymongo
+        named("ServiceRequestError"),  # azure-core
+        named("HttpError", code=503),  # gcsfs
+        named("AioRpcError", code=lambda: SimpleNamespace(name="UNAVAILABLE")),  # grpc
     ],
     ids=repr,
 )
@@ -248,7 +275,20 @@ def test_a_fault_that_stays_ends_at_the_deadline():
 
 
 @pytest.mark.parametrize(
-    "fault", [KeyError("x"), ValueError("x"), HTTPStatusError(400), HTTPStatusError(404)], ids=repr
+    "fault",
+    [
+        KeyError("x"),
+        ValueError("x"),
+        HTTPStatusError(400),
+        HTTPStatusError(404),
+        botocore.exceptions.ClientError({"Error": {"Code": "NoSuchBucket"}}, "PutObject"),
+        botocore.exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject"),
+        requests.HTTPError(response=SimpleNamespace(status_code=401)),
+        urllib.error.HTTPError("http://localhost", 404, "gone", None, None),
+        named("HttpError", code=404),
+        named("AioRpcError", code=lambda: SimpleNamespace(name="INVALID_ARGUMENT")),
+    ],
+    ids=repr,
 )
 def test_a_bug_of_the_stage_does_not_pass(fault):
     """Polling again until the deadline would not help."""

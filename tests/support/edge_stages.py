@@ -62,7 +62,7 @@ class Obedient(AsyncBatchStage[Told, Done]):
     async def check_completion(self, state, ctx):
         match ctx.config.mode:
             case "output":
-                return CompletionCheck.ready(Done(said="from the check"), metrics={"looks": 1.0})
+                return CompletionCheck.ready(Done(said="from the check"), metrics={"polls": 1.0})
             case "fail":
                 return CompletionCheck.failed("All batch requests failed")
             case "overdue":

@@ -80,7 +80,7 @@ class FakeBatch:
     bodies: list[dict]
     created_at: datetime
     status: str = "processing"
-    looks: int = 0
+    polls: int = 0
     error: str | None = None
     retryable: bool = False
     unpaid: bool = False
@@ -126,7 +126,7 @@ class FakeProvider(BatchProvider):
     answer: object = None
     max_requests: int = 100
     max_bytes: int = 1_000_000
-    looks_until_done: int = 1
+    polls_until_done: int = 1
     batches: dict[str, FakeBatch] = field(default_factory=dict)
     prepare_faults: list = field(default_factory=list)
     submit_faults: list = field(default_factory=list)
@@ -209,8 +209,8 @@ class FakeProvider(BatchProvider):
         if batch_id not in self.batches:
             raise NotFound(batch_id)
         batch = self.batches[batch_id]
-        batch.looks += 1
-        if batch.status == "processing" and batch.looks > self.looks_until_done:
+        batch.polls += 1
+        if batch.status == "processing" and batch.polls > self.polls_until_done:
             batch.status = "completed"
         return BatchStatus(
             batch_id=batch_id,

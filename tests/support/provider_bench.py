@@ -100,9 +100,9 @@ class Bench:
     def claim(self, payload: Payload) -> BatchQuery:
         return BatchQuery(tag=payload.tag, claimed_at=self.now, requests=payload.requests, key_prefix=PREFIX)
 
-    def fault(self, route: str, kind: str, **order: Any) -> None:
-        """Order a fault on one of the backend's routes."""
-        self.emulator.faults.add(self.backend.routes[route], kind, **order)
+    def fault(self, route: str, kind: str, **fields: Any) -> None:
+        """Add a fault on one of the backend's routes."""
+        self.emulator.faults.add(self.backend.routes[route], kind, **fields)
 
     def finish(self) -> None:
         """Move the emulator's clock to where every batch has run."""

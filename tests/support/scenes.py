@@ -75,7 +75,7 @@ class Scene:
         return sum(number for route, number in calls.items() if route.endswith(f".{verb}"))
 
     @property
-    def looks(self) -> int:
+    def polls(self) -> int:
         return sum(self.calls(verb) for verb in ("list", "retrieve", "get"))
 
     def wait_until(self, what: str, holds: Callable[[], bool], seconds: float = _PATIENCE) -> None:
@@ -91,15 +91,15 @@ class Scene:
 
         self.wait_until(f"{state!r} in try {attempt}", reached, seconds)
 
-    def wait_for_a_look(self) -> None:
+    def wait_for_a_poll(self) -> None:
         """A trigger runs and looks at the batch, now."""
-        seen = self.looks
-        self.wait_until("another look", lambda: self.looks > seen)
+        seen = self.polls
+        self.wait_until("another poll", lambda: self.polls > seen)
 
     def wait_until_waiting(self, *, attempt: int = 1) -> None:
         """The task is deferred and a trigger looks after its batch."""
         self.wait_for("deferred", attempt=attempt)
-        self.wait_for_a_look()
+        self.wait_for_a_poll()
 
     def send(self, number: signal.Signals, *, worker: bool) -> None:
         """A signal to the task's process, and first to the executor's worker that supervises it, where `worker`."""

@@ -135,8 +135,8 @@ class _Round:
 
     def _others(self):
         script, world = self.script, self.world
-        for at, order in script.faults:
-            yield _at(at, lambda order=order: world.emulator.faults.add(**order))
+        for at, fields in script.faults:
+            yield _at(at, lambda fields=fields: world.emulator.faults.add(**fields))
         for at, seconds in script.jumps:
             yield _at(at, lambda seconds=seconds: world.clock.advance(seconds))
         for at, grace in script.reconciles:

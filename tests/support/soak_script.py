@@ -258,10 +258,10 @@ class _Draw:
     def _faults(self):
         return [self._fault() for _ in range(self._dice.choice((0, 1, 2, 4, 8)))]
 
-    def _hinders_cancel(self, order):
+    def _hinders_cancel(self, fields):
         """True when an overtaken worker may be kept from cancelling what it created."""
-        lost = order["route"] == CREATE[self._provider] and order["kind"] in ("status", "cut", "cut_body", "stall")
-        return lost or order["kind"] == "hide" or order["route"].endswith((".cancel", ".*"))
+        lost = fields["route"] == CREATE[self._provider] and fields["kind"] in ("status", "cut", "cut_body", "stall")
+        return lost or fields["kind"] == "hide" or fields["route"].endswith((".cancel", ".*"))
 
     def _fault(self):
         dice = self._dice
@@ -269,8 +269,8 @@ class _Draw:
         create = CREATE[self._provider]
         route = dice.choice((create, f"{self._provider}.{dice.choice(ROUTES[self._provider])}", f"{self._provider}.*"))
         kind = dice.choice(("call", "call", "call", "answer", "job", "job"))
-        order = getattr(self, f"_{kind}_fault")(route, create)
-        return start, {"times": dice.choice((1, 1, 2, 3, 9)), "after": dice.choice((0, 0, 1, 2, 5))} | order
+        fields = getattr(self, f"_{kind}_fault")(route, create)
+        return start, {"times": dice.choice((1, 1, 2, 3, 9)), "after": dice.choice((0, 0, 1, 2, 5))} | fields
 
     def _call_fault(self, route, create):
         """A call that fails, before or after it did what it says."""
@@ -307,17 +307,17 @@ class _Draw:
         """A batch with a fate of its own."""
         dice = self._dice
         kind = dice.choice(("hide", "unlist", "stuck", "expire", "fail", "fail_rows"))
-        order = {"route": create, "kind": kind}
+        fields = {"route": create, "kind": kind}
         if kind == "hide":
-            return order | dice.choice(({"looks": 3}, {"seconds": UNSEEN}, {"seconds": 300}, {"seconds": 900}))
+            return fields | dice.choice(({"polls": 3}, {"seconds": UNSEEN}, {"seconds": 300}, {"seconds": 900}))
         if kind == "unlist":
-            return order | dice.choice(({"looks": 3}, {"seconds": UNSEEN * dice.random()}))
+            return fields | dice.choice(({"polls": 3}, {"seconds": UNSEEN * dice.random()}))
         if kind == "expire":
-            return order | {"fraction": dice.choice((0, 0.3, 0.5, 1))}
+            return fields | {"fraction": dice.choice((0, 0.3, 0.5, 1))}
         if kind == "fail":
             passing = {"openai": "token_limit_exceeded", "google": "UNAVAILABLE"}.get(self._provider)
-            return order | {"code": dice.choice((None, passing))}
-        return order | ({"code": dice.choice((*PASSING, *FINAL))} if kind == "fail_rows" else {})
+            return fields | {"code": dice.choice((None, passing))}
+        return fields | ({"code": dice.choice((*PASSING, *FINAL))} if kind == "fail_rows" else {})
 
     def _garble(self):
         dice = self._dice

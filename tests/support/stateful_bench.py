@@ -28,7 +28,7 @@ from airflow_batch_provider.storage import Directory
 
 FAR = 1_000_000
 # A worker of Airflow that stands still this long is taken for dead: nothing of it runs on for days.
-PATIENCE = 60.0
+MAX_WAIT = 60.0
 
 
 class Worker(Life):
@@ -71,7 +71,7 @@ class Worker(Life):
             return
         self._moments = moments
         self._go.release()
-        assert self._stopped.acquire(timeout=PATIENCE), f"{self} hangs"
+        assert self._stopped.acquire(timeout=MAX_WAIT), f"{self} hangs"
         if self.done:
             self._thread.join()
 
@@ -168,7 +168,7 @@ class Airflow:
         self.loop.close()
 
     @property
-    def standing(self):
+    def workers_alive(self):
         return [worker for task in self.tasks.values() for worker in task.alive]
 
     # a task's way

@@ -51,6 +51,14 @@ class AnthropicCodec(Codec):
         """Return what a result line says."""
         return replies.reply(key, record)
 
+    def check_spec(self, spec: Spec) -> None:
+        """Raise `UsageError` for embeddings, which Anthropic has none of, and for parameters or schemas it refuses."""
+        if spec.kind == "embed":
+            raise UsageError(
+                f"Anthropic has no embeddings, so {spec.model!r} cannot embed. Use a connection of OpenAI or Gemini."
+            )
+        super().check_spec(spec)
+
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """Return the body of POST /v1/messages; `output_config` of several sources is joined, all else is replaced."""
         body: dict[str, Any] = {"model": spec.model, "max_tokens": request.max_tokens or spec.max_tokens}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 import anthropic  # noqa: TID253  # the one folder that names this SDK is imported when the provider is first used
 import httpx2
 
-from airflow_batch_provider.exceptions import BatchError, NotFound, UsageError
+from airflow_batch_provider.exceptions import BatchError, NotFound
 from airflow_batch_provider.models import BatchStatus, RequestCounts
 from airflow_batch_provider.providers import http
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import ModuleType
 
-    from airflow_batch_provider.models import Account, BatchState, Kind, Reply, Spec
+    from airflow_batch_provider.models import Account, BatchState, Kind, Reply
     from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 STATES: Mapping[str, BatchState] = {"in_progress": "processing", "canceling": "processing", "ended": "completed"}
@@ -100,14 +100,6 @@ class AnthropicProvider(StainlessProvider):
     @property
     def _batches(self) -> Any:
         return self._client.messages.batches.with_raw_response
-
-    def check_spec(self, spec: Spec) -> None:
-        """Raise `UsageError` for embeddings, which Anthropic has none of, and for parameters or schemas it refuses."""
-        if spec.kind not in self.kinds:
-            raise UsageError(
-                f"Anthropic has no embeddings, so {spec.model!r} cannot embed. Use a connection of OpenAI or Gemini."
-            )
-        super().check_spec(spec)
 
     async def prepare(self, payload: Payload) -> Prepared:
         """Do nothing: the create carries the lines."""

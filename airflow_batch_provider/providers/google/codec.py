@@ -9,6 +9,7 @@ Shapes: https://ai.google.dev/api/generate-content, https://ai.google.dev/api/ba
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -22,6 +23,7 @@ from airflow_batch_provider.providers.untrusted import as_count, as_object, as_o
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
 
+_MODEL = re.compile(r"((models|tunedModels)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _TOP = frozenset({"tools", "toolConfig", "safetySettings", "cachedContent", "serviceTier", "store", "labels"})
 _OURS = {
     "contents": "messages",
@@ -41,6 +43,12 @@ class GoogleCodec(Codec):
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
         """Return what a result line says."""
         return replies.reply(key, record, kind)
+
+    def check_spec(self, spec: Spec) -> None:
+        """Raise `UsageError` for a model name, parameters or schemas that a batch cannot take."""
+        if not _MODEL.fullmatch(spec.model):
+            raise UsageError(f"{spec.model!r} is not a model of Gemini. Give a name like 'gemini-2.5-flash'.")
+        super().check_spec(spec)
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """Return the body that the model's method would take without a batch."""

@@ -9,7 +9,6 @@ it over the same connections, because it drops why a batch failed and cannot str
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -27,7 +26,6 @@ from airflow_batch_provider.exceptions import (
     Rejected,
     Unavailable,
     Unresolved,
-    UsageError,
 )
 from airflow_batch_provider.providers import http, lines
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply
     from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 log = logging.getLogger(__name__)
@@ -51,7 +49,6 @@ log = logging.getLogger(__name__)
 ADDRESS = "https://generativelanguage.googleapis.com"
 VERSION = "v1"
 
-_MODEL = re.compile(r"((models|tunedModels)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _NAME_LENGTH = 128
 _MOST_PAGES = 500
 _SKEW = timedelta(minutes=10)
@@ -74,12 +71,6 @@ class GoogleProvider(BatchProvider):
         self._client = _sdk(self._key, self._http, self._options())
         self._rest = Rest(f"{self._address}/{VERSION}", self._key, self._http)
         self._states = StatusTable("Gemini", operations.STATES)
-
-    def check_spec(self, spec: Spec) -> None:
-        """Raise `UsageError` for a model name, parameters or schemas that a batch cannot take."""
-        if not _MODEL.fullmatch(spec.model):
-            raise UsageError(f"{spec.model!r} is not a model of Gemini. Give a name like 'gemini-2.5-flash'.")
-        super().check_spec(spec)
 
     def now(self) -> datetime | None:
         """Return the time of the `date` header of the last reply, as it has gone on since."""

@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
 from blockbuster import blockbuster_ctx
+from botocore.exceptions import ClientError
 from edge_stages import Done, Scripted
 from upath import UPath
 
@@ -97,7 +98,9 @@ def suspension(tmp_path, **changes) -> Suspension:
 
 
 def made(tmp_path, time, **changes) -> AsyncBatchTrigger:
-    trigger = AsyncBatchTrigger(**suspension(tmp_path, **changes).kwargs())
+    waited = suspension(tmp_path, **changes)
+    StageFiles(waited.location.directory(UPath)).save_config(None)
+    trigger = AsyncBatchTrigger(**waited.kwargs())
     trigger._clock = Clock(now=lambda: time.now, sleep=time.sleep)
     trigger._jitter = lambda: 0.0
     return trigger
@@ -135,7 +138,7 @@ async def test_a_quick_event_is_held_until_the_scheduler_has_heard_of_the_deferr
 
 @pytest.mark.parametrize("late", [timedelta(seconds=20), HOUR])
 async def test_a_later_event_is_not_held(tmp_path, time, supervisor, late):
-    """By then the scheduler knows; a triggerer that took over does not wait anew."""
+    """By then the scheduler knows; a triggerer that took over does not wait again."""
     Scripted.script = deque([CompletionCheck.ready()])
     poll = PollConfig(interval=timedelta(minutes=1), max_wait=24 * HOUR, first_poll=timedelta(0))
     trigger = made(tmp_path, time, poll=poll)
@@ -211,7 +214,7 @@ async def test_faults_make_pauses_longer(trigger, time):
     assert time.slept == [60.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 3000.0]
 
 
-async def test_faults_after_a_good_look_are_told_and_waited_out_anew(trigger, time, caplog):
+async def test_faults_after_a_good_look_are_told_and_waited_out_again(trigger, time, caplog):
     """Hours may lie between them."""
     fault = Unavailable("503")
     Scripted.script = deque([fault, fault, CompletionCheck.not_ready(), fault, CompletionCheck.ready()])
@@ -287,7 +290,7 @@ async def test_a_check_that_only_says_ready_leaves_no_file(trigger):
     """Nothing is written that nobody reads."""
     await fired(trigger)
     location = trigger.suspension.location
-    assert location.directory(UPath).names() == []
+    assert location.directory(UPath).names() == ["config.json"]
     assert location.conn_id == "anthropic_default"
 
 
@@ -320,6 +323,36 @@ async def test_a_storage_that_is_away_is_waited_for(trigger, monkeypatch, time):
     monkeypatch.setattr(StageFiles, "config", flaky)
     assert (await fired(trigger))["status"] == "ready"
     assert time.slept == [60.0, 60.0, 0.0]
+
+
+@pytest.mark.parametrize("fault", [ClientError({"Error": {"Code": "SlowDown"}}, "GetObject"), Unavailable("503")])
+async def test_a_storage_that_is_busy_is_waited_for_whatever_its_client_calls_that(trigger, monkeypatch, time, fault):
+    """The errors of object stores have no common class."""
+    faults = [fault]
+    read = Directory.read
+
+    def flaky(self, name):
+        if faults:
+            raise faults.pop()
+        return read(self, name)
+
+    monkeypatch.setattr(Directory, "read", flaky)
+    assert (await fired(trigger))["status"] == "ready"
+    assert time.slept == [60.0, 0.0]
+
+
+async def test_a_disk_that_is_not_mounted_yet_is_waited_for(trigger, monkeypatch, time, caplog):
+    """Its folder is there and empty, which is no reason to give a paid batch up."""
+    away = [None, None]
+    read = Directory.read
+    monkeypatch.setattr(Directory, "read", lambda self, name: away.pop() if away else read(self, name))
+
+    assert (await fired(trigger))["status"] == "ready"
+
+    assert time.slept == [60.0, 60.0, 0.0]
+    assert [record.message for record in caplog.records if "mounted" in record.message] == [
+        record.message for record in caplog.records if record.levelname == "WARNING"
+    ]
 
 
 async def test_progress_is_shown_on_change_and_once_a_minute(trigger, supervisor):

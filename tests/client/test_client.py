@@ -20,7 +20,7 @@ from airflow_batch_provider.storage import Directory, StageStorage
 @pytest.fixture
 def client(tmp_path, provider, clock):
     """Each call is a process of its own, with the same storage: `client(attempt=2)`."""
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     root = Directory(UPath(tmp_path))
     hub, connection = FakeHub(provider, clock), ConnectionRef(conn_id="c")
 
@@ -255,7 +255,7 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
     assert provider.bought == {}
 
 
-async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provider):
+async def test_two_workers_that_find_a_dead_batch_buy_it_again_once(client, provider):
     """One of them looked at it, and was slow."""
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"

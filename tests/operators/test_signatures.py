@@ -93,7 +93,7 @@ def test_default_args_of_a_dag_reach_every_argument(operator):
     from airflow.sdk import DAG
 
     with DAG("defaults", schedule=None, default_args={"retry_rows": 7, "clean_up": False}):
-        asked = operator(task_id="ask", model="claude-x", requests=["x"])
+        asked = operator(task_id="ask", model="openai:x", requests=["x"])
 
     config = asked._config()
     assert (config.retry_rows, config.clean_up) == (7, False)

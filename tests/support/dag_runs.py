@@ -1,4 +1,4 @@
-"""Airflow's database, and an emulator that moves with every look."""
+"""Airflow's database, and `dag.test()` over it."""
 
 from __future__ import annotations
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Literal
+
 import pytest
 from airflow.sdk import DAG, task
 from edge_stages import Box, Dependent, Obedient
+from pydantic import create_model
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.operators import AsyncBatchStageOperator, BatchEmbedOperator, BatchGenerateOperator
@@ -207,6 +212,46 @@ def test_what_is_wrong_in_the_dag_is_refused_when_it_is_parsed(wrong, said):
     """Before anything is paid, with the task's name or the value."""
     with pytest.raises(UsageError, match=said):
         BatchGenerateOperator(task_id="ask", **wrong)
+
+
+@pytest.mark.parametrize("model", ["gpt-5-mini", "claude-haiku-4-5", "gemini-2.5-flash"])
+def test_3_a_schema_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(model):
+    """With the task, the rule and the remedy; a day later each row would have failed."""
+    wide = create_model("Wide", word=(Literal[tuple(f"word-{n}" for n in range(1200))], ...))
+    if model.startswith("gpt"):
+        with pytest.raises(UsageError, match=r"'ask': OpenAI takes at most 1000 values in enums .* 1200"):
+            BatchGenerateOperator(task_id="ask", model=model, requests=["a"], output_type=wide)
+    else:
+        BatchGenerateOperator(task_id="ask", model=model, requests=["a"], output_type=wide)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"thinking": {"type": "enabled", "budget_tokens": 5000}}, {"max_tokens": 0}],
+    ids=["budget", "no room"],
+)
+def test_3_a_parameter_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(params):
+    """With its values."""
+    with pytest.raises(UsageError, match=r"Task 'ask': .*(5000 and 1024|max_tokens)"):
+        BatchGenerateOperator(task_id="ask", model="claude-haiku-4-5", requests=["a"], request_params=params)
+
+
+def test_vectors_of_a_provider_without_any_are_refused_when_the_dag_is_parsed():
+    """The message names who has some."""
+    with pytest.raises(UsageError, match="OpenAI or Gemini"):
+        BatchEmbedOperator(task_id="embed", model="anthropic:claude-haiku-4-5", requests=["a"])
+
+
+def test_a_dag_is_checked_without_the_providers_sdks():
+    """They take seconds to import, and DAG files are parsed again and again."""
+    code = (
+        "import sys; from airflow_batch_provider.operators import BatchGenerateOperator as Ask;"
+        "[Ask(task_id='ask', model=m, requests=['a'], output_type={'type': 'object', 'properties': {}})"
+        " for m in ('gpt-5-mini', 'claude-haiku-4-5', 'gemini-2.5-flash')];"
+        "print([m for m in ('anthropic', 'openai', 'google.genai', 'httpx2') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

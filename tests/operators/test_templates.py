@@ -22,7 +22,7 @@ CLAUDE = "claude-sonnet-4-5"
 
 @pytest.fixture(scope="module")
 def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=0, running=0, finalizing=0))) as server:
+    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
         yield server
 
 
@@ -177,6 +177,37 @@ def test_result_files_that_are_mapped_over_are_the_user_s(tested, tmp_path):
 
     assert (tmp_path / "a.jsonl").exists()
     assert (tmp_path / "b.jsonl").exists()
+
+
+EQUAL = {
+    "named twice": lambda out: {"result_path": [out, out]},
+    "one for several lists": lambda out: {"result_path": [out], "requests": [["a"], ["b"]]},
+    "by keywords": lambda out: [{"result_path": out, "requests": [text]} for text in "ab"],
+}
+
+
+@pytest.mark.parametrize("how", EQUAL)
+@pytest.mark.parametrize("late", [False, True])
+def test_result_files_that_are_equal_are_refused(tested, tmp_path, how, late):
+    """However they come to be; nothing is bought."""
+    values = EQUAL[how]((tmp_path / "out.jsonl").as_uri())
+    with DAG(f"equal_{how}_{late}".replace(" ", "_"), schedule=None) as dag:
+
+        @task
+        def made():
+            return values if how == "by keywords" else values["result_path"]
+
+        rows = {"requests": ["a"]} if how == "named twice" else {}
+        operator = BatchGenerateOperator.partial(task_id="ask", model=CLAUDE, poll=SOON, retries=0, **rows)
+        if how == "by keywords":
+            operator.expand_kwargs(made() if late else values)
+        else:
+            operator.expand(**values | ({"result_path": made()} if late else {}))
+    run = tested(dag)
+
+    assert {run.state("ask", index) for index in (0, 1)} == {"failed"}
+    assert "Several instances of the mapped task 'ask' have one result file" in run.log
+    assert asked(tmp_path) == []
 
 
 def test_two_runs_in_one_folder_keep_their_results_apart(tested, tmp_path):

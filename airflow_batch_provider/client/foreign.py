@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OUR_KEY = re.compile(r"[0-9a-f]{12}-\d+-\d{5}(?:-\d+)?-(\d{1,18})")
 
 
-async def rows_of_stranger(
+async def rows_of_foreign_batch(
     provider: BatchProvider, status: BatchStatus, kind: Kind, custom_ids: Sequence[str], schema: AnswerSchema | None
 ) -> list[BatchRow]:
     """Return one row for each of these ids, in their order; without ids one for each answer.

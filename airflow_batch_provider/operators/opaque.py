@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Given:
+class OpaqueInput:
     """What a user gave as `requests` or `input`, opaque to Airflow's templating and shown to people as one short phrase.
 
     Args:

@@ -278,12 +278,12 @@ def test_stage_storage_that_is_gone_is_told(tmp_path, context):
     [
         (UsageError("m"), False),
         (Rejected("m"), False),
-        (Denied("m"), False),
         (Paused("m"), False),
         (Unresolved("m"), False),
         (StageFailed("m"), False),
         (RowsFailed("m", digest=ErrorDigest(), retryable=False), False),
         (RowsFailed("m", digest=ErrorDigest(), retryable=True), True),
+        (Denied("m"), True),
         (Unavailable("m"), True),
         (NotFound("m"), True),
         (Overdue("m"), True),
