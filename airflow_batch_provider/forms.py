@@ -26,6 +26,14 @@ _PRICES: Field = {
     ),
     "schema": {"type": ["object", "null"]},
 }
+_CONSOLE: Field = {
+    "label": "Console",
+    "description": (
+        "Where base URL is your own server: the page on which people see a batch; {batch_id} stands for its id. "
+        "The provider's console by default."
+    ),
+    "schema": {"type": ["string", "null"], "pattern": "^https?://"},
+}
 _OPENAI: dict[str, Field] = {
     "api": {
         "label": "API for text",
@@ -45,9 +53,9 @@ _OPENAI: dict[str, Field] = {
 }
 
 FIELDS: dict[str, dict[str, Field]] = {
-    "anthropic_batch": {"prices": _PRICES, "timeout": _TIMEOUT},
-    "openai_batch": {**_OPENAI, "prices": _PRICES, "timeout": _TIMEOUT},
-    "gemini_batch": {"prices": _PRICES, "timeout": _TIMEOUT},
+    "anthropic_batch": {"console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
+    "openai_batch": {**_OPENAI, "console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
+    "gemini_batch": {"console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
 }
 
 _ADDRESSES = {

@@ -31,6 +31,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators.stage", "operators.batch", "operators.reconcile"),
         "sensors": _modules("sensors.batch"),
         "triggers": _modules("triggers.stage"),
+        "extra-links": [f"airflow_batch_provider.links.batch.{link}" for link in ("BatchLink", "ConsoleLink")],
         "connection-types": [_connection_type(conn_type) for conn_type in _HOOKS],
         "task-decorators": [
             {"name": f"batch_{kind}", "class-name": f"airflow_batch_provider.decorators.batch.batch_{kind}_task"}

@@ -19,6 +19,8 @@ from airflow_batch_provider.airflow.exceptions import (
 from airflow_batch_provider.airflow.hosts import WorkerHost
 from airflow_batch_provider.airflow.xcom import to_xcom
 from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.links import BatchLink, ConsoleLink
+from airflow_batch_provider.links.page import has_page
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.loading import load_stage
@@ -51,6 +53,7 @@ class StageOperator(BaseOperator):
     storage_path: str | None
     deferrable: bool
     poll: PollConfig | None = None
+    operator_extra_links = (*([BatchLink()] if has_page() else []), ConsoleLink())
 
     _clock: ClassVar[Clock] = Clock()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -21,35 +21,55 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
+class _Pause:
+    """A sleep in the task's own `asyncio.Task`, cut short by a cancellation that is taken back, as `asyncio.timeout` does."""
+
+    sleeper: asyncio.Task[Any]
+    is_cut: bool = False
+
+    def cut(self) -> None:
+        """End the sleep; a sleeper that is being cancelled anyway needs no help."""
+        if not self.is_cut and not self.sleeper.cancelling():
+            self.is_cut = True
+            self.sleeper.cancel()
+
+    def is_taken_back(self) -> bool:
+        """Return True when the cancellation that has just come was this one, and nobody else's."""
+        return self.is_cut and self.sleeper.uncancel() == 0
+
+
+@dataclass(eq=False, slots=True)
 class _Watched:
     """One batch of the task, as the board sees it while the task pauses.
 
     Attributes:
         interval: how old its status may get in a pause; None while the task has not asked for it, so that only others'
             polls are heard.
+        is_wanted: False when the task has not asked for it since its last pause.
         told: turn of the newest answer that the task has had.
         woken: True once its end has cut a pause short, which happens once.
-        pausing: the pause that its end cuts short.
+        pause: what its end cuts short.
     """
 
     poller: Poller
     name: str
     interval: timedelta | None = None
+    is_wanted: bool = True
     told: int = 0
     woken: bool = False
     ended: BatchStatus | None = None
-    pausing: asyncio.Future[None] | None = None
+    pause: _Pause | None = None
 
     def wake(self) -> None:
         """Cut the pause short."""
         self.woken = True
-        if self.pausing is not None:
-            self.pausing.cancel()
+        if self.pause is not None:
+            self.pause.cut()
 
     @property
     def is_open(self) -> bool:
         """True when the task would want to hear of its end."""
-        return self.ended is None and not self.woken
+        return self.is_wanted and self.ended is None and not self.woken
 
     def has_ended_since(self) -> bool:
         """Return True when the batch has ended and the task does not know."""
@@ -78,7 +98,6 @@ class Subscription:
     interval: timedelta
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _watched: dict[tuple[ConnectionRef, str], _Watched] = field(default_factory=dict, init=False)
-    _before: dict[tuple[ConnectionRef, str], _Watched] = field(default_factory=dict, init=False)
     _paused: bool = field(default=False, init=False)
 
     async def provider(self, connection: ConnectionRef) -> BatchProvider:
@@ -129,12 +148,12 @@ class Subscription:
     def _noted(self, connection: ConnectionRef, batch_id: str) -> _Watched | None:
         """Return what is known of the batch; after a pause, only those count that are asked for again."""
         if self._paused:
-            self._before, self._watched, self._paused = self._watched, {}, False
-        key = (connection, batch_id)
-        watched = self._watched.get(key) or self._before.get(key)
+            self._paused = False
+            for one in self._watched.values():
+                one.is_wanted = False
+        watched = self._watched.get((connection, batch_id))
         if watched is not None:
-            watched.interval = self.interval
-            self._watched[key] = watched
+            watched.interval, watched.is_wanted = self.interval, True
         return watched
 
     async def _begun(self, connection: ConnectionRef, batch_id: str) -> _Watched:
@@ -166,16 +185,18 @@ class Subscription:
             await self._sleep(seconds, [watched for watched in self._watched.values() if watched.is_open])
 
     async def _sleep(self, seconds: float, watching: list[_Watched]) -> None:
-        sleeping = asyncio.ensure_future(self.sleep(seconds))
+        sleeper = asyncio.current_task()
+        assert sleeper is not None  # a coroutine runs in one
+        pause = _Pause(sleeper)
         for watched in watching:
-            watched.pausing = sleeping
+            watched.pause = pause
             watched.poller.watch(watched.name, watched)
         try:
-            await asyncio.wait({sleeping})
+            await self.sleep(seconds)
+        except asyncio.CancelledError:
+            if not pause.is_taken_back():
+                raise
         finally:
             for watched in watching:
                 watched.poller.unwatch(watched.name, watched)
-                watched.pausing = None
-            sleeping.cancel()
-        if not sleeping.cancelled():
-            sleeping.result()
+                watched.pause = None

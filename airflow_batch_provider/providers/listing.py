@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected
-from airflow_batch_provider.providers.untrusted import as_text, checked_id, moment
+from airflow_batch_provider.providers.untrusted import as_text, checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping
@@ -59,11 +59,6 @@ def read_statuses(
         except (BatchError, ValueError) as error:
             log.debug("A record in a list cannot be read; its batch is polled alone: %s", type(error).__name__)
     return told
-
-
-def moments(values: Collection[object]) -> list[datetime]:
-    """Return those of the values that are points in time."""
-    return [time for value in values if (time := moment(value)) is not None]
 
 
 # Single looks on their way at once, half of the connections of a client.

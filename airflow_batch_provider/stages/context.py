@@ -43,7 +43,7 @@ _LEVELS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckCompletionContext(Generic[ConfigT]):
     """What both sides of a stage have: `check_completion` and `cancel` get exactly this.
 
@@ -150,7 +150,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         await self.publish({"progress": percent, "message": message, **details})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageContext(CheckCompletionContext[ConfigT]):
     """What `execute` gets in the worker.
 

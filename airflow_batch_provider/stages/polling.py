@@ -48,7 +48,7 @@ def event(status: Literal["ready", "failed", "timeout"], error: str | None = Non
     return found
 
 
-@dataclass
+@dataclass(slots=True)
 class PollPlan:
     """Decides after each poll of one wait whether waiting ends, or how long to pause.
 
