@@ -14,6 +14,8 @@ import msgspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import core_schema
 
+from airflow_batch_provider.output_types import json_schema
+
 Kind = Literal["generate", "embed"]
 BatchState = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
 RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
@@ -123,7 +125,7 @@ class BatchRequest(FrozenModel):
         prompt: the text to ask or to embed; exactly one of `prompt` and `messages` is given.
         messages: the provider's own list of messages (Anthropic, OpenAI) or contents (Gemini), passed through as is.
         system: overrides the task's system text.
-        output_type: overrides the task's; a pydantic model class or a JSON schema, kept as JSON schema.
+        output_type: overrides the task's; any type that pydantic knows, or a JSON schema; kept as JSON schema.
         max_tokens: overrides the task's; tokens of the answer.
         request_params: further fields of the provider's request body; they win over the task's.
     """
@@ -159,13 +161,6 @@ class BadRow:
 
     problem: str
     custom_id: str | None = None
-
-
-def json_schema(output_type: type[BaseModel] | dict[str, Any] | None) -> dict[str, Any] | None:
-    """The JSON schema of a pydantic model class; a schema or None passes through."""
-    if isinstance(output_type, type) and issubclass(output_type, BaseModel):
-        return output_type.model_json_schema()
-    return output_type
 
 
 class Spec(FrozenModel):

@@ -46,6 +46,14 @@ def test_every_link_to_a_file_leads_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_has_a_merge_in_it(page):
+    """Markers of a merge that was not finished."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>"))] == []
+
+
 def blocks():
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 

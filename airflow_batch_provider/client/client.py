@@ -15,7 +15,8 @@ from airflow_batch_provider.client.spending import Record, Spending, Stats
 from airflow_batch_provider.client.submission import Submissions, policy_of
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
-from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec, Usage, json_schema
+from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec, Usage
+from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.pricing import Bill, price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
@@ -23,8 +24,6 @@ from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from pydantic import BaseModel
 
     from airflow_batch_provider.client.purchases import Purchase
     from airflow_batch_provider.hub import Hub
@@ -107,7 +106,7 @@ class BatchClient:
         *,
         batch_size: int | None = None,
         system: str | None = None,
-        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        output_type: Any = None,
         max_tokens: int = 1024,
         request_params: dict[str, Any] | None = None,
         retry_rows: int = _RETRY_ROWS,
@@ -122,6 +121,8 @@ class BatchClient:
             requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
             batch_size: most requests in one batch; the provider's limit by default. Requests that this stage has
                 submitted before stay cut as they were.
+            output_type: what each answer must be: any type that pydantic knows, or a JSON schema. Answers are checked against the
+                schema; give the type to `get_results` to have it decide.
             max_tokens: tokens of one answer.
             retry_rows: how often one attempt of the task asks rows again, each time by a submit.
             clean_up: remove the files at the provider once their rows have landed.
@@ -139,7 +140,7 @@ class BatchClient:
             model=split_model(self.model)[1],
             system=system,
             max_tokens=max_tokens,
-            output_schema=json_schema(output_type),
+            output_schema=known.schema if (known := _output_type(output_type)) else None,
             request_params=request_params or {},
         )
         provider.check_spec(spec)
@@ -169,7 +170,7 @@ class BatchClient:
         batch_id: str,
         metadata: dict[str, Any] | None = None,
         *,
-        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        output_type: Any = None,
     ) -> list[BatchRow]:
         """Return the rows that an id stands for, in the order asked, as a list: for big batches use the operators.
 
@@ -179,13 +180,15 @@ class BatchClient:
         Args:
             metadata: of the suspended state; `custom_ids` there, in the order asked, names the rows of a batch that this
                 stage's storage does not know.
-            output_type: answers that do not fit become `invalid`; by default what `submit` was told.
+            output_type: a type that pydantic knows, or a JSON schema; answers that do not fit become `invalid`; by default
+                the schema of what `submit` was told.
 
         Raises:
             NotFound, Unavailable, Denied: as the provider answers; also `Unavailable` while the batch runs.
             Unresolved: the batch is not the one that was claimed (only Anthropic, after a lost answer to the create).
         """
-        schema = json_schema(output_type)
+        known = _output_type(output_type)
+        schema = AnswerSchema(known.schema, known.adapter) if known else None
         purchase = await self._purchase(batch_id)
         if purchase is None:
             custom_ids = (metadata or {}).get("custom_ids") or ()
@@ -258,6 +261,13 @@ class BatchClient:
         path = tempfile.mkdtemp(prefix="batch-")
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return Directory(UPath(path))
+
+
+def _output_type(given: Any) -> OutputType | None:
+    try:
+        return None if given is None else OutputType.of(given)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
 
 
 def _check_sizes(batch_size: int | None, retry_rows: int) -> None:

@@ -169,7 +169,7 @@ class Planner:
             return None
         self._check_readable(waves)
         number = len(waves)
-        wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, waves, context.provider))
+        wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, plan, waves, context.provider))
         if not wave.chunks:
             return None
         others = self._other_drafts(wave)

@@ -224,7 +224,10 @@ class WaveRun:
     async def _land(self, ended: _Ended) -> datetime | None:
         """Land one ended batch, or say when to try again; one that is somebody else's is searched for again."""
         context, files, receipt, status = self._context, ended.files, ended.receipt, ended.status
-        landing = Landing(files, self._wave.number, receipt, self._plan.spec, context.policy.retry_truncated)
+        spec = self._plan.spec
+        landing = Landing(
+            files, self._wave.number, receipt, spec, context.policy.retry_truncated, context.answers(spec)
+        )
         try:
             counts = await land(landing, context.provider, status, context.provider_now())
         except ForeignBatch:

@@ -12,6 +12,7 @@ from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
 from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
 from airflow_batch_provider.operators.siblings import check_own_file
+from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.providers import codec_class, connection_ref, split_model
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.shapes import parse
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
-    from pydantic import BaseModel
 
     from airflow_batch_provider.stages import PollConfig
+    from airflow_batch_provider.stages.polling import Event
+    from airflow_batch_provider.stages.runner import Outcome, StageRun
+    from airflow_batch_provider.stages.suspension import Suspension
 
 _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_default", "google": "gemini_default"}
 
@@ -124,6 +127,15 @@ class BatchOperator(StageOperator):
         config: BatchConfig = parse(BatchConfig, fields, f"Task {self.task_id!r}")
         return config
 
+    def _proceed(self, run: StageRun, context: Context, suspension: Suspension, event: Event) -> Outcome:
+        """Give the saved configuration the type of the answers, which no file can hold."""
+        given = self.options.get("output_type")
+        if given is not None:
+            saved, known = run.load_config(), OutputType.of(given)
+            if saved.output_type == known:
+                run.config = saved.model_copy(update={"output_type": known})
+        return super()._proceed(run, context, suspension, event)
+
     @staticmethod
     def _connection(model: Any, conn_id: Any) -> ConnectionRef:
         if conn_id is not None:
@@ -151,7 +163,8 @@ class BatchGenerateOperator(BatchOperator):
         key: for `source`: the column that holds the `custom_id`.
         conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
         system: system text for every row; templated.
-        output_type: pydantic model or JSON schema that every answer must fit.
+        output_type: what every answer must be: any type that pydantic knows (model class, dataclass, TypedDict, `list[Model]`,
+            Literal, union …), whose own validators and configuration decide when the answers land, or a JSON schema.
         max_tokens: tokens of one answer; default 1024.
         request_params: further fields of the provider's request body; a row's own win.
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
@@ -161,7 +174,8 @@ class BatchGenerateOperator(BatchOperator):
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
         retry_rows: waves after the first for rows without a good answer; default 2.
-        retry_truncated: waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_truncated: text that was cut off at `max_tokens` counts as failed and is asked again with twice the room each time,
+            up to the model's own maximum (default); False takes it for a good answer, which the receipt tells.
         min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
         on_partial: `fail` wants a good answer for every row; default `succeed`.
         on_bad_row: `fail` (default) refuses rows that cannot be asked, up to 20 at once; `skip` keeps them in the results as
@@ -193,7 +207,7 @@ class BatchGenerateOperator(BatchOperator):
         key: str | None = None,
         conn_id: str | None = None,
         system: str | None = None,
-        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        output_type: Any = None,
         max_tokens: int = 1024,
         request_params: dict[str, Any] | None = None,
         result_path: str | None = None,
@@ -201,7 +215,7 @@ class BatchGenerateOperator(BatchOperator):
         poll: PollConfig | str | None = None,
         deferrable: bool = True,
         retry_rows: int = 2,
-        retry_truncated: bool = False,
+        retry_truncated: bool = True,
         min_success_ratio: float = 0.0,
         on_partial: Literal["succeed", "fail"] = "succeed",
         on_bad_row: Literal["fail", "skip"] = "fail",

@@ -141,8 +141,12 @@ class Codec(ABC):
         """Return the body that shows the model its own `answer` and the `problem` with it, and asks again."""
 
     @abstractmethod
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """Return the body with `factor` times the room for an answer (in tokens), for one that was cut off."""
+    def room(self, body: dict[str, Any]) -> int | None:
+        """Return how many tokens the answer to this body may have, None where it sets no limit."""
+
+    @abstractmethod
+    def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the body with another limit of its answer, under the name that it has there."""
 
     def decode(self, line: bytes, kind: Kind) -> Reply:
         """Return what one result line says; a line of which only the key can be read is a failed row.

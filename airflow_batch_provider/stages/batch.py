@@ -211,7 +211,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             )
         provider.check_spec(config.spec)
         if config.output_type is not None:
-            AnswerSchema(config.output_type)
+            AnswerSchema(config.output_type.schema)
 
     async def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
@@ -301,6 +301,7 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
             root=ctx.storage.directory,
             provider=provider,
             spec=config.spec,
+            output_type=config.output_type,
             policy=policy,
             clock=ctx.clock,
             label=str(ctx.key),

@@ -55,11 +55,12 @@ async def test_a_job_killed_anywhere_is_paid_once_and_whole(tmp_path, monkeypatc
             assert manifest.usage.input_tokens == 60, bomb.where
 
 
-async def test_a_job_killed_twice_is_paid_once(tmp_path, monkeypatch):
+@pytest.mark.sweep
+async def test_a_job_killed_twice_is_paid_once(tmp_path, monkeypatch, sweep):
     """Also when the attempt that recovers dies, a few moments later."""
     total = await moments(tmp_path, monkeypatch)
 
-    for first in range(0, total, 3):
+    for first in sweep.of(range(0, total, 3)):
         for gap in (1, 2, 4, 7):
             with monkeypatch.context() as patch:
                 bomb = Bomb(first)

@@ -15,6 +15,7 @@ from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import PlannedRow, Receipt, encoded
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
+from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -50,7 +51,7 @@ class Batch:
                 file.write(msgspec.json.encode(row) + b"\n")
         receipt = Receipt(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
         spec = Spec(model="m", output_schema=schema)
-        landing = Landing(files, 1, receipt, spec, retry_truncated)
+        landing = Landing(files, 1, receipt, spec, retry_truncated, AnswerSchema(schema) if schema else None)
         return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more), START)
 
     @property

@@ -104,8 +104,11 @@ class FakeCodec(Codec):
     def reask(self, body, answer, problem):
         return {**body, "answer": answer, "problem": problem}
 
-    def lengthen(self, body, factor):
-        return {**body, "room": factor}
+    def room(self, body):
+        return body.get("room", 1000)
+
+    def with_room(self, body, tokens):
+        return {**body, "room": tokens}
 
     def reply(self, key, record, kind):
         raise NotImplementedError

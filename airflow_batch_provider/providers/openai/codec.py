@@ -14,10 +14,12 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.schema import Dialect, strict
-from airflow_batch_provider.providers.untrusted import as_object
+from airflow_batch_provider.providers.untrusted import as_count, as_object
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
+
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 Api = Literal["chat", "responses"]
 
@@ -85,10 +87,13 @@ class OpenAICodec(Codec):
         told = [{"role": "assistant", "content": answer}] if answer else []
         return {**body, field: [*body[field], *told, {"role": "user", "content": problem}]}
 
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """Return the body with `factor` times as many tokens, by whichever of its three names it limits them."""
-        limits = body.keys() & {"max_tokens", "max_completion_tokens", "max_output_tokens"}
-        return body | {name: body[name] * factor for name in limits}
+    def room(self, body: dict[str, Any]) -> int | None:
+        """Return the limit, by whichever of its three names."""
+        return next((tokens for name in _LIMITS if (tokens := as_count(body.get(name)))), None)
+
+    def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the body with another limit, by whichever of its three names it limits them."""
+        return body | dict.fromkeys(body.keys() & _LIMITS, tokens)
 
 
 def _embed(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str, Any]:
