@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 from fakes import START
-from money_bench import CREATE, Life, World
+from killable_task import CREATE, Life, World
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable
 from airflow_batch_provider.stages import Suspended

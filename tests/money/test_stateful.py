@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from money_bench import FORM, LIFE
-from stateful_bench import Airflow, SharedClock, Task, check_finished, is_waste
+from killable_task import FORM, LIFE
+from simulated_deployment import Airflow, SharedClock, Task, check_finished, is_waste
 from unruly_provider import STRANGER, Unruly, Untagged
 
 from airflow_batch_provider.exceptions import BatchError, Paused, Rejected, Unavailable, Unresolved, UsageError

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
-from provider_bench import BACKENDS, Bench
+from provider_backends import BACKENDS, Bench
 
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.server import EmulatorServer

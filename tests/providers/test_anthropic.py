@@ -516,7 +516,7 @@ def test_the_sdk_is_imported_when_it_is_used():
 
 async def test_lines_with_any_text_stay_one_element_each(server, tmp_path):
     """Newlines in prompts are escaped in JSON, so joining by commas is safe whatever the text."""
-    from provider_bench import BACKENDS, Bench
+    from provider_backends import BACKENDS, Bench
 
     backend = BACKENDS["anthropic"]
     adapter = AnthropicProvider(backend.account(server.url))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
-from provider_bench import KEY, PREFIX, Bench
+from provider_backends import KEY, PREFIX, Bench
 from pydantic import BaseModel
 
 from airflow_batch_provider.exceptions import (

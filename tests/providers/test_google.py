@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 from google.genai import types
-from provider_bench import BACKENDS, KEY, PREFIX, Bench, submitted
+from provider_backends import BACKENDS, KEY, PREFIX, Bench, submitted
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError

@@ -13,7 +13,7 @@ from functools import cache
 import httpx2
 import msgspec
 import pytest
-from provider_bench import BACKENDS, KEY, Bench, submitted
+from provider_backends import BACKENDS, KEY, Bench, submitted
 
 from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Rejected, Unavailable
 from airflow_batch_provider.providers import http, provider_class

@@ -9,7 +9,7 @@ from typing import get_args
 
 import httpx2
 import pytest
-from provider_bench import BACKENDS, KEY, Bench
+from provider_backends import BACKENDS, KEY, Bench
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, UsageError

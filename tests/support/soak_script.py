@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from money_bench import CREATE, FORM
+from killable_task import CREATE, FORM
 
 ROUTES = {
     "anthropic": ("create", "list", "retrieve", "cancel", "results"),

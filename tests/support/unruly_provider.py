@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal
 
 from fakes import FakeBatch, FakeProvider, failing
-from money_bench import LIFE, Life
+from killable_task import LIFE, Life
 from msgspec import structs
 
 from airflow_batch_provider.exceptions import NotFound

@@ -15,7 +15,7 @@ from random import Random
 from uuid import UUID
 
 from fakes import FakeClock, Job, Killed
-from money_bench import LIFE, Life, SkewedClock
+from killable_task import LIFE, Life, SkewedClock
 from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
