@@ -28,7 +28,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks.batch"),
-        "operators": _modules("operators.stage", "operators.batch", "operators.reconcile"),
+        "operators": _modules("operators.stage", "operators.generate", "operators.embed", "operators.reconcile"),
         "sensors": _modules("sensors.batch"),
         "triggers": _modules("triggers.stage"),
         "extra-links": [f"airflow_batch_provider.links.batch.{link}" for link in ("BatchLink", "ConsoleLink")],

@@ -103,7 +103,7 @@ def test_a_dag_file_imports_no_sdk():
     """A dag-processor imports the operators for every DAG file; SDKs, Arrow and schemas are for the worker."""
     brought = importing(EDGE, before="from airflow.sdk import dag, task")
 
-    assert f"{OURS}.operators.batch" in brought
+    assert f"{OURS}.operators.generate" in brought
     assert [name for name in brought if below(name, HEAVY)] == []
 
 
