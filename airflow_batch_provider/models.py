@@ -378,7 +378,7 @@ class Manifest(FrozenModel):
         results: URI of the rows, readable with `BatchResults(manifest)`.
         format: `jsonl` or `parquet`.
         counts: row status → number of rows; the numbers sum to `requests`.
-        waves: number of rounds that were asked.
+        waves: number of waves that were asked.
         batches: ids at the provider, oldest first.
         dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
             missing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Bomb, FakeClock, FakeProvider, Job, Killed, failing
+from fakes import Bomb, FakeClock, FakeProvider, Job, Killed, bombed_storage, failing
 
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
@@ -16,16 +16,7 @@ def make(tmp_path, bomb, monkeypatch):
     provider = FakeProvider(
         clock, bomb, answer=lambda body, n: failing() if body["prompt"] == "c" and n == 1 else ok, max_requests=2
     )
-    for name in ("publish", "create", "delete"):
-        original = getattr(Directory, name)
-
-        def bombed(self, *args, _name=name, _original=original):
-            bomb.tick(f"{_name} {args}: before")
-            done = _original(self, *args)
-            bomb.tick(f"{_name} {args}: after")
-            return done
-
-        monkeypatch.setattr(Directory, name, bombed)
+    bombed_storage(bomb, monkeypatch)
     return Job(tmp_path / "storage", provider, clock, ["a", "b", "c", "d", "e"], retry_rows=1)
 
 

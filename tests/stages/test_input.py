@@ -9,7 +9,8 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow, BatchRequest
-from airflow_batch_provider.sources import PromptTemplate, requests_of
+from airflow_batch_provider.prompts import PromptTemplate
+from airflow_batch_provider.sources import requests_of
 
 
 @pytest.mark.parametrize(
