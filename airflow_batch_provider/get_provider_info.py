@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_batch_provider.forms import FIELDS, field_behaviour
+from airflow_batch_provider.connection_forms import FIELDS, field_behaviour
 
 _NAME = "LLM batches"
 _HOOKS = {
