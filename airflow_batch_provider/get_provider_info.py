@@ -1,4 +1,4 @@
-"""What Airflow learns about this package when it starts; imported by every Airflow process, so it imports nothing heavy."""
+"""The description of this package for Airflow; imported by every Airflow process, so it imports nothing heavy."""
 
 from __future__ import annotations
 
