@@ -13,6 +13,7 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
+from airflow_batch_provider.providers.openai.plain import plain_reply
 from airflow_batch_provider.providers.schema import Dialect, strict
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
@@ -56,6 +57,10 @@ class OpenAICodec(Codec):
 
     key_name: ClassVar[str] = "custom_id"
     levels: ClassVar[int] = 9  # down to the function of a tool's call
+
+    def plain_reply(self, line: bytes, kind: Kind) -> Reply | None:
+        """Return what a completion of one text says, or a plain vector."""
+        return plain_reply(line, kind)
 
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
         """Return what a result line says."""
