@@ -28,7 +28,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks.batch"),
-        "operators": _modules("operators.stage", "operators.batch", "operators.reconcile"),
+        "operators": _modules("operators.stage", "operators.generate", "operators.embed", "operators.reconcile"),
         "sensors": _modules("sensors.batch"),
         "triggers": _modules("triggers.stage"),
         "extra-links": [f"airflow_batch_provider.links.batch.{link}" for link in ("BatchLink", "ConsoleLink")],
@@ -82,7 +82,7 @@ _OPTIONS = {
     },
     "prices": {
         "description": (
-            "Prices of one's own, for models that nobody lists or that cost less by contract: JSON, by model, in US "
+            "Custom prices, for models that nobody lists or that cost less by contract: JSON, by model, in US "
             "dollars per million tokens in a batch: input, output, cached, cache_write, long_cache_write, audio_input, "
             "audio_output; web_search and file_search per thousand. A connection's option `prices` wins."
         ),

@@ -36,7 +36,7 @@ class FrozenModel(BaseModel):
 class FrozenStruct(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen value that a million rows have one of: made, written and read many times quicker than a pydantic model.
 
-    Fields of pydantic models may be of such a type. Fields that this version does not know are passed over.
+    Fields of pydantic models may be of such a type. Fields that this version does not know are ignored.
     """
 
     def as_json(self) -> dict[str, Any]:
@@ -297,7 +297,7 @@ class RequestCounts(FrozenModel):
 
 
 class BatchStatus(FrozenModel):
-    """A look at one batch at its provider.
+    """What one poll of a batch says.
 
     Attributes:
         status: in our words.
@@ -358,7 +358,7 @@ class Cost(FrozenModel):
         saved_usd: what the same rows would have cost more without batching; None when unknown.
         estimated: True when a batch discount of one half was assumed because no batch price is published.
         currency: of both amounts.
-        source: where the prices come from: a library with its version, or prices of one's own; None without a price.
+        source: where the prices come from: a library with its version, or custom prices; None without a price.
         unpriced: what the amount leaves out, or charges like text, because nobody knows its price: fields of `Usage`,
             or `model` for rows of a model without a price.
     """
@@ -378,7 +378,7 @@ class Manifest(FrozenModel):
         results: URI of the rows, readable with `BatchResults(manifest)`.
         format: `jsonl` or `parquet`.
         counts: row status → number of rows; the numbers sum to `requests`.
-        waves: number of rounds that were asked.
+        waves: number of waves that were asked.
         batches: ids at the provider, oldest first.
         dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
             missing.

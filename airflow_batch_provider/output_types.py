@@ -34,7 +34,7 @@ class OutputType:
         """Return what was given: a JSON schema as it is, anything else as pydantic's TypeAdapter takes it.
 
         Raises:
-            ValueError: it is no type, or one without a JSON schema; says which and why.
+            ValueError: it is not a type, or one without a JSON schema; says which and why.
         """
         if isinstance(given, cls):
             return given

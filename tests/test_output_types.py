@@ -159,7 +159,7 @@ async def test_an_answer_that_its_type_refuses_is_invalid_when_it_lands(job, pro
     assert (row.status, row.output, row.error.code) == ("invalid", answer, "invalid_output")
 
 
-def test_what_is_no_object_is_asked_for_within_one():
+def test_what_is_not_an_object_is_asked_for_within_one():
     """Providers take no other schema at the top; definitions stay where references find them."""
     asked = OutputType.of(list[Node])
 
@@ -171,7 +171,7 @@ def test_what_is_no_object_is_asked_for_within_one():
 
 
 @pytest.mark.parametrize("given", ["Model", 3, [Model], object()])
-def test_what_is_no_type_is_refused_in_words(given):
+def test_what_is_not_a_type_is_refused_in_words(given):
     """While the DAG is parsed."""
     with pytest.raises(ValueError, match="has no JSON schema"):
         OutputType.of(given)
@@ -180,7 +180,7 @@ def test_what_is_no_type_is_refused_in_words(given):
 
 
 def test_a_configuration_is_saved_with_the_schema_and_equals_itself_when_it_is_read():
-    """A type cannot be saved; the operator gives it anew."""
+    """A type cannot be saved; the operator gives it again."""
     settings = {"model": "openai:m", "connection": {"conn_id": "c"}, "output_type": list[Model]}
     config = BatchConfig.model_validate(settings)
     again = BatchConfig.model_validate_json(config.model_dump_json())

@@ -1,4 +1,4 @@
-"""A client for batches of one model, for stages of one's own and for the hook: submit, look, get results, cancel."""
+"""A client for batches of one model, for custom stages and for the hook: submit, poll, get results, cancel."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class BatchClient:
             requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
             batch_size: most requests in one batch; the provider's limit by default. Requests that this stage has
                 submitted before stay cut as they were.
-            output_type: what each answer must be: any type that pydantic knows, or a JSON schema. Answers are held against the
+            output_type: what each answer must be: any type that pydantic knows, or a JSON schema. Answers are checked against the
                 schema; give the type to `get_results` to have it decide.
             max_tokens: tokens of one answer.
             retry_rows: how often one attempt of the task asks rows again, each time by a submit.
@@ -155,12 +155,12 @@ class BatchClient:
         return BatchHandle(id=bought.id, status=status, provider=provider.name, batch_ids=bought.batch_ids)
 
     async def get_status(self, batch_id: str) -> BatchStatus:
-        """Look at the batch, or at all batches, that an id stands for; several have ended when all of them have.
+        """Poll the batch, or all batches, that an id stands for; several have ended when all of them have.
 
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        # Looks of the same moment share one call of the hub, which a thread for files of this machine would part.
+        # Polls of the same moment share one call of the hub, which a thread for files of this machine would part.
         ids = await asyncio.to_thread(self._awaited, batch_id) if self._is_stored else self._awaited(batch_id)
         found = await asyncio.gather(*(self._hub.status(self._connection, one) for one in ids))
         return combined(batch_id, found)
@@ -203,7 +203,7 @@ class BatchClient:
         return await submission.rows(purchase, schema)
 
     async def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop what an id stands for; a batch that is over is no error."""
+        """Ask the provider to stop what an id stands for; a batch that has ended is not an error."""
         provider, purchase = await self._provider(), await self._purchase(batch_id)
         for one in purchase.batch_ids if purchase else (batch_id,):
             await provider.cancel(one)
@@ -247,7 +247,7 @@ class BatchClient:
         return provider
 
     def _awaited(self, batch_id: str) -> tuple[str, ...]:
-        """Return the batches to look at: an id of a whole submission also waits for what was bought later."""
+        """Return the batches to poll: an id of a whole submission also waits for what was bought later."""
         purchase = self._submissions.purchases.get(batch_id)
         if purchase is None:
             return (batch_id,)

@@ -150,7 +150,7 @@ class Submissions:
         return tuple(asked)
 
     def unlanded(self, name: str) -> tuple[str, ...]:
-        """Return the ids of the batches of a submission whose rows are not here yet; blocking."""
+        """Return the ids of a submission's batches without rows yet; blocking."""
         files = TaskFiles(self._directory(name))
         return tuple(receipt.batch_id for receipt in files.receipts(files.waves(), unlanded=True))
 
@@ -262,7 +262,7 @@ class Submission:
                 )
 
     def _schemas(self, first: Wave, schema: AnswerSchema | None) -> Iterator[AnswerSchema | None]:
-        """Return what each row is held against once more: its own schema, or the one that replaces that of all rows."""
+        """Return what each row is checked against once more: its own schema, or the one that replaces that of all rows."""
         rows = planned_rows(self._ledger.files, first)
         return ((answer_schema(bytes(row.schema)) if row.schema else schema) if schema else None for row in rows)
 

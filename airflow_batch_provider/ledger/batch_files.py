@@ -30,7 +30,7 @@ class BatchFiles:
     """The files of one batch: what is asked, who claims it, what was bought, how it failed, and its rows.
 
     A claim is a file that is never changed, and the last one counts. A worker takes a claim, takes one over or withdraws
-    one by making the next file, which only one worker can. So a worker that slept between a look and a write finds that it
+    one by making the next file, which only one worker can. So a worker that slept between a check and a write finds that it
     was overtaken, instead of undoing what its successor wrote.
 
     Attributes:

@@ -32,7 +32,7 @@ class Policy:
         in_flight: most batches at the provider at once; None takes the provider's limit.
         enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
         retry_truncated: texts that were cut off count as failed, and are asked again with twice the room each time.
-        clean_up: delete what the provider keeps of a batch that is of no use there any more.
+        clean_up: delete what the provider keeps of a batch once its rows have landed or its wave is over.
         skip_bad_rows: rows that cannot be asked go to the results as failed; otherwise they are refused.
         may_be_empty: without any rows nothing is bought; otherwise that is refused.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
@@ -86,7 +86,7 @@ class LedgerContext:
         return TaskFiles(self.root)
 
     def answers(self, spec: Spec) -> AnswerSchema | None:
-        """Return what answers are held against that have no schema of their own; None where any text is one."""
+        """Return what answers are checked against that have no schema of their own; None where any text is one."""
         if spec.output_schema is None:
             return None
         known = self.output_type

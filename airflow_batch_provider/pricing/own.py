@@ -1,4 +1,4 @@
-"""Prices of one's own, for models that nobody lists or that one pays differently for."""
+"""Custom prices, for models that nobody lists or that one pays differently for."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Codec(ABC):
     key_name: ClassVar[str]
     """Name of the key in a result line."""
     levels: ClassVar[int]
-    """Levels of a result line that have a meaning; what nests deeper is the model's own, or of no use."""
+    """Levels of a result line that have a meaning; what nests deeper is the model's own, or useless."""
 
     @abstractmethod
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
@@ -248,11 +248,11 @@ class BatchProvider(ABC):
 
     @abstractmethod
     async def status(self, batch_id: str) -> BatchStatus:
-        """Look at one batch."""
+        """Poll one batch."""
 
     @abstractmethod
     async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
-        """Look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent.
+        """Poll many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent.
 
         A fault that concerns one batch is the answer for that batch.
         """

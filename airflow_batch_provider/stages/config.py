@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from airflow_batch_provider.ledger import SuccessCriteria
 from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec
 from airflow_batch_provider.output_types import OutputType
+from airflow_batch_provider.prompts import PromptTemplate
 from airflow_batch_provider.providers import split_model
-from airflow_batch_provider.sources import PromptTemplate
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
 
 # Endings of files that results are not written as.

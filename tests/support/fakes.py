@@ -73,6 +73,20 @@ class Bomb:
         self.moment += 1
 
 
+def bombed_storage(bomb, monkeypatch):
+    """Let every change of a stage storage be a dangerous moment, before it and after."""
+    for name in ("publish", "create", "delete"):
+        original = getattr(Directory, name)
+
+        def bombed(self, *args, _name=name, _original=original):
+            bomb.tick(f"{_name} {args}: before")
+            done = _original(self, *args)
+            bomb.tick(f"{_name} {args}: after")
+            return done
+
+        monkeypatch.setattr(Directory, name, bombed)
+
+
 @dataclass
 class FakeBatch:
     tag: str
