@@ -1,4 +1,4 @@
-"""What can go wrong, named by what the reader can do about it.
+"""Errors, named by what the reader can do about them.
 
 BatchError
 ├── UsageError      change the DAG, the connection or the input; trying again cannot help

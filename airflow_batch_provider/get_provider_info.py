@@ -1,10 +1,10 @@
-"""What Airflow learns about this package when it starts; imported by every Airflow process, so it imports nothing heavy."""
+"""The description of this package for Airflow; imported by every Airflow process, so it imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow_batch_provider.forms import FIELDS, field_behaviour
+from airflow_batch_provider.connection_forms import FIELDS, field_behaviour
 
 _NAME = "LLM batches"
 _HOOKS = {

@@ -186,7 +186,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Usage(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a row used, counted alike for all providers; unit: tokens, or uses of a tool.
+    """Usage of a row, counted alike for all providers; unit: tokens, or uses of a tool.
 
     A count that is a part of another one is counted in both. In JSON the five counts that everybody knows are always there,
     because msgspec leaves a default out and not what a factory made; the others only where there is any.
@@ -254,7 +254,7 @@ class RowError(FrozenStruct, frozen=True, kw_only=True):
 
 
 class Reply(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a provider said about one row, in our words.
+    """A provider's answer to one row, in our words.
 
     Attributes:
         key: the key under which the row was sent.
@@ -297,7 +297,7 @@ class RequestCounts(FrozenModel):
 
 
 class BatchStatus(FrozenModel):
-    """What one poll of a batch says.
+    """The result of one poll of a batch.
 
     Attributes:
         status: in our words.

@@ -1,4 +1,4 @@
-"""What each answer must be, given as any type that pydantic knows or as a JSON schema."""
+"""The type of each answer: any type that pydantic knows, or a JSON schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WRAPPED, _VALUE = "airflow_batch_provider.WrappedAnswer", "value"
 
 @dataclass(frozen=True)
 class OutputType:
-    """What each answer must be; equal when its JSON schema is. As JSON it is that schema.
+    """The type of each answer; equal when its JSON schema is. As JSON it is that schema.
 
     Attributes:
         schema: what providers are told, an object at the top.

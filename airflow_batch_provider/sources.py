@@ -65,7 +65,7 @@ class _File:
 
     @property
     def ending(self) -> str:
-        """What the file's name says of its format, without `.gz`."""
+        """Return the ending of the file's name, without `.gz`."""
         return PurePosixPath(self.path.lower().removesuffix(".gz")).suffix
 
     def open(self) -> Any:

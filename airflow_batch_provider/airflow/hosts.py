@@ -34,7 +34,7 @@ _SOCKET = threading.Lock()
 
 
 class AirflowHost(Host):
-    """What worker and triggerer have in common."""
+    """The common part of both hosts."""
 
     logger = log
 

@@ -38,7 +38,7 @@ _RETRY_ROWS = 2
 
 
 class BatchHandle(FrozenModel):
-    """What a submit returns.
+    """The result of a submit.
 
     Attributes:
         id: stands for every row of the submission, in `get_status`, `get_results` and `cancel`: the batch's id, or, of

@@ -43,7 +43,7 @@ _ALL_AT_ONCE = 100_000
 
 
 class SubmissionRecord(FrozenModel):
-    """What a later process needs to go on with a submission, beside its plan.
+    """The record that lets a later process go on with a submission, beside its plan.
 
     Attributes:
         connection: Airflow connection that paid.

@@ -201,7 +201,7 @@ class _Replies:
 
 
 class _Asked(msgspec.Struct):
-    """What landing needs of a planned row."""
+    """The part of a planned row that landing needs."""
 
     index: int
     custom_id: str

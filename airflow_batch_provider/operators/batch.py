@@ -1,4 +1,4 @@
-"""What the two operators of the built-in stages share: rows, and the configuration of their stage."""
+"""The common base of the two operators of the built-in stages: rows, and the configuration of their stage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _is_late_text(text: Any) -> bool:
 
 
 class BatchOperator(StageOperator):
-    """What both operators share, and private as that: rows from `requests` or from a `source`, and the configuration of their stage."""
+    """Base of both operators, private: rows from `requests` or from a `source`, and the configuration of their stage."""
 
     kind: ClassVar[Literal["generate", "embed"]]
     template_fields: Sequence[str] = ("requests", "source", "prompt", "model", "conn_id", "result_path", "storage_path")

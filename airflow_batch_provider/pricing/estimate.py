@@ -50,7 +50,7 @@ _WAV_HEAD = 44
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one request will use.
+    """The expected usage of one request.
 
     Attributes:
         usage: input only.

@@ -1,4 +1,4 @@
-"""What rows may cost at most, from their lines as they will be sent."""
+"""The highest cost of rows, from their lines as they will be sent."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _LINE = msgspec.json.Decoder(_Line)
 
 @dataclass(frozen=True)
 class Forecast:
-    """What rows may use and cost at most.
+    """The highest usage and cost of rows.
 
     Attributes:
         usage: estimated input, and the longest possible output.

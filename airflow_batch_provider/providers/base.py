@@ -1,4 +1,4 @@
-"""What every provider can do: the one seam between the ledger and three wire protocols."""
+"""The contract of every provider: the one seam between the ledger and three wire protocols."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one batch of a provider may hold.
+    """The limits of one batch of a provider.
 
     Attributes:
         requests: most requests in one batch.
@@ -85,7 +85,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class BatchQuery:
-    """What is needed to find out later whether a batch was created under this tag.
+    """Everything needed to find out later whether a batch was created under this tag.
 
     Attributes:
         claimed_at: when, aware, by the provider's clock; its batch was not created before.
@@ -188,7 +188,7 @@ class BatchProvider(ABC):
     """False where a batch carries no name of ours, so that a lost one is only found by its time and size."""
     kinds: ClassVar[frozenset[Kind]]
     most: ClassVar[Limits]
-    """What the provider allows; a connection may say less."""
+    """The limits of the provider; a connection may set lower ones."""
     codec: Codec
     """One for the class, or for the account where its settings choose among several wire formats (OpenAI)."""
 

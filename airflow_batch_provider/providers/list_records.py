@@ -53,7 +53,7 @@ def raw_page(body: bytes, what: str) -> RawPage | None:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a list says of one batch.
+    """A list's record of one batch.
 
     Attributes:
         batch_id: empty where it has none.

@@ -1,4 +1,4 @@
-"""What the adapters of Anthropic and OpenAI share, whose SDKs were made by the same generator.
+"""The common base of the adapters for Anthropic and OpenAI, whose SDKs come from the same generator.
 
 Replies are read here and not by the SDKs' models, which stumble over fields of other types than they declare.
 """

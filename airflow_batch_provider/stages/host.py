@@ -1,4 +1,4 @@
-"""What a stage's runner needs of the process around it."""
+"""The process around a stage's runner, as far as the runner needs it."""
 
 from __future__ import annotations
 

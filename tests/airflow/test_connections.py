@@ -291,7 +291,7 @@ def test_forms_on_airflow_3_1_have_the_same_fields(monkeypatch):
     import sys
     from types import ModuleType
 
-    from airflow_batch_provider.forms import FIELDS
+    from airflow_batch_provider.connection_forms import FIELDS
 
     made = ModuleType("wtforms")
     made.FloatField = made.StringField = lambda **fields: fields

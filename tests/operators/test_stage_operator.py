@@ -359,6 +359,7 @@ def test_a_stage_of_the_plugins_folder_may_be_imported_a_second_time(tmp_path, m
         "class Mine(AsyncBatchStage):\n    id = name = 'mine'\n    async def execute(self, ctx):\n        return 1\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "twice", raising=False)
     first = importlib.import_module("twice").Mine
     monkeypatch.delitem(sys.modules, "twice")
     second = importlib.import_module("twice").Mine
