@@ -183,9 +183,13 @@ class BatchFiles:
         decoder = msgspec.json.Decoder(PlannedRow)
         return map(decoder.decode, self.request_lines())
 
+    def landed_lines(self) -> Iterator[bytes]:
+        """Read the file of the rows that have landed, one row a line."""
+        return self._lines(self.rows_name)
+
     def landed_rows(self) -> Iterator[Row]:
         """Read the rows that have landed, in order."""
-        return map(decode_row, self._lines(self.rows_name))
+        return map(decode_row, self.landed_lines())
 
     def _lines(self, name: str) -> Iterator[bytes]:
         """Read a file that is there as long as its plan counts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from airflow_batch_provider.ledger.digest import Reasons
 from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
 from airflow_batch_provider.providers.room import most_output
-from airflow_batch_provider.rows import Row
+from airflow_batch_provider.rows import Row, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ _COMPLAINT = (
     "Your answer does not have the required form: {problem}. Answer again, completely, and with nothing but JSON that "
     "fits the schema."
 )
+_COUNTS = attrgetter(*Usage.__struct_fields__)
+
 # What a row failed for may be a fault of reading: the answer may have been there, and paid.
 _UNREADABLE = frozenset({"missing", "empty_answer", "unreadable_result"})
 
@@ -69,6 +72,16 @@ def best_rows(files: TaskFiles, waves: list[Wave], tally: Tally | None = None) -
         if tally:
             tally.settled(best)
         yield best
+
+
+def only_lines(files: TaskFiles, wave: Wave, tally: Tally) -> Iterator[bytes]:
+    """Return the rows of the only wave, all of which have landed, as the lines that they are; counts each."""
+    for batch in files.batches(wave):
+        for line in batch.landed_lines():
+            row = decode_row(line)
+            tally.asked(row)
+            tally.settled(row)
+            yield line
 
 
 def _better(known: Row, later: Row) -> Row:
@@ -177,13 +190,12 @@ class Tally:
     counts: Counter[RowStatus] = field(default_factory=Counter)
     open: int = 0
     bill: Bill | None = None
-    _tokens: Counter[str] = field(default_factory=Counter)
+    _tokens: list[int] = field(default_factory=lambda: [0] * len(Usage.__struct_fields__))
     _reasons: Reasons = field(default_factory=Reasons)
 
     def asked(self, row: Row) -> None:
         """Count the tokens of a row in one wave."""
-        for name in Usage.__struct_fields__:
-            self._tokens[name] += getattr(row.usage, name)
+        self._tokens = list(map(add, self._tokens, _COUNTS(row.usage)))
         if self.bill:
             self.bill.add(row.usage, row.model)
 
@@ -205,7 +217,7 @@ class Tally:
     @property
     def usage(self) -> Usage:
         """Return the tokens of every answer of every wave: all that was paid."""
-        return Usage(**self._tokens)
+        return Usage(**dict(zip(Usage.__struct_fields__, self._tokens, strict=True)))
 
     @property
     def digest(self) -> ErrorDigest:

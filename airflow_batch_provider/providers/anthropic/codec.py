@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
+from airflow_batch_provider.providers.anthropic.plain import plain_reply
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.schema import Dialect, at_top, strict
 from airflow_batch_provider.providers.untrusted import as_count, as_object
@@ -46,6 +47,10 @@ class AnthropicCodec(Codec):
 
     key_name: ClassVar[str] = "custom_id"
     levels: ClassVar[int] = 5  # the input of a tool is deeper
+
+    def plain_reply(self, line: bytes, kind: Kind) -> Reply | None:  # noqa: ARG002
+        """Return what a message of nothing but text says."""
+        return plain_reply(line)
 
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:  # noqa: ARG002
         """Return what a result line says."""

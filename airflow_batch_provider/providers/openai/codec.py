@@ -13,6 +13,7 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
+from airflow_batch_provider.providers.openai.plain import plain_reply
 from airflow_batch_provider.providers.schema import Dialect, strict
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
@@ -57,11 +58,15 @@ class OpenAICodec(Codec):
     key_name: ClassVar[str] = "custom_id"
     levels: ClassVar[int] = 9  # down to the function of a tool's call
 
+    api: Api = "chat"
+
+    def plain_reply(self, line: bytes, kind: Kind) -> Reply | None:
+        """Return what a completion of one text says, or a plain vector."""
+        return plain_reply(line, kind)
+
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
         """Return what a result line says."""
         return replies.reply(key, record, kind)
-
-    api: Api = "chat"
 
     def endpoint(self, spec: Spec) -> str:
         """Return the path of the endpoint that such requests are for."""
@@ -78,8 +83,11 @@ class OpenAICodec(Codec):
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
         """Return one line of the input file."""
-        parts = msgspec.json.encode(key), msgspec.json.encode(self.endpoint(spec)), body
-        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % parts
+        return b'{"custom_id":%b,"method":"POST","url":"%b","body":%b}' % (
+            msgspec.json.encode(key),
+            self.endpoint(spec).encode(),
+            body,
+        )
 
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
         """Return the body with the answer and the problem appended to its `messages` or `input`."""
