@@ -34,7 +34,7 @@ _SOCKET = threading.Lock()
 
 
 class AirflowHost(Host):
-    """What worker and triggerer have in common."""
+    """The common part of both hosts."""
 
     logger = log
 
@@ -115,7 +115,7 @@ class TriggererHost(AirflowHost):
             await self.publish_last()
 
     async def publish_last(self) -> None:
-        """Show the record that was held back: a task that is done must not look as if it were not."""
+        """Show the record that was held back: a finished task must not appear unfinished."""
         held_back, self._held_back = self._held_back, None
         if held_back is not None and _digest(held_back[1]) != self._shown:
             await self._show(*held_back)

@@ -23,7 +23,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request said about one batch: its status, or why there is none."""
+    """The answer to one poll of a batch: its status, or why there is none."""
 
     turn: Turn
     outcome: BatchStatus | Exception

@@ -40,7 +40,7 @@ def raw_page(body: bytes, what: str) -> RawPage | None:
     """Return the page, also where the JSON has faults that can be read over; None when there is no list in it.
 
     Raises:
-        Unreadable: it is no JSON object at all.
+        Unreadable: it is not valid JSON object at all.
     """
     try:
         return _PAGES.decode(body)
@@ -53,7 +53,7 @@ def raw_page(body: bytes, what: str) -> RawPage | None:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a list says of one batch.
+    """A list's record of one batch.
 
     Attributes:
         batch_id: empty where it has none.
@@ -82,7 +82,7 @@ class Records:
         self._before, self._now = self._now, {}
 
     def record(self, raw: msgspec.Raw, wanted: Container[str]) -> Record:
-        """Return what a record says; read anew only when it has changed, or when nobody wanted it before."""
+        """Return what a record says; read again only when it has changed, or when nobody wanted it before."""
         key = hashlib.blake2b(raw, digest_size=16).digest()
         known = self._now.get(key) or self._before.get(key)
         if known is None or (known.status is None and known.batch_id in wanted):

@@ -1,4 +1,4 @@
-"""What the adapters of Anthropic and OpenAI share, whose SDKs were made by the same generator.
+"""The common base of the adapters for Anthropic and OpenAI, whose SDKs come from the same generator.
 
 Replies are read here and not by the SDKs' models, which stumble over fields of other types than they declare.
 """
@@ -87,14 +87,14 @@ class StainlessProvider(BatchProvider):
         return self._status(await self._retrieve(batch_id))
 
     async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
-        """Read pages of the list for more than two ids, then look at those that they lack, each by itself."""
+        """Read pages of the list for more than two ids, then poll those that they lack, each by itself."""
         wanted, seen = sendable(batch_ids)
         found: dict[str, BatchStatus] = {}
         if len(wanted) > 2:
             try:
                 found = await self._picked(wanted)
             except Unreadable as error:
-                log.info("%s Looking at each batch by itself.", error)
+                log.info("%s Polling each batch by itself.", error)
         return seen | found | await one_by_one(self, wanted - found.keys())
 
     async def _picked(self, wanted: Collection[str]) -> dict[str, BatchStatus]:
@@ -137,7 +137,7 @@ class StainlessProvider(BatchProvider):
         await self._http.aclose()
 
     async def _retrieve(self, batch_id: str) -> dict[str, Any]:
-        what = f"Looking at {checked_id(batch_id)}"
+        what = f"Polling {checked_id(batch_id)}"
         record = await self._reply(self._batches.retrieve(batch_id), what)
         if record.get("id") != batch_id:
             # The JSON of a proxy, say, which would show no results.
@@ -194,7 +194,7 @@ class StainlessProvider(BatchProvider):
 
     @asynccontextmanager
     async def _talking(self, what: str) -> AsyncIterator[None]:
-        """Turn whatever the SDK raises in the middle of `what` into our errors."""
+        """Raise the SDK's errors during `what` as ours."""
         try:
             yield
         except self.sdk.APIStatusError as error:

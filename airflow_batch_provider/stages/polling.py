@@ -29,7 +29,7 @@ def with_remedy(error: BatchError) -> str:
 
 
 class Event(TypedDict):
-    """What wakes the worker; small, because Airflow logs it and stores it in a row."""
+    """The event that wakes the worker; small, because Airflow logs it and stores it in a row."""
 
     status: Literal["ready", "failed", "timeout"]
     error: str | None

@@ -44,7 +44,7 @@ class Finished:
 
 
 Outcome: TypeAlias = Finished | Suspension
-"""What one run of a stage on a worker comes to."""
+"""The outcome of one run of a stage on a worker."""
 
 
 @dataclass(kw_only=True)
