@@ -137,7 +137,7 @@ async def test_a_long_batch_is_noticed_within_a_minute_while_others_of_its_conne
 
 @in_virtual_time
 async def test_a_connection_that_says_no_more_than_wait_costs_its_own_tasks_only():
-    """`retry-after` of one is no pause of the other."""
+    """`retry-after` of one is not a pause of the other."""
     clock = VirtualClock()
     quiet, busy = SweptProvider(clock), SweptProvider(clock)
     hub = SweptHub(quiet=quiet, busy=busy)
