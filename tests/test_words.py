@@ -22,7 +22,7 @@ PROSE = {
     r"verdicts?": "finding",
     r"standing": "progress",
     r"seal(s|ed|ing)?": "commit, write",
-    r"tickets?": "receipt",
+    r"(batch|claim)('s)? tickets?|tickets? json": "receipt",
     r"mend(s|ed|ing)?": "fix",
     r"patience": "retry budget, max_wait",
     r"(take|had (its|her|their)) turns?": "submit lock",
@@ -49,6 +49,7 @@ NAMES = {
     "StageLegs": "StageRun",
     "Standard": "SuccessCriteria",
     "Standing": "WaveProgress",
+    "Ticket": "Receipt",
 }
 GLOSSARY_LINES = 25
 

@@ -150,7 +150,7 @@ def test_an_odd_line_says_the_same_however_it_is_read(codec, record, kind, data)
     assert quick is None or quick == slowly(codec, line, kind)
 
 
-def test_a_line_that_is_no_json_as_a_whole_is_left_to_the_other_reader():
+def test_a_line_that_is_not_a_json_as_a_whole_is_left_to_the_other_reader():
     """`NaN` in a logprob, half a character, a broken tail: the key is read there."""
     line = msgspec.json.encode(CHAT)
     for broken in (line.replace(b"null", b"NaN"), line.replace(b"fine", b"\\ud800"), line[:-3], b"", b"[]"):
