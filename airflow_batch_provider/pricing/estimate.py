@@ -76,13 +76,12 @@ def estimate_tokens(body: bytes, model: str = "") -> int:
 
 def may_hold_media(body: bytes) -> bool:
     """Tell whether a body has any of the words under which media stand; one without them is not parsed."""
+    # What two of the words begin with is looked for first: four passes over most bodies are quicker than six.
     return (
-        b'"image' in body
-        or b'"input_' in body
+        (b'"i' in body and (b'"image' in body or b'"input_' in body))
         or b'"document"' in body
         or b'"file' in body
-        or b"nlineData" in body
-        or b"nline_data" in body
+        or (b"nline" in body and (b"nlineData" in body or b"nline_data" in body))
     )
 
 
