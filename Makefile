@@ -45,7 +45,7 @@ kills: $(READY)
 soak: $(READY)
 	@SEED="$(SEED)" ROUND="$(ROUND)" SOAK_MINUTES="$(SOAK_MINUTES)" PYTHONHASHSEED=0 $(PY) tests/support/soak.py
 
-# Nothing is pinned here but Airflow: what users of that version get. Its own warnings are not ours to mend.
+# Nothing is pinned here but Airflow: what users of that version get. Its own warnings are not ours to fix.
 compat:
 	@test -n "$(AIRFLOW)" || { echo "Say which: make compat AIRFLOW=3.1.8"; exit 1; }
 	@test -x .venv-$(AIRFLOW)/bin/pytest || { $(PYTHON) -m venv --clear .venv-$(AIRFLOW) && \
@@ -62,7 +62,7 @@ lint: $(READY)
 bench: $(READY)
 	@for bench in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$bench"; $(PY) $$bench || exit 1; done
 
-# A virtual environment that no longer runs, or is too old, is made anew; one that is merely behind is brought up to date.
+# A virtual environment that no longer runs, or is too old, is made again; one that is merely behind is brought up to date.
 $(READY): pyproject.toml constraints.txt $(shell $(RUNS) || echo FORCE)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Install it, or name it: make PYTHON=…"; exit 1; }
 	@$(RUNS) || { echo "making $(VENV) (about a minute)"; $(PYTHON) -m venv --clear $(VENV); }

@@ -1,9 +1,9 @@
-"""What can go wrong, named by what the reader can do about it.
+"""Errors, named by what the reader can do about them.
 
 BatchError
 ├── UsageError      change the DAG, the connection or the input; trying again cannot help
 ├── Rejected        the provider refused; nothing was billed; trying again cannot help
-│   └── Denied      the key is wrong or lacks a right (401, 403); a retry reads the connection anew
+│   └── Denied      the key is wrong or lacks a right (401, 403); a retry reads the connection again
 ├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
 ├── Unavailable     wait; a passing fault of the network or the provider
 ├── NotFound        the provider does not know the id: not visible yet, removed, or another account's
@@ -78,7 +78,7 @@ class Overtaken(BatchError):
 
 
 class Unresolved(BatchError):
-    """A submit may or may not have happened and only a person can tell; says where to look and how to go on."""
+    """Nobody but a person can tell whether a submit happened; says where to look and how to go on."""
 
 
 class StageFailed(BatchError):

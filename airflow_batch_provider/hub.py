@@ -9,7 +9,7 @@ from airflow_batch_provider.clock import Clock, utc_now
 from airflow_batch_provider.polling import Connection, Poller, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from datetime import datetime, timedelta
 
     from airflow_batch_provider.models import Account, BatchStatus, ConnectionRef
@@ -67,6 +67,13 @@ class Hub:
         poller = self.poller(connection)
         answer = await poller.poll(await poller.name(batch_id))
         return answer.status()
+
+    async def statuses(
+        self, connection: ConnectionRef, batch_ids: Collection[str]
+    ) -> list[BatchStatus | BaseException]:
+        """Poll many as `status` does, side by side; an error stands in its batch's place."""
+        polls = (self.status(connection, one) for one in batch_ids)
+        return await asyncio.gather(*polls, return_exceptions=True)
 
     def subscribe(self, interval: timedelta, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Subscription:
         """Return this hub for one task that waits and polls every `interval`."""

@@ -173,7 +173,7 @@ class Registry:
     # one worker at a time
 
     async def acquire_submit_lock(
-        self, account: Account, owner: str, clock: Clock, patience: timedelta, tag: str = ""
+        self, account: Account, owner: str, clock: Clock, max_wait: timedelta, tag: str = ""
     ) -> None:
         """Wait until this worker is the only one of the deployment that submits at the account.
 
@@ -182,9 +182,9 @@ class Registry:
             tag: of the claim that is submitted.
 
         Raises:
-            Unavailable: others submitted all the time of the patience.
+            Unavailable: others submitted all that time.
         """
-        for tries_left in range(patience // LOCK_PAUSE, -1, -1):
+        for tries_left in range(max_wait // LOCK_PAUSE, -1, -1):
             if self._took_lock(account, SubmitLock(owner=owner, tag=tag, taken_at=clock.now())):
                 return
             if tries_left:

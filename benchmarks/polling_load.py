@@ -6,58 +6,99 @@ Runs against any checkout of the package that PYTHONPATH names, so that two can 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import random
 import resource
 import sys
 import tempfile
 import time
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
+from uuid import UUID
 
 os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
 SETTINGS: dict[str, Any] = json.loads(sys.argv[1])
-CONNECTIONS = {
-    "alive": SETTINGS["url"] + ("/v1" if SETTINGS["provider"] == "openai" else ""),
-    "dead": "http://10.255.255.1:9",
-}
-for name, address in CONNECTIONS.items():
-    connection = {"conn_type": f"{SETTINGS['provider']}_batch", "password": "any", "host": address}
+PROVIDER, STAGE, TASKS, INTERVAL = (SETTINGS[name] for name in ("provider", "stage", "tasks", "interval"))
+ACCOUNTS = [f"a{number}" for number in range(SETTINGS["accounts"])]
+for name in [*ACCOUNTS, "dead"]:
+    address = f"{SETTINGS['url']}/{name}" + ("/v1" if PROVIDER == "openai" else "")
+    connection = {"conn_type": f"{PROVIDER}_batch", "password": "any", "host": address}
     os.environ[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(connection)
 
-from airflow.jobs.triggerer_job_runner import TriggerRunner  # noqa: E402
+from airflow.executors.workloads import RunTrigger  # noqa: E402
+from airflow.executors.workloads.task import TaskInstanceDTO  # noqa: E402
+from airflow.jobs.triggerer_job_runner import TriggerRunner, messages  # noqa: E402
 from airflow.sdk.execution_time import task_runner  # noqa: E402
+from polled_stages import CHECKS  # noqa: E402
 
-from airflow_batch_provider.providers import provider_class  # noqa: E402
+from airflow_batch_provider.ledger.landed import LandedRows  # noqa: E402
+from airflow_batch_provider.ledger.waiting import Waiting  # noqa: E402
+from airflow_batch_provider.providers import connection_ref  # noqa: E402
 from airflow_batch_provider.stages import PollConfig, SuspendedState, TaskKey  # noqa: E402
+from airflow_batch_provider.stages.config import BatchConfig  # noqa: E402
+from airflow_batch_provider.stages.suspension import StageLocation, Suspension  # noqa: E402
+from airflow_batch_provider.stages.wait import WaitConfig  # noqa: E402
 from airflow_batch_provider.triggers.stage import AsyncBatchTrigger  # noqa: E402
 
-try:
-    from airflow_batch_provider.stages.suspension import Suspension
-except ImportError:
-    from airflow_batch_provider.triggers.suspension import Suspension
-
-STAGE = "airflow_batch_provider.stages.wait.WaitForBatch"
-INTERVAL = SETTINGS["interval"]
+MODEL = {"anthropic": "claude-x", "openai": "gpt-x"}[PROVIDER]
+DEAD_TASKS = 100
+# Seconds after which a burst of starts is over, also on a busy machine, and the first polls begin.
+SETTLED = 5.0
 
 
-def suspension(storage: str, conn_id: str, batch_id: str, offset: float) -> Suspension:
-    """A wait whose first look comes `offset` seconds from now."""
-    now = datetime.now(UTC)
-    key = TaskKey("dag", "run", f"{conn_id}-{batch_id}")
+class Supervisor:
+    """The process above a triggerer: gives out triggers when it is asked, and takes everything."""
+
+    def __init__(self) -> None:
+        self._reader_task = asyncio.ensure_future(asyncio.Event().wait())
+        self.to_create: list[RunTrigger] = []
+        self.came: dict[int, float] = {}
+        self.records = 0
+
+    async def asend(self, message: Any) -> Any:
+        if not isinstance(message, messages.TriggerStateChanges):
+            self.records += 1
+            return None
+        for entry in message.events or ():
+            assert entry.trigger_id not in self.came, "an end was told twice"
+            assert entry.event.payload["status"] == "ready", entry.event.payload
+            self.came[entry.trigger_id] = time.time()
+        assert not message.failures, message.failures
+        due, self.to_create = self.to_create, []
+        return messages.TriggerStateSync(to_create=due, to_cancel=set())
+
+
+class Runner(TriggerRunner):
+    """Airflow's runner of triggers, whose supervisor is in this process."""
+
+    async def init_comms(self) -> None:
+        self.comms_decoder = task_runner.SUPERVISOR_COMMS = Supervisor()
+
+
+def suspension(storage: str, account: str, batch_id: str, offset: float) -> Suspension:
+    """A wait whose first poll comes `offset` seconds from now, with the files that its worker left."""
+    now, ref = datetime.now(UTC), connection_ref(account, MODEL)
+    key = TaskKey("dag", "run", f"{account}-{batch_id}")
     folder = Path(storage, "dag", "run", key.task_id)
     folder.mkdir(parents=True)
-    config = {"batch_id": batch_id, "conn_id": f"{SETTINGS['provider']}@{conn_id}"}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = {
+        "Generate": lambda: BatchConfig(model=MODEL, connection=ref, system="Classify. " * 50),
+        "Wait": lambda: WaitConfig(batch_id=batch_id, connection=ref),
+        "Sleeper": lambda: WaitConfig(batch_id=batch_id, connection=ref),
+    }[STAGE]()
+    (folder / "config.json").write_text(config.model_dump_json())
+    (folder / "landed.json").write_text(LandedRows(nonce="n", requests=10**6, asked=10**6).model_dump_json())
+    waiting = Waiting(batch_ids=(batch_id,), queued=0, started_at=now, seen_at=now, newest_at=now)
     return Suspension(
-        stage=STAGE,
-        task=key,
-        storage=Path(storage).as_uri(),
-        conn_id=conn_id,
-        state=SuspendedState(batch_id=batch_id, submitted_at=now),
+        location=StageLocation(
+            stage=f"polled_stages.{STAGE}", task=key, storage=Path(storage).as_uri(), conn_id=account
+        ),
+        state=SuspendedState(batch_id=batch_id, submitted_at=now, metadata=waiting.model_dump(mode="json")),
         poll=PollConfig(
             interval=timedelta(seconds=INTERVAL), first_poll=timedelta(seconds=offset), max_wait=timedelta(hours=5)
         ),
@@ -66,8 +107,39 @@ def suspension(storage: str, conn_id: str, batch_id: str, offset: float) -> Susp
     )
 
 
+def workload(place: int, wait: Suspension) -> RunTrigger:
+    """What Airflow's triggerer is told of a deferred task."""
+    kind = "polled_stages.Sleeper" if STAGE == "Sleeper" else AsyncBatchTrigger(**wait.kwargs()).serialize()[0]
+    task = wait.task
+    instance = TaskInstanceDTO(
+        id=UUID(int=place),
+        dag_version_id=UUID(int=0),
+        task_id=task.task_id,
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        try_number=1,
+        pool_slots=1,
+        priority_weight=1,
+    )
+    return RunTrigger(id=place, classpath=kind, encrypted_kwargs=json.dumps(wait.kwargs()), ti=instance)
+
+
+def workloads(storage: str) -> tuple[list[RunTrigger], list[RunTrigger]]:
+    """One wait for each connection, whose start pays what is paid once; and the others, spread over the interval."""
+    chance = random.Random(7)  # ends come in the order of the ids; the moments of polls must have nothing to do with it
+    offsets = [SETTLED + INTERVAL * place / TASKS for place in range(TASKS)]
+    chance.shuffle(offsets)
+    waits = [(ACCOUNTS[number % len(ACCOUNTS)], f"batch_{number:05d}", offset) for number, offset in enumerate(offsets)]
+    if SETTINGS["dead"]:
+        waits += [("dead", f"batch_{number}", SETTLED + INTERVAL * number / DEAD_TASKS) for number in range(DEAD_TASKS)]
+    first = {account: place for place, (account, _, _) in reversed(list(enumerate(waits)))}
+    made = [workload(place, suspension(storage, *wait)) for place, wait in enumerate(waits)]
+    return [made[place] for place in first.values()], [one for one in made if one.id not in first.values()]
+
+
 def resident() -> int:
     """Bytes of this process in memory."""
+    gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
@@ -77,84 +149,85 @@ def cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def books() -> dict[str, Any]:
-    with urlopen(f"{SETTINGS['url']}/books") as reply:
+def asked(path: str) -> dict[str, Any]:
+    with urlopen(f"{SETTINGS['url']}/{path}") as reply:
         return json.load(reply)
 
 
-class Events(deque[Any]):
-    """Airflow's outbound queue of a runner, which notes when an event came."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.came: dict[int, float] = {}
-
-    def append(self, entry: Any) -> None:
-        assert entry.event.payload["status"] == "ready", entry.event.payload
-        self.came[entry.trigger_id] = time.time()
+async def moment() -> SimpleNamespace:
+    """The books of the server, and ours."""
+    books = await asyncio.to_thread(asked, "books")
+    return SimpleNamespace(**books, cpu=cpu(), at=time.time(), checks=CHECKS["number"])
 
 
-class Comms:
-    """The supervisor, which takes everything."""
-
-    async def asend(self, _message: Any) -> None:
-        return None
-
-
-def waits(storage: str) -> list[Suspension]:
-    """Those whose ends are timed, then the neighbours at the dead connection."""
-    step = INTERVAL / len(SETTINGS["ids"])
-    found = [suspension(storage, "alive", one, 2 + step * place) for place, one in enumerate(SETTINGS["ids"])]
-    if SETTINGS["neighbour"]:
-        found += [suspension(storage, "dead", f"batch_dead{place}", 2 + place * step) for place in range(100)]
-    return found
-
-
-async def noticed(events: Events, number: int) -> list[float]:
+async def noticed(supervisor: Supervisor) -> list[float]:
     """End all batches; how many seconds later each was noticed, sorted."""
-    with await asyncio.to_thread(urlopen, f"{SETTINGS['url']}/end") as reply:
-        ends = list(json.load(reply).values())
+    ends = await asyncio.to_thread(asked, f"end?seconds={INTERVAL}")
     deadline = time.time() + 5 * INTERVAL
-    while len(events.came) < number and time.time() < deadline:  # noqa: ASYNC110 — as a triggerer's loop does
+    while len(supervisor.came) < TASKS and time.time() < deadline:  # noqa: ASYNC110 — nothing tells when Airflow asked
         await asyncio.sleep(0.5)
-    assert sorted(events.came) == list(range(number)), f"{len(events.came)} of {number} ends were noticed"
-    return sorted(came - ends[place] for place, came in events.came.items())
+    assert sorted(supervisor.came) == list(range(TASKS)), f"{len(supervisor.came)} of {TASKS} ends were noticed"
+    late = sorted(supervisor.came[place] - end for place, end in enumerate(ends.values()))
+    assert late[0] > 0, "an end was noticed before it came"
+    return late
 
 
-async def measure() -> dict[str, Any]:
+async def started(supervisor: Supervisor, waits: list[RunTrigger]) -> float:
+    """Start triggers; the CPU seconds until all of them sleep."""
+    used = cpu()
+    supervisor.to_create = waits
+    await asyncio.sleep(SETTLED - 0.2)
+    return cpu() - used
+
+
+async def measure(runner: Runner, storage: str) -> dict[str, Any]:
     """Start the triggers, let them wait, end the batches."""
-    task_runner.SUPERVISOR_COMMS = Comms()
-    provider_class(SETTINGS["provider"])  # the SDK's import is not the triggers' cost
-    runner = TriggerRunner()
-    runner.events = events = Events()
-    with tempfile.TemporaryDirectory() as storage:
-        suspended = waits(storage)
-        memory, used = resident(), cpu()
-        for place, wait in enumerate(suspended):
-            trigger = AsyncBatchTrigger(**wait.kwargs())
-            task = asyncio.create_task(runner.run_trigger(place, trigger))
-            runner.triggers[place] = {"task": task, "name": str(place), "events": 0, "is_watcher": False}
-        await asyncio.sleep(1.9)
-        start = (cpu() - used) * 1000 / len(suspended)
-        await asyncio.sleep(INTERVAL + 2)
-        before, used, began = await asyncio.to_thread(books), cpu(), time.time()
-        await asyncio.sleep(2 * INTERVAL)
-        after, used, minutes = await asyncio.to_thread(books), cpu() - used, (time.time() - began) / 60
-        memory = resident() - memory
-        late = await noticed(events, len(SETTINGS["ids"]))
-        for details in runner.triggers.values():
-            details["task"].cancel()
-        await asyncio.gather(*(details["task"] for details in runner.triggers.values()), return_exceptions=True)
-    assert after["requests"] > before["requests"] > 0
-    return {
-        "start_ms": start,
-        "kib": memory / 1024 / len(suspended),
-        "sockets": after["sockets"] - 1,
-        "requests": (after["requests"] - before["requests"]) / minutes,
-        "cpu_ms": used * 1000 / len(suspended) / 2,
+    await asyncio.sleep(0.1)
+    supervisor: Any = runner.comms_decoder
+    first, others = workloads(storage)
+    all_tasks = len(first) + len(others)
+    await started(supervisor, first)
+    memory = resident()
+    start = await started(supervisor, others)
+    await asyncio.sleep(INTERVAL + 2)
+    before = await moment()
+    await asyncio.sleep(INTERVAL)
+    after = await moment()
+    memory = resident() - memory
+    intervals = (after.at - before.at) / INTERVAL
+    found = {
+        "start_ms": start * 1000 / len(others),
+        "kib": memory / 1024 / len(others),
+        "cpu_ms": (after.cpu - before.cpu) * 1000 / all_tasks / intervals,
+        "checks": (after.checks - before.checks) / all_tasks / intervals,
+    }
+    if STAGE == "Sleeper":
+        return found
+    assert after.requests > before.requests > 0
+    assert not SETTINGS["dead"] or before.dead_requests > 0
+    living = TASKS / all_tasks  # those at the dead connection back off
+    assert 0.85 * living < found["checks"] < 1.15, f"{found['checks']} checks of a task in an interval"
+    assert supervisor.records >= TASKS, f"{supervisor.records} progress records of {TASKS} tasks"
+    late = await noticed(supervisor)
+    return found | {
+        "sockets": after.sockets - 1,
+        "requests": (after.requests - before.requests) * 60 / (after.at - before.at),
         "p50": late[len(late) // 2],
         "p99": late[int(len(late) * 0.99)],
     }
 
 
-print(json.dumps(asyncio.run(measure())))
+async def main() -> dict[str, Any]:
+    runner = Runner()
+    running = asyncio.create_task(runner.arun())
+    with tempfile.TemporaryDirectory() as storage:
+        found = await measure(runner, storage)
+        runner.stop = True
+        for details in runner.triggers.values():
+            details["task"].cancel()
+        await asyncio.gather(*(details["task"] for details in runner.triggers.values()), return_exceptions=True)
+        await running
+    return found
+
+
+print(json.dumps(asyncio.run(main())))

@@ -15,7 +15,7 @@ from airflow_batch_provider.registry import Entry, Registry, account_digest, dis
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.timing import LOCK_LEASE
 
-PATIENCE = timedelta(seconds=60)
+MAX_WAIT = timedelta(seconds=60)
 ACCOUNT = Account(provider="anthropic", api_key=SecretStr("sk-very-secret"))
 
 
@@ -64,7 +64,7 @@ def test_a_tag_that_a_provider_shows_never_becomes_a_path(registry, directory, t
     assert registry.get(tag) is None
 
 
-def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_ignored(registry, directory):
+def test_an_entry_that_leaves_during_a_listing_and_a_half_written_one_are_ignored(registry, directory):
     """Other workers land and claim meanwhile."""
     for tag in "abc":
         registry.enter(entry(tag))
@@ -77,7 +77,7 @@ def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_ignored(r
 
 
 def test_a_batch_belongs_to_another_only_when_another_tag_has_it(registry):
-    """One's own entry is no reason to pass a batch over."""
+    """One's own entry is not a reason to pass a batch over."""
     registry.enter(entry("mine", "batch-1"))
     registry.enter(entry("theirs", "batch-2"))
     registry.enter(entry("nobody's"))
@@ -99,7 +99,7 @@ def test_no_entry_is_read_where_there_is_no_batch_to_ask_about(registry, directo
 
 async def test_one_worker_at_a_time_has_the_submit_lock(registry, clock):
     """The next one waits, a second at a time, and gets it when it is released."""
-    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT)
 
     async def sleep(seconds):
         assert seconds == 1
@@ -108,43 +108,43 @@ async def test_one_worker_at_a_time_has_the_submit_lock(registry, clock):
             registry.release_submit_lock(ACCOUNT, "one")
 
     clock.sleep = sleep
-    await registry.acquire_submit_lock(ACCOUNT, "two", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "two", clock, MAX_WAIT)
 
     assert (clock.time - START).total_seconds() == 5
 
 
 async def test_a_worker_that_gets_no_lock_comes_back_later(registry, clock):
-    """It gives up its slot after its patience, having sent nothing."""
-    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
+    """It gives up its slot after its longest wait, having sent nothing."""
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT)
 
     with pytest.raises(Unavailable, match="are submitting") as caught:
-        await registry.acquire_submit_lock(ACCOUNT, "two", clock, PATIENCE)
+        await registry.acquire_submit_lock(ACCOUNT, "two", clock, MAX_WAIT)
 
-    assert (clock.time - START) == PATIENCE
+    assert (clock.time - START) == MAX_WAIT
     assert (caught.value.retry_after, caught.value.ambiguous) == (30, False)
 
 
 async def test_a_worker_that_has_the_lock_keeps_it(registry, clock):
     """Its second submit does not wait for its first."""
-    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
-    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT)
 
     assert clock.time == START
 
 
 async def test_a_lock_of_a_dead_worker_is_taken_after_its_lease(registry, clock):
     """Not sooner, however often the others ask; and the dead one cannot release it later."""
-    await registry.acquire_submit_lock(ACCOUNT, "dead", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "dead", clock, MAX_WAIT)
 
     await registry.acquire_submit_lock(ACCOUNT, "next", clock, LOCK_LEASE * 2)
 
     assert (clock.time - START) == LOCK_LEASE + timedelta(seconds=1)
     registry.release_submit_lock(ACCOUNT, "dead")
     with pytest.raises(Unavailable):
-        await registry.acquire_submit_lock(ACCOUNT, "third", clock, PATIENCE)
+        await registry.acquire_submit_lock(ACCOUNT, "third", clock, MAX_WAIT)
 
 
-async def test_releasing_a_lock_that_is_gone_is_no_error(registry):
+async def test_releasing_a_lock_that_is_gone_is_not_an_error(registry):
     """It may have been taken away and released by another since."""
     registry.release_submit_lock(ACCOUNT, "one")
 
@@ -159,8 +159,8 @@ async def test_releasing_a_lock_that_is_gone_is_no_error(registry):
 )
 async def test_accounts_have_locks_of_their_own(registry, clock, other):
     """Submits to one account do not hold up those to another."""
-    await registry.acquire_submit_lock(ACCOUNT, "one", clock, PATIENCE)
-    await registry.acquire_submit_lock(other, "two", clock, PATIENCE)
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT)
+    await registry.acquire_submit_lock(other, "two", clock, MAX_WAIT)
 
     assert clock.time == START
 
@@ -170,7 +170,7 @@ def test_an_account_is_named_without_its_key():
     assert account_digest(ACCOUNT) == "9e22791ab54c60be"
 
 
-def test_a_tag_is_no_path(registry):
+def test_a_tag_is_not_a_path(registry):
     """A person may type anything."""
     registry.mark_over("a", START)
 

@@ -14,7 +14,7 @@ def test_a_woken_worker_takes_for_gone_what_woke_it():
 
 
 def test_a_batch_is_gone_only_long_after_it_could_be_listed():
-    """A list that lags is no reason to buy again."""
+    """A list that lags is not a reason to buy again."""
     assert timing.GONE_AFTER >= 10 * timing.LIST_LAG
 
 
@@ -25,7 +25,7 @@ def test_the_last_search_comes_at_the_end_of_the_list_lag():
 
 def test_a_submit_lock_outlives_every_submit():
     """Retries and the search after a lost answer are done under it."""
-    assert timing.LOCK_LEASE > timing.WORKER_PATIENCE + timing.LIST_LAG
+    assert timing.LOCK_LEASE > timing.WORKER_RETRY_BUDGET + timing.LIST_LAG
 
 
 def test_batches_settle_after_their_answers_can_have_appeared():
@@ -42,3 +42,8 @@ def test_a_chunk_is_submitted_again_within_any_deadline():
 def test_the_lists_are_read_back_over_the_longest_batch():
     """Gemini's end after 48 hours at the latest."""
     assert timedelta(hours=48) + timing.CLOCK_SKEW < timing.LOOK_BACK
+
+
+def test_the_trigger_tells_the_deadline_before_airflow_does():
+    """Also one that waits out a fault, and whose event is delayed: Airflow's own time-out has no words of ours."""
+    assert timing.EVENT_DELAY + timing.LONGEST_POLL_PAUSE < timing.DEADLINE_MARGIN

@@ -37,7 +37,7 @@ def page():
 def accounts():
     """An account of each provider at one emulator."""
     with EmulatorServer(
-        Settings(progress=Progress(by="looks", pending=1, running=1, finalizing=0, settle=0))
+        Settings(progress=Progress(by="polls", pending=1, running=1, finalizing=0, settle=0))
     ) as server:
         yield {
             name: {name: Account(provider=name, api_key=SecretStr(KEY), base_url=server.url + path)}

@@ -78,7 +78,7 @@ def as_airflow_error(error: BatchError) -> AirflowException:
 
     Its message is one line, however many the provider wrote.
     """
-    # A key may be corrected between two tries, and each try reads its connection anew.
+    # A key may be corrected between two tries, and each try reads its connection again.
     final = isinstance(error, _FINAL) and not isinstance(error, Denied)
     final = final or (isinstance(error, RowsFailed) and not error.retryable)
     return (AirflowFailException if final else AirflowException)(" ".join(str(error).split()))

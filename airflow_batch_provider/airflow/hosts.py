@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.airflow import supervisor
@@ -13,6 +14,7 @@ from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.paths import open_path, open_path_here
 from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
+from airflow_batch_provider.timing import PROGRESS_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +32,9 @@ log = logging.getLogger(__name__)
 # Airflow's messages from a task go over one socket, and `dag.test` has no lock for it.
 _SOCKET = threading.Lock()
 
-# Time between two progress records of one waiting task.
-PROGRESS_INTERVAL = timedelta(seconds=60)
-
 
 class AirflowHost(Host):
-    """What worker and triggerer have in common."""
+    """The common part of both hosts."""
 
     logger = log
 
@@ -90,7 +89,7 @@ class TriggererHost(AirflowHost):
         super().__init__(clock)
         self._task = task
         self._shown_at: datetime | None = None
-        self._shown: Any = None
+        self._shown: bytes | None = None
         self._held_back: tuple[str, Any] | None = None
 
     def open_path(self, uri: str) -> ProxyUPath:
@@ -103,26 +102,32 @@ class TriggererHost(AirflowHost):
 
     async def publish(self, key: str, value: Any) -> None:
         """Show a record when it has changed, once a minute at most: each is a write into Airflow's database."""
-        now, steady = self.clock.now(), _steady(value)
-        is_early = self._shown_at is not None and now - self._shown_at < PROGRESS_INTERVAL
-        self._held_back = (key, value) if is_early else None
-        if is_early or steady == self._shown:
+        self._held_back = (key, value)
+        await self.publish_due()
+
+    async def publish_due(self) -> None:
+        """Show the record that was held back, a minute after the one before it."""
+        if self._held_back is None:
             return
-        self._shown_at = now
-        await self._show(key, value)
+        now = self.clock.now()
+        if self._shown_at is None or now - self._shown_at >= PROGRESS_INTERVAL:
+            self._shown_at = now
+            await self.publish_last()
 
     async def publish_last(self) -> None:
-        """Show the record that was held back: a task that is done must not look as if it were not."""
-        if self._held_back is not None and _steady(self._held_back[1]) != self._shown:
-            await self._show(*self._held_back)
+        """Show the record that was held back: a finished task must not appear unfinished."""
+        held_back, self._held_back = self._held_back, None
+        if held_back is not None and _digest(held_back[1]) != self._shown:
+            await self._show(*held_back)
 
     async def _show(self, key: str, value: Any) -> None:
-        self._shown = _steady(value)
+        self._shown = _digest(value)
         if "message" in value:
             log.info("%s", " ".join(filter(None, [value["message"], value.get("pace")])))
         await supervisor.publish(self._task, key, value)
 
 
-def _steady(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a record is worth another one."""
-    return {name: value for name, value in record.items() if name not in MOVING}
+def _digest(record: dict[str, Any]) -> bytes:
+    """Return 16 bytes that differ where two records differ in what is worth another one; a triggerer holds thousands."""
+    steady = {name: value for name, value in record.items() if name not in MOVING}
+    return hashlib.blake2b(json.dumps(steady, sort_keys=True, default=repr).encode(), digest_size=16).digest()

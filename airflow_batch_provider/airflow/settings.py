@@ -36,3 +36,9 @@ def poll() -> PollConfig:
         UsageError: the option names no preset.
     """
     return PollConfig.of(conf.get(_SECTION, "poll", fallback="") or "long")
+
+
+def base_url() -> str:
+    """Return the address of Airflow's UI as people reach it; "/" where none is configured."""
+    configured: str = conf.get("api", "base_url", fallback="")
+    return configured or "/"

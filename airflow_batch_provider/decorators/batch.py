@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 
-from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator, BatchOperator
-from airflow_batch_provider.operators.given import Given
+from airflow_batch_provider.operators.batch import BatchOperator
+from airflow_batch_provider.operators.embed import BatchEmbedOperator
+from airflow_batch_provider.operators.generate import BatchGenerateOperator
+from airflow_batch_provider.operators.opaque import OpaqueInput
 
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
@@ -43,7 +45,7 @@ class _Asking(DecoratedOperator, BatchOperator):
         """Ask what the function returns or yields; ends with the manifest, or by deferring the task."""
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        self.requests = Given(self.python_callable(*self.op_args, **kwargs))
+        self.requests = OpaqueInput(self.python_callable(*self.op_args, **kwargs))
         return self._ask(context)
 
 

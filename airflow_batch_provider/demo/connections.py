@@ -14,9 +14,10 @@ KEY = "emulator-takes-any-key"
 def to_emulator(emulator: EmulatorServer) -> dict[str, str]:
     """`anthropic_default`, `openai_default` and `gemini_default` as Airflow reads them from the environment."""
     hosts = {"anthropic": emulator.anthropic_url, "openai": emulator.openai_url, "gemini": emulator.google_url}
+    console = f"{emulator.url}/#{{batch_id}}"
     return {
         f"AIRFLOW_CONN_{name.upper()}_DEFAULT": json.dumps(
-            {"conn_type": f"{name}_batch", "host": host, "password": KEY}
+            {"conn_type": f"{name}_batch", "host": host, "password": KEY, "extra": {"console": console}}
         )
         for name, host in hosts.items()
     }

@@ -186,7 +186,7 @@ def _airflow_settings(home: Path, dags: Path, plugins: Path | None) -> dict[str,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # Airflow writes from many processes; SQLite's own patience of 5 s is not enough for a dozen tasks at once on 2 CPUs.
+        # Airflow writes from many processes; SQLite's own wait of 5 s is not enough for a dozen tasks at once on 2 CPUs.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
     }

@@ -15,7 +15,7 @@ What the real services refuse is refused here, in their words: models and parame
 their subsets of JSON Schema, tools and thinking budgets that a model does not take. `--lenient` takes them all; the
 setting `models` names further models, as shell patterns.
 
-A prompt may hold markers that order the fate of its row, `[[emulate:error=overloaded,times=1]]`:
+A prompt may hold markers that decide the fate of its row, `[[emulate:error=overloaded,times=1]]`:
 
     error=KIND     overloaded rate_limit api server timeout unavailable invalid_request authentication billing permission
                    not_found too_large; OpenAI also quota content_filter, Gemini also quota
@@ -25,13 +25,13 @@ A prompt may hold markers that order the fate of its row, `[[emulate:error=overl
     cached=N  reasoning=N                                   tokens that were read from a cache, or thought
     times=N                                                 only the first N askings of the same prompt; then it heals
 
-Control routes, JSON in and out (GET shows what holds; POST orders; DELETE on the first two forgets). Bound to this
-machine, they answer only to its own names, 127.0.0.1 and localhost, and never to orders from a page of another site:
+Control routes, JSON in and out (GET shows what holds; POST instructions; DELETE on the first two forgets). Bound to this
+machine, they answer only to its own names, 127.0.0.1 and localhost, and never to requests from a page of another site:
 
     /emulator/faults     {"route": "anthropic.create", "kind": "cut", "when": "after", "times": 1}   (GET lists the kinds)
     /emulator/rules      {"do": "error=overloaded", "keys": "a-*", "ratio": 0.1, "times": 1}
     /emulator/clock      {"advance": 3600}
-    /emulator/settings   {"progress": {"by": "looks", "running": 2}, "limits": {"anthropic_requests": 3}}
+    /emulator/settings   {"progress": {"by": "polls", "running": 2}, "limits": {"anthropic_requests": 3}}
     /emulator/books      every batch, prompt and call: what was bought, and whether twice
     /emulator/reset      forget all but clock and settings
 """

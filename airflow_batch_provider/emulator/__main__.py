@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airflow_batch_provider.emulator as package
-from airflow_batch_provider.emulator.faults import FaultOrder
-from airflow_batch_provider.emulator.orders import read_orders
+from airflow_batch_provider.emulator.faults import FaultInstruction
+from airflow_batch_provider.emulator.instructions import read_instructions
 from airflow_batch_provider.emulator.outcomes import Rule
 from airflow_batch_provider.emulator.server import HOST, PORT, EmulatorServer
 from airflow_batch_provider.emulator.settings import Settings
@@ -29,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--host", default=HOST, help="address to bind (default: %(default)s, this machine only)")
     made.add_argument("--port", type=int, default=PORT, help="port, 0 takes a free one (default: %(default)s)")
-    made.add_argument("--by", choices=("time", "looks"), help="what a batch progresses by (default: time)")
-    made.add_argument("--pending", type=float, metavar="N", help="seconds or looks until it runs (default: 1)")
-    made.add_argument("--running", type=float, metavar="N", help="seconds or looks it runs (default: 4)")
+    made.add_argument("--by", choices=("time", "polls"), help="what a batch progresses by (default: time)")
+    made.add_argument("--pending", type=float, metavar="N", help="seconds or polls until it runs (default: 1)")
+    made.add_argument("--running", type=float, metavar="N", help="seconds or polls it runs (default: 4)")
     made.add_argument("--faults", type=Path, metavar="FILE", help="JSON list of faults, as POST /emulator/faults takes")
     made.add_argument("--rules", type=Path, metavar="FILE", help="JSON list of rules, as POST /emulator/rules takes")
     made.add_argument(
@@ -42,22 +42,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build(arguments: argparse.Namespace) -> EmulatorServer:
-    """Return the server that the command line asks for; raise `ValueError` for a file with a wrong order."""
+    """Return the server that the command line asks for; raise `ValueError` for a file with a wrong instruction."""
     settings = Settings()
-    for changes in _orders(arguments.settings):
+    for changes in _instructions(arguments.settings):
         settings = settings.changed(changes)
     pace = {name: value for name in ("by", "pending", "running") if (value := getattr(arguments, name)) is not None}
     settings = settings.changed({"progress": pace, **({"lenient": True} if arguments.lenient else {})})
-    faults = [FaultOrder.read(order) for order in _orders(arguments.faults)]
-    rules = [Rule.read(order) for order in _orders(arguments.rules)]
+    faults = [FaultInstruction.read(one) for one in _instructions(arguments.faults)]
+    rules = [Rule.read(one) for one in _instructions(arguments.rules)]
     server = EmulatorServer(settings, host=arguments.host, port=arguments.port)
-    server.faults.order(faults)
+    server.faults.extend(faults)
     server.emulator.rules += rules
     return server
 
 
-def _orders(path: Path | None) -> list[Json]:
-    return read_orders(path.read_text()) if path else []
+def _instructions(path: Path | None) -> list[Json]:
+    return read_instructions(path.read_text()) if path else []
 
 
 def connections(url: str) -> list[str]:

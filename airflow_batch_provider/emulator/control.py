@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.clock import rfc3339
-from airflow_batch_provider.emulator.faults import KINDS, FaultOrder
+from airflow_batch_provider.emulator.faults import KINDS, FaultInstruction
 from airflow_batch_provider.emulator.guard import Guard
-from airflow_batch_provider.emulator.orders import Order, read_orders
+from airflow_batch_provider.emulator.instructions import Instruction, read_instructions
 from airflow_batch_provider.emulator.outcomes import Rule
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from airflow_batch_provider.emulator.jsonl import Json
 
 
-class _Advance(Order):
+class _Advance(Instruction):
     advance: Annotated[float, Field(ge=0, allow_inf_nan=False, description='seconds, for example {"advance": 3600}')]
 
 
 class Control:
-    """Handlers that show or change the emulator; a wrong order is a 400 that says what would be right."""
+    """Handlers that show or change the emulator; a wrong instruction is a 400 that says what would be right."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -55,7 +55,7 @@ class Control:
         if request.method == "DELETE":
             plan.clear()
         if request.method == "POST":
-            plan.order([FaultOrder.read(order) for order in read_orders(await request.body())])
+            plan.extend([FaultInstruction.read(one) for one in read_instructions(await request.body())])
         return JSONResponse({"faults": [fault.model_dump() for fault in plan], "kinds": KINDS})
 
     async def rules(self, request: Request) -> Response:
@@ -64,20 +64,20 @@ class Control:
         if request.method == "DELETE":
             rules.clear()
         if request.method == "POST":
-            rules.extend([Rule.read(order) for order in read_orders(await request.body())])
+            rules.extend([Rule.read(one) for one in read_instructions(await request.body())])
         return JSONResponse({"rules": [rule.model_dump() for rule in rules]})
 
     async def clock(self, request: Request) -> Response:
         """GET the emulator's time, POST `{"advance": seconds}`."""
         if request.method == "POST":
-            self._emulator.clock.advance(_Advance.read(await _order(request)).advance)
+            self._emulator.clock.advance(_Advance.read(await _instruction(request)).advance)
         now = self._emulator.clock.now()
         return JSONResponse({"now": now, "rfc3339": rfc3339(now), "ahead": self._emulator.clock.ahead})
 
     async def settings(self, request: Request) -> Response:
         """GET the settings, POST those that shall change."""
         if request.method == "POST":
-            self._emulator.change(await _order(request))
+            self._emulator.change(await _instruction(request))
         settings = self._emulator.settings
         # A setting may hold real keys.
         keys = None if settings.keys is None else len(settings.keys)
@@ -93,11 +93,11 @@ class Control:
         return JSONResponse({"reset": True})
 
 
-async def _order(request: Request) -> Json:
-    orders = read_orders(await request.body())
-    if len(orders) != 1:
-        raise ValueError(f"This route takes one order at a time, not {len(orders)}.")
-    return orders[0]
+async def _instruction(request: Request) -> Json:
+    instructions = read_instructions(await request.body())
+    if len(instructions) != 1:
+        raise ValueError(f"This route takes one instruction at a time, not {len(instructions)}.")
+    return instructions[0]
 
 
 async def _wrong(_request: Request, error: Exception) -> Response:

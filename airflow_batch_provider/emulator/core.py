@@ -45,7 +45,7 @@ class File:
 class Emulator:
     """The three services in one object: clock, settings, faults, rules, jobs and files.
 
-    `settings` may be replaced at any time; a job's phases follow the new pace at the next look.
+    `settings` may be replaced at any time; a job's phases follow the new pace at the next poll.
     """
 
     def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
@@ -57,7 +57,7 @@ class Emulator:
         self.files: dict[str, File] = {}
         self.calls: Counter[str] = Counter()
         """How often each route was called."""
-        # A ticket of an earlier run must never match a job of this one.
+        # A receipt of an earlier run must never match a job of this one.
         self._salt = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
@@ -92,9 +92,9 @@ class Emulator:
             random.Random(f"{self.settings.seed}:{len(rows)}").shuffle(rows)  # noqa: S311
         return rows
 
-    def rule(self, do: str, **order: Any) -> Rule:
-        """Order an outcome for rows of choice: `rule("error=overloaded", keys="a-*", times=1)`."""
-        rule = Rule.read({"do": do, **order})
+    def rule(self, do: str, **fields: Any) -> Rule:
+        """Ask for an outcome for rows of choice: `rule("error=overloaded", keys="a-*", times=1)`."""
+        rule = Rule.read({"do": do, **fields})
         self.rules.append(rule)
         return rule
 
@@ -124,4 +124,4 @@ def row(codec: Codec, index: int, key: str, place: Slice, request: Any) -> Row:
 
 
 def _directives(ask: Ask) -> tuple[Directive, ...]:
-    return tuple(order for text in (ask.context, ask.prompt, *ask.inputs) for order in directives(text))
+    return tuple(one for text in (ask.context, ask.prompt, *ask.inputs) for one in directives(text))

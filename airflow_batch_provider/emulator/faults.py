@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from airflow_batch_provider.emulator.instructions import Amount, Count, Instruction
 from airflow_batch_provider.emulator.jobs import Hidden, Job
-from airflow_batch_provider.emulator.orders import Amount, Count, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,8 +29,8 @@ KINDS: dict[str, str] = {
     "unknown_status": "put `word` where the status stands",
     "extra_fields": "add fields nobody knows",
     "empty_file_ids": "write empty strings where an absent file id is null",
-    "hide": "on a create: the new job is 404 for `looks` requests or `seconds`",
-    "unlist": "on a create: the new job is absent from `looks` lists or for `seconds`",
+    "hide": "on a create: the new job is 404 for `polls` requests or `seconds`",
+    "unlist": "on a create: the new job is absent from `polls` lists or for `seconds`",
     "stuck": "on a create: the new job never progresses",
     "expire": "on a create: the new job expires when `fraction` of its rows have run",
     "fail": "on a create: the new job fails with `code` and `message`",
@@ -38,7 +38,7 @@ KINDS: dict[str, str] = {
 }
 
 
-class FaultOrder(Order):
+class FaultInstruction(Instruction):
     """One thing that goes wrong on the routes that match, `times` times (None: always), after `after` good calls."""
 
     route: Annotated[str, Field(min_length=1, description="for example 'anthropic.create' or '*.create'")]
@@ -56,7 +56,7 @@ class FaultOrder(Order):
     """Seconds, `date:30` for an HTTP date 30 seconds ahead, or any other text as it stands."""
     details: Any = None
     seconds: Amount = 0.0
-    looks: Count = 0
+    polls: Count = 0
     bytes: Count | None = None
     lines: Count | None = None
     word: str = "rebalancing"
@@ -77,7 +77,7 @@ class FaultOrder(Order):
         return given
 
 
-class Fault(FaultOrder):
+class Fault(FaultInstruction):
     """An ordered fault with its number, the calls it has seen and the calls it has taken."""
 
     id: int
@@ -105,7 +105,7 @@ class Fault(FaultOrder):
 
     def mark(self, job: Job, now: float) -> None:
         """Give the fault to a job that was just created."""
-        hidden = Hidden(looks=self.looks, until=now + self.seconds if self.seconds else None)
+        hidden = Hidden(polls=self.polls, until=now + self.seconds if self.seconds else None)
         match self.kind:
             case "hide":
                 job.faults.hidden = hidden
@@ -153,13 +153,13 @@ class Faults:
         self._numbers = itertools.count(1)
         self.all: list[Fault] = []
 
-    def add(self, route: str, kind: Kind, **order: Any) -> Fault:
-        """Order a fault; the fields are those of `FaultOrder`. Raise `ValueError` for an unknown one."""
-        return self.order([FaultOrder.read({"route": route, "kind": kind, **order})])[0]
+    def add(self, route: str, kind: Kind, **fields: Any) -> Fault:
+        """Add a fault; the fields are those of `FaultInstruction`. Raise `ValueError` for an unknown one."""
+        return self.extend([FaultInstruction.read({"route": route, "kind": kind, **fields})])[0]
 
-    def order(self, orders: Iterable[FaultOrder]) -> list[Fault]:
-        """Order some faults."""
-        added = [Fault(id=next(self._numbers), **order.model_dump()) for order in orders]
+    def extend(self, instructions: Iterable[FaultInstruction]) -> list[Fault]:
+        """Add some faults."""
+        added = [Fault(id=next(self._numbers), **one.model_dump()) for one in instructions]
         self.all += added
         return added
 

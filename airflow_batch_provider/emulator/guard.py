@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Guard:
-    """ASGI middleware that refuses cross-site orders and, with `loopback`, host names of other machines.
+    """ASGI middleware that refuses cross-site instructions and, with `loopback`, host names of other machines.
 
     A page can make its visitor's browser POST here, and can read answers under a name of its own that resolves to
     127.0.0.1 (DNS rebinding).
@@ -36,7 +36,7 @@ class Guard:
         if self._loopback and not is_loopback(_hostname(host)):
             return f"The emulator serves this machine only, not the host {host!r}. Call it as 127.0.0.1 or localhost."
         if request.method not in ("GET", "HEAD") and _is_cross_site(request, host):
-            return "A page of another site may not order anything. Call the emulator from a program."
+            return "A page of another site may not change anything. Call the emulator from a program."
         return None
 
 

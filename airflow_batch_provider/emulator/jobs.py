@@ -39,17 +39,17 @@ class Row:
 
 @dataclass(slots=True)
 class Hidden:
-    """A thing that cannot be seen yet: for so many looks, or until a moment."""
+    """A thing that cannot be seen yet: for so many polls, or until a moment."""
 
-    looks: int = 0
+    polls: int = 0
     until: float | None = None
 
     def covers(self, now: float) -> bool:
-        """Return whether it is still hidden; asking is a look."""
+        """Return whether it is still hidden; asking is a poll."""
         if self.until is not None:
             return now < self.until
-        self.looks -= 1
-        return self.looks >= 0
+        self.polls -= 1
+        return self.polls >= 0
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Instant:
     """A point in a job's life, in both ways to count."""
 
     moment: float
-    looks: int
+    polls: int
 
 
 class Codec(Protocol):
@@ -110,7 +110,7 @@ class Job:
     """Values that only the provider's own code reads."""
     phase: Phase = "pending"
     stamps: dict[str, float] = field(default_factory=dict)
-    looks: int = 0
+    polls: int = 0
     executed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     usage: Counter[str] = field(default_factory=Counter)
@@ -193,11 +193,11 @@ class Jobs:
         """Return the provider's jobs that had not ended when they were last brought up to date."""
         return [job for job in self.of(provider) if not job.ended]
 
-    def look(self, *jobs: Job) -> None:
-        """Count a look at each job, and bring it to where it is now."""
+    def poll(self, *jobs: Job) -> None:
+        """Count a poll of each job, and bring it to where it is now."""
         for job in jobs:
             with job.lock:
-                job.looks += 1
+                job.polls += 1
                 self.advance(job)
 
     def advance(self, job: Job) -> Job:
@@ -217,14 +217,14 @@ class Jobs:
             if job.ended:
                 return False
             if job.cancelled is None:
-                job.cancelled = Instant(self._clock.now(), job.looks)
+                job.cancelled = Instant(self._clock.now(), job.polls)
                 job.enter("cancelling", self._clock.now())
             self.advance(job)
             return True
 
     def _passed(self, since: Instant, job: Job) -> float:
         by_time = self.settings.progress.by == "time"
-        return self._clock.now() - since.moment if by_time else job.looks - since.looks - 1
+        return self._clock.now() - since.moment if by_time else job.polls - since.polls - 1
 
     def _step(self, job: Job) -> bool:
         if job.ended:
@@ -268,7 +268,7 @@ class Jobs:
         return since.moment + passed if by_time else self._clock.now()
 
     def _share(self, job: Job) -> float:
-        if job.faults.stuck or self.settings.progress.by == "looks":
+        if job.faults.stuck or self.settings.progress.by == "polls":
             return job.executed / max(1, len(job.rows))
         return self._pace(job).share(job.window)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from airflow_batch_provider.emulator.orders import Amount, Count, Order
+from airflow_batch_provider.emulator.instructions import Amount, Count, Instruction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def _change(name: str, value: str) -> dict[str, Any]:
     raise ValueError(f"No outcome {name!r}. Choose among: {', '.join(known)}.")
 
 
-class Rule(Order):
+class Rule(Instruction):
     """A directive for rows of choice: by key, by position, or a share of all."""
 
     do: Annotated[str, Field(description="for example 'error=overloaded' or 'refusal'")]
@@ -153,9 +153,9 @@ def _share(key: str, index: int, seed: int) -> float:
     return int.from_bytes(digest[:4], "big") / 2**32
 
 
-def decide(orders: Sequence[Directive], asked: int, separators: bool) -> Outcome:
+def decide(directives: Sequence[Directive], asked: int, separators: bool) -> Outcome:
     """Return the outcome of a row, later directives over earlier ones."""
     outcome = dataclasses.replace(PLAIN, separators=True) if separators else PLAIN
-    for order in orders:
-        outcome = order.apply(outcome, asked)
+    for directive in directives:
+        outcome = directive.apply(outcome, asked)
     return outcome

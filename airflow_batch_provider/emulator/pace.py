@@ -14,7 +14,7 @@ ORDER: tuple[Phase, ...] = ("pending", "running", "finalizing", "completed")
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The ages at which a batch enters its phases, in seconds or looks."""
+    """The ages at which a batch enters its phases, in seconds or polls."""
 
     progress: Progress
     finalizes: bool

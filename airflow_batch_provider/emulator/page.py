@@ -26,6 +26,7 @@ th { font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line);
 td.n { font-variant-numeric: tabular-nums; white-space: nowrap; } dl { display: grid; grid-template-columns: max-content 1fr;
 gap: .2rem 1rem; background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem; } dd { margin: 0; }
 td { overflow-wrap: anywhere; } td.n { overflow-wrap: normal; } progress { width: 6rem; accent-color: var(--bar); vertical-align: middle; } .bad { color: var(--bad); }
+:target { background: var(--card); outline: 2px solid var(--bar); }
 """
 _SHOWN = 200
 
@@ -70,7 +71,7 @@ def _row(job: Job) -> str:
     bar = f'<progress max="{max(1, total)}" value="{done}"></progress> {done:,} / {total:,}{bad}'
     names = _cells("n", job.provider, job.id) + _cells("", label[:120], job.model.removeprefix("models/")[:80])
     state = _cells("n", job.phase)
-    return f'<tr>{names}{state}<td class="n">{bar}</td><td class="n">{escape((rfc3339(job.created) or "")[:19].replace("T", " "))}</td></tr>'
+    return f'<tr id="{escape(job.id)}">{names}{state}<td class="n">{bar}</td><td class="n">{escape((rfc3339(job.created) or "")[:19].replace("T", " "))}</td></tr>'
 
 
 def _cells(style: str, *texts: str) -> str:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def batch_emulator_settings() -> Settings:
-    """Override this to change the emulator of a test; by default a batch is done at the third look at its status."""
+    """Override this to change the emulator of a test; by default a batch is done at the third poll."""
     from airflow_batch_provider.emulator.settings import Progress, Settings  # noqa: PLC0415
 
-    return Settings(progress=Progress(by="looks", pending=1, running=1, finalizing=0, settle=0))
+    return Settings(progress=Progress(by="polls", pending=1, running=1, finalizing=0, settle=0))
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def _matching(pattern: str, schema: Schema, place: _Place) -> str:
     tries = (place.text, digest, digest[:8], digest[:8].upper(), str(place.number))
     found = matching(pattern, tries, lambda text: _sized(text, schema, digest) == text)
     if found is None:
-        remedy = "Order the row's outcome, or drop the pattern"
+        remedy = "Name the row's outcome, or drop the pattern"
         raise ValueError(f"The emulator finds no text for the pattern {pattern!r}. {remedy}.")
     return found
 

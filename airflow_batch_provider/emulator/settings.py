@@ -7,24 +7,24 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from airflow_batch_provider.emulator.orders import Amount, Count, Order
+from airflow_batch_provider.emulator.instructions import Amount, Count, Instruction
 
 MIB = 1024 * 1024
 DAY = 86_400.0
 
 
-class _Setting(Order):
+class _Setting(Instruction):
     model_config = ConfigDict(frozen=True)
     field_word: ClassVar[str] = "setting"
 
 
 class Progress(_Setting):
-    """How fast a batch moves: each phase lasts so many seconds, or so many looks at its status.
+    """How fast a batch moves: each phase lasts so many seconds, or so many polls at its status.
 
-    A look is one status request; being in a list answer counts once per list request.
+    A poll is one status request; being in a list answer counts once per list request.
     """
 
-    by: Literal["time", "looks"] = "time"
+    by: Literal["time", "polls"] = "time"
     pending: Amount = 1.0
     running: Amount = 4.0
     finalizing: Amount = 1.0

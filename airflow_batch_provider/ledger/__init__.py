@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_batch_provider.ledger.context import LedgerContext, Policy
 from airflow_batch_provider.ledger.criteria import SuccessCriteria
-from airflow_batch_provider.ledger.landed import LandedRows, landed_so_far
+from airflow_batch_provider.ledger.landed import LandedBatch, LandedRows, landed_so_far
 from airflow_batch_provider.ledger.ledger import Ledger
 from airflow_batch_provider.ledger.manifest import Outcome, Target
 from airflow_batch_provider.ledger.plan import Draft
@@ -14,6 +14,7 @@ from airflow_batch_provider.ledger.waiting import Waiting
 
 __all__ = [
     "Draft",
+    "LandedBatch",
     "LandedRows",
     "Ledger",
     "LedgerContext",

@@ -13,7 +13,7 @@ from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import Overtaken, Unavailable
 from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.registry import Entry, account_digest
-from airflow_batch_provider.timing import WORKER_PATIENCE
+from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,7 +88,7 @@ class ClaimHandle:
         return self.claim is not None and self.files.is_last(self.claim) and self.batch.is_current()
 
     def check(self) -> None:
-        """Fence this worker off when it has a successor.
+        """Stop this worker when another one took its claim over.
 
         Raises:
             Overtaken: the claim is another worker's.
@@ -97,7 +97,7 @@ class ClaimHandle:
             raise self.overtaken()
 
     def overtaken(self) -> Overtaken:
-        """Return the error that ends a worker with a successor."""
+        """Return the error for a worker whose claim was taken over."""
         return Overtaken(
             f"Another worker took over what this one was about to submit ({self.files.directory}). No action is needed: "
             "the other one goes on."
@@ -178,7 +178,7 @@ class ClaimHandle:
                 context.provider.account,
                 self.owner,
                 Clock(now=context.provider_now, sleep=context.clock.sleep),
-                WORKER_PATIENCE,
+                WORKER_RETRY_BUDGET,
                 claim.tag,
             )
         except Unavailable:

@@ -1,6 +1,6 @@
 """How far a task is: sums over the rows that have landed, kept in one small file so that no row is read twice for them.
 
-Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted anew.
+Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
@@ -23,13 +23,29 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.records import Plan, Wave
+    from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
     from airflow_batch_provider.pricing import Bill
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
 
 _MOST_KEPT = 20
+
+
+class LandedBatch(FrozenModel):
+    """The outcome of one landed batch.
+
+    Attributes:
+        wave: from 0.
+        requests: rows that it asked.
+        succeeded: those of them with a good answer.
+    """
+
+    batch_id: str
+    wave: int
+    requests: int
+    succeeded: int
+    submitted_at: AwareDatetime
 
 
 class LandedRows(FrozenModel):
@@ -46,6 +62,7 @@ class LandedRows(FrozenModel):
         landed: rows of the last wave that are here.
         batches: names of the row files that are counted.
         batch_ids: their batches at the provider.
+        latest: the batches that landed last, oldest first, at most `_MOST_KEPT`.
         succeeded: requests that have a good answer.
         cut_off: those of them that end at `max_tokens`.
         usage: tokens of all answers.
@@ -63,6 +80,7 @@ class LandedRows(FrozenModel):
     landed: int = 0
     batches: tuple[str, ...] = ()
     batch_ids: tuple[str, ...] = ()
+    latest: tuple[LandedBatch, ...] = ()
     succeeded: int = 0
     cut_off: int = 0
     usage: Usage = Usage()
@@ -113,7 +131,7 @@ def landed_so_far(root: Directory, nonce: str | None = None) -> LandedRows | Non
     try:
         sums = LandedRows.model_validate_json(data)
     except ValidationError:
-        log.debug("%s cannot be read and is counted anew", root.uri(LANDED), exc_info=True)
+        log.debug("%s cannot be read and is counted again", root.uri(LANDED), exc_info=True)
         return None
     return sums if nonce in (None, sums.nonce) else None
 
@@ -164,6 +182,7 @@ def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> 
             "landed": sums.landed + landed,
             "batches": (*sums.batches, _name(wave, batch)),
             "batch_ids": (*sums.batch_ids, *([receipt.batch_id] if receipt else [])),
+            "latest": (*sums.latest, *_landed_batch(receipt, wave.number, landed, good))[-_MOST_KEPT:],
             "succeeded": sums.succeeded + good,
             "cut_off": sums.cut_off + cut_off,
             "usage": sums.usage + Usage(**total),
@@ -172,6 +191,19 @@ def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> 
             "unsettled": unsettled.digest(_MOST_KEPT),
         }
     )
+
+
+def _landed_batch(receipt: Receipt | None, wave: int, requests: int, succeeded: int) -> tuple[LandedBatch, ...]:
+    if receipt is None:
+        return ()
+    one = LandedBatch(
+        batch_id=receipt.batch_id,
+        wave=wave,
+        requests=requests,
+        succeeded=succeeded,
+        submitted_at=receipt.submitted_at,
+    )
+    return (one,)
 
 
 def _rows(batch: BatchFiles) -> Iterator[Row]:

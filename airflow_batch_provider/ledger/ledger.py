@@ -55,7 +55,7 @@ class Ledger:
         return self.files.waves()
 
     def current_plan(self, requests: Iterable[Any]) -> Plan | None:
-        """Return the plan of these requests, None when they are to be planned; see `Planner.current_plan`."""
+        """Return the plan of these requests, None when they must be planned; see `Planner.current_plan`."""
         return self._planner.current_plan(requests)
 
     def draft(self, requests: Iterable[Any]) -> Draft:
@@ -130,7 +130,7 @@ class Ledger:
         )
 
     def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
-        """Return every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
+        """Return all bought batches, oldest first; with `unlanded` only those without rows yet."""
         return self.files.receipts(self.waves(), unlanded=unlanded)
 
     def certain(self) -> list[Receipt]:
@@ -173,10 +173,10 @@ class Ledger:
             except Unavailable as error:
                 await retries.wait(error)
 
-    async def settle(self, patience: timedelta) -> bool:
-        """Wait until every batch has ended and land it; False when the patience ran out first."""
+    async def settle(self, max_wait: timedelta) -> bool:
+        """Wait until every batch has ended and land it; False when that took too long."""
         plan, waves, clock = self.plan(), self.waves(), self._context.clock
-        give_up = clock.now() + patience
+        give_up = clock.now() + max_wait
         while plan and waves:
             last = WaveRun(self._context, plan, waves)
             try:
@@ -187,7 +187,7 @@ class Ledger:
                 break
             if clock.now() >= give_up:
                 return False
-            await clock.sleep(min(SEARCH_PAUSE, patience).total_seconds())
+            await clock.sleep(min(SEARCH_PAUSE, max_wait).total_seconds())
         return True
 
     async def clean_up(self) -> None:

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.timing import RETRY_PAUSE, WORKER_PATIENCE
+from airflow_batch_provider.timing import RETRY_PAUSE, WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
@@ -22,7 +22,7 @@ class RetryBudget:
         provider: its name, for the log.
     """
 
-    def __init__(self, provider: str, clock: Clock, budget: timedelta = WORKER_PATIENCE) -> None:
+    def __init__(self, provider: str, clock: Clock, budget: timedelta = WORKER_RETRY_BUDGET) -> None:
         self._provider = provider
         self._clock = clock
         self._give_up_at = clock.now() + budget

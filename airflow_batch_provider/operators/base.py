@@ -19,12 +19,15 @@ from airflow_batch_provider.airflow.exceptions import (
 from airflow_batch_provider.airflow.hosts import WorkerHost
 from airflow_batch_provider.airflow.xcom import to_xcom
 from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.links import BatchLink, ConsoleLink
+from airflow_batch_provider.links.page import has_page
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.polling import READY
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import StageLocation, Suspension, seconds_until
+from airflow_batch_provider.timing import DEADLINE_MARGIN
 from airflow_batch_provider.triggers.stage import AsyncBatchTrigger
 
 if TYPE_CHECKING:
@@ -33,9 +36,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages import PollConfig
     from airflow_batch_provider.stages.polling import Event
     from airflow_batch_provider.stages.runner import Outcome
-
-# The trigger reports the deadline itself; Airflow's own timeout only steps in when the trigger cannot.
-_MARGIN = timedelta(minutes=30)
 
 
 class StageOperator(BaseOperator):
@@ -53,6 +53,7 @@ class StageOperator(BaseOperator):
     storage_path: str | None
     deferrable: bool
     poll: PollConfig | None = None
+    operator_extra_links = (*([BatchLink()] if has_page() else []), ConsoleLink())
 
     _clock: ClassVar[Clock] = Clock()
 
@@ -126,7 +127,7 @@ class StageOperator(BaseOperator):
     def _defer(self, suspension: Suspension) -> NoReturn:
         left = timedelta(seconds=seconds_until(suspension.deadline, self._clock.now()))
         trigger = AsyncBatchTrigger(**suspension.kwargs())
-        raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=left + _MARGIN)
+        raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=left + DEADLINE_MARGIN)
 
     def _log_waiting(self, suspension: Suspension) -> None:
         others = len(suspension.batch_ids) - 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.airflow.importable import stage_path
 from airflow_batch_provider.operators.base import StageOperator
-from airflow_batch_provider.operators.given import Given, is_late
+from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
 from airflow_batch_provider.stages import PollConfig
 from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.shapes import parse, to_json
@@ -54,7 +54,7 @@ class AsyncBatchStageOperator(StageOperator):
         super().__init__(**kwargs)
         self.stage = stage_path(stage)
         self.config = {} if config is None else to_json(config)
-        self.input = Given(input)
+        self.input = OpaqueInput(input)
         self.conn_id = conn_id
         self.poll = None if poll is None else PollConfig.of(poll)
         self.deferrable = deferrable

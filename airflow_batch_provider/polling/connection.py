@@ -1,4 +1,4 @@
-"""One connection of the deployment, opened once and read anew when its key is refused."""
+"""One connection of the deployment, opened once and read again when its key is refused."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Connection:
         return connect(account)
 
     def accept(self, provider: BatchProvider) -> None:
-        """Note that the provider accepted the key: a later refusal makes it worth reading the connection anew."""
+        """Note that the provider accepted the key: a later refusal makes it worth reading the connection again."""
         if provider is self.opened:
             self._proven = True
 
     async def renew(self, refused: BatchProvider) -> BatchProvider | None:
-        """Read the connection anew after its key was refused; None when that was done and the fresh key is refused too.
+        """Read the connection again after its key was refused; None when that was done and the fresh key is refused too.
 
         Calls that others have under way at the old client go on; it is closed with the connection.
         """
@@ -63,7 +63,7 @@ class Connection:
         return fresh
 
     async def aclose(self) -> None:
-        """Close the clients; the next use reads the connection anew."""
+        """Close the clients; the next use reads the connection again."""
         closing = [*self._retired, *([self.opened] if self.opened is not None else [])]
         self._retired.clear()
         self.opened = None

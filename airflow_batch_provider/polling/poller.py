@@ -77,14 +77,20 @@ class Poller:
         Raises:
             BatchError: the connection as a whole fails at present.
         """
-        known = self._board.answers.get(name)
-        if known is not None and known.ended:
-            return known
-        if known is not None and known.turn.number > after and self._board.age(name) <= age:
-            return known
+        if (fresh := self.fresh(name, age, after)) is not None:
+            return fresh
         if self._trouble.fault is not None and self._trouble.left():
             raise self._trouble.fault.with_traceback(None)
+        known = self._board.answers.get(name)
         return await self._newer(name, known.turn.number if known is not None else 0)
+
+    def fresh(self, name: str, age: timedelta, after: int) -> Answer | None:
+        """Return the newest answer when it is not older than `age` and came after turn `after`, or can never change."""
+        known = self._board.answers.get(name)
+        if known is None or known.ended:
+            return known
+        is_fresh = known.turn.number > after and self._clock.now() - known.turn.at <= age
+        return known if is_fresh else None
 
     def newest(self, name: str) -> Answer | None:
         """Return the newest answer, of any age."""
@@ -130,6 +136,12 @@ class Poller:
                     continue
                 if wanted := self._asked() | (self._soon_due() if self._is_time() else set()):
                     await self._sweep(wanted)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # the end of the process, or a fault of ours; those who wait must not hang
+            for name in self._board.unanswered():
+                self._board.abort(name, error)
+            raise
         finally:
             self._loop = None
 
@@ -158,7 +170,7 @@ class Poller:
         return self._wake_at is not None and self._wake_at <= self._clock.now()
 
     def _due(self, name: str) -> datetime | None:
-        """Return when the batch is to be polled again, None when nobody wants that or it is being done."""
+        """Return when to poll the batch again, None when nobody wants that or a poll is under way."""
         interval = self._board.interval(name)
         if interval is None or name in self._singles.pending:
             return None

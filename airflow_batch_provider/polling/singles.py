@@ -78,7 +78,9 @@ class Singles:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # the end of the process; those who wait must hear of it, and not hang
-                self._board.abort(name, error)
+                for lost in (name, *self._queue):
+                    self._board.abort(lost, error)
+                self._queue.clear()
                 raise
             finally:
                 self._asking.discard(name)

@@ -5,62 +5,70 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
     from datetime import timedelta
 
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import BatchStatus, ConnectionRef
+    from airflow_batch_provider.polling.board import Answer
     from airflow_batch_provider.polling.poller import Poller
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class _Watched:
-    """One batch of the task: what the task was told of it last.
+    """One batch of the task, as the board sees it while the task pauses.
 
     Attributes:
+        interval: how old its status may get in a pause; None while the task has not asked for it, so that only others'
+            polls are heard.
+        is_wanted: False when the task has not asked for it since its last pause.
         told: turn of the newest answer that the task has had.
-        heard_only: True while the task has not asked for it; then only others' polls are heard.
         woken: True once its end has cut a pause short, which happens once.
+        pause: what its end cuts short.
     """
 
     poller: Poller
     name: str
+    interval: timedelta | None = None
+    is_wanted: bool = True
     told: int = 0
-    heard_only: bool = False
     woken: bool = False
     ended: BatchStatus | None = None
+    pause: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Cut the pause short."""
+        self.woken = True
+        if self.pause is not None:
+            _end(self.pause)
 
     @property
     def is_open(self) -> bool:
         """True when the task would want to hear of its end."""
-        return self.ended is None and not self.woken
+        return self.is_wanted and self.ended is None and not self.woken
 
     def has_ended_since(self) -> bool:
         """Return True when the batch has ended and the task does not know."""
         newest = self.poller.newest(self.name) if self.is_open else None
         return newest is not None and newest.ended and newest.turn.number > self.told
 
-
-@dataclass(eq=False)
-class _Pause:
-    """A sleep that the end of a batch cuts short."""
-
-    watched: _Watched
-    interval: timedelta | None
-    sleeping: asyncio.Future[None]
-
-    def wake(self) -> None:
-        self.watched.woken = True
-        self.sleeping.cancel()
+    def take(self, answer: Answer) -> BatchStatus:
+        """Note that the task has this answer; raises the error where it is one."""
+        self.told = answer.turn.number
+        status = answer.status()
+        if status.ended:
+            self.ended = status  # nothing that is asked later can change it
+        return status
 
 
-@dataclass
+@dataclass(slots=True)
 class Subscription:
     """A hub as one waiting task sees it: a poll costs no request of its own where a sweep has been made anyway.
 
@@ -73,7 +81,6 @@ class Subscription:
     interval: timedelta
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _watched: dict[tuple[ConnectionRef, str], _Watched] = field(default_factory=dict, init=False)
-    _before: dict[tuple[ConnectionRef, str], _Watched] = field(default_factory=dict, init=False)
     _paused: bool = field(default=False, init=False)
 
     async def provider(self, connection: ConnectionRef) -> BatchProvider:
@@ -91,27 +98,52 @@ class Subscription:
             NotFound: the provider does not know the batch (yet).
             BatchError: what the provider's client raises.
         """
-        poller = self.hub.poller(connection)
-        name = await poller.name(batch_id)
-        watched = self._noted(connection, poller, name)
+        watched = self._noted(connection, batch_id) or await self._begun(connection, batch_id)
         if watched.ended is not None:
             return watched.ended
-        answer = await poller.recent(name, self.interval, watched.told)
-        watched.told = answer.turn.number
-        status = answer.status()
-        if status.ended:
-            watched.ended = status  # nothing that is asked later can change it
-        return status
+        answer = watched.poller.fresh(watched.name, self.interval, watched.told)
+        if answer is None:
+            answer = await watched.poller.recent(watched.name, self.interval, watched.told)
+        return watched.take(answer)
 
-    def _noted(self, connection: ConnectionRef, poller: Poller, name: str) -> _Watched:
+    async def statuses(
+        self, connection: ConnectionRef, batch_ids: Collection[str]
+    ) -> list[BatchStatus | BaseException]:
+        """Poll many as `status` does, and return an error in its batch's place; those that a sweep answered cost no wait."""
+        known = {one: self._known(connection, one) for one in batch_ids}
+        waiting = [one for one, status in known.items() if status is None]
+        polls = (self.status(connection, one) for one in waiting)
+        polled = (
+            dict(zip(waiting, await asyncio.gather(*polls, return_exceptions=True), strict=True)) if waiting else {}
+        )
+        return [known[one] or polled[one] for one in batch_ids]
+
+    def _known(self, connection: ConnectionRef, batch_id: str) -> BatchStatus | None:
+        """Return the status when the newest sweep is an answer to this task's poll."""
+        watched = self._noted(connection, batch_id)
+        if watched is None:
+            return None
+        if watched.ended is not None:
+            return watched.ended
+        answer = watched.poller.fresh(watched.name, self.interval, watched.told)
+        return None if answer is None or isinstance(answer.outcome, Exception) else watched.take(answer)
+
+    def _noted(self, connection: ConnectionRef, batch_id: str) -> _Watched | None:
         """Return what is known of the batch; after a pause, only those count that are asked for again."""
         if self._paused:
-            self._before, self._watched, self._paused = self._watched, {}, False
-        key = (connection, name)
-        watched = self._watched.get(key) or self._before.get(key) or _Watched(poller, name)
-        watched.heard_only = False
-        self._watched[key] = watched
+            self._paused = False
+            for one in self._watched.values():
+                one.is_wanted = False
+        watched = self._watched.get((connection, batch_id))
+        if watched is not None:
+            watched.interval, watched.is_wanted = self.interval, True
         return watched
+
+    async def _begun(self, connection: ConnectionRef, batch_id: str) -> _Watched:
+        """Note a batch that is polled for the first time."""
+        poller = self.hub.poller(connection)
+        watched = _Watched(poller, await poller.name(batch_id), self.interval)
+        return self._watched.setdefault((connection, batch_id), watched)
 
     async def listen(self, connection: ConnectionRef, batch_id: str) -> None:
         """Let `pause` end early when others' polls see this batch end; makes no poll of its own.
@@ -124,7 +156,7 @@ class Subscription:
         except Exception as error:  # noqa: BLE001 — whatever it is, the poll meets it as well and has somebody to tell
             log.debug("Not listening for %r: %r", batch_id, error)
             return
-        self._watched.setdefault((connection, name), _Watched(poller, name, heard_only=True))
+        self._watched.setdefault((connection, batch_id), _Watched(poller, name))
 
     async def pause(self, seconds: float) -> None:
         """Sleep, or less when a batch that this task asked for has ended; its batches are polled meanwhile."""
@@ -136,15 +168,35 @@ class Subscription:
             await self._sleep(seconds, [watched for watched in self._watched.values() if watched.is_open])
 
     async def _sleep(self, seconds: float, watching: list[_Watched]) -> None:
-        sleeping = asyncio.ensure_future(self.sleep(seconds))
-        pauses = [_Pause(one, None if one.heard_only else self.interval, sleeping) for one in watching]
-        for pause in pauses:
-            pause.watched.poller.watch(pause.watched.name, pause)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        alarm = self._alarm(seconds, over)
+        for watched in watching:
+            watched.pause = over
+            watched.poller.watch(watched.name, watched)
         try:
-            await asyncio.wait({sleeping})
+            await over
         finally:
-            for pause in pauses:
-                pause.watched.poller.unwatch(pause.watched.name, pause)
-            sleeping.cancel()
-        if not sleeping.cancelled():
-            sleeping.result()
+            for watched in watching:
+                watched.poller.unwatch(watched.name, watched)
+                watched.pause = None
+            alarm.cancel()
+
+    def _alarm(self, seconds: float, over: asyncio.Future[None]) -> asyncio.TimerHandle | asyncio.Future[None]:
+        """End the pause when its time has come; on the real clock without a task of its own, for thousands may pause."""
+        if self.sleep is asyncio.sleep:
+            return asyncio.get_running_loop().call_later(seconds, _end, over)
+        sleeping = asyncio.ensure_future(self.sleep(seconds))
+        sleeping.add_done_callback(partial(_end, over))
+        return sleeping
+
+
+def _end(over: asyncio.Future[None], slept: asyncio.Future[None] | None = None) -> None:
+    """End a pause, unless it has ended, with what became of the sleep."""
+    if over.done():
+        return
+    if slept is not None and slept.cancelled():
+        over.cancel()
+    elif slept is not None and (error := slept.exception()) is not None:
+        over.set_exception(error)
+    else:
+        over.set_result(None)

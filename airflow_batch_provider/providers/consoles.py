@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Account
@@ -21,7 +22,13 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def console_url(account: Account, batch_id: str) -> str | None:
-    """Return the page of a batch, or of all batches; None where the provider has none, or it is another server."""
+    """Return the page of a batch, or of all batches; None where there is none that we know.
+
+    A connection to another server than the provider's own names its page by the option `console`, in which
+    `{batch_id}` stands for the batch.
+    """
+    if console := account.options.get("console"):
+        return str(console).replace("{batch_id}", quote(batch_id, safe=""))
     if account.base_url is not None:
         return None
     page = _PAGES.get(account.provider)

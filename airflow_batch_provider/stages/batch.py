@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -27,15 +28,15 @@ from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import one_line
-from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
 from airflow_batch_provider.stages.rows import check_writable, rows_of, target_of
+from airflow_batch_provider.stages.summary import block, number_of
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
-    from airflow_batch_provider.models import ConnectionRef, Cost
+    from airflow_batch_provider.models import BatchStatus, ConnectionRef, Cost
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.context import CheckCompletionContext, Level, StageContext
 
@@ -44,11 +45,25 @@ log = logging.getLogger(__name__)
 _PLACES = "Set storage_path to a shared disk, S3, Google Cloud Storage or Azure."
 
 
+@dataclass(slots=True)
+class _Wait:
+    """What one poll of a wait leaves to the next, so that one which finds nothing new costs next to nothing.
+
+    Attributes:
+        shown: what the newest record tells of the batches; None before the first.
+    """
+
+    state: SuspendedState
+    waiting: Waiting
+    shown: list[BatchStatus] | None = None
+
+
 class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     """Asks every row, waits, asks again what has no good answer, and returns the manifest."""
 
     config_schema = BatchConfig
     output_schema = Manifest
+    _wait: _Wait | None = None
 
     async def execute(self, ctx: StageContext[BatchConfig]) -> Manifest | Suspended:
         """Plan at the start; then land, submit and open waves until there is nothing left to ask."""
@@ -72,7 +87,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _start(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
     ) -> Manifest | None:
-        """Plan; return the manifest of a task on which nothing is to be bought."""
+        """Plan; return the manifest of a task that has nothing to buy."""
         if not ledger.root.is_exclusive:
             await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
         if (estimate := await self._open(ctx, ledger, provider)) is not None:
@@ -104,23 +119,30 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]
     ) -> CompletionCheck[Manifest]:
         """Ready when a batch has ended whose place is wanted, when all have, or when a refused submit is due again."""
-        waiting = _waiting(state)
-        provider = await ctx.hub.provider(ctx.config.connection)
-        report = ProgressReport(self.id, ctx, provider.account)
-        landed = await _kept(ctx)
+        wait = self._wait_in(state)
+        waiting = wait.waiting
         try:
             statuses = await poll_statuses(waiting.batch_ids, ctx)
         except Unavailable:
             raise
         except BatchError as error:
-            await report.stopped(error, landed, waiting)
+            await (await self._report(ctx)).stopped(error, await _kept(ctx), waiting)
             raise
-        await report.waiting(waiting, landed, statuses)
-        now = ctx.now()
-        is_young = (provider.now() or now) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
-        gone = 0 if is_young else len(waiting.batch_ids) - len(statuses)
-        ended = sum(status.ended for status in statuses) + gone
-        return CompletionCheck.ready() if waiting.wakes(ended, now) else CompletionCheck.not_ready()
+        if statuses != wait.shown:
+            await (await self._report(ctx)).waiting(waiting, await _kept(ctx), statuses)
+            wait.shown = statuses
+        ended = sum(status.ended for status in statuses) + await _gone(waiting, len(statuses), ctx)
+        return CompletionCheck.ready() if waiting.wakes(ended, ctx.now()) else CompletionCheck.not_ready()
+
+    def _wait_in(self, state: SuspendedState) -> _Wait:
+        """Return what earlier polls of this wait have kept."""
+        if self._wait is None or self._wait.state is not state:
+            self._wait = _Wait(state, _waiting(state))
+        return self._wait
+
+    async def _report(self, ctx: CheckCompletionContext[BatchConfig]) -> ProgressReport:
+        provider = await ctx.hub.provider(ctx.config.connection)
+        return ProgressReport(self.id, ctx, provider.account)
 
     def polled_connection(self, config: BatchConfig) -> ConnectionRef:
         """Return the task's connection."""
@@ -189,13 +211,13 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             )
         provider.check_spec(config.spec)
         if config.output_type is not None:
-            AnswerSchema(config.output_type)
+            AnswerSchema(config.output_type.schema)
 
     async def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
         check_writable(ledger.root)
-        # Prices of one's own that cannot be read are refused here, not after the rows were paid.
+        # Custom prices that cannot be read are refused here, not after the rows were paid.
         price_book(provider.account)
         target = target_of(ctx)
         check_writable(target.directory)
@@ -220,7 +242,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _priced(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
     ) -> tuple[Manifest | None, Cost]:
-        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
+        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan may be bought."""
         estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
         await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
         if config.dry_run:
@@ -279,6 +301,7 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
             root=ctx.storage.directory,
             provider=provider,
             spec=config.spec,
+            output_type=config.output_type,
             policy=policy,
             clock=ctx.clock,
             label=str(ctx.key),
@@ -324,6 +347,16 @@ async def _kept(ctx: CheckCompletionContext[BatchConfig]) -> LandedRows | None:
     except Exception:  # the errors of object stores have no common class
         log.debug("The landed rows of %s cannot be read", ctx.key, exc_info=True)
         return None
+
+
+async def _gone(waiting: Waiting, shown: int, ctx: CheckCompletionContext[BatchConfig]) -> int:
+    """Return how many of the batches the provider does not show and never will."""
+    hidden = len(waiting.batch_ids) - shown
+    if not hidden:
+        return 0
+    provider = await ctx.hub.provider(ctx.config.connection)
+    is_young = (provider.now() or ctx.now()) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+    return 0 if is_young else hidden
 
 
 def _suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) -> Suspended:

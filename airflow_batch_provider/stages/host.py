@@ -1,4 +1,4 @@
-"""What a stage's runner needs of the process around it."""
+"""The process around a stage's runner, as far as the runner needs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("airflow_batch_provider.stages")
 BATCH_IDS, METRICS, PROGRESS = "batch_ids", "batch_metrics", "batch_progress"
 EMBEDDINGS = "batch_embeddings"
 
-# Fields of a progress record that differ at each look; a change of them alone is not worth a record.
+# Fields of a progress record that differ at each poll; a change of them alone is not worth a record.
 MOVING = frozenset({"seen_at", "pace"})
 
 
@@ -60,6 +60,9 @@ class Host:
     async def publish(self, key: str, value: Any) -> None:
         """Show people a small record: `batch_ids`, `batch_metrics`, `batch_embeddings` or `batch_progress`."""
         raise NotImplementedError
+
+    async def publish_due(self) -> None:
+        """Show a record that `publish` held back, when it is time for it; by default none is."""
 
     async def publish_last(self) -> None:
         """Show a record that `publish` held back, because the wait is over; by default none is."""

@@ -1,4 +1,4 @@
-"""What people see of a task that waits: one small record, the contract of the XCom `batch_progress`; see docs/monitoring.md."""
+"""The progress of a waiting task for people: one small record, the contract of the XCom `batch_progress`; see docs/monitoring.md."""
 
 from __future__ import annotations
 
@@ -40,17 +40,23 @@ class ShownCounts(RequestCounts):
 
 
 class ShownBatch(FrozenModel):
-    """One batch that has not landed.
+    """One batch, at the provider or landed.
 
     Attributes:
-        state: in our words; None while the provider does not show it.
+        wave: from 0.
+        state: in our words; None while the provider does not show it, and of a batch that has landed.
+        succeeded: requests with a good answer; of an open batch as many as the provider tells.
+        failed: requests that are over without one; of an open batch as many as the provider tells.
         submitted_at: its age counts from here.
         url: the provider's console, None where there is none.
     """
 
     batch_id: str
+    wave: int = 0
     state: BatchState | None = None
     requests: int | None = None
+    succeeded: int | None = None
+    failed: int | None = None
     submitted_at: AwareDatetime | None = None
     url: str | None = None
 
@@ -66,6 +72,7 @@ class Progress(FrozenModel):
         counts: over all chunks and waves of the task.
         rows: row status → number, at the end of an attempt.
         batches: open ones, oldest first, at most `MOST_BATCHES`.
+        landed: batches whose answers are in storage, the latest, oldest first, at most `MOST_BATCHES`.
         open_batches: number of batches at the provider.
         queued_batches: number of batches that wait for a place there.
         landed_batches: number of batches whose answers are in storage.
@@ -91,6 +98,7 @@ class Progress(FrozenModel):
     counts: ShownCounts = ShownCounts()
     rows: dict[RowStatus, int] | None = None
     batches: tuple[ShownBatch, ...] = ()
+    landed: tuple[ShownBatch, ...] = ()
     open_batches: int = 0
     queued_batches: int = 0
     landed_batches: int = 0

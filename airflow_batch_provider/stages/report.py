@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,25 +23,22 @@ from airflow_batch_provider.stages.progress import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
-    from airflow_batch_provider.ledger import LandedRows, Receipt, Waiting
+    from airflow_batch_provider.ledger import LandedBatch, LandedRows, Receipt, Waiting
     from airflow_batch_provider.models import Account
     from airflow_batch_provider.stages.config import BatchConfig
     from airflow_batch_provider.stages.context import CheckCompletionContext
 
 
-async def poll_statuses(batch_ids: Iterable[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
+async def poll_statuses(batch_ids: Collection[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:
     """Return the status of every batch that the provider shows.
 
     Raises:
         BatchError: the provider refuses, or does not answer.
     """
-    polled = await asyncio.gather(
-        *(ctx.hub.status(ctx.config.connection, batch_id) for batch_id in batch_ids), return_exceptions=True
-    )
     statuses: list[BatchStatus] = []
-    for found in polled:
+    for found in await ctx.hub.statuses(ctx.config.connection, batch_ids):
         if isinstance(found, NotFound):
             continue
         if isinstance(found, BaseException):
@@ -146,6 +142,7 @@ class ProgressReport:
                 "progress": _percent(done, counts.total),
                 "wave": landed.wave,
                 "counts": ShownCounts(done=done, **counts.model_dump()),
+                "landed": tuple(self._landed(batch) for batch in landed.latest[-MOST_BATCHES:]),
                 "landed_batches": len(landed.batches),
                 "usage": landed.usage,
                 "cost": landed.cost,
@@ -166,8 +163,9 @@ class ProgressReport:
         counts = _with_statuses(known, statuses)
         done = counts.succeeded + counts.failed
         ctx, by_id, bought = self._ctx, {one.batch_id: one for one in statuses}, {one.batch_id: one for one in receipts}
+        wave = landed.wave if landed else 0
         batches = tuple(
-            self._batch(batch_id, by_id.get(batch_id), bought.get(batch_id))
+            self._batch(batch_id, wave, by_id.get(batch_id), bought.get(batch_id))
             for batch_id in waiting.batch_ids[:MOST_BATCHES]
         )
         max_wait = (ctx.poll or ctx.config.poll).max_wait
@@ -175,7 +173,7 @@ class ProgressReport:
         return self._with_sums(landed).model_copy(
             update={
                 "state": "waiting",
-                "message": f"{_said(counts)}; wave {landed.wave if landed else 0}: {_batches(statuses, waiting)}.",
+                "message": f"{_said(counts)}; wave {wave}: {_batches(statuses, waiting)}.",
                 "progress": _percent(done, counts.total),
                 "counts": ShownCounts(done=done, **counts.model_dump()),
                 "batches": batches,
@@ -187,14 +185,28 @@ class ProgressReport:
             }
         )
 
-    def _batch(self, batch_id: str, status: BatchStatus | None, receipt: Receipt | None) -> ShownBatch:
+    def _batch(self, batch_id: str, wave: int, status: BatchStatus | None, receipt: Receipt | None) -> ShownBatch:
         counts = status.counts if status else None
         return ShownBatch(
             batch_id=batch_id,
+            wave=wave,
+            succeeded=counts.succeeded if counts else None,
+            failed=counts.failed if counts else None,
             state=status.status if status else None,
             requests=receipt.requests if receipt else (counts.total if counts else None) or None,
             submitted_at=receipt.submitted_at if receipt else status.created_at if status else None,
             url=console_url(self._account, batch_id),
+        )
+
+    def _landed(self, batch: LandedBatch) -> ShownBatch:
+        return ShownBatch(
+            batch_id=batch.batch_id,
+            wave=batch.wave,
+            requests=batch.requests,
+            succeeded=batch.succeeded,
+            failed=batch.requests - batch.succeeded,
+            submitted_at=batch.submitted_at,
+            url=console_url(self._account, batch.batch_id),
         )
 
     async def _publish(self, progress: Progress) -> None:

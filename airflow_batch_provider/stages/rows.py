@@ -27,7 +27,7 @@ _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryE
 
 @dataclass(frozen=True)
 class _FileRows:
-    """The rows of a file, read anew each time they are iterated."""
+    """The rows of a file, read again each time they are iterated."""
 
     path: UPath | ProxyUPath
     prompt: str | None

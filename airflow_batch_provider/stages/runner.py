@@ -44,7 +44,7 @@ class Finished:
 
 
 Outcome: TypeAlias = Finished | Suspension
-"""What one run of a stage on a worker comes to."""
+"""The outcome of one run of a stage on a worker."""
 
 
 @dataclass(kw_only=True)
@@ -125,7 +125,8 @@ class StageRun:
 
     async def until_event(self, suspension: Suspension) -> Event:
         """Sleep and poll until the stage is ready, has failed, or the deadline passes; the deadline itself gets a poll."""
-        suspension = await asyncio.to_thread(self.files.whole, suspension)
+        if suspension.is_bare:
+            suspension = await asyncio.to_thread(self.files.whole, suspension)
         plan, clock = PollPlan(suspension), self.host.clock
         async with self.host.hub() as hub:
             subscription = hub.subscribe(suspension.poll.interval, clock.sleep)
@@ -138,10 +139,11 @@ class StageRun:
                 if not isinstance(found, timedelta):
                     await self.host.publish_last()
                     return found
+                await self.host.publish_due()
                 pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
     async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
-        """Poll once in place of a trigger that was lost; where that gives nothing, wait anew.
+        """Poll once in place of a trigger that was lost; where that gives nothing, wait again.
 
         Raises:
             Unavailable: triggers were lost too often.

@@ -21,6 +21,7 @@ from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.polling import event
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import Suspension
+from airflow_batch_provider.timing import EVENT_DELAY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,11 +39,6 @@ _TELLS_KILLS = hasattr(BaseTrigger, "on_kill")
 
 # Cancellations on their way; Python keeps no strong reference to a running task.
 _KILLS: set[asyncio.Task[None]] = set()
-
-# The scheduler may hear of a worker's exit after the event has queued the task again, and then fails the task
-# (apache/airflow#66374, #67287, #72716; not fixed in 3.3.2). The reports there tell of 3 to 27 seconds, and here a busy
-# machine took more than 5. Batches take minutes: delaying an event of a quicker one costs nothing.
-EVENT_DELAY = timedelta(seconds=20)
 
 
 class AsyncBatchTrigger(BaseTrigger):
@@ -79,7 +75,7 @@ class AsyncBatchTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the batch when the task is over, and only then: see `task_state.TERMINAL`.
 
-        Airflow cancels the trigger's task anew each second until it is gone (3.3.2, `TriggerRunner.cancel_triggers`),
+        Airflow cancels the trigger's task again each second until it is gone (3.3.2, `TriggerRunner.cancel_triggers`),
         also in the middle of this method; the work is done in a task of its own, which that does not reach.
         """
         if self._fired or self._killed:
@@ -115,9 +111,8 @@ class AsyncBatchTrigger(BaseTrigger):
             return
         left = EVENT_DELAY - (self._clock.now() - self.suspension.suspended_at)
         if left > timedelta(0):
-            await self._clock.sleep(
-                min(left, EVENT_DELAY).total_seconds()
-            )  # the worker's clock may be ahead of this one
+            # The worker's clock may be ahead of this one.
+            await self._clock.sleep(min(left, EVENT_DELAY).total_seconds())
 
     async def _until_event(self) -> Event:
         is_logged = False
@@ -140,10 +135,17 @@ class AsyncBatchTrigger(BaseTrigger):
                 return await run.until_event(suspension)
 
     async def _stage_run(self) -> StageRun:
-        """Make the stage ready to be polled: import its class, open its storage, read its configuration."""
-        host = TriggererHost(self._clock, self.suspension.task)
-        stage = await asyncio.to_thread(load_stage, self.suspension.location.stage)
-        directory, registry = await self._storage(host)
+        """Make the stage ready to be polled, in one thread, for a triggerer may start a thousand at once."""
+        host, location = TriggererHost(self._clock, self.suspension.task), self.suspension.location
+        is_local = "://" not in location.storage or location.storage.startswith("file:")
+        if is_local or supervisor.threads_may_ask():
+            return await asyncio.to_thread(self._made, host)
+        return await asyncio.to_thread(self._made, host, _open(location, host))
+
+    def _made(self, host: Host, opened: tuple[Directory, Registry] | None = None) -> StageRun:
+        """Import the stage's class, open its storage unless that is done, read its configuration; blocking."""
+        stage = load_stage(self.suspension.location.stage)
+        directory, registry = opened or _open(self.suspension.location, host)
         run = StageRun(
             stage=stage,
             location=self.suspension.location,
@@ -152,15 +154,8 @@ class AsyncBatchTrigger(BaseTrigger):
             registry=registry,
             jitter=self._jitter,
         )
-        await asyncio.to_thread(run.load_config)
+        run.load_config()
         return run
-
-    async def _storage(self, host: Host) -> tuple[Directory, Registry]:
-        location = self.suspension.location
-        is_local = "://" not in location.storage or location.storage.startswith("file:")
-        if is_local or supervisor.threads_may_ask():
-            return await asyncio.to_thread(_open, location, host)
-        return _open(location, host)
 
 
 def _open(location: StageLocation, host: Host) -> tuple[Directory, Registry]:

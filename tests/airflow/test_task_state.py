@@ -85,7 +85,7 @@ async def test_where_airflow_has_no_asynchronous_way_it_is_not_asked(monkeypatch
     await supervisor.publish(task(), "batch_progress", {"n": 1})
 
 
-async def test_an_answer_that_never_comes_is_not_waited_for_longer_than_the_patience(comms, monkeypatch):
+async def test_an_answer_that_never_comes_is_not_waited_for_longer_than_the_max_wait(comms, monkeypatch):
     """Airflow does not answer a message of a kind that it does not know."""
     monkeypatch.setattr(supervisor, "SUPERVISOR_TIMEOUT", 0.01)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from blockbuster import blockbuster_ctx
 from fakes import FakeHub, failing
@@ -18,7 +20,7 @@ from airflow_batch_provider.storage import Directory, StageStorage
 @pytest.fixture
 def client(tmp_path, provider, clock):
     """Each call is a process of its own, with the same storage: `client(attempt=2)`."""
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     root = Directory(UPath(tmp_path))
     hub, connection = FakeHub(provider, clock), ConnectionRef(conn_id="c")
 
@@ -230,7 +232,7 @@ async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):
     assert first.batch_ids == ("batch-0", "batch-1", "batch-2")
 
 
-async def test_another_schema_than_that_of_the_submit_is_held_against_landed_answers(client, provider):
+async def test_another_schema_than_that_of_the_submit_is_checked_against_landed_answers(client, provider):
     """`get_results(output_type=…)`: of landed rows too."""
     answer = provider.answer
     provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"red": 1}')
@@ -253,8 +255,8 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
     assert provider.bought == {}
 
 
-async def test_two_workers_that_find_a_dead_batch_buy_it_anew_once(client, provider):
-    """One of them looked at it, and was slow."""
+async def test_two_workers_that_find_a_dead_batch_buy_it_again_once(client, provider):
+    """One of them saw it, and was slow."""
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"
     status, bought = provider.status, []
@@ -283,3 +285,24 @@ async def test_a_client_in_the_triggerer_never_blocks_its_loop(client, provider)
         assert (await client().get_status(handle.id)).ended
         assert len(await client().get_results(handle.id)) == 2
         assert await client().cancel_all() == (running.id,)
+
+
+async def test_what_is_not_a_type_is_refused_before_anything_is_paid(client, provider):
+    """As the operators refuse it."""
+    with pytest.raises(UsageError, match="has no JSON schema"):
+        await client().submit(["a"], output_type="Model")
+    assert not provider.bought
+
+
+async def test_results_are_read_by_the_type_that_is_given(client, provider):
+    """Its own validators decide, whatever the schema said at the submit."""
+    answer = provider.answer
+    provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"value": ["2026-02-30"]}')
+    handle = await client().submit(["a"], output_type=list[str])
+    end(provider)
+
+    (row,) = await client().get_results(handle.id)
+    (checked,) = await client().get_results(handle.id, output_type=list[date])
+
+    assert (row.status, row.output) == ("succeeded", ["2026-02-30"])
+    assert (checked.status, checked.error.code) == ("invalid", "invalid_output")

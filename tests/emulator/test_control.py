@@ -72,7 +72,7 @@ async def test_orders_over_http(ask, http, batch_emulator):
 
 
 @pytest.mark.parametrize(
-    ("path", "order", "sentence"),
+    ("path", "instruction", "sentence"),
     [
         ("faults", {"route": "x", "kind": "y"}, "No fault 'y'. Choose among: status, cut, stall,"),
         ("faults", {"kind": "cut"}, "'route' is missing: for example 'anthropic.create'"),
@@ -89,21 +89,21 @@ async def test_orders_over_http(ask, http, batch_emulator):
         ("rules", {"do": "error=api,times=x"}, "'times' needs a number, not 'x': for example 'times=2'."),
         ("rules", {"keys": "a*"}, "'do' is missing: for example 'error=overloaded'"),
         ("rules", {"do": "refusal", "key": "a*"}, "No field 'key'. Choose among: do, indexes, keys,"),
-        ("rules", [1], "An order is a JSON object, not [1]."),
+        ("rules", [1], "An instruction is a JSON object, not [1]."),
         ("clock", {"advance": -1}, "'advance' cannot become -1: Input should be greater than or equal to 0."),
         ("clock", {}, "'advance' is missing: seconds, for example"),
-        ("clock", [{"advance": 1}, {"advance": 1}], "This route takes one order at a time, not 2."),
+        ("clock", [{"advance": 1}, {"advance": 1}], "This route takes one instruction at a time, not 2."),
         ("settings", {"limit": 1}, "No setting 'limit'. Choose among: anthropic_retention,"),
         ("settings", {"limits": {"google_job": 1}}, "No setting 'google_job'. Choose among: anthropic_bytes,"),
-        ("settings", {"progress": {"by": "moon"}}, "'progress.by' cannot become 'moon'. Choose among: time, looks."),
+        ("settings", {"progress": {"by": "moon"}}, "'progress.by' cannot become 'moon'. Choose among: time, polls."),
         ("settings", {"progress": {"running": -1}}, "'progress.running' cannot become -1: Input should be greater than or equal to 0."),
         ("settings", {"shuffle": 3}, "'shuffle' cannot become 3: Input should be a valid boolean."),
         ("settings", {"seed": None}, "'seed' cannot become None: Input should be a valid integer."),
         ("settings", {"keys": "sk-secret"}, "'keys' cannot become the given value: Input should be a valid frozenset."),
     ],
 )  # fmt: skip
-async def test_a_wrong_order_says_what_would_be_right(http, path, order, sentence):
-    answer = await http.post(f"/emulator/{path}", json=order)
+async def test_a_wrong_instruction_says_what_would_be_right(http, path, instruction, sentence):
+    answer = await http.post(f"/emulator/{path}", json=instruction)
     assert (answer.status_code, answer.json()["error"][: len(sentence)]) == (400, sentence)
 
 
@@ -144,7 +144,7 @@ async def test_reset_forgets(ask, http, batch_emulator):
 
 
 async def test_time_moves_batches_by_the_clock(batch_emulator, ask, openai):
-    """By time, phases begin at their exact moment, even when nobody looked."""
+    """By time, phases begin at their exact moment, even when nobody asked."""
     batch_emulator.emulator.change({"progress": {"by": "time", "pending": 10, "running": 100, "finalizing": 5}})
     batch = await ask.openai_chat({f"r{n}": f"{n}" for n in range(10)})
     batch_emulator.clock.advance(60)
@@ -203,16 +203,16 @@ async def test_hostile_answers(batch_emulator, ask, openai):
 
 
 def test_the_command_line(tmp_path):
-    """Files order faults and rules; the connections name the right hosts."""
+    """Files name faults and rules; the connections name the right hosts."""
     faults, rules = tmp_path / "faults.json", tmp_path / "rules.json"
     faults.write_text(json.dumps([{"route": "*.create", "kind": "cut"}]))
     rules.write_text(json.dumps([{"do": "refusal", "keys": "a*"}]))
     server = build(
-        parser().parse_args(["--port", "0", "--by", "looks", "--faults", str(faults), "--rules", str(rules)])
+        parser().parse_args(["--port", "0", "--by", "polls", "--faults", str(faults), "--rules", str(rules)])
     )
     assert [fault.kind for fault in server.faults] == ["cut"]
     assert server.emulator.rules[0].keys == "a*"
-    assert server.emulator.settings.progress.by == "looks"
+    assert server.emulator.settings.progress.by == "polls"
     assert not server.emulator.settings.lenient
     server.stop()
     lenient = build(parser().parse_args(["--port", "0", "--lenient"]))
@@ -258,7 +258,7 @@ def test_it_runs_as_a_program():
 @pytest.mark.parametrize(
     ("option", "text", "sentence"),
     [
-        ("--faults", '[{"route": "*", "kind": "cutt"}]', "No fault 'cutt'."), ("--faults", '["cut"]', "An order is a JSON object"),
+        ("--faults", '[{"route": "*", "kind": "cutt"}]', "No fault 'cutt'."), ("--faults", '["cut"]', "An instruction is a JSON object"),
         ("--rules", '{"do": "refuzal"}', "No outcome 'refuzal'."), ("--settings", '{"limts": {}}', "No setting 'limts'."),
         ("--settings", "{", "Expecting property name"), ("--rules", None, "No such file"),
     ],

@@ -1,4 +1,4 @@
-"""Everything that goes wrong at a provider can be ordered, and looks to its SDK as it does there."""
+"""Everything that goes wrong at a provider can be asked for, and appears to its SDK as it does there."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ async def test_a_result_stream_is_cut(batch_emulator, ask, anthropic, openai, go
 
 @pytest.mark.parametrize("route", CREATES)
 async def test_a_new_batch_is_not_visible_yet(batch_emulator, ask, anthropic, openai, google, route):
-    """404 for two looks, then it is there; another is absent from one list."""
-    batch_emulator.faults.add(route, "hide", looks=2)
-    batch_emulator.faults.add(route, "unlist", looks=1)
+    """404 for two polls, then it is there; another is absent from one list."""
+    batch_emulator.faults.add(route, "hide", polls=2)
+    batch_emulator.faults.add(route, "unlist", polls=1)
     made = await _create(ask, route)
     get = {"a": lambda: anthropic.messages.batches.retrieve(made), "o": lambda: openai.batches.retrieve(made)}
     get["g"] = lambda: google.batches.get(name=made)
@@ -216,7 +216,7 @@ async def test_every_row_fails(batch_emulator, ask, route):
     batch_emulator.faults.add(route, "fail_rows", code="server")
     made = await _create(ask, route)
     for _ in range(4):
-        await _look(ask, route, made)
+        await _poll(ask, route, made)
     (job,) = batch_emulator.books()["jobs"]
     assert (job["phase"], job["counts"], job["billed"]) == ("completed", {"failed": 1}, 0)
 
@@ -227,7 +227,7 @@ async def test_a_whole_batch_fails(batch_emulator, ask, route):
     batch_emulator.faults.add(route, "fail", code="token_limit_exceeded", message="later")
     made = await _create(ask, route)
     for _ in range(4):
-        last = await _look(ask, route, made)
+        last = await _poll(ask, route, made)
     (job,) = batch_emulator.books()["jobs"]
     assert job["phase"] == ("completed" if route[0] == "a" else "failed")
     assert job["billed"] == 0
@@ -241,14 +241,14 @@ async def test_a_batch_is_stuck_until_it_expires(batch_emulator, ask, route):
     batch_emulator.faults.add(route, "stuck")
     made = await _create(ask, route)
     for _ in range(9):
-        await _look(ask, route, made)
+        await _poll(ask, route, made)
     assert batch_emulator.books()["jobs"][0]["phase"] == "pending"
     batch_emulator.clock.advance(2 * 86_400)
-    await _look(ask, route, made)
+    await _poll(ask, route, made)
     assert batch_emulator.books()["jobs"][0]["phase"] == "expired"
 
 
-async def _look(ask, route, made):
+async def _poll(ask, route, made):
     match route[0]:
         case "a":
             return await ask.anthropic.messages.batches.retrieve(made)
@@ -273,7 +273,7 @@ async def test_a_fault_waits_for_its_turn(batch_emulator, ask, openai):
     assert seen == ["ok", "500", "500", "ok"]
 
 
-def test_a_wrong_order_says_what_is_right(batch_emulator):
+def test_a_wrong_instruction_says_what_is_right(batch_emulator):
     """Unknown kinds and fields are refused with the known ones."""
     with pytest.raises(ValueError, match=r"No fault 'cutt'\. Choose among: status, cut"):
         batch_emulator.faults.add("*", "cutt")
@@ -319,7 +319,7 @@ async def test_in_one_process_a_cut_sends_nothing(batch_emulator_settings):
 
 
 async def test_in_one_process_a_file_reaches_a_caller_that_has_sent_everything(batch_emulator_settings):
-    """Such a caller reports itself as disconnected, which some responses take for an order to stop."""
+    """Such a caller reports itself as disconnected, on which some responses stop."""
     from airflow_batch_provider.emulator import Emulator
     from airflow_batch_provider.emulator.app import create_app
     from airflow_batch_provider.emulator.core import File

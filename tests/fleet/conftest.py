@@ -8,5 +8,5 @@ from world import World
 
 @pytest.fixture
 def world(tmp_path, clock, provider):
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     return World(tmp_path / "batches", clock, provider)

@@ -20,7 +20,7 @@ LATER = datetime.now(UTC) + timedelta(days=30)
 @pytest.fixture(params=["disk", "object store"])
 def world(request, tmp_path, clock, provider):
     """On a disk, where folders stay behind, and on an object store, which has none."""
-    provider.looks_until_done = 0
+    provider.polls_until_done = 0
     root = tmp_path / "batches" if request.param == "disk" else f"memory://prune-{id(request)}"
     yield World(root, clock, provider)
     UPath(root).fs.rm(UPath(root).path, recursive=True)
@@ -77,7 +77,7 @@ async def test_storage_of_a_task_that_may_come_back_stays(finished, word):
 
 async def test_storage_with_an_open_batch_stays(world):
     """Even if the DAG run is gone."""
-    world.provider.looks_until_done = 1000
+    world.provider.polls_until_done = 1000
     await world.job().start()
     assert old(world, unfinished=True) == []
 
@@ -98,7 +98,7 @@ def test_mapped_tasks_are_pruned_one_by_one(world):
     assert old(world, unfinished=True) == [(("d", "r%2F1", "t", "0"), "finished")]
 
 
-def test_what_the_deployment_keeps_for_itself_is_no_tasks(world):
+def test_what_the_deployment_keeps_for_itself_is_not_a_tasks(world):
     """Whatever its files are called."""
     for name in ("plan.json", "manifest.json"):
         world.deployment.storage.write(f"=registry/open/t/{name}", b"{}")

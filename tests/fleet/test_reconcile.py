@@ -82,7 +82,7 @@ async def _when_settled(world):
 
 
 async def test_a_batch_that_a_task_waits_for_is_left_alone(wire):
-    """Deferred, queued, running, up for retry: whatever the state, the task looks again."""
+    """Deferred, queued, running, up for retry: whatever the state, the task polls again."""
     suspended = await wire.job(**wire.job_options).start()
     wire.states[TASK] = "waiting"
 
@@ -101,7 +101,7 @@ async def test_a_batch_without_receipt_is_found_at_the_provider(wire):
     receipt.unlink()
     wire.states[TASK] = "over"
 
-    (found,) = await wire.look(grace=timedelta(hours=1))
+    (found,) = await wire.inspect(grace=timedelta(hours=1))
     if not wire.provider.keeps_tags:
         assert found.action == "report"
         assert "airflow batches adopt" in found.why
@@ -113,7 +113,7 @@ async def test_a_batch_without_receipt_is_found_at_the_provider(wire):
     assert (await wire.reconcile(grace=timedelta(hours=1)))[0].action == "keep"
 
 
-async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
+async def test_an_orphan_is_reported_and_cancelled_only_on_demand(wire):
     """A tag like ours without an entry may be another deployment's."""
     await wire.job(**wire.job_options).start()
     (tag,) = wire.tags
@@ -153,7 +153,7 @@ async def test_looking_changes_nothing(world):
     world.states[TASK] = "over"
     before = sorted(path.name for path in UPath(str(world.deployment.storage.root)).rglob("*"))
 
-    (finding,) = await world.look(grace=timedelta(hours=1))
+    (finding,) = await world.inspect(grace=timedelta(hours=1))
 
     assert finding.done is False
     assert sorted(path.name for path in UPath(str(world.deployment.storage.root)).rglob("*")) == before
@@ -162,7 +162,7 @@ async def test_looking_changes_nothing(world):
 
 @pytest.mark.parametrize("state", ["over", "gone"])
 async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world, state):
-    """Time for a person to clear it; a task that waited again meanwhile begins anew."""
+    """Time for a person to clear it; a task that waited again meanwhile begins again."""
     await world.job().start()
     world.states[TASK] = state
     grace = timedelta(hours=1)
@@ -182,7 +182,7 @@ async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world, 
 
 
 @pytest.mark.parametrize("state", ["over", "gone"])
-async def test_a_task_that_is_cleared_between_look_and_act_keeps_its_batch(world, state):
+async def test_a_task_that_is_cleared_between_report_and_act_keeps_its_batch(world, state):
     """The state is asked once more right before the cancel."""
     await world.job().start()
     world.states[TASK] = state
@@ -203,7 +203,7 @@ async def test_a_cleared_task_lands_what_was_cancelled_and_buys_only_the_rest(wo
     world.states[TASK] = "over"
     await world.reconcile()
 
-    world.provider.looks_until_done = 0
+    world.provider.polls_until_done = 0
     manifest = await job.retry()
 
     assert manifest.counts["succeeded"] == 2
@@ -290,7 +290,7 @@ async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_receip
 
 
 def lists_no_tags(provider):
-    """As Anthropic: only a look for a claim finds its batch."""
+    """As Anthropic: only a search for a claim finds its batch."""
 
     async def tagged(_since):
         for status in ():
@@ -319,7 +319,7 @@ async def test_another_account_of_the_same_provider_says_nothing_about_a_batch(w
     other = FakeProvider(world.clock)
     other.account = Account(provider="openai", api_key=SecretStr("another"))
 
-    (finding,) = await world.look([other])
+    (finding,) = await world.inspect([other])
 
     assert (finding.action, finding.why.partition(":")[0]) == (
         "report",
@@ -331,7 +331,7 @@ async def test_a_batch_is_cancelled_at_its_own_account(world):
     """Another one of the same provider, whose key was refused, does not hinder it."""
     await world.job().start()
     world.states[TASK] = "over"
-    findings = await world.look()
+    findings = await world.inspect()
     other = FakeProvider(world.clock, status_faults=[Denied("no")] * 9)
     other.account = Account(provider="openai", api_key=SecretStr("another"))
 
@@ -374,10 +374,10 @@ async def test_what_is_a_neighbours_is_not_among_what_may_be_ours(world):
 
     world.provider.find = find
 
-    (asked,) = [one for one in await world.look() if one.tag == entry.tag]
+    (asked,) = [one for one in await world.inspect() if one.tag == entry.tag]
     assert asked.why.startswith("Each of these may be it: perhaps. ")
     found.pop()
-    (absent,) = [one for one in await world.look() if one.tag == entry.tag]
+    (absent,) = [one for one in await world.inspect() if one.tag == entry.tag]
     assert absent.action == "forget"
 
 
@@ -385,7 +385,7 @@ async def test_a_batch_that_is_gone_when_it_is_to_be_cancelled_is_reported(world
     """A person may look where it went."""
     await world.job().start()
     world.states[TASK] = "over"
-    findings = await world.look()
+    findings = await world.inspect()
     world.provider.batches.clear()
 
     (finding,) = await world._reconciler({}).act(findings, [world.provider])
@@ -413,10 +413,10 @@ async def test_of_two_batches_under_a_tag_the_receipt_names_ours(world):
     world.provider.batches["batch-x"] = replace(world.provider.batches["batch-0"])
     world.states[TASK] = "over"
 
-    ours, stray = await world.reconcile()
+    ours, orphan = await world.reconcile()
 
     assert (ours.action, ours.batch_id, ours.done) == ("cancel", "batch-0", True)
-    assert (stray.action, stray.batch_id) == ("report", "batch-x")
+    assert (orphan.action, orphan.batch_id) == ("report", "batch-x")
     assert world.provider.batches["batch-x"].status == "processing"
 
 
@@ -428,7 +428,7 @@ async def test_two_batches_under_one_tag_are_for_a_person(world):
     world.job().root.joinpath("waves/0/00000.receipt.json").unlink()
     world.states[TASK] = "over"
 
-    found = await world.look()
+    found = await world.inspect()
 
     assert found[0].action == "report"
     assert f"batch-0, batch-x. Look at the provider's console, then say which it is: airflow batches adopt {tag}" in (
@@ -436,17 +436,17 @@ async def test_two_batches_under_one_tag_are_for_a_person(world):
     )
 
 
-async def test_a_second_batch_under_a_tag_with_a_receipt_is_a_stray(world):
+async def test_a_second_batch_under_a_tag_with_a_receipt_is_an_orphan(world):
     """The task waits for one of them; the other runs for nobody."""
     await world.job().start()
     world.provider.batches["batch-x"] = world.provider.batches["batch-0"]
     world.states[TASK] = "waiting"
 
-    kept, stray = await world.look()
+    kept, orphan = await world.inspect()
 
     assert (kept.action, kept.batch_id) == ("keep", "batch-0")
-    assert (stray.action, stray.batch_id, stray.why) == ("report", "batch-x", "It is a second batch under this tag.")
-    assert (stray.label, stray.status, stray.tag) == ("dag/run/task", "processing", kept.tag)
+    assert (orphan.action, orphan.batch_id, orphan.why) == ("report", "batch-x", "It is a second batch under this tag.")
+    assert (orphan.label, orphan.status, orphan.tag) == ("dag/run/task", "processing", kept.tag)
 
 
 async def test_what_airflow_does_not_tell_is_reported(world):
@@ -461,16 +461,16 @@ async def test_what_airflow_does_not_tell_is_reported(world):
 
 
 async def test_another_accounts_batches_are_reported_unless_their_task_waits(world):
-    """The key that bought them is needed to look at them."""
+    """The key that bought them is needed to poll them."""
     await world.job().start()
     world.states[TASK] = "over"
-    (finding,) = await world.look([])
+    (finding,) = await world.inspect([])
     assert (finding.action, finding.why.partition(":")[0]) == (
         "report",
         "None of the given connections reaches its account",
     )
     world.states[TASK] = "waiting"
-    assert (await world.look([]))[0].action == "keep"
+    assert (await world.inspect([]))[0].action == "keep"
 
 
 async def test_a_new_key_of_the_same_account_finds_its_batches_by_their_tags(world):
@@ -505,14 +505,14 @@ async def test_an_account_that_does_not_answer_hides_no_other_finding(world, err
 
 
 async def test_a_damaged_entry_is_reported(world):
-    """The others are looked at all the same."""
+    """The others are examined all the same."""
     await world.job().start()
     (tag,) = world.tags
     registry = UPath(str(world.deployment.storage.root)) / "=registry" / "open"
     (registry / "000000000000-0-00000.json").write_text("{")
     world.states[TASK] = "over"
 
-    damaged, good = await world.look()
+    damaged, good = await world.inspect()
 
     assert (damaged.action, damaged.tag) == ("report", "000000000000-0-00000")
     assert (good.action, good.tag) == ("cancel", tag)
@@ -567,7 +567,7 @@ def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
     assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskKey("d", "a/b", "t", -1)
 
 
-def test_findings_are_counted_by_what_is_to_be_done():
+def test_findings_are_counted_by_what_to_do():
     """Those that did not occur are zero, so that a monitor finds every number."""
     found = [Finding(action=action, provider="openai", tag="t", why="w") for action in ("cancel", "report", "cancel")]
 

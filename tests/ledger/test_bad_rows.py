@@ -62,7 +62,7 @@ async def test_a_bad_row_without_a_key_that_can_be_used_is_numbered(job, key):
 
 @pytest.mark.parametrize(("bad", "head"), [(2, "2 rows"), (20, "At least 20 rows"), (50, "At least 20 rows")])
 async def test_all_bad_rows_are_told_at_once(job, provider, bad, head):
-    """Twenty at most: a person mends kinds of faults."""
+    """Twenty at most: a person fixes kinds of faults."""
     with pytest.raises(UsageError, match=f"{head} cannot be asked. Fix them, or skip them") as caught:
         await job(["x", *[{"prompt": None}] * bad]).run()
 

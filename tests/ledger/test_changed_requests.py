@@ -67,7 +67,7 @@ def test_a_zombie_does_not_set_aside_what_its_successor_planned(work, root):
 
 
 def test_a_worker_that_begins_after_a_plan_may_set_it_aside(work, root):
-    """However the tries are counted: a run that was deleted and made anew begins at one again."""
+    """However the tries are counted: a run that was deleted and made again begins at one again."""
     old = plan_of(Ledger(work(3)), "old")
 
     new = plan_of(Ledger(work(1)), "new")
@@ -109,7 +109,7 @@ def test_requests_that_are_being_set_aside_are_not_planned_again(work, root):
 async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, provider):
     """Its successor would ask the rows of that wave under keys of its own."""
     provider.answer = lambda _body, _n: failing()
-    provider.looks_until_done = 0
+    provider.polls_until_done = 0
     zombie = work(1, retry_rows=1)
     old = plan_of(Ledger(zombie), "old")
     waves = TaskFiles(root).waves()
@@ -125,7 +125,7 @@ async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, p
 async def test_a_wave_that_another_worker_opened_first_is_gone_on_with(work, root, provider):
     """Its rows are the same; the request files of the one that came late are removed."""
     provider.answer = lambda _body, _n: failing()
-    provider.looks_until_done = 0
+    provider.polls_until_done = 0
     first, second = work(1, retry_rows=1), work(1, retry_rows=1)
     own = plan_of(Ledger(first), "a", "b")
     await Ledger(first).advance()
@@ -141,7 +141,7 @@ async def test_a_wave_that_another_worker_opened_first_is_gone_on_with(work, roo
 async def test_a_wave_of_other_requests_is_replaced(work, root, provider):
     """A zombie left it, between two steps of its successor."""
     provider.answer = lambda _body, n: failing() if n == 1 else GOOD
-    provider.looks_until_done = 0
+    provider.polls_until_done = 0
     ledger = Ledger(work(1, retry_rows=1))
     own = plan_of(ledger, "a", "b")
     save(root, "waves/1/wave.json", Wave(nonce=STRANGE, number=1, attempt=9, opened_at=START, chunks=()))
@@ -226,13 +226,13 @@ async def test_a_worker_whose_requests_are_set_aside_while_it_submits_leaves_no_
 
 
 async def test_rows_that_a_zombie_lands_late_are_not_the_answers_to_new_requests(job, provider, clock, monkeypatch):
-    """It stood still with the rows in its hand, while all was asked anew."""
+    """It stood still with the rows in its hand, while all was asked again."""
     zombie, other, successor = job(["old"]), job(["old"]), job(["new"])
     suspended = await zombie.start()
     await zombie.wait(suspended)
     publish, met = Directory.publish, []
 
-    async def all_anew():
+    async def all_again():
         await other.resume(suspended)
         clock.advance(1)
         successor.attempt = 2
@@ -242,7 +242,7 @@ async def test_rows_that_a_zombie_lands_late_are_not_the_answers_to_new_requests
         if name.endswith(".rows.jsonl") and not met:
             met.append(None)
             with ThreadPoolExecutor(1) as pool:
-                met[0] = pool.submit(asyncio.run, all_anew()).result()
+                met[0] = pool.submit(asyncio.run, all_again()).result()
         publish(self, local, name)
 
     monkeypatch.setattr(Directory, "publish", slow)

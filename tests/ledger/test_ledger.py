@@ -18,7 +18,7 @@ QUARTER = timedelta(minutes=15)
 def three(ledger, provider):
     """A task with three batches of one row each, none of which ends by itself."""
     provider.max_requests = 1
-    provider.looks_until_done = 1000
+    provider.polls_until_done = 1000
     task, _ = ledger()
     return task
 
@@ -91,7 +91,7 @@ async def test_a_batch_that_is_not_visible_yet_keeps_no_other_from_being_cancell
 
 
 async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, clock):
-    """A look every ten seconds; a fault that passes does not end it."""
+    """A poll every ten seconds; a fault that passes does not end it."""
     await three.advance()
     provider.status_faults = [Unavailable("busy")]
     sleep = clock.sleep
@@ -109,7 +109,7 @@ async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, cloc
 
 
 async def test_what_has_ended_is_landed_without_waiting(three, provider, clock):
-    """One look is enough."""
+    """One poll is enough."""
     await three.advance()
     await three.cancel(timedelta(0))
 
@@ -117,12 +117,12 @@ async def test_what_has_ended_is_landed_without_waiting(three, provider, clock):
     assert clock.time == START
 
 
-@pytest.mark.parametrize(("patience", "waited"), [(25, 30), (30, 30), (3, 3), (0, 0)])
-async def test_what_does_not_settle_is_given_up_when_the_patience_is_over(three, clock, patience, waited):
+@pytest.mark.parametrize(("max_wait", "waited"), [(25, 30), (30, 30), (3, 3), (0, 0)])
+async def test_what_does_not_settle_is_given_up_when_the_time_is_over(three, clock, max_wait, waited):
     """The next attempt lands it."""
     await three.advance()
 
-    assert await three.settle(timedelta(seconds=patience)) is False
+    assert await three.settle(timedelta(seconds=max_wait)) is False
     assert (clock.time - START).total_seconds() == waited
     assert len(three.receipts(unlanded=True)) == 3
 

@@ -19,7 +19,7 @@ from airflow_batch_provider.storage import Directory
 @pytest.fixture
 async def landed(ledger, provider, clock):
     """Three rows in three batches, a minute apart in time; all have landed."""
-    provider.max_requests, provider.looks_until_done = 1, 0
+    provider.max_requests, provider.polls_until_done = 1, 0
     task, _ = ledger(in_flight=1)
     while await task.advance():
         clock.advance(60)

@@ -108,7 +108,7 @@ def within(batch, registry, **context):
 
 
 @pytest.fixture
-def parcels(provider):
+def payloads(provider):
     """What the provider was sent, each with its bytes."""
     sent = []
     original = provider.create
@@ -147,11 +147,11 @@ def left_by_a_dead_worker(batch, **more):
     log.add_claim(claim.model_copy(update=more))
 
 
-async def test_a_parcel_says_what_is_in_it(batch, provider, clock, parcels):
+async def test_a_payload_says_what_is_in_it(batch, provider, clock, payloads):
     """Every line with its newline, the first key, the size, and a label no longer than a provider keeps."""
     await submit_once(replace(batch, context=replace(batch.context, label="x" * 600)))
 
-    ((payload, data),) = parcels
+    ((payload, data),) = payloads
     assert data == b"".join(line + b"\n" for _, line in lines(TAG))
     assert (payload.first_key, payload.requests, payload.bytes) == (f"{TAG}-0", 2, len(data))
     assert (payload.tag, payload.label, payload.spec, payload.resumed) == (TAG, "x" * 512, SPEC, False)
@@ -161,11 +161,11 @@ async def test_the_claim_stands_before_the_create_and_the_receipt_after(batch, p
     """Nothing was bought before the claim; the age of the batch counts from the answer to its create."""
     seen = []
 
-    async def look():
+    async def check():
         seen.append((claim_on(batch), batch.files.receipt()))
         clock.advance(5)
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     receipt = await submit_once(batch)
 
     ((claim, no_receipt),) = seen
@@ -205,13 +205,13 @@ async def test_a_claim_is_looked_for_by_all_that_is_known_of_it(batch, provider,
     assert not provider.batches
 
 
-async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, provider, clock, parcels, root):
+async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, provider, clock, payloads, root):
     """After looks for the whole grace time; the payload says that parts of it may be there already."""
     left_by_a_dead_worker(batch)
 
     receipt = await submit_once(batch)
 
-    ((payload, data),) = parcels
+    ((payload, data),) = payloads
     assert (payload.tag, payload.resumed, payload.first_key) == (OLD, True, f"{OLD}-0")
     assert data == b"".join(line + b"\n" for _, line in lines(OLD))
     assert receipt.tag == OLD
@@ -221,25 +221,25 @@ async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, p
 
 @pytest.mark.parametrize("lag", [2, 6])
 async def test_a_batch_that_becomes_visible_within_the_grace_time_is_taken(batch, provider, clock, untagged, lag):
-    """Lists lag behind creates; it is taken at the first look that shows it."""
+    """Lists lag behind creates; it is taken at the first search that shows it."""
     found, _ = untagged
     left_by_a_dead_worker(batch)
-    looks = []
+    searches = []
 
     async def sleep(seconds):
-        looks.append(seconds)
+        searches.append(seconds)
         clock.advance(seconds)
-        if len(looks) == lag:
+        if len(searches) == lag:
             found.append(Candidate("late", certain=True))
 
     clock.sleep = sleep
 
     assert (await submit_once(batch)).batch_id == "late"
-    assert looks == [10] * lag
+    assert searches == [10] * lag
 
 
-async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(batch, provider, clock, untagged, parcels):
-    """The last look comes right before the create."""
+async def test_a_batch_that_appears_while_the_payload_is_packed_is_taken(batch, provider, clock, untagged, payloads):
+    """The last search comes right before the create."""
     found, _ = untagged
     left_by_a_dead_worker(batch)
 
@@ -247,11 +247,11 @@ async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(batch, p
         found.append(Candidate("just in time", certain=True))
 
     assert (await submit_once(replace(batch, packing=slow))).batch_id == "just in time"
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_receipt_that_the_owner_writes_while_its_batch_is_looked_for_is_taken(
-    batch, provider, clock, untagged, parcels
+    batch, provider, clock, untagged, payloads
 ):
     """The owner was only slow, and no list shows yet what it created."""
     left_by_a_dead_worker(batch)
@@ -264,11 +264,11 @@ async def test_a_receipt_that_the_owner_writes_while_its_batch_is_looked_for_is_
     clock.sleep = sleep
 
     assert await submit_once(batch) == written
-    assert not parcels
+    assert not payloads
 
 
-async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch, provider, clock, untagged, parcels):
-    """After the last look of its successor, and before the claim is taken over."""
+async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch, provider, clock, untagged, payloads):
+    """After the last search of its successor, and before the claim is taken over."""
     left_by_a_dead_worker(batch)
     written = Receipt(batch_id="unlisted", tag=OLD, requests=2, submitted_at=START)
 
@@ -276,7 +276,7 @@ async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch
         batch.files.replace_receipt(written)
 
     assert await submit_once(replace(batch, packing=slow)) == written
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_batch_found_by_time_and_size_is_adopted_tentatively(batch, provider, clock, untagged):
@@ -302,7 +302,7 @@ async def test_a_batch_with_our_keys_wins_over_those_that_only_fit(batch, provid
 
 
 async def test_several_batches_that_fit_are_a_question_for_a_person(
-    batch, provider, clock, untagged, parcels, registry
+    batch, provider, clock, untagged, payloads, registry
 ):
     """The message names them and both ways on; nothing is paid."""
     untagged[0].extend([Candidate("one", certain=False), Candidate("two", certain=False)])
@@ -311,10 +311,10 @@ async def test_several_batches_that_fit_are_a_question_for_a_person(
     with pytest.raises(Unresolved, match=r"'new-old': one, two\..*adopt new-old BATCH_ID.*absent new-old "):
         await submit_once(within(batch, registry))
 
-    assert not parcels
+    assert not payloads
 
 
-async def test_without_a_registry_the_way_on_is_a_file_to_delete(batch, provider, clock, untagged, parcels, root):
+async def test_without_a_registry_the_way_on_is_a_file_to_delete(batch, provider, clock, untagged, payloads, root):
     """The commands would not find the claim of a script; without its file the same requests are bought."""
     untagged[0].extend([Candidate("one", certain=False), Candidate("two", certain=False)])
     left_by_a_dead_worker(batch)
@@ -327,7 +327,7 @@ async def test_without_a_registry_the_way_on_is_a_file_to_delete(batch, provider
         if ".claim" in name:
             root.delete(f"waves/0/{name}")
     await submit_once(batch)
-    assert len(parcels) == 1
+    assert len(payloads) == 1
 
 
 async def test_a_batch_of_a_sibling_or_a_neighbour_is_ignored(batch, provider, clock, untagged, registry, root):
@@ -347,18 +347,18 @@ async def test_a_batch_of_a_sibling_or_a_neighbour_is_ignored(batch, provider, c
     assert receipt.batch_id == "mine"
 
 
-async def test_a_submit_that_is_never_answered_gives_up_its_slot(batch, provider, clock, parcels):
+async def test_a_submit_that_is_never_answered_gives_up_its_slot(batch, provider, clock, payloads):
     """Three sends, each looked for; the claim stays, for the last may have happened."""
     provider.submit_faults = [Unavailable("cut")] * 5
 
     with pytest.raises(Unavailable, match="answered none of 3 submits of batch 'new-0-00000'"):
         await submit_once(batch)
 
-    assert len(parcels) == 3
+    assert len(payloads) == 3
     assert claim_on(batch) is not None
 
 
-async def test_a_look_that_fails_for_a_passing_reason_is_repeated(batch, provider, clock):
+async def test_a_search_that_fails_for_a_passing_reason_is_repeated(batch, provider, clock):
     """As long as the provider asks; five seconds when it does not say."""
     left_by_a_dead_worker(batch)
     faults = [Unavailable("busy", retry_after=7), Unavailable("busy")]
@@ -376,8 +376,8 @@ async def test_a_look_that_fails_for_a_passing_reason_is_repeated(batch, provide
     assert waited[0] == 12
 
 
-async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(batch, provider, clock, parcels):
-    """After a minute of patience; nothing is sent on a guess."""
+async def test_a_search_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(batch, provider, clock, payloads):
+    """After a minute; nothing is sent on a guess."""
     left_by_a_dead_worker(batch)
 
     async def find(_claim):
@@ -388,12 +388,12 @@ async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(b
         await submit_once(batch)
 
     assert (clock.time - START).total_seconds() == 60
-    assert not parcels
+    assert not payloads
     assert claim_on(batch).owner == "dead"
 
 
-async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provider, clock, parcels):
-    """Within the patience of a worker, to the second."""
+async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provider, clock, payloads):
+    """Within the retry budget of a worker, to the second."""
     provider.submit_faults = [
         Unavailable("429", retry_after=55, ambiguous=False),
         Unavailable("429", ambiguous=False),
@@ -401,11 +401,11 @@ async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provide
 
     await submit_once(batch)
 
-    assert len(parcels) == 3
+    assert len(payloads) == 3
     assert (clock.time - START).total_seconds() == 60
 
 
-async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch, provider, clock, parcels):
+async def test_a_fault_before_the_create_is_not_a_reason_to_look_for_a_batch(batch, provider, clock, payloads):
     """Preparing buys nothing, so a lost answer is only waited for; an uploaded file is found again."""
     provider.prepare_faults = [Unavailable("cut", ambiguous=True)]
     prepare, prepared = provider.prepare, []
@@ -421,19 +421,19 @@ async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch,
     await submit_once(batch)
 
     assert prepared == [False, True]
-    assert len(parcels) == len(provider.batches) == 1
+    assert len(payloads) == len(provider.batches) == 1
     assert (clock.time - START).total_seconds() == 5
 
 
 @pytest.mark.parametrize("fault", [Unavailable("cut", retry_after=61), Rejected("no"), NotFound("no such file")])
-async def test_a_fault_for_good_before_the_create_gives_the_claim_back(batch, provider, parcels, fault):
+async def test_a_fault_for_good_before_the_create_gives_the_claim_back(batch, provider, payloads, fault):
     """It surely bought nothing, whatever the fault says of itself."""
     provider.prepare_faults = [fault]
 
     with pytest.raises((Unavailable, Rejected)):
         await submit_once(batch)
 
-    assert not parcels
+    assert not payloads
     assert claim_on(batch) is None
 
 
@@ -448,7 +448,7 @@ async def test_a_provider_that_is_busy_for_long_gets_its_claim_back(batch, provi
     assert claim_on(batch) is None
 
 
-async def test_a_claim_made_by_another_worker_just_now_is_left_alone(batch, provider, clock, parcels):
+async def test_a_claim_made_by_another_worker_just_now_is_left_alone(batch, provider, clock, payloads):
     """Two workers started at once: the second comes back later and finds the first one's batch."""
 
     def meanwhile(tag):
@@ -458,7 +458,7 @@ async def test_a_claim_made_by_another_worker_just_now_is_left_alone(batch, prov
         await submit_once(replace(batch, packing=meanwhile))
 
     assert not caught.value.ambiguous
-    assert not parcels
+    assert not payloads
     assert claim_on(batch).owner == "other"
 
 
@@ -491,7 +491,7 @@ async def test_a_batch_that_a_successor_found_first_is_kept(batch, provider, clo
 
 
 async def test_a_batch_is_cancelled_when_its_successor_has_another(batch, provider, clock):
-    """The message says which, and that nothing is to be done."""
+    """The message says which, and that no action is needed."""
 
     async def overtake():
         left_by_a_dead_worker(batch, tag=TAG, owner="successor")
@@ -506,7 +506,7 @@ async def test_a_batch_is_cancelled_when_its_successor_has_another(batch, provid
 
 
 async def test_a_batch_is_cancelled_when_there_is_another_receipt_already(batch, provider, clock):
-    """Its former owner looked at the claim, and wrote the receipt when the claim was no longer its own."""
+    """Its former owner checked the claim, and wrote the receipt when the claim was no longer its own."""
 
     async def late():
         receipt = Receipt(batch_id="the first", tag=TAG, requests=2, submitted_at=START)
@@ -524,10 +524,10 @@ async def test_the_deployment_knows_a_claim_before_the_create_and_its_batch_afte
     """So that a neighbour never takes it for its own."""
     seen = []
 
-    async def look():
+    async def check():
         seen.extend(registry.entries())
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     await submit_once(within(batch, registry))
 
     (before,) = seen
@@ -548,15 +548,15 @@ async def test_a_refused_claim_leaves_the_deployment(batch, provider, clock, reg
     assert not list(registry.entries())
 
 
-async def test_a_batch_that_failed_as_a_whole_is_bought_anew_also_where_workers_take_the_submit_lock(
-    batch, provider, clock, registry, untagged, parcels
+async def test_a_batch_that_failed_as_a_whole_is_bought_again_also_where_workers_take_the_submit_lock(
+    batch, provider, clock, registry, untagged, payloads
 ):
     """The claim on disk is of the failed one; the new one replaces it."""
     left_by_a_dead_worker(batch, tag=TAG)
 
     receipt = await submit_once(within(replace(batch, failed=1), registry))
 
-    assert (receipt.tag, len(parcels)) == (f"{TAG}-1", 1)
+    assert (receipt.tag, len(payloads)) == (f"{TAG}-1", 1)
     assert claim_on(batch).tag == f"{TAG}-1"
 
 
@@ -564,10 +564,10 @@ async def test_workers_submit_one_at_a_time_where_no_tags_are_kept(batch, provid
     """The lock is held during the create and released after it, whatever becomes of it."""
     there = []
 
-    async def look():
+    async def check():
         there.extend(registry._directory.names("locks"))
 
-    provider.while_creating = [look, look]
+    provider.while_creating = [check, check]
     provider.submit_faults = [None, Rejected("no")]
     await submit_once(within(batch, registry))
     with pytest.raises(Rejected):
@@ -581,16 +581,18 @@ async def test_workers_need_no_turn_where_tags_are_kept(batch, provider, clock, 
     """A lost batch is found by its tag, so nothing is gained by waiting."""
     there = []
 
-    async def look():
+    async def check():
         there.extend(registry._directory.names("locks"))
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     await submit_once(within(batch, registry))
 
     assert there == []
 
 
-async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(batch, provider, clock, registry, untagged):
+async def test_a_claim_that_never_had_the_lock_is_submitted_without_a_search(
+    batch, provider, clock, registry, untagged
+):
     """A batch of its size is a neighbour's, who would buy it again if this one took it."""
     found, asked = untagged
     found.append(Candidate("a neighbour's", certain=False))
@@ -602,7 +604,7 @@ async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(batch
 
 
 async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
-    batch, provider, clock, registry, untagged, parcels
+    batch, provider, clock, registry, untagged, payloads
 ):
     """It died before it sent anything; nobody waits out its lease. What it uploaded may be there already."""
     await registry.acquire_submit_lock(provider.account, "dead", clock, timedelta(0))
@@ -611,7 +613,7 @@ async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
     await submit_once(within(batch, registry))
 
     assert clock.time == START
-    assert [payload.resumed for payload, _ in parcels] == [True]
+    assert [payload.resumed for payload, _ in payloads] == [True]
 
 
 async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, clock, registry, untagged):
@@ -622,11 +624,11 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, 
         seen.append(claim_on(batch))
         clock.advance(30)
 
-    async def look():
+    async def check():
         seen.append(claim_on(batch))
 
     registry.acquire_submit_lock = busy
-    provider.while_preparing = [look]
+    provider.while_preparing = [check]
     await submit_once(within(batch, registry))
 
     assert [claim.queued_for_lock for claim in seen] == [True, False]
@@ -635,9 +637,9 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, 
 
 
 async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
-    batch, provider, clock, registry, untagged, parcels
+    batch, provider, clock, registry, untagged, payloads
 ):
-    """Packing takes minutes; the next look at the claim says what became of it."""
+    """Packing takes minutes; the next check of the claim says what became of it."""
     left_by_a_dead_worker(batch, queued_for_lock=True)
 
     def slow(_tag):
@@ -647,10 +649,10 @@ async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
         await submit_once(within(replace(batch, packing=slow), registry))
 
     assert not caught.value.ambiguous
-    assert not parcels
+    assert not payloads
 
 
-async def test_a_worker_that_gets_no_turn_withdraws_its_claim(batch, provider, clock, registry, untagged, parcels):
+async def test_a_worker_that_gets_no_turn_withdraws_its_claim(batch, provider, clock, registry, untagged, payloads):
     """It sent nothing, and comes back."""
     await registry.acquire_submit_lock(provider.account, "somebody", clock, timedelta(0))
 
@@ -658,20 +660,20 @@ async def test_a_worker_that_gets_no_turn_withdraws_its_claim(batch, provider, c
         await submit_once(within(batch, registry))
 
     assert (clock.time - START).total_seconds() == 60
-    assert not parcels
+    assert not payloads
     assert claim_on(batch) is None
     assert not list(registry.entries())
 
 
 @pytest.mark.parametrize("left", [False, True])
-async def test_scratch_files_are_gone_after_the_submit(batch, provider, clock, parcels, left):
+async def test_scratch_files_are_gone_after_the_submit(batch, provider, clock, payloads, left):
     """Prompts do not stay on the worker's disk, in whichever way the claim came about."""
     if left:
         left_by_a_dead_worker(batch)
 
     await submit_once(batch)
 
-    assert not Path(parcels[0][0].path).parent.exists()
+    assert not Path(payloads[0][0].path).parent.exists()
 
 
 def a_guess(batch, registry, batch_id):
@@ -739,11 +741,11 @@ async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
     """A neighbour that looks for a claim of its own may see the new batch first."""
     found, _ = untagged
 
-    async def look():
+    async def check():
         a_guess(batch, registry, "batch-0")
         found.append(Candidate("batch-0", certain=False))
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     provider.submit_faults = [(Unavailable("cut"), "after")]
 
     receipt = await submit_once(within(batch, registry))
@@ -753,20 +755,20 @@ async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
 
 
 def asleep(batch, at, meanwhile):
-    """A worker that stands still right after its nth look at its claim, while its successor does this."""
+    """A worker that stands still right after its nth check of its claim, while its successor does this."""
 
     def checking():
-        nonlocal looks
-        looks += 1
-        if looks == at:
+        nonlocal searches
+        searches += 1
+        if searches == at:
             meanwhile(claim_on(batch))
 
-    looks = 0
+    searches = 0
     return replace(batch, checking=checking)
 
 
 async def test_a_worker_that_slept_before_it_had_the_lock_does_not_undo_its_successors_claim(
-    batch, provider, clock, registry, untagged, parcels
+    batch, provider, clock, registry, untagged, payloads
 ):
     """The successor has bought since, and died: its claim is the only trace of that."""
 
@@ -779,7 +781,7 @@ async def test_a_worker_that_slept_before_it_had_the_lock_does_not_undo_its_succ
         await submit_once(asleep(within(batch, registry), 1, taken_over))
 
     assert claim_on(batch).owner == "successor"
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_worker_that_slept_before_its_receipt_does_not_undo_its_successors(batch, provider, clock):
@@ -815,10 +817,10 @@ async def test_a_claim_that_is_taken_over_is_in_the_new_owners_name(batch, provi
     left_by_a_dead_worker(batch)
     owners = set()
 
-    async def look():
+    async def check():
         owners.add(claim_on(batch).owner)
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     await submit_once(batch)
 
     assert owners
@@ -864,7 +866,7 @@ async def test_the_provider_is_asked_for_its_time_before_a_claim_is_made(batch, 
     assert claim_on(batch).earliest == theirs
 
 
-async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(batch, provider, clock, parcels):
+async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(batch, provider, clock, payloads):
     """Nothing was claimed, so the task only comes back."""
 
     async def check():
@@ -876,7 +878,7 @@ async def test_a_provider_that_cannot_be_reached_for_its_time_is_sent_nothing(ba
         await submit_once(batch)
 
     assert claim_on(batch) is None
-    assert not parcels
+    assert not payloads
 
 
 async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch, provider, clock, untagged):
@@ -890,8 +892,8 @@ async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch
     assert [query.claimed_at for query in asked] == [START - timedelta(days=1)]
 
 
-async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_passed_over(
-    batch, provider, clock, parcels
+async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_ignored(
+    batch, provider, clock, payloads
 ):
     """It is looked for, as any claim without a receipt, and taken over only when its batch is absent."""
     times = []
@@ -904,7 +906,7 @@ async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_
     provider.check = check
     await submit_once(batch)
 
-    assert [payload.tag for payload, _ in parcels] == [OLD]
+    assert [payload.tag for payload, _ in payloads] == [OLD]
     assert (clock.time - START).total_seconds() == 60
 
 

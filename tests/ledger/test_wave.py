@@ -32,8 +32,8 @@ async def test_a_part_rests_twice_as_long_each_time_up_to_an_hour(ledger, provid
         clock.time = waiting.resume_at
 
     assert rests == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    void = load(task.root, "waves/0/00000.failed-1.json", FailedBatch)
-    assert void == FailedBatch(
+    failed = load(task.root, "waves/0/00000.failed-1.json", FailedBatch)
+    assert failed == FailedBatch(
         batch_id="batch-0", reason="token_limit_exceeded", again_at=START + timedelta(seconds=60)
     )
 
@@ -67,7 +67,7 @@ async def test_a_batch_that_failed_for_good_is_landed(ledger, provider):
     assert len(provider.batches) == 1
 
 
-async def test_the_deployment_forgets_a_batch_that_has_landed_or_is_void(ledger, provider, clock):
+async def test_the_deployment_forgets_a_batch_that_has_landed_or_failed(ledger, provider, clock):
     """What stays is what somebody still waits for."""
     provider.max_requests = 1
     task, registry = ledger()
@@ -147,13 +147,13 @@ async def test_a_batch_that_may_be_somebody_elses_is_not_cancelled(job, provider
 async def test_the_claim_of_a_batch_that_failed_as_a_whole_stays_until_the_next_one_replaces_it(
     ledger, provider, clock
 ):
-    """A worker that voids late would else delete its successor's claim, and with it all trace of what that one bought."""
+    """A worker that gives up late would else delete its successor's claim, and with it all trace of what that one bought."""
     task, _ = ledger()
     await task.advance()
     provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
     await task.advance()
     old = BatchFiles(task.root.sub("waves/0"), 0).claim()
-    provider.bomb.at = provider.bomb.moment + 2  # a look, then the create
+    provider.bomb.at = provider.bomb.moment + 2  # a poll, then the create
 
     clock.advance(60)
     with pytest.raises(Killed, match="we do not know"):
@@ -237,7 +237,7 @@ async def test_a_neighbours_batch_that_was_given_back_leaves_the_claim_in_the_de
     assert (entry.batch_id, entry.tentative) == (None, False)
 
 
-async def test_a_rest_that_ends_between_two_looks_at_the_files_wakes_the_task(ledger, provider, clock):
+async def test_a_rest_that_ends_between_two_checks_of_the_files_wakes_the_task(ledger, provider, clock):
     """No batch is on its way that would."""
     task, _ = ledger()
     await task.advance()
@@ -275,7 +275,7 @@ async def test_full_batches_of_two_tasks_differ_where_only_their_size_tells_them
 
 
 async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, provider, clock):
-    """The others land, and what is queued goes out; the late one is looked at again when its time is up."""
+    """The others land, and what is queued goes out; the late one is polled again when its time is up."""
     provider.max_requests = 1
     task, _ = ledger(in_flight=2)
     await task.advance()
@@ -300,7 +300,7 @@ async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, pro
 async def test_people_read_what_became_of_the_rows_of_a_batch(ledger, provider, caplog):
     """How it ended, and how many rows of each kind."""
     caplog.set_level("INFO")
-    provider.looks_until_done = 0
+    provider.polls_until_done = 0
     ok = Reply(key="", status="succeeded", output="x")
     provider.answer = lambda body, _n: failing() if body["prompt"] == "b" else ok
     task, _ = ledger()

@@ -41,7 +41,7 @@ async def test_a_provider_that_does_not_settle_is_told_with_the_deadline(job, pr
     async def deaf(_batch_id):
         pass
 
-    provider.cancel, provider.looks_until_done = deaf, 1000
+    provider.cancel, provider.polls_until_done = deaf, 1000
     with pytest.raises(Overdue, match="did not settle within 0:15:00; the next attempt lands the rest"):
         await task.overdue(suspended)
 
@@ -62,7 +62,7 @@ async def test_the_deadline_may_salvage(job, provider):
 
 async def test_a_salvage_that_could_not_wait_for_a_batch_is_completed_by_a_clear(job, provider):
     """What the provider had not settled was paid as well: it is neither given up nor bought again."""
-    provider.max_requests, provider.looks_until_done = 1, 1000
+    provider.max_requests, provider.polls_until_done = 1, 1000
     task = job(["a", "b"], on_timeout="salvage", min_success_ratio=0.5)
     suspended = await task.start()
     provider.batches["batch-0"].status = "completed"
@@ -183,7 +183,7 @@ async def test_a_worker_that_waits_to_cancel_lets_its_successors_batch_run(job, 
 
 
 async def test_the_deadline_counts_from_the_first_submit_through_all_waves(job, provider):
-    """A second wave does not start the clock anew."""
+    """A second wave does not start the clock again."""
     provider.answer = lambda _body, n: failing() if n == 1 else Reply(key="", status="succeeded", output="x")
     task = job(retry_rows=1)
     first = await task.start()

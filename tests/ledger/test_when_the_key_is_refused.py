@@ -1,4 +1,4 @@
-"""A key that is refused while a worker talks to the provider: read anew, and no reason to give up what was bought."""
+"""A key that is refused while a worker talks to the provider: read again, and no reason to give up what was bought."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Keys:
         self._emulator.settings = self._emulator.settings.model_copy(update={"keys": frozenset(keys)})
 
     def serve(self, *keys):
-        """Hold these keys one after the other, as they are read."""
+        """Set these keys one after the other, as they are read."""
         self._next = list(keys)
 
     def read(self):
@@ -82,7 +82,7 @@ async def task(tmp_path, batch_emulator, clock, keys, name):
         await hub.aclose()
 
 
-async def test_a_key_that_is_rotated_under_a_worker_is_read_anew(task, keys, batch_emulator):
+async def test_a_key_that_is_rotated_under_a_worker_is_read_again(task, keys, batch_emulator):
     """Between two of its runs, which share a client here as they do on a long-lived worker."""
     suspended = await task.start()
     keys.rotate()

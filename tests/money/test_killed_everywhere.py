@@ -10,7 +10,7 @@ import asyncio
 import httpx2
 import pytest
 from fakes import Killed
-from money_bench import CREATE, DiesAt, Life, check_balance
+from killable_task import CREATE, DiesAt, Life, check_balance
 
 from airflow_batch_provider.exceptions import Unavailable
 
@@ -49,13 +49,13 @@ async def calls_of_a_clean_run(world):
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, world, fault, sweep):
     """Whether or not the provider did what was asked, the job ends whole, on the same batches."""
-    order = FAULTS[fault]
+    fields = FAULTS[fault]
     calls = [call for call in await calls_of_a_clean_run(world) if fault not in FOR_CREATES or call[0] == CREATE[name]]
 
     for route, nth in sweep.of(calls, 4):
         here = world()
         here.lost = httpx2.ReadTimeout if fault == "time-out after" else httpx2.RemoteProtocolError
-        struck = here.emulator.faults.add(route, after=nth, **order)
+        struck = here.emulator.faults.add(route, after=nth, **fields)
 
         manifest, ends = await here.go_on()
 
@@ -64,7 +64,7 @@ async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, wor
         assert manifest is not None, where
         assert all(isinstance(end, Unavailable) for end in ends), where
         check_balance(here, manifest)
-        repeated = route == UPLOADS[name] and order.get("when") == "before"
+        repeated = route == UPLOADS[name] and fields.get("when") == "before"
         if route != "google.upload.chunk":  # Google's SDK sends a block again by itself
             check_uploads(here, BATCHES + repeated, where)
 

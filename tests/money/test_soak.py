@@ -39,7 +39,7 @@ def test_a_round_is_played_again_exactly():
 
 
 def test_code_that_pays_twice_is_found(monkeypatch):
-    """A claim without a receipt is bought anew: the report names the row, the seed and the way to see it again."""
+    """A claim without a receipt is bought again: the report names the row, the seed and the way to see it again."""
 
     async def buy(self, claim):
         return await self._take_and_send(self._handle.succession(claim), lost=claim)

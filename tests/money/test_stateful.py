@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from money_bench import FORM, LIFE
-from stateful_bench import Airflow, SharedClock, Task, check_finished, is_waste
+from killable_task import FORM, LIFE
+from simulated_deployment import Airflow, SharedClock, Task, check_finished, is_waste
 from unruly_provider import STRANGER, Unruly, Untagged
 
 from airflow_batch_provider.exceptions import BatchError, Paused, Rejected, Unavailable, Unresolved, UsageError
@@ -96,7 +96,7 @@ class Money(RuleBasedStateMachine):
             self.airflow.step(task.worker, moments)
 
     @rule(name=tasks)
-    def run_to_the_end_of_the_leg(self, name):
+    def run_to_the_end_of_the_run(self, name):
         task = self.airflow.tasks[name]
         if task.worker is None and self.may_begin(task) and task.state != "deferred":
             self.airflow.begin(task)
@@ -112,21 +112,21 @@ class Money(RuleBasedStateMachine):
             self.airflow.step(worker, moments)
             self.airflow.kill(worker)
 
-    @precondition(lambda self: self.airflow.standing)
+    @precondition(lambda self: self.airflow.workers_alive)
     @rule(data=st.data(), moments=moments)
     def go_on(self, data, moments):
         """A worker that stood wakes up."""
-        self.airflow.step(data.draw(st.sampled_from(self.airflow.standing)), moments)
+        self.airflow.step(data.draw(st.sampled_from(self.airflow.workers_alive)), moments)
 
-    @precondition(lambda self: self.airflow.standing)
+    @precondition(lambda self: self.airflow.workers_alive)
     @rule(data=st.data())
     def die(self, data):
-        self.airflow.kill(data.draw(st.sampled_from(self.airflow.standing)))
+        self.airflow.kill(data.draw(st.sampled_from(self.airflow.workers_alive)))
 
     @rule(name=tasks, moments=moments)
-    def look(self, name, moments):
+    def poll(self, name, moments):
         task = self.airflow.tasks[name]
-        if task.state == "deferred" and len(task.alive) < 2 and self.airflow.look(task):
+        if task.state == "deferred" and len(task.alive) < 2 and self.airflow.poll(task):
             self.airflow.step(task.worker, moments)
 
     @rule(name=tasks)
@@ -260,7 +260,7 @@ class Money(RuleBasedStateMachine):
     def all_ends_well(self):
         """Without further faults every task finishes, with the help of a person where one was called."""
         self.airflow.provider.forget_faults()
-        for worker in self.airflow.standing:
+        for worker in self.airflow.workers_alive:
             self.airflow.step(worker)
         self.books_balance()
         for task in self.airflow.tasks.values():
@@ -273,7 +273,7 @@ class Money(RuleBasedStateMachine):
             for batch in self.live:
                 self.airflow.provider.end(batch, "completed")
             if task.state == "deferred":
-                self.airflow.look(task)
+                self.airflow.poll(task)
             else:
                 self.airflow.begin(task)
             if task.worker is not None:
@@ -314,8 +314,8 @@ class MoneyWithoutTags(Money):
 
 
 @pytest.fixture(autouse=True)
-def last_looks(monkeypatch):
-    """Remember at which claim each worker looked last, so that the books can tell who was overtaken since."""
+def last_checks(monkeypatch):
+    """Remember at which claim each worker checked last, so that the books can tell who was overtaken since."""
     check = claims.ClaimHandle.check
 
     def remembered(handle):

@@ -30,7 +30,7 @@ class Mood(BaseModel):
 
 @pytest.fixture(scope="module")
 def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=0, running=0, finalizing=0))) as server:
+    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
         yield server
 
 

@@ -26,7 +26,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.fixture(scope="module")
 def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=0, running=0, finalizing=0))) as server:
+    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
         yield server
 
 
@@ -87,7 +87,7 @@ def ask(dag_id, **options):
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_data_on_s3_under_two_connections_and_storage_on_disk(tested, lake, deferrable):
-    """Section 9, the blocker: each filesystem is first made in a leg of the task."""
+    """Section 9, the blocker: each filesystem is first made in another process of the task."""
     lake.pipe_file("lake/in.csv", b"id,text\na,good\nb,bad\n")
     run = tested(
         ask(
@@ -142,7 +142,7 @@ def test_a_typo_in_the_bucket_is_refused_and_makes_none(tested, lake, tmp_path):
 
 
 def test_the_first_dag_of_the_readme_runs(tested, lake, monkeypatch):
-    """Verbatim: S3 in, S3 out, storage on disk; only the first look comes sooner than after five minutes."""
+    """Verbatim: S3 in, S3 out, storage on disk; only the first poll comes sooner than after five minutes."""
     monkeypatch.setattr("airflow_batch_provider.airflow.settings.poll", lambda: SOON)
     import pyarrow as pa
     import pyarrow.parquet as pq

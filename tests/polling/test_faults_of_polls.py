@@ -1,4 +1,4 @@
-"""A fault stays with its batch or its connection; a key that was changed is read anew."""
+"""A fault stays with its batch or its connection; a key that was changed is read again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from fakes import Killed
 from jumping import in_virtual_time
 from swept_provider import INTERVAL, SweptHub, SweptProvider, Task, spread
 from test_sweeps import MINUTE, ids, now, running, stop, world
@@ -62,6 +63,20 @@ async def test_a_fault_of_one_batch_stays_with_it(fault, page):
     await asyncio.sleep(MINUTE)
     assert sum(task.noticed is not None for task in tasks) >= 19
     await stop(started)
+
+
+@pytest.mark.parametrize("page", [0, 100], ids=["one by one", "in the list"])
+@in_virtual_time
+async def test_a_process_that_ends_in_a_poll_leaves_nobody_waiting(page):
+    """Whoever waits hears of it, whether the batch was looked for in the list or by itself."""
+    provider, hub = world(20, page=page)
+
+    async def dying(kind, what):
+        raise Killed(f"{kind} {what}")
+
+    provider._request = dying
+    seen = await asyncio.wait_for(polled(hub, *ids(20)), 60)
+    assert {type(one) for one in seen} == {Killed}
 
 
 @in_virtual_time
@@ -283,7 +298,7 @@ def refusing(code=401):
 @pytest.mark.parametrize("code", [401, 403])
 @in_virtual_time
 async def test_a_rotated_key_fails_nobody(number, code):
-    """The connection is read anew and asked again."""
+    """The connection is read again and asked again."""
     provider = SweptProvider(VirtualClock())
     provider.add(*ids(number))
     old = refusing(code)

@@ -64,7 +64,7 @@ async def test_a_thousand_spread_tasks_cost_a_few_pages_a_minute(page, most):
 
 @in_virtual_time
 async def test_a_slow_list_is_walked_once_for_all_of_its_pages():
-    """Ten pages of a second each: the last ones are not walked to anew when they are due."""
+    """Ten pages of a second each: the last ones are not walked to again when they are due."""
     provider, hub = world(1000, page=100, latency=1.0)
     started = await running(spread(hub, "c", ids(1000)), 2 * MINUTE)
     before = provider.total

@@ -9,7 +9,7 @@ from typing import get_args
 
 import httpx2
 import pytest
-from provider_bench import BACKENDS, KEY, Bench
+from provider_backends import BACKENDS, KEY, Bench
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, UsageError
@@ -183,7 +183,7 @@ def test_cached_and_reasoning_tokens_have_two_names_each():
 
 
 def test_a_call_has_its_arguments_as_an_object():
-    """Text that is no JSON stays text."""
+    """Text that is not valid JSON stays text."""
     function = {"name": "f", "arguments": '{"a":1}'}
     calls = [{"id": "c1", "function": function}, {"id": "c2", "function": {"name": "g", "arguments": "{"}}]
     reply = CHAT.decode(completion("tool_calls", content=None, tool_calls=calls), "generate")
@@ -374,7 +374,7 @@ async def test_an_absent_file_may_be_null_or_empty(absent):
 
 
 @pytest.mark.parametrize(("record", "message"), [({"id": "batch_2"}, "'batch_2'"), ({"busy": True}, "None")])
-async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+async def test_a_reply_about_something_else_is_not_a_batch_without_results(record, message):
     """Its rows would count as missing, and would be bought again."""
     adapter = provider(lambda _: httpx2.Response(200, json=record))
     with pytest.raises(Unavailable, match=message):

@@ -9,7 +9,7 @@ from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 
-SETTINGS = Settings(progress=Progress(by="looks", pending=1, running=1, finalizing=0, settle=0))
+SETTINGS = Settings(progress=Progress(by="polls", pending=1, running=1, finalizing=0, settle=0))
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def port():
 
 @pytest.fixture
 def server(port):
-    """An empty emulator whose batches are done at the third look."""
+    """An empty emulator whose batches are done at the third poll."""
     port.emulator.reset()
     port.emulator.settings = SETTINGS
     return port

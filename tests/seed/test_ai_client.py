@@ -15,7 +15,7 @@ from airflow_batch_provider.providers import connection_ref, provider_class, spl
 from airflow_batch_provider.schemas import AnswerSchema, Misfit
 
 
-class Verdict(BaseModel):
+class Judgement(BaseModel):
     label: str
     score: int
 
@@ -65,7 +65,7 @@ async def test_row_47_each_request_has_its_own_schema_and_its_answer_is_checked(
     """`schema` per request gives structured output: sent natively, and read back without being named again."""
     client = driver.client(MODELS[provider_name])
     requests = [
-        {"custom_id": "judge", "prompt": "one", "output_type": Verdict},
+        {"custom_id": "judge", "prompt": "one", "output_type": Judgement},
         {"custom_id": "paint", "prompt": "two", "output_type": Colour},
         {"custom_id": "wrong", "prompt": "three [[emulate:bad_schema]]", "output_type": Colour},
         {"custom_id": "plain", "prompt": "four"},
@@ -73,7 +73,7 @@ async def test_row_47_each_request_has_its_own_schema_and_its_answer_is_checked(
     handle = await client.submit(requests)
     await driver.ended(client, handle.id)
     rows = {row.custom_id: row for row in await client.get_results(handle.id)}
-    assert Verdict.model_validate(rows["judge"].output)
+    assert Judgement.model_validate(rows["judge"].output)
     assert Colour.model_validate(rows["paint"].output)
     assert rows["plain"].output == "echo: four"
     assert (rows["wrong"].status, rows["wrong"].error.code) == ("invalid", "invalid_output")
@@ -81,11 +81,11 @@ async def test_row_47_each_request_has_its_own_schema_and_its_answer_is_checked(
 
 async def test_row_47_one_schema_for_all_requests_is_remembered_too(driver):
     """What `submit` was told need not be told again in another process."""
-    handle = await driver.client("gpt-4o").submit(["one"], output_type=Verdict)
+    handle = await driver.client("gpt-4o").submit(["one"], output_type=Judgement)
     later = driver.client("gpt-4o")
     await driver.ended(later, handle.id)
     (row,) = await later.get_results(handle.id)
-    assert Verdict.model_validate(row.output)
+    assert Judgement.model_validate(row.output)
 
 
 async def test_row_48_a_status_is_one_of_our_words(driver, provider_name):
@@ -117,7 +117,7 @@ async def test_row_49_custom_ids_of_the_metadata_name_order_and_missing_rows(dri
 
 
 async def test_row_49_every_request_of_the_stage_has_its_row_in_the_order_asked(driver, provider_name):
-    """The storage knows what was asked: nothing is missing without a row, and strangers are passed over."""
+    """The storage knows what was asked: nothing is missing without a row, and strangers are ignored."""
     client = driver.client(MODELS[provider_name])
     prompts = {
         "a": "one",
@@ -238,7 +238,7 @@ def test_row_54_keys_come_from_connections(monkeypatch):
     assert "sk-of" not in repr(found)
 
 
-LOOK = {"type": "OBJECT", "properties": {"at": {"type": "STRING"}}}
+POLL = {"type": "OBJECT", "properties": {"at": {"type": "STRING"}}}
 TOOLS = {
     "anthropic": {
         "tools": [{"name": "look", "input_schema": {"type": "object"}}],
@@ -249,7 +249,7 @@ TOOLS = {
         "tool_choice": {"type": "function", "function": {"name": "look"}},
     },
     "google": {
-        "tools": [{"functionDeclarations": [{"name": "look", "parameters": LOOK}]}],
+        "tools": [{"functionDeclarations": [{"name": "look", "parameters": POLL}]}],
         "toolConfig": {"functionCallingConfig": {"mode": "ANY"}},
     },
 }

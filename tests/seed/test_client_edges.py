@@ -67,8 +67,8 @@ async def test_the_same_requests_of_a_task_are_bought_once(driver, provider_name
 )
 async def test_a_lost_answer_to_the_create_does_not_buy_twice(driver, provider_name, fault):
     """The provider committed and its answer was lost: the batch is found there."""
-    order = {"when": "after", **fault}
-    driver.fault(CREATE[provider_name], order.pop("kind"), **order)
+    fields = {"when": "after", **fault}
+    driver.fault(CREATE[provider_name], fields.pop("kind"), **fields)
     client = driver.client(MODELS[provider_name])
     handle = await client.submit(["one", "two"])
     assert [job["id"] for job in driver.jobs] == [handle.id]
@@ -90,7 +90,7 @@ async def test_a_lost_answer_to_an_embedding_create_does_not_buy_twice(driver, m
     assert [len(row.output) for row in await client.get_results(handle.id)] == [8, 8]
 
 
-async def test_a_look_that_fails_too_leaves_the_claim_for_the_next_process(driver, provider_name):
+async def test_a_poll_that_fails_too_leaves_the_claim_for_the_next_process(driver, provider_name):
     """Neither the create nor the list answers: nothing more is bought, and the next process finds the batch."""
     driver.fault(CREATE[provider_name], "cut", when="after")
     driver.fault(LIST[provider_name], "status", status=503, times=None)
@@ -143,14 +143,14 @@ async def test_a_process_that_died_after_the_commit_buys_nothing_in_the_next_one
 
 async def test_a_batch_that_cannot_be_seen_just_after_its_create_is_not_bought_again(driver, provider_name):
     """A 404 just after the create means: not visible yet."""
-    driver.fault(CREATE[provider_name], "hide", looks=1)
+    driver.fault(CREATE[provider_name], "hide", polls=1)
     first = await driver.client(MODELS[provider_name]).submit(["one"])
     again = await driver.client(MODELS[provider_name]).submit(["one"])
     assert first == again
     assert len(driver.jobs) == 1
 
 
-async def test_requests_of_a_dead_batch_are_bought_anew(driver, provider_name):
+async def test_requests_of_a_dead_batch_are_bought_again(driver, provider_name):
     """A cancelled batch gives no answers any more, so a retry of the task pays for a new one."""
     client = driver.client(MODELS[provider_name])
     first = await client.submit(["one", "two"])
@@ -217,7 +217,7 @@ async def test_a_neighbours_batch_is_not_taken_for_ours_in_the_client(driver, ne
 
 
 async def test_a_neighbours_batch_is_not_taken_for_ours_by_a_built_in_stage(driver, neighbour):
-    """Its rows are not landed: the stage looks again for its own batch and only then buys it."""
+    """Its rows are not landed: the stage searches again for its own batch and only then buys it."""
     theirs = await _at_the_same_time(driver, neighbour)
     done = await driver.run(GenerateStage, driver.config("anthropic"), ["one", "two"])
     assert done.output.counts["succeeded"] == 2

@@ -127,8 +127,8 @@ async def test_row_62_the_built_in_stage_does_the_same(driver, caplog, provider_
 async def test_row_63_a_passing_fault_is_waited_out_with_a_warning(driver, items, caplog, provider_name, fault):
     """`isTransientError` → WARN + `nextCheckIn: 30000`; anything else is the stage's error."""
     caplog.set_level(logging.WARNING, "task")
-    order = dict(fault)
-    driver.fault(RETRIEVE[provider_name], order.pop("kind"), **order)
+    fields = dict(fault)
+    driver.fault(RETRIEVE[provider_name], fields.pop("kind"), **fields)
     done = await driver.run(BatchProcess, ProcessConfig(model=MODELS[provider_name]))
     assert done.checks[0].next_check_in == timedelta(seconds=30)
     assert all(item.success for item in done.output.items)
@@ -149,7 +149,7 @@ async def test_row_65_metadata_is_saved_at_submit_and_loaded_in_the_check(driver
     assert loaded == {"request_count": 2, "request_ids": ["item-0", "item-1"]}
 
 
-async def test_row_65_what_is_no_json_is_refused_and_no_key_leaves_its_directory(driver):
+async def test_row_65_what_is_not_a_json_is_refused_and_no_key_leaves_its_directory(driver):
     """A value that could not be loaded again, and a key that is a path, are errors of the stage."""
     storage = driver.storage
     with pytest.raises(UsageError, match="'custom' is not JSON"):

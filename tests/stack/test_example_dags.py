@@ -112,10 +112,10 @@ def test_reconcile_leaves_alone_what_tasks_wait_for(finished):
 def test_the_second_batch_of_the_chain_asks_about_the_answers_of_the_first(finished):
     """Its rows carry the keys of the first batch's rows, and its prompts their answers."""
     finished.require_success()
-    drafts, verdicts = finished.rows("write"), finished.rows("judge")
-    assert [row.custom_id for row in drafts] == [row.custom_id for row in verdicts] == ["kettle", "lamp"]
-    for draft, verdict in zip(drafts, verdicts, strict=True):
-        assert draft.output in verdict.output  # the emulator's answers repeat the question
+    drafts, judgements = finished.rows("write"), finished.rows("judge")
+    assert [row.custom_id for row in drafts] == [row.custom_id for row in judgements] == ["kettle", "lamp"]
+    for draft, judgement in zip(drafts, judgements, strict=True):
+        assert draft.output in judgement.output  # the emulator's answers repeat the question
     assert finished.was_deferred("write")
     assert finished.was_deferred("judge")
 

@@ -130,7 +130,7 @@ def test_a_triggerer_that_was_frozen_goes_on_where_it_was(scenes, stack):
     stack.processes.signal("triggerer", signal.SIGSTOP, offspring=True)
     time.sleep(FROZEN)
     stack.processes.signal("triggerer", signal.SIGCONT, offspring=True)
-    scene.wait_for_a_look()
+    scene.wait_for_a_poll()
     scene.require_success()
 
 
@@ -204,7 +204,7 @@ def test_a_zombie_that_wakes_up_after_its_successor_went_on_disturbs_nothing(sce
         process.send_signal(signal.SIGCONT)
     task = scene.hit[-1]
     scene.wait_until("the zombie's end", lambda: not task.is_running(), HELD)
-    scene.wait_for_a_look()
+    scene.wait_for_a_poll()
     scene.require_success(attempt=2)
 
 

@@ -82,9 +82,9 @@ class Triggerers:
         return next(name for name, known in self.jobs.items() if known == job)
 
     def wait_for_takeover(self, scene: Scene, old: str) -> None:
-        """The other one has the scene's trigger, and looks."""
+        """The other one has the scene's trigger, and polls."""
         scene.wait_until("taken over", lambda: self._job_of(scene) not in (None, self.jobs[old]))
-        scene.wait_for_a_look()
+        scene.wait_for_a_poll()
 
     @contextmanager
     def frozen(self, name: str, *, offspring: bool) -> Iterator[None]:
@@ -154,7 +154,7 @@ def test_a_triggerer_that_was_stopped_as_a_whole_cancels_nothing(scenes, trigger
     with triggerers.frozen(name, offspring=True):
         triggerers.wait_for_takeover(scene, name)
     triggerers.wait_until_alive(name, scene)
-    scene.wait_for_a_look()
+    scene.wait_for_a_poll()
     scene.require_success()
 
 
@@ -181,6 +181,6 @@ def test_a_rolling_restart_cancels_nothing(scenes, airflow, triggerers):
 def test_with_two_triggerers_a_task_that_is_marked_failed_cancels_its_batch_once(scenes):
     """Whichever of them has the trigger."""
     scene = scenes["failed"]
-    scene.wait_for_a_look()
+    scene.wait_for_a_poll()
     scene.set_state("failed")
     scene.require_cancelled()

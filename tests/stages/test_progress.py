@@ -274,7 +274,7 @@ async def test_the_ids_are_those_of_all_waves(job, provider):
 
 
 @pytest.mark.parametrize("damage", [b"{}", b"not JSON", None])
-async def test_a_damaged_file_of_sums_is_counted_anew(job, provider, damage):
+async def test_a_damaged_file_of_sums_is_counted_again(job, provider, damage):
     """The sums lie in one small file; nothing depends on it."""
     provider.max_requests = 1
     task = job("abcd", max_in_flight=1)
@@ -383,7 +383,7 @@ async def test_text_that_is_cut_off_is_told(job, provider, caplog):
     caplog.set_level("INFO")
     cut = structs.replace(OK, finish_reason="max_tokens")
     provider.answer = lambda body, n: cut if body["prompt"] == "a" else OK
-    await job("abc").run()
+    await job("abc", retry_truncated=False).run()
 
     assert any("1 answer ends at max_tokens" in line for line in said(caplog))
 

@@ -1,4 +1,4 @@
-"""`run_stage` and `SimulatedTask`: stages of one's own run as Airflow runs them, in no time and without Airflow."""
+"""`run_stage` and `SimulatedTask`: custom stages run as Airflow runs them, in no time and without Airflow."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_stage_that_asks_a_connection_nobody_gave_is_told(tmp_path):
 
 def test_a_stage_over_the_emulator_takes_its_account(tmp_path):
     """The same stage against the provider's protocol; files stay where the test wants them."""
-    with EmulatorServer(Settings(progress=Progress(by="looks", pending=0, running=1, finalizing=0))) as server:
+    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=1, finalizing=0))) as server:
         url = server.url + PATHS["anthropic"]
         account = Account(provider="anthropic", api_key=SecretStr(KEY), base_url=url)
         result = run_stage(BatchProcess, outputs=UPSTREAM, accounts={"mine": account}, storage=tmp_path)

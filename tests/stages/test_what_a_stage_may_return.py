@@ -166,7 +166,7 @@ def test_a_number_is_seconds_and_the_guides_is_milliseconds(pause):
 
 
 @pytest.mark.parametrize("pause", [0, -1, timedelta(0), -MINUTE, 60_000, "60", True])
-def test_a_pause_that_is_no_time_after_now_is_refused(pause):
+def test_a_pause_that_is_not_a_time_after_now_is_refused(pause):
     """It would poll a hundred thousand times in a second, or never."""
     with pytest.raises(UsageError, match="next_check_in"):
         CompletionCheck.not_ready(next_check_in=pause)

@@ -86,7 +86,7 @@ class Edge:
             return deferred
 
     async def _fire(self, deferred: TaskDeferred) -> Any:
-        """The trigger as a triggerer has it: built anew from what Airflow's database keeps."""
+        """The trigger as a triggerer has it: built again from what Airflow's database keeps."""
         path, kwargs = deferred.trigger.serialize()
         module, _, name = path.rpartition(".")
         trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))

@@ -132,8 +132,8 @@ class Driver:
     def jobs(self) -> list[dict[str, Any]]:
         return self.server.books()["jobs"]
 
-    def fault(self, route: str, kind: str, **order: Any) -> None:
-        self.server.faults.add(route, kind, **order)
+    def fault(self, route: str, kind: str, **fields: Any) -> None:
+        self.server.faults.add(route, kind, **fields)
 
     async def _account(self, connection: ConnectionRef) -> Account:
         provider = connection.provider

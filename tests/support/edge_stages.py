@@ -62,7 +62,7 @@ class Obedient(AsyncBatchStage[Told, Done]):
     async def check_completion(self, state, ctx):
         match ctx.config.mode:
             case "output":
-                return CompletionCheck.ready(Done(said="from the check"), metrics={"looks": 1.0})
+                return CompletionCheck.ready(Done(said="from the check"), metrics={"polls": 1.0})
             case "fail":
                 return CompletionCheck.failed("All batch requests failed")
             case "overdue":
@@ -91,7 +91,7 @@ class Dependent(Obedient):
 
 
 class Scripted(AsyncBatchStage):
-    """Each look takes the next line of the script: an exception to raise, or a check to return."""
+    """Each poll takes the next line of the script: an exception to raise, or a check to return."""
 
     id = "scripted"
     name = "Scripted"

@@ -73,6 +73,20 @@ class Bomb:
         self.moment += 1
 
 
+def bombed_storage(bomb, monkeypatch):
+    """Let every change of a stage storage be a dangerous moment, before it and after."""
+    for name in ("publish", "create", "delete"):
+        original = getattr(Directory, name)
+
+        def bombed(self, *args, _name=name, _original=original):
+            bomb.tick(f"{_name} {args}: before")
+            done = _original(self, *args)
+            bomb.tick(f"{_name} {args}: after")
+            return done
+
+        monkeypatch.setattr(Directory, name, bombed)
+
+
 @dataclass
 class FakeBatch:
     tag: str
@@ -80,7 +94,7 @@ class FakeBatch:
     bodies: list[dict]
     created_at: datetime
     status: str = "processing"
-    looks: int = 0
+    polls: int = 0
     error: str | None = None
     retryable: bool = False
     unpaid: bool = False
@@ -104,8 +118,11 @@ class FakeCodec(Codec):
     def reask(self, body, answer, problem):
         return {**body, "answer": answer, "problem": problem}
 
-    def lengthen(self, body, factor):
-        return {**body, "room": factor}
+    def room(self, body):
+        return body.get("room", 1000)
+
+    def with_room(self, body, tokens):
+        return {**body, "room": tokens}
 
     def reply(self, key, record, kind):
         raise NotImplementedError
@@ -123,7 +140,7 @@ class FakeProvider(BatchProvider):
     answer: object = None
     max_requests: int = 100
     max_bytes: int = 1_000_000
-    looks_until_done: int = 1
+    polls_until_done: int = 1
     batches: dict[str, FakeBatch] = field(default_factory=dict)
     prepare_faults: list = field(default_factory=list)
     submit_faults: list = field(default_factory=list)
@@ -206,8 +223,8 @@ class FakeProvider(BatchProvider):
         if batch_id not in self.batches:
             raise NotFound(batch_id)
         batch = self.batches[batch_id]
-        batch.looks += 1
-        if batch.status == "processing" and batch.looks > self.looks_until_done:
+        batch.polls += 1
+        if batch.status == "processing" and batch.polls > self.polls_until_done:
             batch.status = "completed"
         return BatchStatus(
             batch_id=batch_id,

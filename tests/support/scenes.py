@@ -27,7 +27,7 @@ MODELS = {
 }
 _FOREVER = 1e9
 # Seconds; generous, because a busy machine may take ten times as long as an idle one.
-_PATIENCE = 180.0
+_LONGEST_WAIT = 180.0
 # Seconds until Airflow gives a dead component or a dead task up; its own values are 30 and 300.
 SOON = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
@@ -75,31 +75,31 @@ class Scene:
         return sum(number for route, number in calls.items() if route.endswith(f".{verb}"))
 
     @property
-    def looks(self) -> int:
+    def polls(self) -> int:
         return sum(self.calls(verb) for verb in ("list", "retrieve", "get"))
 
-    def wait_until(self, what: str, holds: Callable[[], bool], seconds: float = _PATIENCE) -> None:
+    def wait_until(self, what: str, holds: Callable[[], bool], seconds: float = _LONGEST_WAIT) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"{self.run.run_id}: {what} is not so after {seconds} s: {self.story}"
             time.sleep(0.2)
 
-    def wait_for(self, state: str, *, attempt: int = 1, seconds: float = _PATIENCE) -> None:
+    def wait_for(self, state: str, *, attempt: int = 1, seconds: float = _LONGEST_WAIT) -> None:
         def reached() -> bool:
             task = self.task
             return (task.state, task.try_number) == (state, attempt)
 
         self.wait_until(f"{state!r} in try {attempt}", reached, seconds)
 
-    def wait_for_a_look(self) -> None:
-        """A trigger runs and looks at the batch, now."""
-        seen = self.looks
-        self.wait_until("another look", lambda: self.looks > seen)
+    def wait_for_a_poll(self) -> None:
+        """A trigger runs and polls the batch, now."""
+        seen = self.polls
+        self.wait_until("another poll", lambda: self.polls > seen)
 
     def wait_until_waiting(self, *, attempt: int = 1) -> None:
         """The task is deferred and a trigger looks after its batch."""
         self.wait_for("deferred", attempt=attempt)
-        self.wait_for_a_look()
+        self.wait_for_a_poll()
 
     def send(self, number: signal.Signals, *, worker: bool) -> None:
         """A signal to the task's process, and first to the executor's worker that supervises it, where `worker`."""
@@ -121,7 +121,7 @@ class Scene:
     def end_batch(self) -> None:
         self.emulator.emulator.change({"progress": {"running": 0.0}})
 
-    def require_success(self, *, attempt: int = 1, seconds: float = _PATIENCE) -> None:
+    def require_success(self, *, attempt: int = 1, seconds: float = _LONGEST_WAIT) -> None:
         """The run succeeds in that try, and every row was bought once, in one batch."""
         self.end_batch()
         self.stack.rest.require_success(self.run, self.stack.rest.wait(self.run, timeout_seconds=seconds))

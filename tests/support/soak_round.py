@@ -18,7 +18,7 @@ from random import Random
 
 import httpx2
 import pytest
-from money_bench import HOST, MODELS, Life, Wire, storage_that_kills
+from killable_task import HOST, MODELS, Life, Wire, storage_that_kills
 from soak_books import imbalance, told
 from soak_script import HOUR, MINUTE
 from soak_task import Task
@@ -135,8 +135,8 @@ class _Round:
 
     def _others(self):
         script, world = self.script, self.world
-        for at, order in script.faults:
-            yield _at(at, lambda order=order: world.emulator.faults.add(**order))
+        for at, fields in script.faults:
+            yield _at(at, lambda fields=fields: world.emulator.faults.add(**fields))
         for at, seconds in script.jumps:
             yield _at(at, lambda seconds=seconds: world.clock.advance(seconds))
         for at, grace in script.reconciles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from money_bench import CREATE, FORM
+from killable_task import CREATE, FORM
 
 ROUTES = {
     "anthropic": ("create", "list", "retrieve", "cancel", "results"),
@@ -51,7 +51,7 @@ class Attempt:
             `marked`: after so many seconds a person marks the task failed.
         at: n, or seconds.
         frozen: it stands still at its nth await for so many seconds. When it does so for long, right between its last
-            look at the claim and its create, it is overtaken, and cancels what it created.
+            check of the claim and its create, it is overtaken, and cancels what it created.
         twin: a second worker runs the same try at the same time.
         failed_before: the try before counts as failed until this one starts, as when a person clears the task.
     """
@@ -111,7 +111,7 @@ class Script:
         for task in self.tasks:
             fate = "then nobody clears it" if task.abandoned else "then cleared until it ends"
             lines.append(
-                f"task {task.name}: {task.config}, looks every {task.poll[0]:.0f} s for {task.poll[1]:.0f} s; {fate}"
+                f"task {task.name}: {task.config}, polls every {task.poll[0]:.0f} s for {task.poll[1]:.0f} s; {fate}"
             )
             lines += [f"    row {row!r}" for row in task.rows]
             lines += [f"    try {number}: {_told(one)}" for number, one in enumerate(task.attempts, 1)]
@@ -258,10 +258,10 @@ class _Draw:
     def _faults(self):
         return [self._fault() for _ in range(self._dice.choice((0, 1, 2, 4, 8)))]
 
-    def _hinders_cancel(self, order):
+    def _hinders_cancel(self, fields):
         """True when an overtaken worker may be kept from cancelling what it created."""
-        lost = order["route"] == CREATE[self._provider] and order["kind"] in ("status", "cut", "cut_body", "stall")
-        return lost or order["kind"] == "hide" or order["route"].endswith((".cancel", ".*"))
+        lost = fields["route"] == CREATE[self._provider] and fields["kind"] in ("status", "cut", "cut_body", "stall")
+        return lost or fields["kind"] == "hide" or fields["route"].endswith((".cancel", ".*"))
 
     def _fault(self):
         dice = self._dice
@@ -269,8 +269,8 @@ class _Draw:
         create = CREATE[self._provider]
         route = dice.choice((create, f"{self._provider}.{dice.choice(ROUTES[self._provider])}", f"{self._provider}.*"))
         kind = dice.choice(("call", "call", "call", "answer", "job", "job"))
-        order = getattr(self, f"_{kind}_fault")(route, create)
-        return start, {"times": dice.choice((1, 1, 2, 3, 9)), "after": dice.choice((0, 0, 1, 2, 5))} | order
+        fields = getattr(self, f"_{kind}_fault")(route, create)
+        return start, {"times": dice.choice((1, 1, 2, 3, 9)), "after": dice.choice((0, 0, 1, 2, 5))} | fields
 
     def _call_fault(self, route, create):
         """A call that fails, before or after it did what it says."""
@@ -307,21 +307,21 @@ class _Draw:
         """A batch with a fate of its own."""
         dice = self._dice
         kind = dice.choice(("hide", "unlist", "stuck", "expire", "fail", "fail_rows"))
-        order = {"route": create, "kind": kind}
+        fields = {"route": create, "kind": kind}
         if kind == "hide":
-            return order | dice.choice(({"looks": 3}, {"seconds": UNSEEN}, {"seconds": 300}, {"seconds": 900}))
+            return fields | dice.choice(({"polls": 3}, {"seconds": UNSEEN}, {"seconds": 300}, {"seconds": 900}))
         if kind == "unlist":
-            return order | dice.choice(({"looks": 3}, {"seconds": UNSEEN * dice.random()}))
+            return fields | dice.choice(({"polls": 3}, {"seconds": UNSEEN * dice.random()}))
         if kind == "expire":
-            return order | {"fraction": dice.choice((0, 0.3, 0.5, 1))}
+            return fields | {"fraction": dice.choice((0, 0.3, 0.5, 1))}
         if kind == "fail":
             passing = {"openai": "token_limit_exceeded", "google": "UNAVAILABLE"}.get(self._provider)
-            return order | {"code": dice.choice((None, passing))}
-        return order | ({"code": dice.choice((*PASSING, *FINAL))} if kind == "fail_rows" else {})
+            return fields | {"code": dice.choice((None, passing))}
+        return fields | ({"code": dice.choice((*PASSING, *FINAL))} if kind == "fail_rows" else {})
 
     def _garble(self):
         dice = self._dice
-        role = dice.choice(("create", "look", "results", "results"))
+        role = dice.choice(("create", "poll", "results", "results"))
         how = dice.choice(
             ("spoil", "insert") if role == "results" else ("nothing", "null", "list", "page", "id", "bytes")
         )

@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import zip_longest
 
 from fakes import FakeHub, Job, Killed
-from money_bench import LIFE, MODELS, DiesAt, Life
+from killable_task import LIFE, MODELS, DiesAt, Life
 from soak_script import HOUR, MINUTE, Attempt
 from upath import UPath
 
@@ -114,8 +114,8 @@ class Task:
         """One try, until it ends, is killed, or is left behind."""
         self.number += 1
         processes = [self._start(fate) for _ in range(1 + fate.twin)]
-        patience = fate.at if fate.end in ("time", "left", "marked") else None
-        await asyncio.wait([one for one, *_ in processes], timeout=patience)
+        max_wait = fate.at if fate.end in ("time", "left", "marked") else None
+        await asyncio.wait([one for one, *_ in processes], timeout=max_wait)
         for process, life, try_ in processes:
             if process.done():
                 self._note(process)

@@ -33,7 +33,7 @@ class World:
     def ask(self, task):
         return self.states.get(task, "gone")
 
-    async def look(self, providers=None, **rules):
+    async def inspect(self, providers=None, **rules):
         return await self._reconciler(rules).examine([self.provider] if providers is None else providers)
 
     async def reconcile(self, **rules):

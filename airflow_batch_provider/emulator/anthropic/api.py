@@ -151,7 +151,7 @@ class AnthropicApi:
     async def retrieve(self, call: Call) -> Reply:
         """GET /v1/messages/batches/{id}."""
         job = self._found(call)
-        await asyncio.to_thread(self._emulator.jobs.look, job)
+        await asyncio.to_thread(self._emulator.jobs.poll, job)
         return Reply(self._render(job, call))
 
     async def listed(self, call: Call) -> Reply:
@@ -166,7 +166,7 @@ class AnthropicApi:
             page, more = jobs[max(0, earlier - limit) : earlier], earlier > limit
         else:
             page, more = page_after(jobs, limit, call.query("after_id"))
-        await asyncio.to_thread(self._emulator.jobs.look, *page)
+        await asyncio.to_thread(self._emulator.jobs.poll, *page)
         return Reply({"data": [self._render(job, call) for job in page], "has_more": more, **ends(page)})
 
     async def cancel(self, call: Call) -> Reply:

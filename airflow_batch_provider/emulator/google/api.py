@@ -138,14 +138,14 @@ class GoogleApi:
     async def get(self, call: Call) -> Reply:
         """GET /{v}/batches/{id}."""
         job = self._found(call)
-        await asyncio.to_thread(self._emulator.jobs.look, job)
+        await asyncio.to_thread(self._emulator.jobs.poll, job)
         return Reply(await asyncio.to_thread(self._render, job))
 
     async def listed(self, call: Call) -> Reply:
         """GET /{v}/batches, newest first, without inlined responses."""
         limit, token = call.number(50, 1000, "pageSize", "page_size"), call.query("pageToken", "page_token")
         page, more = page_after(self._emulator.jobs.listed(self.name), limit, token)
-        await asyncio.to_thread(self._emulator.jobs.look, *page)
+        await asyncio.to_thread(self._emulator.jobs.poll, *page)
         body: Json = {"operations": [self._render(job, brief=True) for job in page]} if page else {}
         return Reply({**body, "nextPageToken": page[-1].id} if more else body)
 

@@ -107,14 +107,14 @@ class OpenAIApi:
     async def retrieve(self, call: Call) -> Reply:
         """GET /v1/batches/{id}."""
         job = self._found(call)
-        await asyncio.to_thread(self._emulator.jobs.look, job)
+        await asyncio.to_thread(self._emulator.jobs.poll, job)
         return Reply(_render(job))
 
     async def listed(self, call: Call) -> Reply:
         """GET /v1/batches, newest first."""
         limit = call.number(20, 100, "limit")
         page, more = page_after(self._emulator.jobs.listed(self.name), limit, call.query("after"))
-        await asyncio.to_thread(self._emulator.jobs.look, *page)
+        await asyncio.to_thread(self._emulator.jobs.poll, *page)
         return Reply({"object": "list", "data": [_render(job) for job in page], **ends(page), "has_more": more})
 
     async def cancel(self, call: Call) -> Reply:

@@ -1,6 +1,6 @@
 """A deployment whose workers run one at a time, each in a thread of its own that stops at every dangerous moment.
 
-So a worker can be left standing between any two of its steps while another one runs, and be woken or killed later.
+So a worker can be stopped between any two of its steps while another one runs, and be woken or killed later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from random import Random
 from uuid import UUID
 
 from fakes import FakeClock, Job, Killed
-from money_bench import LIFE, Life, SkewedClock
+from killable_task import LIFE, Life, SkewedClock
 from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
@@ -28,7 +28,7 @@ from airflow_batch_provider.storage import Directory
 
 FAR = 1_000_000
 # A worker of Airflow that stands still this long is taken for dead: nothing of it runs on for days.
-PATIENCE = 60.0
+MAX_WAIT = 60.0
 
 
 class Worker(Life):
@@ -71,7 +71,7 @@ class Worker(Life):
             return
         self._moments = moments
         self._go.release()
-        assert self._stopped.acquire(timeout=PATIENCE), f"{self} hangs"
+        assert self._stopped.acquire(timeout=MAX_WAIT), f"{self} hangs"
         if self.done:
             self._thread.join()
 
@@ -168,7 +168,7 @@ class Airflow:
         self.loop.close()
 
     @property
-    def standing(self):
+    def workers_alive(self):
         return [worker for task in self.tasks.values() for worker in task.alive]
 
     # a task's way
@@ -180,8 +180,8 @@ class Airflow:
         task.suspended = None
         self._employ(task, "start", lambda job: job.start())
 
-    def look(self, task):
-        """The triggerer looks, and wakes a worker when there is something to do."""
+    def poll(self, task):
+        """The triggerer polls, and wakes a worker when there is something to do."""
         suspended, job = task.suspended, self._job(task)
         overdue = self.clock.now() >= suspended.state.submitted_at + suspended.poll.max_wait
         try:

@@ -21,10 +21,18 @@ _TIMEOUT: Field = {
 _PRICES: Field = {
     "label": "Prices",
     "description": (
-        "Prices of one's own by model, US dollars per million tokens in a batch: "
+        "Custom prices by model, US dollars per million tokens in a batch: "
         '{"my-model": {"input": 0.25, "output": 1.5}}.'
     ),
     "schema": {"type": ["object", "null"]},
+}
+_CONSOLE: Field = {
+    "label": "Console",
+    "description": (
+        "Where base URL is your own server: the page on which people see a batch; {batch_id} stands for its id. "
+        "The provider's console by default."
+    ),
+    "schema": {"type": ["string", "null"], "pattern": "^https?://"},
 }
 _OPENAI: dict[str, Field] = {
     "api": {
@@ -45,9 +53,9 @@ _OPENAI: dict[str, Field] = {
 }
 
 FIELDS: dict[str, dict[str, Field]] = {
-    "anthropic_batch": {"prices": _PRICES, "timeout": _TIMEOUT},
-    "openai_batch": {**_OPENAI, "prices": _PRICES, "timeout": _TIMEOUT},
-    "gemini_batch": {"prices": _PRICES, "timeout": _TIMEOUT},
+    "anthropic_batch": {"console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
+    "openai_batch": {**_OPENAI, "console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
+    "gemini_batch": {"console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
 }
 
 _ADDRESSES = {

@@ -1,4 +1,4 @@
-"""The base of what users order: strict models whose errors say what would be right."""
+"""The base of what users tell the emulator: strict models whose errors say what would be right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Order(BaseModel):
+class Instruction(BaseModel):
     """A model that takes no unknown field and converts no value to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -28,7 +28,7 @@ class Order(BaseModel):
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Self:
-        """Return the order that a JSON object means; raise `ValueError` with a sentence for each wrong field."""
+        """Return the instruction that a JSON object means; raise `ValueError` with a sentence for each wrong field."""
         try:
             return cls.model_validate(given)
         except ValidationError as error:
@@ -65,10 +65,10 @@ def _fields(model: type[BaseModel], path: list[int | str]) -> list[str]:
     return [*model.model_fields]
 
 
-def read_orders(text: str | bytes) -> list[Json]:
-    """Return the orders of a JSON text, which holds an object or a list of objects; raise `ValueError`."""
+def read_instructions(text: str | bytes) -> list[Json]:
+    """Return the instructions of a JSON text, which holds an object or a list of objects; raise `ValueError`."""
     value = json.loads(text or "{}")
-    orders = value if isinstance(value, list) else [value]
-    if not all(isinstance(order, dict) for order in orders):
-        raise ValueError(f"An order is a JSON object, not {value!r}.")
-    return orders
+    instructions = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in instructions):
+        raise ValueError(f"An instruction is a JSON object, not {value!r}.")
+    return instructions

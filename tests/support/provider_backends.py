@@ -1,4 +1,4 @@
-"""The table of providers that keep the contract, and a bench to try one of them on."""
+"""The table of providers that keep the contract, and one of them to try, over the emulator."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ class Bench:
     def claim(self, payload: Payload) -> BatchQuery:
         return BatchQuery(tag=payload.tag, claimed_at=self.now, requests=payload.requests, key_prefix=PREFIX)
 
-    def fault(self, route: str, kind: str, **order: Any) -> None:
-        """Order a fault on one of the backend's routes."""
-        self.emulator.faults.add(self.backend.routes[route], kind, **order)
+    def fault(self, route: str, kind: str, **fields: Any) -> None:
+        """Add a fault on one of the backend's routes."""
+        self.emulator.faults.add(self.backend.routes[route], kind, **fields)
 
     def finish(self) -> None:
         """Move the emulator's clock to where every batch has run."""

@@ -1,0 +1,3 @@
+"""Additions to Airflow's UI; Airflow finds them by the entry point `airflow.plugins`."""
+
+from __future__ import annotations

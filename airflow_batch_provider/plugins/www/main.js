@@ -1,0 +1,6 @@
+// Airflow's loader imports this file and takes the component that bears the app's name.
+
+import { Page } from "./page.js";
+
+globalThis["LLM batches"] = Page;
+globalThis.AirflowPlugin = Page;

@@ -1,0 +1,227 @@
+// The pure part: Airflow's XComs and task instances → the stages that the page shows, which of them, in which order.
+// A record may come from any version and from stages of anybody's, so every field is checked before it is used.
+
+const GOING_ON = new Set(["submitting", "waiting", "working"]);
+
+export const STATES = {
+  submitting: { label: "Submitting", tone: "busy", says: "A worker plans, checks and submits." },
+  waiting: { label: "Waiting", tone: "busy", says: "The provider works; no worker is held." },
+  working: { label: "At work", tone: "busy", says: "A stage of your own." },
+  succeeded: { label: "Done", tone: "good", says: "Every row has its answer, or enough of them as the task asks for." },
+  unmet: { label: "Too few answers", tone: "bad", says: "Fewer good answers than the task asks for." },
+  overdue: { label: "Overdue", tone: "bad", says: "The deadline passed." },
+  paused: { label: "Paused", tone: "warn", says: "Money or quota is missing." },
+  unresolved: { label: "Unresolved", tone: "bad", says: "A batch may or may not have been bought: a person must look." },
+  denied: { label: "Key refused", tone: "bad", says: "The provider refuses the key." },
+  failed: { label: "Failed", tone: "bad", says: "The attempt ended with an error." },
+  stopped: { label: "Stopped", tone: "idle", says: "Airflow ended the task while its batches were out." },
+  unknown: { label: "…", tone: "idle", says: "Its record is being read." },
+};
+
+export const keyOf = (place) => JSON.stringify([place.dag_id, place.run_id, place.task_id, place.map_index]);
+
+const number = (value, otherwise = 0) => (Number.isFinite(value) && value >= 0 ? value : otherwise);
+const some = (value) => (typeof value === "string" && value !== "" ? value : null);
+const list = (value) => (Array.isArray(value) ? value.filter((one) => one !== null && typeof one === "object") : []);
+const object = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
+
+function time(value) {
+  const date = typeof value === "string" ? Date.parse(value) : NaN;
+  return Number.isNaN(date) ? null : date;
+}
+
+function batch(told) {
+  return {
+    id: some(told.batch_id) ?? "?",
+    wave: number(told.wave),
+    state: some(told.state),
+    requests: number(told.requests, null),
+    succeeded: number(told.succeeded, null),
+    failed: number(told.failed, null),
+    submittedAt: time(told.submitted_at),
+    url: told.url,
+  };
+}
+
+function reasons(digest) {
+  return list(object(digest).reasons).map((told) => ({
+    code: told.code,
+    message: told.message,
+    count: number(told.count),
+    sample: (Array.isArray(told.sample) ? told.sample : []).slice(0, 3),
+  }));
+}
+
+function counts(record) {
+  const told = object(record.counts);
+  const total = number(told.total ?? told.requests);
+  const failed = Math.min(number(told.failed), total);
+  const succeeded = Math.min(number(told.succeeded), total - failed);
+  return { total, succeeded, failed, done: succeeded + failed };
+}
+
+function money(told) {
+  const cost = object(told);
+  return {
+    usd: number(cost.usd, null),
+    saved: number(cost.saved_usd, null),
+    estimated: cost.estimated === true,
+    source: some(cost.source),
+    unpriced: Array.isArray(cost.unpriced) ? cost.unpriced : [],
+  };
+}
+
+// A record may be JSON text, and a custom XCom backend may keep a reference where the record should be.
+export function parseRecord(value) {
+  if (typeof value !== "string") return object(value);
+  try {
+    return object(JSON.parse(value));
+  } catch {
+    return { message: "An XCom backend keeps this record elsewhere, so that this page cannot read it." };
+  }
+}
+
+// The first wave with all that a later one has asked again; batches of one wave stand together.
+function waves(open, landed) {
+  const byWave = new Map();
+  for (const one of [...landed.map((each) => ({ ...each, state: "landed" })), ...open]) {
+    if (!byWave.has(one.wave)) byWave.set(one.wave, []);
+    byWave.get(one.wave).push(one);
+  }
+  return [...byWave].sort(([one], [other]) => one - other);
+}
+
+// entry: one item of a list of XComs or task instances; record: what `parseRecord` gave, null while it is not read.
+export function stageOf(entry, record) {
+  const known = record ?? {};
+  const open = list(known.batches).map(batch);
+  const landed = list(known.landed).map(batch);
+  const state = record === null ? "unknown" : (some(known.state) ?? "working");
+  return {
+    key: keyOf(entry),
+    dag: entry.dag_id,
+    run: entry.run_id,
+    task: entry.task_id,
+    mapIndex: number(entry.map_index, -1),
+    changedAt: time(entry.timestamp) ?? 0,
+    state: Object.hasOwn(STATES, state) ? state : "working",
+    kind: some(known.stage),
+    provider: some(known.provider),
+    model: some(known.model),
+    message: known.message,
+    percent: Math.min(number(known.progress), 100),
+    wave: number(known.wave),
+    counts: counts(known),
+    rows: Object.entries(object(known.rows)).filter(([, rows]) => number(rows) > 0),
+    waves: waves(open, landed),
+    open,
+    landed,
+    openBatches: number(known.open_batches, open.length),
+    queuedBatches: number(known.queued_batches),
+    landedBatches: number(known.landed_batches, landed.length),
+    oldestAt: open.reduce((oldest, one) => Math.min(oldest ?? Infinity, one.submittedAt ?? Infinity), null),
+    startedAt: time(known.started_at),
+    deadline: time(known.deadline),
+    seenAt: time(known.seen_at),
+    pace: known.pace,
+    usage: Object.entries(object(known.usage)).filter(([, tokens]) => number(tokens) > 0),
+    cost: money(known.cost),
+    estimate: money(known.estimate),
+    errors: reasons(known.errors),
+    askedAgain: reasons(known.asked_again),
+    results: some(known.results),
+    nextAction: some(known.next_action),
+    batchId: some(known.batch_id),
+  };
+}
+
+// task: Airflow's state of the task instance, null when it is in none that counts, undefined when nobody knows.
+export function withTask(stage, task) {
+  if (stage.state === "unknown" || task === undefined) return stage;
+  const goesOn = task !== null && task !== "success" && task !== "failed";
+  if (GOING_ON.has(stage.state)) {
+    if (goesOn) return stage;
+    const ended = { success: "succeeded", failed: "failed" }[task] ?? "stopped";
+    return { ...stage, state: stage.state === "working" ? ended : task === "success" ? "succeeded" : "stopped" };
+  }
+  if (stage.state !== "succeeded" && task === "success") return { ...stage, nextAction: null };
+  return stage;
+}
+
+export const isInFlight = (stage) => GOING_ON.has(stage.state);
+export const needsPerson = (stage) => stage.nextAction !== null;
+
+export function deadlineShare(stage, now) {
+  if (stage.startedAt === null || stage.deadline === null || stage.deadline <= stage.startedAt) return null;
+  return Math.min(Math.max((now - stage.startedAt) / (stage.deadline - stage.startedAt), 0), 1);
+}
+
+export const tokens = (stage) => {
+  const of = Object.fromEntries(stage.usage);
+  return number(of.input_tokens) + number(of.output_tokens);
+};
+
+export const share = (stage) =>
+  stage.counts.total ? stage.counts.done / stage.counts.total : stage.percent / 100;
+
+// --- which stages are shown, and in which order; both travel in the address
+
+export const FILTERS = ["dag_id", "state", "provider", "model"];
+const FILTERED = {
+  dag_id: (stage, wanted) => stage.dag === wanted,
+  provider: (stage, wanted) => stage.provider === wanted,
+  model: (stage, wanted) => stage.model === wanted,
+  state: (stage, wanted) =>
+    wanted === "in-flight" ? isInFlight(stage) : wanted === "needs-you" ? needsPerson(stage) : stage.state === wanted,
+};
+
+export function filtered(stages, wanted) {
+  const chosen = FILTERS.filter((name) => wanted[name]);
+  return stages.filter((stage) => chosen.every((name) => FILTERED[name](stage, wanted[name])));
+}
+
+const byText = (of) => (one, other) => String(of(one)).localeCompare(String(of(other)));
+const byNumber = (of) => (one, other) => of(other) - of(one);
+const newest = byNumber((stage) => stage.seenAt ?? stage.changedAt);
+
+// Numbers start with the largest, names with the first of the alphabet.
+const ORDERS = {
+  task: byText((stage) => `${stage.dag}/${stage.task}`),
+  state: byText((stage) => STATES[stage.state].label),
+  model: byText((stage) => `${stage.provider}/${stage.model}`),
+  rows: byNumber(share),
+  age: byNumber((stage) => (stage.oldestAt === null ? -Infinity : -stage.oldestAt)),
+  deadline: byNumber((stage) => (isInFlight(stage) ? (deadlineShare(stage, Date.now()) ?? -1) : -2)),
+  tokens: byNumber(tokens),
+  cost: byNumber((stage) => stage.cost.usd ?? -1),
+};
+export const SORTS = Object.keys(ORDERS);
+
+export function sorted(stages, order) {
+  const descending = order?.startsWith("-") ?? false;
+  const compare = ORDERS[descending ? order.slice(1) : order];
+  if (!compare) return [...stages].sort((one, other) => isInFlight(other) - isInFlight(one) || newest(one, other));
+  return [...stages].sort((one, other) => (descending ? -compare(one, other) : compare(one, other)) || newest(one, other));
+}
+
+export function choices(stages) {
+  const distinct = (of) => [...new Set(stages.map(of).filter(Boolean))].sort();
+  return {
+    dag_id: distinct((stage) => stage.dag),
+    provider: distinct((stage) => stage.provider),
+    model: distinct((stage) => stage.model),
+    state: Object.keys(STATES).filter((state) => state !== "unknown" && stages.some((stage) => stage.state === state)),
+  };
+}
+
+export function sums(stages) {
+  const adds = (of) => stages.reduce((sum, stage) => sum + of(stage), 0);
+  return {
+    inFlight: stages.filter(isInFlight).length,
+    needYou: stages.filter(needsPerson).length,
+    rows: adds((stage) => stage.counts.total),
+    done: adds((stage) => stage.counts.done),
+    cost: adds((stage) => stage.cost.usd ?? 0),
+    saved: adds((stage) => stage.cost.saved ?? 0),
+  };
+}
