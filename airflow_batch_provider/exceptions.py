@@ -1,4 +1,4 @@
-"""What can go wrong, named by what the reader can do about it.
+"""Errors, named by what the reader can do about them.
 
 BatchError
 ├── UsageError      change the DAG, the connection or the input; trying again cannot help
@@ -78,7 +78,7 @@ class Overtaken(BatchError):
 
 
 class Unresolved(BatchError):
-    """A submit may or may not have happened and only a person can tell; says where to look and how to go on."""
+    """Nobody but a person can tell whether a submit happened; says where to look and how to go on."""
 
 
 class StageFailed(BatchError):

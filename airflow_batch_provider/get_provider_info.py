@@ -1,10 +1,10 @@
-"""What Airflow learns about this package when it starts; imported by every Airflow process, so it imports nothing heavy."""
+"""The description of this package for Airflow; imported by every Airflow process, so it imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow_batch_provider.forms import FIELDS, field_behaviour
+from airflow_batch_provider.connection_forms import FIELDS, field_behaviour
 
 _NAME = "LLM batches"
 _HOOKS = {
@@ -28,7 +28,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks.batch"),
-        "operators": _modules("operators.stage", "operators.batch", "operators.reconcile"),
+        "operators": _modules("operators.stage", "operators.generate", "operators.embed", "operators.reconcile"),
         "sensors": _modules("sensors.batch"),
         "triggers": _modules("triggers.stage"),
         "extra-links": [f"airflow_batch_provider.links.batch.{link}" for link in ("BatchLink", "ConsoleLink")],
@@ -82,7 +82,7 @@ _OPTIONS = {
     },
     "prices": {
         "description": (
-            "Prices of one's own, for models that nobody lists or that cost less by contract: JSON, by model, in US "
+            "Custom prices, for models that nobody lists or that cost less by contract: JSON, by model, in US "
             "dollars per million tokens in a batch: input, output, cached, cache_write, long_cache_write, audio_input, "
             "audio_output; web_search and file_search per thousand. A connection's option `prices` wins."
         ),

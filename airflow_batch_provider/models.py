@@ -14,6 +14,8 @@ import msgspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import core_schema
 
+from airflow_batch_provider.output_types import json_schema
+
 Kind = Literal["generate", "embed"]
 BatchState = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
 RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
@@ -34,7 +36,7 @@ class FrozenModel(BaseModel):
 class FrozenStruct(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen value that a million rows have one of: made, written and read many times quicker than a pydantic model.
 
-    Fields of pydantic models may be of such a type. Fields that this version does not know are passed over.
+    Fields of pydantic models may be of such a type. Fields that this version does not know are ignored.
     """
 
     def as_json(self) -> dict[str, Any]:
@@ -123,7 +125,7 @@ class BatchRequest(FrozenModel):
         prompt: the text to ask or to embed; exactly one of `prompt` and `messages` is given.
         messages: the provider's own list of messages (Anthropic, OpenAI) or contents (Gemini), passed through as is.
         system: overrides the task's system text.
-        output_type: overrides the task's; a pydantic model class or a JSON schema, kept as JSON schema.
+        output_type: overrides the task's; any type that pydantic knows, or a JSON schema; kept as JSON schema.
         max_tokens: overrides the task's; tokens of the answer.
         request_params: further fields of the provider's request body; they win over the task's.
     """
@@ -161,13 +163,6 @@ class BadRow:
     custom_id: str | None = None
 
 
-def json_schema(output_type: type[BaseModel] | dict[str, Any] | None) -> dict[str, Any] | None:
-    """The JSON schema of a pydantic model class; a schema or None passes through."""
-    if isinstance(output_type, type) and issubclass(output_type, BaseModel):
-        return output_type.model_json_schema()
-    return output_type
-
-
 class Spec(FrozenModel):
     """How every row of a task is asked, unless the row says otherwise.
 
@@ -191,7 +186,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Usage(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a row used, counted alike for all providers; unit: tokens, or uses of a tool.
+    """Usage of a row, counted alike for all providers; unit: tokens, or uses of a tool.
 
     A count that is a part of another one is counted in both. In JSON the five counts that everybody knows are always there,
     because msgspec leaves a default out and not what a factory made; the others only where there is any.
@@ -259,7 +254,7 @@ class RowError(FrozenStruct, frozen=True, kw_only=True):
 
 
 class Reply(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a provider said about one row, in our words.
+    """A provider's answer to one row, in our words.
 
     Attributes:
         key: the key under which the row was sent.
@@ -302,7 +297,7 @@ class RequestCounts(FrozenModel):
 
 
 class BatchStatus(FrozenModel):
-    """A look at one batch at its provider.
+    """The result of one poll of a batch.
 
     Attributes:
         status: in our words.
@@ -363,7 +358,7 @@ class Cost(FrozenModel):
         saved_usd: what the same rows would have cost more without batching; None when unknown.
         estimated: True when a batch discount of one half was assumed because no batch price is published.
         currency: of both amounts.
-        source: where the prices come from: a library with its version, or prices of one's own; None without a price.
+        source: where the prices come from: a library with its version, or custom prices; None without a price.
         unpriced: what the amount leaves out, or charges like text, because nobody knows its price: fields of `Usage`,
             or `model` for rows of a model without a price.
     """
@@ -383,7 +378,7 @@ class Manifest(FrozenModel):
         results: URI of the rows, readable with `BatchResults(manifest)`.
         format: `jsonl` or `parquet`.
         counts: row status → number of rows; the numbers sum to `requests`.
-        waves: number of rounds that were asked.
+        waves: number of waves that were asked.
         batches: ids at the provider, oldest first.
         dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
             missing.

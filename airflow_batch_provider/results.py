@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
-from pydantic import BaseModel, ValidationError
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BatchRow, Manifest, RowError
-from airflow_batch_provider.parquet import SCHEMA_KEY, without_absent
+from airflow_batch_provider.output_types import OutputType
+from airflow_batch_provider.parquet import SCHEMA_KEY, restored
 from airflow_batch_provider.paths import open_path
+from airflow_batch_provider.schemas import Misfit, as_raw, typed
 from airflow_batch_provider.sources import open_parquet, parquet_records
 from airflow_batch_provider.storage import Directory
 
@@ -29,7 +30,8 @@ class BatchResults(Generic[OutputT]):
 
     Args:
         manifest: what the task returned, as it comes from XCom.
-        output_type: pydantic model that each good answer becomes; without it answers stay str, dict or list.
+        output_type: type that each good answer becomes, such as a model class, a dataclass or `list[Model]`; without it
+            answers stay str, dict or list.
 
     Raises:
         UsageError: there are no results (a dry run), or they cannot be opened.
@@ -37,12 +39,12 @@ class BatchResults(Generic[OutputT]):
     Iterating gives `BatchRow`s; a million rows take no more memory than a thousand.
     """
 
-    def __init__(self, manifest: Manifest | dict[str, Any], output_type: type[OutputT] | None = None) -> None:
+    def __init__(self, manifest: Manifest | dict[str, Any], output_type: type[OutputT] | Any = None) -> None:
         self.manifest = manifest if isinstance(manifest, Manifest) else Manifest.model_validate(manifest)
         if self.manifest.dry_run:
             raise UsageError("A dry run has no results: nothing was asked. Run the task with dry_run=False.")
         self._path = open_path(self.manifest.results)
-        self._output_type = output_type
+        self._adapter = None if output_type is None else OutputType.of(output_type).adapter
 
     def __len__(self) -> int:
         """The number of requests."""
@@ -87,32 +89,20 @@ class BatchResults(Generic[OutputT]):
 
     def _parquet(self) -> Iterator[BatchRow]:
         with open_parquet(self._path) as table:
+            from airflow_batch_provider.arrow import column_of  # noqa: PLC0415 — pyarrow is an extra
+
             schema = msgspec.json.decode(table.schema_arrow.metadata[SCHEMA_KEY])
+            column = column_of(schema) if schema is not None else None
             for record in parquet_records(table):
-                text = record.pop("output_text")
-                record["output"] = without_absent(record["output"], schema) if text is None else text
-                yield BatchRow.model_validate(record)
+                yield BatchRow(output=restored(record, column), **record)
 
     def _typed(self, row: BatchRow) -> BatchRow:
         """Return the row with its answer as the model, or as `invalid` with the raw answer and why the model refused it."""
-        wanted = self._output_type
-        if row.status != "succeeded" or not (isinstance(wanted, type) and issubclass(wanted, BaseModel)):
+        if row.status != "succeeded" or self._adapter is None:
             return row
-        try:
-            value = (
-                wanted.model_validate_json(row.output)
-                if isinstance(row.output, str)
-                else wanted.model_validate(row.output)
-            )
-        except (ValueError, RecursionError) as error:
-            problem = RowError(code="invalid_output", message=_problem(error), retryable=False)
-            return row.model_copy(update={"status": "invalid", "error": problem})
-        return row.model_copy(update={"output": value})
-
-
-def _problem(error: Exception) -> str:
-    """Return where and why a model refused an answer, without the answer."""
-    if not isinstance(error, ValidationError):
-        return f"{type(error).__name__}: the model cannot read the answer"
-    where = [f"{'.'.join(map(str, one['loc'])) or 'the answer'}: {one['type']}" for one in error.errors()[:3]]
-    return "; ".join(where)
+        match typed(self._adapter, as_raw(row.output)):
+            case Misfit(problem=problem):
+                error = RowError(code="invalid_output", message=problem, retryable=False)
+                return row.model_copy(update={"status": "invalid", "error": error})
+            case value:
+                return row.model_copy(update={"output": value})

@@ -9,11 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from pydantic import ValidationError as PydanticError
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.output_types import inner_schema, is_wrapped, unwrapped
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 MOST_LEVELS = 100
 """Deepest nesting of an answer that is passed on as values: readers of JSON give up a few times deeper, at 200 levels and
@@ -35,15 +39,20 @@ class Misfit:
 class AnswerSchema:
     """A JSON schema (draft 2020-12), compiled to check answers; formats count.
 
+    Args:
+        adapter: the Python type of the answers, which decides in the schema's place.
+
     Raises:
         UsageError: it is not a schema, or refers to one elsewhere.
     """
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: dict[str, Any], adapter: TypeAdapter[Any] | None = None) -> None:
         from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError
 
+        self._adapter = adapter
+        self._is_wrapped = is_wrapped(schema)
         try:
-            self._validator = Draft202012Validator(schema, validate_formats=True, offline=True)
+            self._validator = Draft202012Validator(inner_schema(schema), validate_formats=True, offline=True)
         except ValidationError as error:
             raise UsageError(
                 f"output_type is not a JSON schema: {error.message} at {_where(error)}. Fix it there."
@@ -55,10 +64,16 @@ class AnswerSchema:
     def read(self, text: str) -> Any | Misfit:
         """Return the parsed answer, or why it does not fit; nothing that an answer holds raises."""
         value = parsed(text)
-        return value if isinstance(value, Misfit) else self.fitting(value)
+        if isinstance(value, Misfit):
+            return value
+        if self._is_wrapped:
+            value = unwrapped(value)
+        if self._adapter is not None:
+            found = typed(self._adapter, as_raw(value))
+            return found if isinstance(found, Misfit) else value
+        return self._fitting(value)
 
-    def fitting(self, value: Any) -> Any | Misfit:
-        """Return the value, or why it does not fit."""
+    def _fitting(self, value: Any) -> Any | Misfit:
         try:
             if self._validator.is_valid(value):
                 return value
@@ -66,6 +81,24 @@ class AnswerSchema:
         except (ValueError, RecursionError) as error:  # such as a pattern that takes too long
             return Misfit(f"the answer cannot be checked: {str(error)[:_LONGEST]}")
         return Misfit(f"at {_where(worst)}: {worst.message[:_LONGEST]}")
+
+
+def typed(adapter: TypeAdapter[Any], answer: msgspec.Raw) -> Any | Misfit:
+    """Return an answer as its Python type, or why the type does not take it; its own words, not the answer's.
+
+    It is read as JSON, because types in strict mode take more from JSON (a date, say) than from Python values.
+    """
+    try:
+        return adapter.validate_json(bytes(answer))
+    except PydanticError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)[:3]
+        return Misfit("; ".join(f"at {'/'.join(map(str, one['loc'])) or 'the top'}: {_words(one)}" for one in found))
+    except Exception as error:  # noqa: BLE001 — a validator of the user's may raise anything, and ends only its row
+        return Misfit(f"{type(error).__name__}: the type of the answer cannot read it")
+
+
+def _words(error: ErrorDetails) -> str:
+    return f"{error['msg'][:_LONGEST]} ({error['type']})"
 
 
 def _where(error: ValidationError) -> str:

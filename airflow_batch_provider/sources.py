@@ -10,13 +10,13 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from string import Formatter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
+from airflow_batch_provider.prompts import PromptTemplate, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,42 +31,6 @@ _BLOCK = 1 << 20
 # Characters; the largest that csv takes on every platform.
 _LONGEST_CELL = 2**31 - 1
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-_TWICE = 'Write braces that are not a column twice: {{"label": 1}} asks for {"label": 1}.'
-
-
-class PromptTemplate:
-    """Text with `{column}` places; `{{` and `}}` are braces. Only plain column names: a template is not code.
-
-    Raises:
-        UsageError: the template has other places than plain names, or none at all.
-    """
-
-    def __init__(self, template: str) -> None:
-        try:
-            self._pieces = [
-                (text, name) for text, name, spec, conv in Formatter().parse(template) if not (spec or conv)
-            ]
-            whole = len(self._pieces) == len(list(Formatter().parse(template)))
-        except ValueError as error:
-            raise UsageError(f"prompt={template!r} is not a template: {error}. {_TWICE}") from None
-        self.columns = [name for _, name in self._pieces if name is not None]
-        if not whole or any(not name or not set(name).isdisjoint(".[]!{\"'\n") for name in self.columns):
-            raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. {_TWICE}")
-        if not self.columns:
-            raise UsageError(f"prompt={template!r} names no column, so every row would ask the same. Add {{column}}.")
-
-    def fill(self, row: dict[str, Any]) -> str:
-        """The prompt of one row."""
-        return "".join(text + ("" if name is None else _as_text(row[name])) for text, name in self._pieces)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return (
-        "" if value is None else msgspec.json.encode(value).decode() if isinstance(value, dict | list) else str(value)
-    )
 
 
 def requests_of(path: UPath | ProxyUPath, prompt: str | None = None, key: str | None = None) -> Iterator[Any]:
@@ -101,7 +65,7 @@ class _File:
 
     @property
     def ending(self) -> str:
-        """What the file's name says of its format, without `.gz`."""
+        """Return the ending of the file's name, without `.gz`."""
         return PurePosixPath(self.path.lower().removesuffix(".gz")).suffix
 
     def open(self) -> Any:
@@ -150,7 +114,7 @@ def _keyed(path: Any, number: int, row: dict[str, Any], key: str | None) -> dict
 
 
 def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
-    text = _as_text(_need(path, number, row, column))
+    text = as_text(_need(path, number, row, column))
     if _usable_key(text):
         return text
     fact = "is empty" if not text else f"has {len(text)} characters, more than {LONGEST_ID}"
@@ -160,7 +124,7 @@ def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
 
 
 def _usable_key(value: Any) -> str | None:
-    text = _as_text(value)
+    text = as_text(value)
     return text if 0 < len(text) <= LONGEST_ID else None
 
 

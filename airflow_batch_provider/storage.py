@@ -49,7 +49,7 @@ class Directory:
 
     Attributes:
         is_exclusive: False where two workers that create the same file may both be told that they were first: fsspec's
-            own `mode="create"` looks first and writes then (2026.9, `spec.py`).
+            own `mode="create"` checks first and writes then (2026.9, `spec.py`).
     """
 
     def __init__(self, root: UPath | ProxyUPath) -> None:
@@ -129,7 +129,7 @@ class Directory:
         return True
 
     def delete(self, name: str) -> None:
-        """Remove a file or a directory with all below it; what is not there is no error."""
+        """Remove a file or a directory with all below it; ignore what is not there."""
         try:
             self._fresh.rm(self._path(name), recursive=True)
         except FileNotFoundError:
@@ -178,7 +178,7 @@ class Directory:
             yield file
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a JSONL file without their newlines; nothing else that some call a line end splits them."""
+        """Yield lines without their newlines. Only a line feed ends one: JSON strings may hold U+2028 and U+0085."""
         rest = b""
         with self.reader(name) as file:
             while block := file.read(_BLOCK):
@@ -202,7 +202,7 @@ class Directory:
 def _create_locally(path: Path, data: bytes) -> None:
     """Make a file, whole, or raise `FileExistsError`.
 
-    fsspec's local `mode="create"` looks first and writes then (2026.9, `spec.py`), so that two workers are both first.
+    fsspec's local `mode="create"` checks first and writes then (2026.9, `spec.py`), so that two workers are both first.
     """
     draft = path.with_name(f"{path.name}.draft-{uuid4().hex}")
     try:
@@ -266,7 +266,7 @@ class StageStorage:
         return await asyncio.to_thread(self.directory.exists, self.get_stage_key(key))
 
     async def delete(self, key: str) -> None:
-        """Forget a key; one that is not there is no error."""
+        """Forget a key; ignore one that is not there."""
         await asyncio.to_thread(self.directory.delete, self.get_stage_key(key))
 
     def get_stage_key(self, key: str) -> str:

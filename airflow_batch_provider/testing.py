@@ -111,7 +111,7 @@ def _virtual_clock() -> Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What became of a stage.
+    """The outcome of a stage.
 
     Attributes:
         output: as JSON values, as the next task gets it.

@@ -47,7 +47,7 @@ class Load:
         accounts: connections that work, over which the tasks are spread.
         dead: a hundred more tasks wait at a connection that never answers.
         latency: of the server, seconds.
-        counts: `moving` when the counts of every batch differ at every look, else `still`.
+        counts: `moving` when the counts of every batch differ at every poll, else `still`.
     """
 
     stage: str

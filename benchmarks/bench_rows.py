@@ -1,4 +1,8 @@
-"""Rows per second of our own code, without network: planning, landing, finishing; against plain json on the same rows."""
+"""Rows per CPU-second of one ledger over real HTTP: submit, land, finish; the server is a process of its own.
+
+Prompts of 1 KB, answers of 1.5 KB, each row checked to hold the answer to its own prompt. Processor's time of this process
+alone, SDK and HTTP client included, so other processes disturb little.
+"""
 
 from __future__ import annotations
 
@@ -6,166 +10,158 @@ import asyncio
 import cProfile
 import json
 import pstats
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import table, write_rows
+from harness import table
 from upath import UPath
 
-from airflow_batch_provider.clock import Clock, utc_now
+from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, Target
-from airflow_batch_provider.ledger.landing import Landing, land
-from airflow_batch_provider.ledger.records import Receipt
-from airflow_batch_provider.models import Account, BatchStatus, Spec
-from airflow_batch_provider.providers.openai.provider import OpenAIProvider
+from airflow_batch_provider.models import Account, Spec
+from airflow_batch_provider.providers import provider_class
+from airflow_batch_provider.results import BatchResults
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from airflow_batch_provider.models import Kind, Reply
+    from airflow_batch_provider.ledger import Outcome
 
-COUNT = 10_000
+COUNT = 20_000
 _POLICY = Policy(
-    retry_rows=0, in_flight=None, enqueued_tokens=None, retry_truncated=False, clean_up=False, leave_running=False
+    retry_rows=0, in_flight=None, enqueued_tokens=None, retry_truncated=True, clean_up=False, leave_running=False
 )
 SCHEMA = {
     "type": "object",
-    "properties": {"label": {"type": "string"}, "score": {"type": "integer"}},
-    "required": ["label", "score"],
+    "properties": {"label": {"type": "string"}, "score": {"type": "integer"}, "why": {"type": "string"}},
+    "required": ["label", "score", "why"],
     "additionalProperties": False,
 }
-ANSWER = json.dumps({"label": "good", "score": 5})
+MODELS = {"anthropic": "claude-haiku-4-5", "openai": "gpt-5-mini"}
+STEPS = ("submit", "land", "jsonl", "parquet")
 
 
-class Canned(OpenAIProvider):
-    """OpenAI's adapter, whose results come from memory instead of the network."""
-
-    async def results(self, batch_id: str, kind: Kind) -> AsyncGenerator[Reply, None]:
-        """One answer per row, backwards: a provider keeps no order."""
-        for number in reversed(range(COUNT)):
-            line = _RESULT.replace(b"KEY", f"{batch_id}-{number}".encode())
-            yield self.codec.decode(line, kind)
-
-
-def _result() -> bytes:
-    body = {
-        "id": "chatcmpl-1",
-        "model": "gpt-5-mini-2026-08-01",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": ANSWER}}],
-        "usage": {"prompt_tokens": 150, "completion_tokens": 12, "total_tokens": 162},
-    }
-    response = {"status_code": 200, "request_id": "r", "body": body}
-    return json.dumps({"id": "batch_req_1", "custom_id": "KEY", "response": response, "error": None}).encode()
-
-
-_RESULT = _result()
+@contextmanager
+def server(kind: str) -> Iterator[str]:
+    """The URL of a server whose answers are text, or fit `SCHEMA`."""
+    command = [sys.executable, str(Path(__file__).with_name("answer_server.py")), kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
 
 
 class Task:
     """One task instance's ledger, taken through its steps one by one."""
 
-    def __init__(self, scratch: Path, rows: Path, schema: dict[str, Any] | None) -> None:
+    def __init__(self, provider: str, url: str, rows: Path, scratch: Path, schema: dict[str, Any] | None) -> None:
         self._rows = rows
-        self._spec = Spec(model="gpt-5-mini", output_schema=schema)
         self._root = Directory(UPath(scratch))
-        self._provider = Canned(Account.model_validate({"provider": "openai", "api_key": "any"}))
-        self._ledger = Ledger(
-            LedgerContext(
-                root=self._root,
-                provider=self._provider,
-                spec=self._spec,
-                policy=_POLICY,
-                clock=Clock(),
-                label="bench",
-                attempt=1,
-            )
-        )
+        address = f"{url}/v1" if provider == "openai" else url
+        account = Account.model_validate({"provider": provider, "api_key": "any", "base_url": address})
+        self._context = {
+            "root": self._root,
+            "spec": Spec(model=MODELS[provider], output_schema=schema),
+            "policy": _POLICY,
+            "clock": Clock(),
+            "label": "bench",
+            "attempt": 1,
+        }
+        self._account = account
+        self.outcome: Outcome | None = None
 
-    def plan(self) -> None:
-        """Read, check, encode, cut, write."""
-        if self._ledger.current_plan(self._requests()) is None:
-            with self._ledger.draft(self._requests()) as draft:
-                assert draft.commit()
+    def _ledger(self) -> Ledger:
+        provider = provider_class(self._account.provider)(self._account)
+        return Ledger(LedgerContext(provider=provider, **self._context))
 
     def _requests(self) -> Iterator[Any]:
-        return requests_of(UPath(self._rows), "Classify: {text}", "id")
+        return requests_of(UPath(self._rows), "{text}", "id")
 
-    def retry(self) -> None:
-        """What another attempt does before it goes on: compare the rows with the plan."""
-        self.plan()
+    async def submit(self) -> None:
+        """Read, check, encode, cut, price, write, send."""
+        ledger = self._ledger()
+        assert ledger.current_plan(self._requests()) is None
+        with ledger.draft(self._requests()) as draft:
+            ledger.forecast(draft.plan)
+            assert draft.commit()
+        assert await ledger.advance() is not None
 
-    def land(self) -> None:
-        """Read the provider's lines and write a row per request."""
-        plan, (wave,) = self._ledger.plan(), self._ledger.waves()
-        assert plan is not None
-        (files,), tag = self._ledger.files.batches(wave), plan.tag(0, 0, 0)
-        receipt = Receipt(batch_id=tag, tag=tag, requests=wave.requests, submitted_at=utc_now())
-        files.add_receipt(receipt)
-        landing = Landing(files, 0, receipt, self._spec)
-        counts = asyncio.run(land(landing, self._provider, BatchStatus(batch_id=tag, status="completed"), utc_now()))
-        assert counts == {"succeeded": COUNT}, counts
+    async def land(self) -> None:
+        """Fetch the results, write a row per request, and count them for people."""
+        ledger = self._ledger()
+        assert await ledger.advance() is None
+        landed = ledger.landed()
+        assert landed is not None
+        assert landed.succeeded == COUNT, landed
 
-    def jsonl(self) -> None:
+    async def jsonl(self) -> None:
         """Write the results as JSON lines."""
-        self._ledger.write_results("bench", Target(self._root, "results.jsonl"))
+        self.outcome = self._ledger().write_results("bench", Target(self._root, "results.jsonl"))
 
-    def parquet(self) -> None:
+    async def parquet(self) -> None:
         """Write the results as Parquet."""
-        self._ledger.write_results("bench", Target(self._root, "results.parquet"))
+        self.outcome = self._ledger().write_results("bench", Target(self._root, "results.parquet"))
 
-    def yardstick(self) -> None:
-        """Read the planned lines with json and write them again."""
-        with self._root.writer("yardstick.jsonl") as file:
-            for wave in self._ledger.waves():
-                for batch in self._ledger.files.batches(wave):
-                    for line in batch.request_lines():
-                        file.write(json.dumps(json.loads(line)).encode() + b"\n")
+    def check(self) -> None:
+        """Each row has the answer to its own prompt."""
+        assert self.outcome is not None
+        for number, row in enumerate(BatchResults(self.outcome.manifest)):
+            found = row.output["score"] if isinstance(row.output, dict) else int(row.output.split()[0])
+            assert (row.custom_id, row.status, found) == (f"row-{number}", "succeeded", number), row
 
 
-def seconds(step: Callable[[], None]) -> float:
-    """The processor's time for one step, which other processes disturb little."""
+def seconds(step: Callable[[], Any]) -> float:
+    """The processor's time for one step."""
     began = time.process_time()
-    step()
+    asyncio.run(step())
     return time.process_time() - began
 
 
-def measured(name: str, schema: dict[str, Any] | None, rows: Path, scratch: Path) -> list[tuple[str, ...]]:
-    """A line per step: rows a second, and how many times the yardstick it takes."""
-    tasks = [Task(scratch / f"{name}-{number}", rows, schema) for number in range(2)]
-    # The better of two: the first pays for imports and caches.
-    taken = {
-        step: min(seconds(getattr(task, step)) for task in tasks)
-        for step in ("plan", "retry", "land", "jsonl", "parquet")
-    }
-    unit = min(seconds(task.yardstick) for task in tasks)
-    return [(name, step, f"{COUNT / used:,.0f}", f"{used / unit:.1f} x") for step, used in taken.items()]
+def measured(provider: str, kind: str, rows: Path, scratch: Path) -> tuple[str, ...]:
+    """Rows a CPU-second of each step."""
+    with server(kind) as url:
+        task = Task(provider, url, rows, scratch / f"{provider}-{kind}", SCHEMA if kind == "schema" else None)
+        taken = []
+        for step in STEPS:
+            taken.append(seconds(getattr(task, step)))
+            if step in ("jsonl", "parquet"):
+                task.check()
+    return (provider, kind, *(f"{COUNT / used:,.0f}" for used in taken))
+
+
+def write_rows(path: Path) -> Path:
+    """A JSONL file of prompts of 1 KB."""
+    text = "The payload came late and the box was open, but what was in it works as it should. " * 12
+    with path.open("w") as file:
+        for number in range(COUNT):
+            file.write(json.dumps({"id": f"row-{number}", "text": f"{number} {text}"}) + "\n")
+    return path
 
 
 def main() -> None:
     """Measure; `--profile` shows where the time goes instead."""
     with tempfile.TemporaryDirectory() as scratch:
-        rows = write_rows(Path(scratch, "rows.jsonl"), COUNT)
-        lines = [
-            line
-            for name, schema in (("text", None), ("schema", SCHEMA))
-            for line in measured(name, schema, rows, Path(scratch))
-        ]
-    print(
-        f"{COUNT:,} rows of 600 bytes through the code between the file and OpenAI's adapter; no network; processor's\n"
-        "time. The unit is what reading and writing the planned lines once with Python's json takes in the same run.\n"
-    )
-    table(("answers", "step", "rows/s", "time"), lines)
+        rows = write_rows(Path(scratch, "rows.jsonl"))
+        for provider in MODELS:
+            measured(provider, "text", rows, Path(scratch, "warm"))  # pays for imports and caches
+        lines = [measured(provider, kind, rows, Path(scratch)) for provider in MODELS for kind in ("text", "schema")]
+    print(f"{COUNT:,} rows, prompts of 1 KB, answers of 1.5 KB; rows per CPU-second, SDK and HTTP client included.\n")
+    table(("provider", "answers", *STEPS), lines)
 
 
 if __name__ == "__main__":
     if "--profile" in sys.argv:
         with cProfile.Profile() as profile:
             main()
-        pstats.Stats(profile).sort_stats("tottime").print_stats(35)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
     else:
         main()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def emulator(*pace: str) -> Iterator[str]:
-    """The URL of an emulator in another process, whose batches are done at the second look, or at the given pace."""
+    """The URL of an emulator in another process, whose batches are done at the second poll, or at the given pace."""
     command = [sys.executable, "-m", "airflow_batch_provider.emulator", "--port", "0"]
     pace = pace or ("--by", "polls", "--pending", "0", "--running", "1")
     with subprocess.Popen([*command, *pace], stdout=subprocess.PIPE, text=True) as server:
@@ -53,7 +53,7 @@ def emulator(*pace: str) -> Iterator[str]:
 
 
 def hub(provider: str, url: str, **options: Any) -> Hub:
-    """A hub whose only account is at the emulator; looks still gather for a moment."""
+    """A hub whose only account is at the emulator; polls still gather for a moment."""
     address = f"{url}/v1" if provider == "openai" else url
 
     async def open_account(_conn_id: str) -> Account:
@@ -76,7 +76,7 @@ class Job:
         result = await stage.execute(self._context(StageContext))
         while isinstance(result, Suspended):
             is_ready = False
-            while not is_ready:  # without a pause: the emulator counts looks
+            while not is_ready:  # without a pause: the emulator counts polls
                 is_ready = (await stage.check_completion(result.state, self._context(CheckCompletionContext))).is_ready
             result = await stage.execute(self._context(StageContext, resume_state=result.state))
         return result

@@ -81,7 +81,7 @@ class Runner(TriggerRunner):
 
 
 def suspension(storage: str, account: str, batch_id: str, offset: float) -> Suspension:
-    """A wait whose first look comes `offset` seconds from now, with the files that its worker left."""
+    """A wait whose first poll comes `offset` seconds from now, with the files that its worker left."""
     now, ref = datetime.now(UTC), connection_ref(account, MODEL)
     key = TaskKey("dag", "run", f"{account}-{batch_id}")
     folder = Path(storage, "dag", "run", key.task_id)

@@ -1,4 +1,4 @@
-"""Stages of one's own, from `plugins/example_stages.py`: `execute` submits, `check_completion` looks."""
+"""Custom stages, from `plugins/example_stages.py`: `execute` submits, `check_completion` polls."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_dag_file_imports_no_sdk():
     """A dag-processor imports the operators for every DAG file; SDKs, Arrow and schemas are for the worker."""
     brought = importing(EDGE, before="from airflow.sdk import dag, task")
 
-    assert f"{OURS}.operators.batch" in brought
+    assert f"{OURS}.operators.generate" in brought
     assert [name for name in brought if below(name, HEAVY)] == []
 
 
@@ -149,7 +149,7 @@ def test_the_emulator_imports_nothing_of_ours():
 
 
 def test_nothing_of_ours_imports_the_emulator():
-    """Nobody who pays can reach it by accident; only the demo starts it, which is no part of a deployment."""
+    """Nobody who pays can reach it by accident; only the demo starts it, which is not part of a deployment."""
     others = {name: imports(tree) for name, tree in SOURCES.items() if not name.startswith(("emulator/", "demo/"))}
 
     assert [name for name, known in others.items() if any(below(one, [f"{OURS}.emulator"]) for one in known)] == []

@@ -46,6 +46,14 @@ def test_every_link_to_a_file_leads_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_has_a_merge_in_it(page):
+    """Markers of a merge that was not finished."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>"))] == []
+
+
 def blocks():
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
@@ -101,3 +109,23 @@ def test_the_page_names_the_public_names():
 
     assert {"operators", "stages", "testing"} <= set(named)
     assert named == {module: import_module(f"airflow_batch_provider.{module}").__all__ for module in named}
+
+
+# Folders whose modules stand in the map one by one; the others are one subject each.
+MAPPED = ("", "fleet", "ledger", "providers", "stages")
+
+
+def test_the_map_shows_every_module_and_no_other():
+    """A newcomer finds each room, and no door leads nowhere."""
+    package = ROOT / "airflow_batch_provider"
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    code_map = page.split("\n## Code map\n")[1].split("\n### ")[0]
+    named = set(re.findall(r"(\w+)\.py\b", code_map))
+    for group in re.findall(r"\{([\w,]+)\}\.py", code_map):
+        named |= set(group.split(","))
+    modules = {path.stem for folder in MAPPED for path in (package / folder).glob("*.py")}
+    folders = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+
+    assert modules - named - {"__init__"} == set()
+    assert named - {path.stem for path in package.rglob("*.py")} == set()
+    assert {name for name in folders if f"{name}/" not in code_map} == set()

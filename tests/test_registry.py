@@ -64,7 +64,7 @@ def test_a_tag_that_a_provider_shows_never_becomes_a_path(registry, directory, t
     assert registry.get(tag) is None
 
 
-def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_ignored(registry, directory):
+def test_an_entry_that_leaves_during_a_listing_and_a_half_written_one_are_ignored(registry, directory):
     """Other workers land and claim meanwhile."""
     for tag in "abc":
         registry.enter(entry(tag))
@@ -77,7 +77,7 @@ def test_an_entry_that_leaves_during_a_look_and_a_half_written_one_are_ignored(r
 
 
 def test_a_batch_belongs_to_another_only_when_another_tag_has_it(registry):
-    """One's own entry is no reason to pass a batch over."""
+    """One's own entry is not a reason to pass a batch over."""
     registry.enter(entry("mine", "batch-1"))
     registry.enter(entry("theirs", "batch-2"))
     registry.enter(entry("nobody's"))
@@ -144,7 +144,7 @@ async def test_a_lock_of_a_dead_worker_is_taken_after_its_lease(registry, clock)
         await registry.acquire_submit_lock(ACCOUNT, "third", clock, MAX_WAIT)
 
 
-async def test_releasing_a_lock_that_is_gone_is_no_error(registry):
+async def test_releasing_a_lock_that_is_gone_is_not_an_error(registry):
     """It may have been taken away and released by another since."""
     registry.release_submit_lock(ACCOUNT, "one")
 
@@ -170,7 +170,7 @@ def test_an_account_is_named_without_its_key():
     assert account_digest(ACCOUNT) == "9e22791ab54c60be"
 
 
-def test_a_tag_is_no_path(registry):
+def test_a_tag_is_not_a_path(registry):
     """A person may type anything."""
     registry.mark_over("a", START)
 

@@ -20,7 +20,7 @@ from airflow_batch_provider.schemas import AnswerSchema, Misfit
     ],
 )
 def test_an_answer_fits_or_says_why_not(text, value):
-    """Models wrap JSON in fences; that is no fault."""
+    """Models wrap JSON in fences; that is not a fault."""
     schema = AnswerSchema({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 
     assert schema.read(text) == value
@@ -57,7 +57,7 @@ def test_a_schema_that_cannot_be_compiled_is_refused_in_words(schema, fact):
     ],
 )
 def test_an_answer_must_have_the_format_that_its_schema_names(format_, good, bad):
-    """Field reports, section 5: `day: date` answered "3 March 2024" is no usable answer."""
+    """Field reports, section 5: `day: date` answered "3 March 2024" is not a usable answer."""
     schema = AnswerSchema({"type": "string", "format": format_})
 
     assert schema.read(f'"{good}"') == good

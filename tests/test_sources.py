@@ -50,7 +50,7 @@ def test_common_files_are_read(tmp_path, name, data):
 
 @pytest.mark.parametrize("place", ["", "*.csv"])
 def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path, place):
-    """Marks such as `_SUCCESS` are no rows."""
+    """Marks such as `_SUCCESS` are not rows."""
     for name in ("part-1", "part-0"):
         (tmp_path / f"{name}.csv").write_text(f"text\n{name}\n")
     (tmp_path / "_SUCCESS").touch()

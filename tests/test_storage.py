@@ -29,7 +29,7 @@ def test_what_is_written_is_read(directory):
 
 
 def test_what_is_not_there_is_none(directory):
-    """Absence is no error: it is a state."""
+    """Absence is not an error: it is a state."""
     assert directory.read("nothing") is None
     assert directory.names("nowhere") == []
     directory.delete("nothing")

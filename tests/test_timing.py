@@ -14,7 +14,7 @@ def test_a_woken_worker_takes_for_gone_what_woke_it():
 
 
 def test_a_batch_is_gone_only_long_after_it_could_be_listed():
-    """A list that lags is no reason to buy again."""
+    """A list that lags is not a reason to buy again."""
     assert timing.GONE_AFTER >= 10 * timing.LIST_LAG
 
 

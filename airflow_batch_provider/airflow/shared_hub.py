@@ -29,7 +29,7 @@ _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictiona
 
 @asynccontextmanager
 async def shared_hub(clock: Clock) -> AsyncIterator[Hub]:
-    """Lend the running loop's hub, whose statuses get old by the first user's clock; the last user closes it."""
+    """Lend the running loop's hub. The first user's clock decides how old a status is; the last user closes the hub."""
     loop = asyncio.get_running_loop()
     shared = _SHARED.get(loop)
     if shared is None:

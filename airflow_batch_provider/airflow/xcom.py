@@ -1,4 +1,4 @@
-"""What a stage returns on its way to XCom: the same JSON at every size, so that every downstream task can read it."""
+"""A stage's output on its way to XCom: the same JSON at every size, so that every downstream task can read it."""
 
 from __future__ import annotations
 

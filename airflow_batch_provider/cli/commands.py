@@ -1,4 +1,4 @@
-"""What `airflow batches …` does; each function returns the exit code."""
+"""The commands of `airflow batches …`; each function returns the exit code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DONE = {"cancel": "cancelled", "adopt": "adopted", "forget": "forgotten"}
 
 
 class Answer(NamedTuple):
-    """What a command leaves: its exit code and what it says on standard output."""
+    """The result of a command: its exit code and its standard output."""
 
     code: int
     text: str

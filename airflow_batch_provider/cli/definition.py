@@ -109,7 +109,7 @@ COMMANDS = (
             _option(
                 "--unfinished",
                 action="store_true",
-                help="Also storage of tasks that never finished, and of stages of one's own",
+                help="Also storage of tasks that never finished, and of custom stages",
             ),
             _APPLY,
             _STORAGE,

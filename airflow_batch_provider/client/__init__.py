@@ -1,4 +1,4 @@
-"""Batches for stages of one's own and for the hook."""
+"""Batches for custom stages and for the hook."""
 
 from __future__ import annotations
 

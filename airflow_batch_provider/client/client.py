@@ -1,4 +1,4 @@
-"""A client for batches of one model, for stages of one's own and for the hook: submit, look, get results, cancel."""
+"""A client for batches of one model, for custom stages and for the hook: submit, poll, get results, cancel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from airflow_batch_provider.client.spending import Record, Spending, Stats
 from airflow_batch_provider.client.submission import Submissions, policy_of
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
-from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec, Usage, json_schema
+from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec, Usage
+from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.pricing import Bill, price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
@@ -23,8 +24,6 @@ from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from pydantic import BaseModel
 
     from airflow_batch_provider.client.purchases import Purchase
     from airflow_batch_provider.hub import Hub
@@ -39,7 +38,7 @@ _RETRY_ROWS = 2
 
 
 class BatchHandle(FrozenModel):
-    """What a submit returns.
+    """The result of a submit.
 
     Attributes:
         id: stands for every row of the submission, in `get_status`, `get_results` and `cancel`: the batch's id, or, of
@@ -107,7 +106,7 @@ class BatchClient:
         *,
         batch_size: int | None = None,
         system: str | None = None,
-        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        output_type: Any = None,
         max_tokens: int = 1024,
         request_params: dict[str, Any] | None = None,
         retry_rows: int = _RETRY_ROWS,
@@ -122,6 +121,8 @@ class BatchClient:
             requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
             batch_size: most requests in one batch; the provider's limit by default. Requests that this stage has
                 submitted before stay cut as they were.
+            output_type: what each answer must be: any type that pydantic knows, or a JSON schema. Answers are checked against the
+                schema; give the type to `get_results` to have it decide.
             max_tokens: tokens of one answer.
             retry_rows: how often one attempt of the task asks rows again, each time by a submit.
             clean_up: remove the files at the provider once their rows have landed.
@@ -139,7 +140,7 @@ class BatchClient:
             model=split_model(self.model)[1],
             system=system,
             max_tokens=max_tokens,
-            output_schema=json_schema(output_type),
+            output_schema=known.schema if (known := _output_type(output_type)) else None,
             request_params=request_params or {},
         )
         provider.check_spec(spec)
@@ -154,12 +155,12 @@ class BatchClient:
         return BatchHandle(id=bought.id, status=status, provider=provider.name, batch_ids=bought.batch_ids)
 
     async def get_status(self, batch_id: str) -> BatchStatus:
-        """Look at the batch, or at all batches, that an id stands for; several have ended when all of them have.
+        """Poll the batch, or all batches, that an id stands for; several have ended when all of them have.
 
         Raises:
             NotFound, Unavailable, Denied: as the provider answers.
         """
-        # Looks of the same moment share one call of the hub, which a thread for files of this machine would part.
+        # Polls of the same moment share one call of the hub, which a thread for files of this machine would part.
         ids = await asyncio.to_thread(self._awaited, batch_id) if self._is_stored else self._awaited(batch_id)
         found = await asyncio.gather(*(self._hub.status(self._connection, one) for one in ids))
         return combined(batch_id, found)
@@ -169,7 +170,7 @@ class BatchClient:
         batch_id: str,
         metadata: dict[str, Any] | None = None,
         *,
-        output_type: type[BaseModel] | dict[str, Any] | None = None,
+        output_type: Any = None,
     ) -> list[BatchRow]:
         """Return the rows that an id stands for, in the order asked, as a list: for big batches use the operators.
 
@@ -179,13 +180,15 @@ class BatchClient:
         Args:
             metadata: of the suspended state; `custom_ids` there, in the order asked, names the rows of a batch that this
                 stage's storage does not know.
-            output_type: answers that do not fit become `invalid`; by default what `submit` was told.
+            output_type: a type that pydantic knows, or a JSON schema; answers that do not fit become `invalid`; by default
+                the schema of what `submit` was told.
 
         Raises:
             NotFound, Unavailable, Denied: as the provider answers; also `Unavailable` while the batch runs.
             Unresolved: the batch is not the one that was claimed (only Anthropic, after a lost answer to the create).
         """
-        schema = json_schema(output_type)
+        known = _output_type(output_type)
+        schema = AnswerSchema(known.schema, known.adapter) if known else None
         purchase = await self._purchase(batch_id)
         if purchase is None:
             custom_ids = (metadata or {}).get("custom_ids") or ()
@@ -200,7 +203,7 @@ class BatchClient:
         return await submission.rows(purchase, schema)
 
     async def cancel(self, batch_id: str) -> None:
-        """Ask the provider to stop what an id stands for; a batch that is over is no error."""
+        """Ask the provider to stop what an id stands for; a batch that has ended is not an error."""
         provider, purchase = await self._provider(), await self._purchase(batch_id)
         for one in purchase.batch_ids if purchase else (batch_id,):
             await provider.cancel(one)
@@ -244,7 +247,7 @@ class BatchClient:
         return provider
 
     def _awaited(self, batch_id: str) -> tuple[str, ...]:
-        """Return the batches to look at: an id of a whole submission also waits for what was bought later."""
+        """Return the batches to poll: an id of a whole submission also waits for what was bought later."""
         purchase = self._submissions.purchases.get(batch_id)
         if purchase is None:
             return (batch_id,)
@@ -258,6 +261,13 @@ class BatchClient:
         path = tempfile.mkdtemp(prefix="batch-")
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return Directory(UPath(path))
+
+
+def _output_type(given: Any) -> OutputType | None:
+    try:
+        return None if given is None else OutputType.of(given)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
 
 
 def _check_sizes(batch_size: int | None, retry_rows: int) -> None:

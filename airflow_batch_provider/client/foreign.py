@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.ledger.landing import absence, row_of
-from airflow_batch_provider.ledger.records import encoded
 from airflow_batch_provider.models import BatchStatus, RequestCounts
 from airflow_batch_provider.rows import public
 
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.models import BatchRow, Kind, Reply
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.schemas import AnswerSchema
 
 # The keys that a ledger sends: its tag and the index of the row.
 _OUR_KEY = re.compile(r"[0-9a-f]{12}-\d+-\d{5}(?:-\d+)?-(\d{1,18})")
 
 
 async def rows_of_foreign_batch(
-    provider: BatchProvider, status: BatchStatus, kind: Kind, custom_ids: Sequence[str], schema: dict[str, Any] | None
+    provider: BatchProvider, status: BatchStatus, kind: Kind, custom_ids: Sequence[str], schema: AnswerSchema | None
 ) -> list[BatchRow]:
     """Return one row for each of these ids, in their order; without ids one for each answer.
 
@@ -32,9 +32,9 @@ async def rows_of_foreign_batch(
         key = _custom_id(reply.key, custom_ids)
         if key not in replies or replies[key].status != "succeeded" or reply.status == "succeeded":
             replies[key] = reply
-    absent, text = absence(status), encoded(schema)
+    absent = absence(status)
     return [
-        public(row_of(replies.get(key, absent), text, custom_id=key, index=index, batch_id=status.batch_id))
+        public(row_of(replies.get(key, absent), schema, custom_id=key, index=index, batch_id=status.batch_id))
         for index, key in enumerate(custom_ids or replies)
     ]
 

@@ -1,4 +1,4 @@
-"""What a stage's own client bought, found again by the id that a submit returned."""
+"""An index of a client's submissions, by the ids that its submits returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the batches of a stage's own client cost: one record per batch, counted once."""
+"""The cost of a client's batches: one record per batch, counted once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Record(FrozenModel):
-    """What the answers of one batch cost."""
+    """The cost of the answers of one batch."""
 
     batch_id: str
     model: str

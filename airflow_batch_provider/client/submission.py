@@ -21,6 +21,7 @@ from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
 from airflow_batch_provider.models import ConnectionRef, FrozenModel
 from airflow_batch_provider.records import load, save
 from airflow_batch_provider.rows import public
+from airflow_batch_provider.schemas import answer_schema
 from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
+    from airflow_batch_provider.schemas import AnswerSchema
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ _ALL_AT_ONCE = 100_000
 
 
 class SubmissionRecord(FrozenModel):
-    """What a later process needs to go on with a submission, beside its plan.
+    """The record that lets a later process go on with a submission, beside its plan.
 
     Attributes:
         connection: Airflow connection that paid.
@@ -148,7 +150,7 @@ class Submissions:
         return tuple(asked)
 
     def unlanded(self, name: str) -> tuple[str, ...]:
-        """Return the ids of the batches of a submission whose rows are not here yet; blocking."""
+        """Return the ids of a submission's batches without rows yet; blocking."""
         files = TaskFiles(self._directory(name))
         return tuple(receipt.batch_id for receipt in files.receipts(files.waves(), unlanded=True))
 
@@ -193,7 +195,7 @@ class Submission:
             await self._ledger.clean_up()
         return self._noted(is_done=waiting is None)
 
-    async def rows(self, purchase: Purchase, schema: dict[str, Any] | None) -> list[BatchRow]:
+    async def rows(self, purchase: Purchase, schema: AnswerSchema | None) -> list[BatchRow]:
         """Land what has ended, and return the best row of each request that the purchase stands for.
 
         Args:
@@ -233,12 +235,12 @@ class Submission:
             self._purchases.note(batch_id, part)
         return Bought(whole, ids, is_done)
 
-    def _rows(self, purchase: Purchase, schema: dict[str, Any] | None, waiting: Waiting | None) -> list[BatchRow]:
+    def _rows(self, purchase: Purchase, schema: AnswerSchema | None, waiting: Waiting | None) -> list[BatchRow]:
         waves = self._ledger.waves()
         self._check_landed(purchase, waves[-1], waiting)
         rows = zip(best_rows(self._ledger.files, waves), self._schemas(waves[0], schema), strict=True)
         others = self._indices_of_others(purchase, waves)
-        return [public(rechecked(row, own) if schema else row) for row, own in rows if row.index not in others]
+        return [public(row if own is None else rechecked(row, own)) for row, own in rows if row.index not in others]
 
     def _check_landed(self, purchase: Purchase, last: Wave, waiting: Waiting | None) -> None:
         for batch in self._ledger.files.batches(last):
@@ -259,9 +261,10 @@ class Submission:
                     "other requests. Clear the task: the right one is then looked for again."
                 )
 
-    def _schemas(self, first: Wave, schema: dict[str, Any] | None) -> Iterator[msgspec.Raw]:
-        default = msgspec.Raw(msgspec.json.encode(schema))
-        return (row.schema or default for row in planned_rows(self._ledger.files, first))
+    def _schemas(self, first: Wave, schema: AnswerSchema | None) -> Iterator[AnswerSchema | None]:
+        """Return what each row is checked against once more: its own schema, or the one that replaces that of all rows."""
+        rows = planned_rows(self._ledger.files, first)
+        return ((answer_schema(bytes(row.schema)) if row.schema else schema) if schema else None for row in rows)
 
     def _indices_of_others(self, purchase: Purchase, waves: list[Wave]) -> set[int]:
         """Return the rows that other batches of the purchase's wave bring.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 
-from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator, BatchOperator
+from airflow_batch_provider.operators.batch import BatchOperator
+from airflow_batch_provider.operators.embed import BatchEmbedOperator
+from airflow_batch_provider.operators.generate import BatchGenerateOperator
 from airflow_batch_provider.operators.opaque import OpaqueInput
 
 try:

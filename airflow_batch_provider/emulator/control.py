@@ -70,14 +70,14 @@ class Control:
     async def clock(self, request: Request) -> Response:
         """GET the emulator's time, POST `{"advance": seconds}`."""
         if request.method == "POST":
-            self._emulator.clock.advance(_Advance.read(await _order(request)).advance)
+            self._emulator.clock.advance(_Advance.read(await _instruction(request)).advance)
         now = self._emulator.clock.now()
         return JSONResponse({"now": now, "rfc3339": rfc3339(now), "ahead": self._emulator.clock.ahead})
 
     async def settings(self, request: Request) -> Response:
         """GET the settings, POST those that shall change."""
         if request.method == "POST":
-            self._emulator.change(await _order(request))
+            self._emulator.change(await _instruction(request))
         settings = self._emulator.settings
         # A setting may hold real keys.
         keys = None if settings.keys is None else len(settings.keys)
@@ -93,7 +93,7 @@ class Control:
         return JSONResponse({"reset": True})
 
 
-async def _order(request: Request) -> Json:
+async def _instruction(request: Request) -> Json:
     instructions = read_instructions(await request.body())
     if len(instructions) != 1:
         raise ValueError(f"This route takes one instruction at a time, not {len(instructions)}.")

@@ -20,11 +20,11 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))) + " "
 
 
 def matching(pattern: str, tries: Iterable[str], fits: Callable[[str], bool]) -> str | None:
-    """The first of `tries`, or else a text made from the pattern, that matches and fits; None when there is none. Raises `ValueError` for what is no pattern."""
+    """The first of `tries`, or else a text made from the pattern, that matches and fits; None when there is none. Raises `ValueError` for what is not a pattern."""
     try:
         search = re.compile(pattern).search
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}.") from None
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}.") from None
     made = (_text(_parser.parse(pattern), more) for more in range(40))
     return next((text for source in (tries, made) for text in source if search(text) and fits(text)), None)
 

@@ -50,7 +50,7 @@ class _Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which looks every 0.1 s whether to stop and sleeps 0.1 s while it does, without these waits."""
+    """uvicorn, which checks every 0.1 s whether to stop and sleeps 0.1 s while it does, without these waits."""
 
     def __init__(self, emulator: Emulator, *, loopback: bool) -> None:
         app = create_app(emulator, self.cut, loopback=loopback)

@@ -101,7 +101,7 @@ def decide_locally(evidence: Evidence) -> Finding | None:
 
 
 def decide(evidence: Evidence, grace: timedelta) -> Finding:
-    """Return the decision about a batch whose task is over or gone, or whose claim is."""
+    """Decide about a batch whose task or claim is over or gone."""
     if evidence.doubtful and not evidence.statuses:
         return evidence.finding("report", _undecided(evidence, evidence.doubtful))
     if len(evidence.statuses) > 1:

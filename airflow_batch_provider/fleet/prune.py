@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The files by which a directory is known for a task instance's, the last one written first.
+# A directory with one of these files is a task instance's; the last one written first.
 _MARKS = (MANIFEST, OUTPUT, SUSPENDED, PLAN, CONFIG)
 
 

@@ -79,7 +79,7 @@ class Reconciler:
         Args:
             providers: an open client for each account to look through.
         """
-        # First the providers, then the registry: whatever is at a provider was entered there before it was bought.
+        # Providers first, then the registry: a batch is entered in the registry before it is bought.
         accounts = [await _Account.open(provider, self._clock.now() - LOOK_BACK) for provider in providers]
         findings = []
         for tag in self._registry.tags():

@@ -68,7 +68,7 @@ class Resolver:
         self._check_fit(entry, status)
         receipt = receipt_of(entry, status.batch_id, tentative=status.tag != tag)
         if not files.add_receipt(receipt):
-            raise UsageError(f"Batch {tag!r} was given a receipt a moment ago. Look again: airflow batches list.")
+            raise UsageError(f"Batch {tag!r} was given a receipt a moment ago. See: airflow batches list.")
         self._registry.enter(entry.model_copy(update={"batch_id": receipt.batch_id, "tentative": receipt.tentative}))
         log.info("Batch %s is %s of %s from now on.", batch_id, tag, entry.label)
         return receipt

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow.sdk import BaseHook
 
-from airflow_batch_provider import forms, loop
+from airflow_batch_provider import connection_forms, loop
 from airflow_batch_provider.airflow.connections import open_account_in_worker, worker_hub
 from airflow_batch_provider.client import BatchClient, BatchHandle
 from airflow_batch_provider.exceptions import BatchError, UsageError
@@ -138,12 +138,12 @@ class _TypedHook(BatchHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """For Airflow 3.1; later versions read provider info."""
-        return forms.widgets(cls.conn_type)
+        return connection_forms.widgets(cls.conn_type)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """For Airflow 3.1; later versions read provider info."""
-        return forms.legacy_behaviour(cls.conn_type)
+        return connection_forms.legacy_behaviour(cls.conn_type)
 
 
 class AnthropicBatchHook(_TypedHook):

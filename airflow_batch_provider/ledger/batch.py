@@ -1,4 +1,4 @@
-"""One batch that is to be bought: a chunk of a wave of a plan, and how its rows are written on the wire."""
+"""One batch to buy: a chunk of a wave of a plan, and how its rows are written on the wire."""
 
 from __future__ import annotations
 

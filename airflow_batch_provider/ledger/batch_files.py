@@ -30,7 +30,7 @@ class BatchFiles:
     """The files of one batch: what is asked, who claims it, what was bought, how it failed, and its rows.
 
     A claim is a file that is never changed, and the last one counts. A worker takes a claim, takes one over or withdraws
-    one by making the next file, which only one worker can. So a worker that slept between a look and a write finds that it
+    one by making the next file, which only one worker can. So a worker that slept between a check and a write finds that it
     was overtaken, instead of undoing what its successor wrote.
 
     Attributes:
@@ -183,9 +183,13 @@ class BatchFiles:
         decoder = msgspec.json.Decoder(PlannedRow)
         return map(decoder.decode, self.request_lines())
 
+    def landed_lines(self) -> Iterator[bytes]:
+        """Read the file of the rows that have landed, one row a line."""
+        return self._lines(self.rows_name)
+
     def landed_rows(self) -> Iterator[Row]:
         """Read the rows that have landed, in order."""
-        return map(decode_row, self._lines(self.rows_name))
+        return map(decode_row, self.landed_lines())
 
     def _lines(self, name: str) -> Iterator[bytes]:
         """Read a file that is there as long as its plan counts.

@@ -88,7 +88,7 @@ class ClaimHandle:
         return self.claim is not None and self.files.is_last(self.claim) and self.batch.is_current()
 
     def check(self) -> None:
-        """Fence this worker off when it has a successor.
+        """Stop this worker when another one took its claim over.
 
         Raises:
             Overtaken: the claim is another worker's.
@@ -97,7 +97,7 @@ class ClaimHandle:
             raise self.overtaken()
 
     def overtaken(self) -> Overtaken:
-        """Return the error that ends a worker with a successor."""
+        """Return the error for a worker whose claim was taken over."""
         return Overtaken(
             f"Another worker took over what this one was about to submit ({self.files.directory}). No action is needed: "
             "the other one goes on."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.pricing import Bill, price_book
+from airflow_batch_provider.schemas import AnswerSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import ConnectionRef, Spec
+    from airflow_batch_provider.output_types import OutputType
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.storage import Directory
@@ -29,8 +31,8 @@ class Policy:
         retry_rows: waves after the first in one attempt.
         in_flight: most batches at the provider at once; None takes the provider's limit.
         enqueued_tokens: most estimated input tokens at the provider at once; None means any number.
-        retry_truncated: ask answers again that were cut off, with twice the room each time.
-        clean_up: delete what the provider keeps of a batch that is of no use there any more.
+        retry_truncated: texts that were cut off count as failed, and are asked again with twice the room each time.
+        clean_up: delete what the provider keeps of a batch once its rows have landed or its wave is over.
         skip_bad_rows: rows that cannot be asked go to the results as failed; otherwise they are refused.
         may_be_empty: without any rows nothing is bought; otherwise that is refused.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
@@ -56,6 +58,7 @@ class LedgerContext:
         root: the task instance's directory.
         label: whose it is, for the provider's console: `dag/run/task`.
         attempt: try of the task, from 1.
+        output_type: reads the answers where the Python type is known; None goes by the schema of the spec.
         connection: how a person's commands find the account again; no key.
         registry: what this deployment has at the providers; None where there is none (a script).
         new_id: draws 32 hex digits that nobody else has.
@@ -68,6 +71,7 @@ class LedgerContext:
     clock: Clock
     label: str
     attempt: int
+    output_type: OutputType | None = None
     connection: ConnectionRef | None = None
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
@@ -80,6 +84,13 @@ class LedgerContext:
     def files(self) -> TaskFiles:
         """Return the files of the record."""
         return TaskFiles(self.root)
+
+    def answers(self, spec: Spec) -> AnswerSchema | None:
+        """Return what answers are checked against that have no schema of their own; None where any text is one."""
+        if spec.output_schema is None:
+            return None
+        known = self.output_type
+        return AnswerSchema(spec.output_schema, known.adapter if known and known.schema == spec.output_schema else None)
 
     def bill(self, plan: Plan) -> Bill:
         """Return an empty bill at the prices of this moment.

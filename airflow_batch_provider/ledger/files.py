@@ -65,7 +65,7 @@ class TaskFiles:
         return now is not None and now.nonce == plan.nonce
 
     def check_current(self, plan: Plan) -> None:
-        """Fence a worker off whose plan was set aside.
+        """Stop a worker if its plan was set aside.
 
         Raises:
             Overtaken: another worker has set it aside.
@@ -74,7 +74,7 @@ class TaskFiles:
             raise self.overtaken()
 
     def overtaken(self) -> Overtaken:
-        """Return the error that ends a worker whose successor was given other requests."""
+        """Return the error for a worker whose plan was replaced: its successor asks other requests."""
         return Overtaken(
             f"A worker that began later asks other requests in {self.root}. No action is needed: that one goes on. If there "
             "is none, clear the task."
@@ -126,7 +126,7 @@ class TaskFiles:
     # what was bought
 
     def receipts(self, waves: Collection[Wave], *, unlanded: bool = False) -> list[Receipt]:
-        """Return every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
+        """Return all bought batches, oldest first; with `unlanded` only those without rows yet."""
         found: list[Receipt] = []
         for wave in waves:
             names = set(self.wave_directory(wave.number).names())

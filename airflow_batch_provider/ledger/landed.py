@@ -33,7 +33,7 @@ _MOST_KEPT = 20
 
 
 class LandedBatch(FrozenModel):
-    """What became of one batch whose rows are here.
+    """The outcome of one landed batch.
 
     Attributes:
         wave: from 0.

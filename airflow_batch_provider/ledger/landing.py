@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
-from airflow_batch_provider.ledger.records import NO_SCHEMA, encoded
+from airflow_batch_provider.ledger.records import NO_SCHEMA
 from airflow_batch_provider.models import Reply, RowError
 from airflow_batch_provider.rows import Row, decode_row, encode_row
 from airflow_batch_provider.schemas import Misfit, answer_schema, as_raw
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.records import Receipt
     from airflow_batch_provider.models import BatchStatus, Spec
     from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.schemas import AnswerSchema
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Landing:
     Attributes:
         files: of the batch; they get the rows.
         retry_truncated: an answer that was cut off at its `max_tokens` counts as failed and may be asked again.
+        schema: of the answers of all rows that have none of their own.
     """
 
     files: BatchFiles
@@ -51,17 +53,18 @@ class Landing:
     receipt: Receipt
     spec: Spec
     retry_truncated: bool = False
+    schema: AnswerSchema | None = None
 
-    def row(self, reply: Reply, schema: msgspec.Raw, index: int = 0) -> Row:
+    def row(self, reply: Reply, schema: AnswerSchema | None, index: int = 0) -> Row:
         """Return the row of a reply, without the user's key."""
         row = row_of(reply, schema, index=index, wave=self.wave, batch_id=self.receipt.batch_id)
         is_cut = row.status == "succeeded" and row.finish_reason == "max_tokens" and isinstance(reply.output, str)
-        if is_cut and self.retry_truncated and not schema:
+        if is_cut and self.retry_truncated and schema is None:
             return replace(row, status="failed", error=CUT_OFF)
         return row
 
 
-def row_of(reply: Reply, schema: msgspec.Raw, **where: Any) -> Row:
+def row_of(reply: Reply, schema: AnswerSchema | None, **where: Any) -> Row:
     """Return what became of a request; its answer is checked against a schema, if there is one.
 
     Args:
@@ -76,7 +79,7 @@ def row_of(reply: Reply, schema: msgspec.Raw, **where: Any) -> Row:
         finish_reason=reply.finish_reason,
         **where,
     )
-    if schema and reply.status == "succeeded" and isinstance(reply.output, str):
+    if schema is not None and reply.status == "succeeded" and isinstance(reply.output, str):
         return checked(row, reply.output, schema)
     return row if reply.output is None else replace(row, output=as_raw(reply.output))
 
@@ -126,7 +129,6 @@ class _Replies:
         self._landing = landing
         self._spool = spool
         self._prefix = f"{landing.receipt.tag}-"
-        self._schema = encoded(landing.spec.output_schema)
         self._indices = array("q")
         self._has_own_schema = bytearray()
         for asked in _asked(landing.files):
@@ -154,7 +156,7 @@ class _Replies:
 
     def _row(self, place: int, reply: Reply) -> Row:
         """Return the row of a reply, which has its name later, and is checked later where its schema is its own."""
-        schema = NO_SCHEMA if self._has_own_schema[place] else self._schema
+        schema = None if self._has_own_schema[place] else self._landing.schema
         return self._landing.row(reply, schema, self._indices[place])
 
     def _place(self, key: str) -> int | None:
@@ -199,7 +201,7 @@ class _Replies:
 
 
 class _Asked(msgspec.Struct):
-    """What landing needs of a planned row."""
+    """The part of a planned row that landing needs."""
 
     index: int
     custom_id: str
@@ -215,12 +217,12 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
     if landing.files.has_landed():
         log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
         return counts
-    absent = landing.row(absence(status), NO_SCHEMA)
+    absent = landing.row(absence(status), None)
     with landing.files.directory.writer(landing.files.rows_name) as file:
         for place, asked in enumerate(_asked(landing.files)):
             row = replies.at(place) or absent
             if asked.schema:
-                row = rechecked(row, asked.schema)
+                row = rechecked(row, answer_schema(bytes(asked.schema)))
             counts[row.status] += 1
             file.write(encode_row(replace(row, custom_id=asked.custom_id, index=asked.index)))
     return counts
@@ -240,9 +242,9 @@ def absence(status: BatchStatus) -> Reply:
     return Reply(key="", status="missing", error=error)
 
 
-def checked(row: Row, text: str, schema: msgspec.Raw) -> Row:
+def checked(row: Row, text: str, schema: AnswerSchema) -> Row:
     """Return a good row with the answer that its text is, or as `invalid` with the text and why it does not fit."""
-    match answer_schema(bytes(schema)).read(text):
+    match schema.read(text):
         case Misfit(problem=problem):
             error = (
                 CUT_OFF
@@ -254,7 +256,7 @@ def checked(row: Row, text: str, schema: msgspec.Raw) -> Row:
             return replace(row, status="succeeded", output=as_raw(value), error=None)
 
 
-def rechecked(row: Row, schema: msgspec.Raw) -> Row:
+def rechecked(row: Row, schema: AnswerSchema) -> Row:
     """Return the row with its answer checked against another schema than the one it landed with."""
     is_cut = row.error is not None and row.error.code == CUT_OFF.code and row.has_output
     if row.status not in ("succeeded", "invalid") and not is_cut:

@@ -55,7 +55,7 @@ class Ledger:
         return self.files.waves()
 
     def current_plan(self, requests: Iterable[Any]) -> Plan | None:
-        """Return the plan of these requests, None when they are to be planned; see `Planner.current_plan`."""
+        """Return the plan of these requests, None when they must be planned; see `Planner.current_plan`."""
         return self._planner.current_plan(requests)
 
     def draft(self, requests: Iterable[Any]) -> Draft:
@@ -130,7 +130,7 @@ class Ledger:
         )
 
     def receipts(self, *, unlanded: bool = False) -> list[Receipt]:
-        """Return every batch that was bought, oldest first; with `unlanded` only those whose rows are not here yet."""
+        """Return all bought batches, oldest first; with `unlanded` only those without rows yet."""
         return self.files.receipts(self.waves(), unlanded=unlanded)
 
     def certain(self) -> list[Receipt]:

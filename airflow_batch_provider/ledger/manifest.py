@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from airflow_batch_provider.ledger.merge import Tally, best_rows
+from airflow_batch_provider.ledger.merge import Tally, best_rows, only_lines
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
 from airflow_batch_provider.rows import encode_row
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.records import Plan
+    from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.records import Plan, Wave
     from airflow_batch_provider.rows import Row
     from airflow_batch_provider.storage import Directory
 
@@ -65,9 +66,7 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
     while True:
         bill, waves = context.bill(plan), files.waves()
         tally, receipts = Tally(bill=bill), files.receipts(waves)
-        skipped = tally.settling(files.skipped_rows(plan))
-        rows = heapq.merge(best_rows(files, waves, tally), skipped, key=attrgetter("index"))
-        _write(target, plan, rows)
+        _write(target, plan, files, waves, tally)
         files.check_current(plan)
         again = files.waves()
         if (again, files.receipts(again)) == (waves, receipts):
@@ -92,12 +91,27 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
     return Outcome(manifest, tally.open)
 
 
-def _write(target: Target, plan: Plan, rows: Iterator[Row]) -> None:
+def _write(target: Target, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally) -> None:
     with target.directory.writer(target.name) as file:
         if target.format == "parquet":
             from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
 
-            write_parquet(file, rows, plan.spec)
-            return
-        for row in rows:
-            file.write(encode_row(row))
+            write_parquet(file, _rows(plan, files, waves, tally), plan.spec)
+        elif _was_asked_once(plan, files, waves):
+            for line in only_lines(files, waves[0], tally):
+                file.write(line + b"\n")
+        else:
+            file.writelines(map(encode_row, _rows(plan, files, waves, tally)))
+
+
+def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally) -> Iterator[Row]:
+    skipped = tally.settling(files.skipped_rows(plan))
+    return heapq.merge(best_rows(files, waves, tally), skipped, key=attrgetter("index"))
+
+
+def _was_asked_once(plan: Plan, files: TaskFiles, waves: list[Wave]) -> bool:
+    """Tell whether what landed is the results, line by line: nothing was asked again, left out or has yet to land."""
+    if len(waves) > 1 or plan.skipped:
+        return False
+    names = set(files.wave_directory(0).names())
+    return all(batch.has_landed(names) for batch in files.batches(waves[0]))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from operator import add, attrgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_batch_provider.ledger.digest import Reasons
 from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
-from airflow_batch_provider.rows import Row
+from airflow_batch_provider.providers.room import most_output
+from airflow_batch_provider.rows import Row, decode_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.files import TaskFiles
-    from airflow_batch_provider.ledger.records import PlannedRow, Wave
+    from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
     from airflow_batch_provider.pricing import Bill
-    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.base import BatchProvider, Codec
 
 NOT_ASKED = RowError(code="not_asked", message="the task ended before this row was submitted", retryable=True)
 
@@ -26,6 +29,8 @@ _COMPLAINT = (
     "Your answer does not have the required form: {problem}. Answer again, completely, and with nothing but JSON that "
     "fits the schema."
 )
+_COUNTS = attrgetter(*Usage.__struct_fields__)
+
 # What a row failed for may be a fault of reading: the answer may have been there, and paid.
 _UNREADABLE = frozenset({"missing", "empty_answer", "unreadable_result"})
 
@@ -63,11 +68,37 @@ def best_rows(files: TaskFiles, waves: list[Wave], tally: Tally | None = None) -
                 continue
             if tally:
                 tally.asked(row)
-            if row.status == "succeeded" or best.status != "succeeded":
-                best = row  # noqa: PLW2901 — the loop's row is only the first candidate
+            best = _better(best, row)  # noqa: PLW2901 — the loop's row is only the first candidate
         if tally:
             tally.settled(best)
         yield best
+
+
+def only_lines(files: TaskFiles, wave: Wave, tally: Tally) -> Iterator[bytes]:
+    """Return the rows of the only wave, all of which have landed, as the lines that they are; counts each."""
+    for batch in files.batches(wave):
+        for line in batch.landed_lines():
+            row = decode_row(line)
+            tally.asked(row)
+            tally.settled(row)
+            yield line
+
+
+def _better(known: Row, later: Row) -> Row:
+    """Return the better of two rows of one request: a good answer, or else an answer, or else the later one.
+
+    So a text that was cut off stays when the provider refuses to give it more room; it is then not asked again.
+    """
+    if _rank(later) >= _rank(known):
+        return later
+    refused = later.status != "succeeded" and not can_be_asked_again(later)
+    if known.status == "succeeded" or not refused or known.error is None:
+        return known
+    return replace(known, error=replace(known.error, retryable=False))
+
+
+def _rank(row: Row) -> int:
+    return 2 if row.status == "succeeded" else int(row.has_output)
 
 
 class _Peekable:
@@ -102,25 +133,48 @@ def unreadable_rows(files: TaskFiles, waves: list[Wave]) -> ErrorDigest | None:
     return tally.digest if sum(tally.counts.values()) > 1 else None
 
 
-def rows_to_ask(files: TaskFiles, waves: list[Wave], provider: BatchProvider) -> Iterator[PlannedRow]:
+def rows_to_ask(files: TaskFiles, plan: Plan, waves: list[Wave], provider: BatchProvider) -> Iterator[PlannedRow]:
     """Return the rows of the next wave: those without a good answer that may get one."""
+    better = _Better(provider.codec, most_output(plan.spec.model), 2 ** len(waves))
     for planned, best in zip(planned_rows(files, waves[0]), best_rows(files, waves), strict=True):
-        if can_be_asked_again(best):
-            yield _asked_better(planned, best, provider, factor=2 ** len(waves))
+        if can_be_asked_again(best) and (row := better.asked(planned, best)):
+            yield row
 
 
-def _asked_better(planned: PlannedRow, best: Row, provider: BatchProvider, factor: int) -> PlannedRow:
-    """Give a cut-off answer more room; show the model an answer that does not fit, with the problem."""
-    cut_off = best.finish_reason == "max_tokens"
-    unfit = best.status == "invalid" and best.has_output and best.error is not None
-    if not cut_off and not unfit:
-        return planned
-    body = msgspec.json.decode(planned.body)
-    if cut_off:
-        body = provider.codec.lengthen(body, factor)
-    elif unfit and best.error is not None:
-        body = provider.codec.reask(body, best.value, _COMPLAINT.format(problem=best.error.message))
-    return msgspec.structs.replace(planned, body=msgspec.Raw(msgspec.json.encode(body)))
+@dataclass(frozen=True)
+class _Better:
+    """How rows are asked again.
+
+    Attributes:
+        most: tokens that an answer of the model may have; None where that is not known.
+        factor: times the room that the row was planned with.
+    """
+
+    codec: Codec
+    most: int | None
+    factor: int
+
+    def asked(self, planned: PlannedRow, best: Row) -> PlannedRow | None:
+        """Give a cut-off answer more room, None if there is none; show the model an answer that does not fit, and why."""
+        cut_off = best.finish_reason == "max_tokens"
+        unfit = best.status == "invalid" and best.has_output and best.error is not None
+        if not cut_off and not unfit:
+            return planned
+        body = msgspec.json.decode(planned.body)
+        again = self._longer(body, best) if cut_off else self._shown(body, best)
+        return None if again is None else replace(planned, body=msgspec.Raw(msgspec.json.encode(again)))
+
+    def _longer(self, body: dict[str, Any], best: Row) -> dict[str, Any] | None:
+        room = self.codec.room(body)
+        if room is None:
+            return None
+        wider = min(room * self.factor, self.most or room * self.factor)
+        # An answer that was cut off has used all the room it had.
+        return self.codec.with_room(body, wider) if wider > max(room, best.usage.output_tokens) else None
+
+    def _shown(self, body: dict[str, Any], best: Row) -> dict[str, Any]:
+        problem = best.error.message if best.error else ""
+        return self.codec.reask(body, best.value, _COMPLAINT.format(problem=problem))
 
 
 @dataclass
@@ -136,13 +190,12 @@ class Tally:
     counts: Counter[RowStatus] = field(default_factory=Counter)
     open: int = 0
     bill: Bill | None = None
-    _tokens: Counter[str] = field(default_factory=Counter)
+    _tokens: list[int] = field(default_factory=lambda: [0] * len(Usage.__struct_fields__))
     _reasons: Reasons = field(default_factory=Reasons)
 
     def asked(self, row: Row) -> None:
         """Count the tokens of a row in one wave."""
-        for name in Usage.__struct_fields__:
-            self._tokens[name] += getattr(row.usage, name)
+        self._tokens = list(map(add, self._tokens, _COUNTS(row.usage)))
         if self.bill:
             self.bill.add(row.usage, row.model)
 
@@ -164,7 +217,7 @@ class Tally:
     @property
     def usage(self) -> Usage:
         """Return the tokens of every answer of every wave: all that was paid."""
-        return Usage(**self._tokens)
+        return Usage(**dict(zip(Usage.__struct_fields__, self._tokens, strict=True)))
 
     @property
     def digest(self) -> ErrorDigest:

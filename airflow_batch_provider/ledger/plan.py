@@ -47,7 +47,7 @@ class Planner:
     # the plan
 
     def current_plan(self, requests: Iterable[Any]) -> Plan | None:
-        """Return the plan of these requests; None when they are to be planned, because there is none or it was of others.
+        """Return the plan of these requests; None when they must be planned, because there is none or it was of others.
 
         A finished plan of other requests is set aside.
 
@@ -143,7 +143,7 @@ class Planner:
             raise self._files.overtaken()
 
     def commit(self, plan: Plan) -> bool:
-        """Make a drafted plan the one that counts; False when another worker was first."""
+        """Commit a draft. Return False when another worker's plan was first."""
         others = self._other_drafts(plan.first)
         if not self._files.add_plan(plan):
             log.warning("Another worker has just planned %s.", self._context.root)
@@ -169,7 +169,7 @@ class Planner:
             return None
         self._check_readable(waves)
         number = len(waves)
-        wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, waves, context.provider))
+        wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, plan, waves, context.provider))
         if not wave.chunks:
             return None
         others = self._other_drafts(wave)
@@ -181,7 +181,7 @@ class Planner:
         return wave
 
     def _check_readable(self, waves: list[Wave]) -> None:
-        """Stop before rows are bought again of which not one could be read, in whatever wave.
+        """Stop before buying rows again when not one answer of any wave could be read.
 
         Raises:
             RowsFailed: nothing could be read; asking again would only be paid again.
@@ -274,7 +274,7 @@ class Draft:
     _may_count: bool = field(default=False, init=False)
 
     def commit(self) -> bool:
-        """Let the plan count; False when another worker was first, whose plan is then the current one.
+        """Commit the plan. Return False when another worker committed first; its plan is then the current one.
 
         Raises:
             Overtaken: another worker, which began later, asks other requests.

@@ -100,7 +100,7 @@ class Plan(FrozenModel):
         return f"{self.nonce}-{wave}-{chunk:05d}" + (f"-{failed}" if failed else "")
 
     def tags(self, wave: int, chunk: int, failed: int) -> list[str]:
-        """Return the tags of all batches of a chunk, of which `failed` failed as a whole; the last is the one that counts."""
+        """Return the tags of all batches of a chunk. The first `failed` of them failed as a whole; the last one counts."""
         return [self.tag(wave, chunk, number) for number in range(failed + 1)]
 
 

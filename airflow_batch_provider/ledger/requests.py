@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.bad_rows import Problems, refuse_bad
 from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.bodies import Bodies
 from airflow_batch_provider.ledger.records import NO_BODY, Chunk, PlannedRow, encoded
 from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
 from airflow_batch_provider.pricing import estimate_tokens
@@ -75,19 +76,20 @@ def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> 
     Raises:
         UsageError: a `custom_id` is used twice.
     """
+    bodies = Bodies(provider.codec, spec)
     with _seen_ids() as seen:
         for index, given in enumerate(requests):
-            row = _checked(index, given, provider, spec)
+            row = _checked(index, given, bodies)
             seen.add(index, row.custom_id)
             yield row
         seen.flush()
 
 
-def _checked(index: int, given: Any, provider: BatchProvider, spec: Spec) -> PlannedRow:
+def _checked(index: int, given: Any, bodies: Bodies) -> PlannedRow:
     numbered = f"request-{index}"
     try:
         request = _as_request(index, given)
-        body, schema = _encoded(index, request, provider, spec)
+        body, schema = _encoded(index, request, bodies)
     except UsageError as error:
         return PlannedRow(index=index, custom_id=_key_of(given) or numbered, body=NO_BODY, problem=str(error))
     return PlannedRow(index=index, custom_id=request.custom_id or numbered, body=body, schema=schema)
@@ -149,11 +151,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: Spec) -> tuple[msgspec.Raw, msgspec.Raw]:
+def _encoded(index: int, request: BatchRequest, bodies: Bodies) -> tuple[msgspec.Raw, msgspec.Raw]:
     """Return the row's body, and its own schema if it has one."""
     schema = encoded(request.output_type)
     try:
-        body = msgspec.Raw(msgspec.json.encode(provider.codec.encode(request, spec), enc_hook=_as_json))
+        body = bodies.encode(request)
         if schema:
             answer_schema(bytes(schema))
     except UsageError as error:
@@ -165,13 +167,6 @@ def _encoded(index: int, request: BatchRequest, provider: BatchProvider, spec: S
     if request.custom_id is not None and not _is_text(request.custom_id):
         raise UsageError(f"Row {index}: its custom_id holds a lone surrogate, which is not a character. Fix it.")
     return body, schema
-
-
-def _as_json(value: Any) -> Any:
-    """Return a number or an array of numpy as JSON has it."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 class _SeenIds:

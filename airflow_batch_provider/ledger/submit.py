@@ -68,7 +68,7 @@ class _Submission:
         await self._ask_the_time()
         if receipt := self._handle.receipt():
             return receipt
-        # Before the look at the claim: one that another worker makes after it has this number, so both cannot be taken.
+        # Before the check of the claim: one that another worker makes after it has this number, so both cannot be taken.
         number = self._batch.files.next_claim()
         claim = self._batch.files.claim()
         if claim is None:
@@ -258,7 +258,7 @@ class _Submission:
         if candidates:
             ids = ", ".join(one.batch_id for one in candidates)
             raise Unresolved(
-                f"Several batches at {self._provider.name} may be the claimed {claim.tag!r}: {ids}. Look at them in "
+                f"Several batches at {self._provider.name} may be the claimed {claim.tag!r}: {ids}. See them in "
                 f"the provider's console, then {self._way_on(claim)}"
             )
         return None
@@ -280,7 +280,7 @@ class _Submission:
         """Return what a person does who knows which batch it is; the commands find only batches of the registry."""
         if self._batch.context.registry is None:
             return (
-                f"cancel those that are of no use, delete {self._batch.files.claim_pattern} and submit "
+                f"cancel those you do not need, delete {self._batch.files.claim_pattern} and submit "
                 "again: that buys a new batch."
             )
         return (

@@ -23,7 +23,7 @@ class Waiting(FrozenModel):
         started_at: when the deadline began to count.
         seen_at: when this was found.
         resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
-        must_wait: True when coming back before `resume_at` is of no use.
+        must_wait: True when coming back before `resume_at` cannot help.
         tentative: those of `batch_ids` that may turn out to be somebody else's.
         newest_at: when the last of them was bought, by the provider's clock.
     """
@@ -59,7 +59,7 @@ class Waiting(FrozenModel):
     def wakes(self, ended: int, now: datetime) -> bool:
         """Tell whether the worker has something to do, as so many of the batches have ended.
 
-        It does when a batch has ended whose place is wanted, when all have, or when it is time to come back.
+        True when a batch ended and a chunk is queued, when all batches ended, or at `resume_at`.
         """
         if self.must_wait or self.is_due(now):
             return self.is_due(now)

@@ -36,7 +36,7 @@ class WaveProgress:
         queued: chunks that wait for a place at the provider.
         delayed: chunks whose batch failed as a whole and which are not due yet.
         resume_at: when to come back although no batch ended.
-        must_wait: True when coming back earlier is of no use, even if a batch ends: the provider asked for time.
+        must_wait: True when coming back earlier cannot help, even if a batch ends: the provider asked for time.
     """
 
     in_flight: list[tuple[Chunk, Receipt]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class WaveRun:
         self._directory = context.files.wave_directory(self._wave.number)
 
     async def drive(self) -> WaveProgress:
-        """Land and submit as far as the provider lets us; a passing fault ends it and says when to come back."""
+        """Land and submit until the provider refuses; after a passing fault, say when to come back."""
         try:
             late_at = await self.land_ended()
             await self._submit_queued()
@@ -224,7 +224,10 @@ class WaveRun:
     async def _land(self, ended: _Ended) -> datetime | None:
         """Land one ended batch, or say when to try again; one that is somebody else's is searched for again."""
         context, files, receipt, status = self._context, ended.files, ended.receipt, ended.status
-        landing = Landing(files, self._wave.number, receipt, self._plan.spec, context.policy.retry_truncated)
+        spec = self._plan.spec
+        landing = Landing(
+            files, self._wave.number, receipt, spec, context.policy.retry_truncated, context.answers(spec)
+        )
         try:
             counts = await land(landing, context.provider, status, context.provider_now())
         except ForeignBatch:
@@ -273,17 +276,17 @@ def _pause(error: Unavailable) -> timedelta:
 
 
 def _check_paid(statuses: Iterable[BatchStatus]) -> None:
-    """Stop for a person to pay; the next attempt buys the batches that failed for want of money."""
+    """Stop until somebody pays; the next attempt buys the batches that failed for lack of credit."""
     for status in statuses:
         if status.unpaid:
             raise Paused(
-                f"Batch {status.batch_id} failed for want of credit, and nothing of it ran: {status.error} Pay at the "
+                f"Batch {status.batch_id} failed for lack of credit, and nothing of it ran: {status.error} Pay at the "
                 "provider, then clear the task: it buys what is left."
             )
 
 
 async def clean_up(context: LedgerContext, batch_id: str) -> None:
-    """Delete the files that the provider keeps of a batch which is of no use there any more; only log a failure to."""
+    """Delete the files that the provider keeps of a batch that is no longer needed; only log a failure."""
     if not context.policy.clean_up:
         return
     try:

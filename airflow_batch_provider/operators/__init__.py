@@ -5,7 +5,8 @@ Public are the names in `__all__`; the modules of this package are not.
 
 from __future__ import annotations
 
-from airflow_batch_provider.operators.batch import BatchEmbedOperator, BatchGenerateOperator
+from airflow_batch_provider.operators.embed import BatchEmbedOperator
+from airflow_batch_provider.operators.generate import BatchGenerateOperator
 from airflow_batch_provider.operators.reconcile import ReconcileOperator
 from airflow_batch_provider.operators.stage import AsyncBatchStageOperator
 

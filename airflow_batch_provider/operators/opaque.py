@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OpaqueInput:
-    """What a user gave as `requests` or `input`, opaque to Airflow's templating and shown to people as one short phrase.
+    """A user's `requests` or `input`, opaque to Airflow's templating and shown to people as one short phrase.
 
     Args:
         value: rows, or an XComArg of rows, or lists and dicts with XComArgs inside.
@@ -25,7 +25,7 @@ class OpaqueInput:
         self._sources = sorted({operator.task_id for operator, _ in XComArg.iter_xcom_references(value)})
 
     def __str__(self) -> str:
-        """What the UI shows; no row of it."""
+        """Return the phrase for the UI; no row of it."""
         if self._sources:
             return f"output of {', '.join(self._sources)}"
         if isinstance(self._value, str | bytes) or not isinstance(self._value, Sized):

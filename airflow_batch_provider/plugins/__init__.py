@@ -1,3 +1,3 @@
-"""What this package adds to Airflow's UI; Airflow finds it by the entry point `airflow.plugins`."""
+"""Additions to Airflow's UI; Airflow finds them by the entry point `airflow.plugins`."""
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request said about one batch: its status, or why there is none."""
+    """The answer to one poll of a batch: its status, or why there is none."""
 
     turn: Turn
     outcome: BatchStatus | Exception
@@ -51,7 +51,7 @@ class Watcher(Protocol):
         """The batch has ended."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Board:
     """Answers by batch, those who wait for a newer one, and those who pause until the batch ends.
 
@@ -81,7 +81,8 @@ class Board:
         """Tell everybody; an answer that comes late does not replace a newer one."""
         known = self.answers.get(name)
         if known is None or known.turn.number < turn.number:
-            self.answers[name] = known = Answer(turn, outcome)
+            is_same = known is not None and known.outcome == outcome  # then one object is kept for all who have it
+            self.answers[name] = known = Answer(turn, known.outcome if known and is_same else outcome)
         still = [(than, future) for than, future in self.waiting.pop(name, ()) if not _settled(than, future, known)]
         if still:
             self.waiting[name] = still

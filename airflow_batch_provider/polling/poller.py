@@ -170,7 +170,7 @@ class Poller:
         return self._wake_at is not None and self._wake_at <= self._clock.now()
 
     def _due(self, name: str) -> datetime | None:
-        """Return when the batch is to be polled again, None when nobody wants that or it is being done."""
+        """Return when to poll the batch again, None when nobody wants that or a poll is under way."""
         interval = self._board.interval(name)
         if interval is None or name in self._singles.pending:
             return None

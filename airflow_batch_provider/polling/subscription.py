@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,29 +28,31 @@ class _Watched:
     Attributes:
         interval: how old its status may get in a pause; None while the task has not asked for it, so that only others'
             polls are heard.
+        is_wanted: False when the task has not asked for it since its last pause.
         told: turn of the newest answer that the task has had.
         woken: True once its end has cut a pause short, which happens once.
-        pausing: the pause that its end cuts short.
+        pause: what its end cuts short.
     """
 
     poller: Poller
     name: str
     interval: timedelta | None = None
+    is_wanted: bool = True
     told: int = 0
     woken: bool = False
     ended: BatchStatus | None = None
-    pausing: asyncio.Future[None] | None = None
+    pause: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         """Cut the pause short."""
         self.woken = True
-        if self.pausing is not None:
-            self.pausing.cancel()
+        if self.pause is not None:
+            _end(self.pause)
 
     @property
     def is_open(self) -> bool:
         """True when the task would want to hear of its end."""
-        return self.ended is None and not self.woken
+        return self.is_wanted and self.ended is None and not self.woken
 
     def has_ended_since(self) -> bool:
         """Return True when the batch has ended and the task does not know."""
@@ -78,7 +81,6 @@ class Subscription:
     interval: timedelta
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _watched: dict[tuple[ConnectionRef, str], _Watched] = field(default_factory=dict, init=False)
-    _before: dict[tuple[ConnectionRef, str], _Watched] = field(default_factory=dict, init=False)
     _paused: bool = field(default=False, init=False)
 
     async def provider(self, connection: ConnectionRef) -> BatchProvider:
@@ -129,12 +131,12 @@ class Subscription:
     def _noted(self, connection: ConnectionRef, batch_id: str) -> _Watched | None:
         """Return what is known of the batch; after a pause, only those count that are asked for again."""
         if self._paused:
-            self._before, self._watched, self._paused = self._watched, {}, False
-        key = (connection, batch_id)
-        watched = self._watched.get(key) or self._before.get(key)
+            self._paused = False
+            for one in self._watched.values():
+                one.is_wanted = False
+        watched = self._watched.get((connection, batch_id))
         if watched is not None:
-            watched.interval = self.interval
-            self._watched[key] = watched
+            watched.interval, watched.is_wanted = self.interval, True
         return watched
 
     async def _begun(self, connection: ConnectionRef, batch_id: str) -> _Watched:
@@ -166,16 +168,35 @@ class Subscription:
             await self._sleep(seconds, [watched for watched in self._watched.values() if watched.is_open])
 
     async def _sleep(self, seconds: float, watching: list[_Watched]) -> None:
-        sleeping = asyncio.ensure_future(self.sleep(seconds))
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        alarm = self._alarm(seconds, over)
         for watched in watching:
-            watched.pausing = sleeping
+            watched.pause = over
             watched.poller.watch(watched.name, watched)
         try:
-            await asyncio.wait({sleeping})
+            await over
         finally:
             for watched in watching:
                 watched.poller.unwatch(watched.name, watched)
-                watched.pausing = None
-            sleeping.cancel()
-        if not sleeping.cancelled():
-            sleeping.result()
+                watched.pause = None
+            alarm.cancel()
+
+    def _alarm(self, seconds: float, over: asyncio.Future[None]) -> asyncio.TimerHandle | asyncio.Future[None]:
+        """End the pause when its time has come; on the real clock without a task of its own, for thousands may pause."""
+        if self.sleep is asyncio.sleep:
+            return asyncio.get_running_loop().call_later(seconds, _end, over)
+        sleeping = asyncio.ensure_future(self.sleep(seconds))
+        sleeping.add_done_callback(partial(_end, over))
+        return sleeping
+
+
+def _end(over: asyncio.Future[None], slept: asyncio.Future[None] | None = None) -> None:
+    """End a pause, unless it has ended, with what became of the sleep."""
+    if over.done():
+        return
+    if slept is not None and slept.cancelled():
+        over.cancel()
+    elif slept is not None and (error := slept.exception()) is not None:
+        over.set_exception(error)
+    else:
+        over.set_result(None)

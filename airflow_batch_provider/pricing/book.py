@@ -33,7 +33,7 @@ class PriceBook:
     """The prices of one provider that are in force at one moment.
 
     Attributes:
-        own: prices of one's own, by model.
+        own: custom prices, by model.
     """
 
     provider: str

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # English text has about four bytes per token with the tokenizers of all three providers; an estimate, never a bill.
 BYTES_PER_TOKEN = 4
 
-# A body without any of these words holds no media, and is not parsed.
-_MARKERS = (b'"image', b'"input_', b'"document"', b'"file', b"nlineData", b"nline_data")
 
 # Text of a page, 1,500 to 3,000 tokens (https://platform.claude.com/docs/en/build-with-claude/pdf-support, read 2026-11),
 # next to the page as an image. Gemini charges a page as one image of medium resolution.
@@ -52,7 +50,7 @@ _WAV_HEAD = 44
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one request will use.
+    """The expected usage of one request.
 
     Attributes:
         usage: input only.
@@ -71,15 +69,26 @@ def estimate_tokens(body: bytes, model: str = "") -> int:
         body: JSON of a request or of its line in a batch, as the provider takes it.
         model: for images of bodies that name no model (Gemini).
     """
-    if not any(marker in body for marker in _MARKERS):
+    if not may_hold_media(body):
         return max(1, len(body) // BYTES_PER_TOKEN)
     return estimate(body, model).usage.input_tokens
+
+
+def may_hold_media(body: bytes) -> bool:
+    """Tell whether a body has any of the words under which media stand; one without them is not parsed."""
+    # What two of the words begin with is looked for first: four passes over most bodies are quicker than six.
+    return (
+        (b'"i' in body and (b'"image' in body or b'"input_' in body))
+        or b'"document"' in body
+        or b'"file' in body
+        or (b"nline" in body and (b"nlineData" in body or b"nline_data" in body))
+    )
 
 
 def estimate(body: bytes, model: str = "") -> Estimate:
     """Return what a request will use as input, by modality."""
     size = len(body)
-    found = list(_media(body)) if any(marker in body for marker in _MARKERS) else []
+    found = list(_media(body)) if may_hold_media(body) else []
     counts = {"input_image_tokens": 0, "input_audio_tokens": 0, "document": 0}
     unknown = set()
     for media in found:

@@ -1,4 +1,4 @@
-"""What rows may cost at most, from their lines as they will be sent."""
+"""The highest cost of rows, from their lines as they will be sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import msgspec
 
 from airflow_batch_provider.models import Cost, Spec, Usage
-from airflow_batch_provider.pricing.estimate import estimate
+from airflow_batch_provider.pricing.estimate import BYTES_PER_TOKEN, estimate, may_hold_media
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,7 @@ _LINE = msgspec.json.Decoder(_Line)
 
 @dataclass(frozen=True)
 class Forecast:
-    """What rows may use and cost at most.
+    """The highest usage and cost of rows.
 
     Attributes:
         usage: estimated input, and the longest possible output.
@@ -74,17 +74,22 @@ def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
     Args:
         bill: an empty one, which is filled.
     """
-    total = dict.fromkeys(Usage.__struct_fields__, 0)
+    total = Usage()
+    tokens_in = tokens_out = 0  # of lines of nothing but text, which most are
     for line in lines:
         body = _body(line)
         model = body.model if isinstance(body.model, str) else None
-        expected = estimate(line, model or spec.model)
-        usage = msgspec.structs.replace(expected.usage, output_tokens=body.room(spec))
-        for name, count in usage.told().items():
-            total[name] += count
+        if not may_hold_media(line):
+            usage = Usage(input_tokens=max(1, len(line) // BYTES_PER_TOKEN), output_tokens=body.room(spec))
+            tokens_in += usage.input_tokens
+            tokens_out += usage.output_tokens
+        else:
+            expected = estimate(line, model or spec.model)
+            usage = msgspec.structs.replace(expected.usage, output_tokens=body.room(spec))
+            total += usage
+            bill.leave_out(expected.unknown)
         bill.add(usage, model)
-        bill.leave_out(expected.unknown)
-    return Forecast(Usage(**total), bill)
+    return Forecast(total + Usage(input_tokens=tokens_in, output_tokens=tokens_out), bill)
 
 
 def _body(line: bytes) -> _Body:

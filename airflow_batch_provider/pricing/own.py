@@ -1,4 +1,4 @@
-"""Prices of one's own, for models that nobody lists or that one pays differently for."""
+"""Custom prices, for models that nobody lists or that one pays differently for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9, allow_
 
 
 class OwnPrice(FrozenModel):
-    """What one model costs in a batch, in US dollars per million tokens; searches per thousand.
+    """The price of one model in a batch, in US dollars per million tokens; searches per thousand.
 
     Attributes:
         input: also of every kind of input that is not named.

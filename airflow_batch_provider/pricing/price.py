@@ -1,4 +1,4 @@
-"""What one request of one model costs, in whole attodollars, so that sums are exact."""
+"""The price of one request of one model, in whole attodollars, so that sums are exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model answered, made a reply by the same rules for every provider."""
+"""A model's answer made a reply, by the same rules for every provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every provider can do: the one seam between the ledger and three wire protocols."""
+"""The contract of every provider: the one seam between the ledger and three wire protocols."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one batch of a provider may hold.
+    """The limits of one batch of a provider.
 
     Attributes:
         requests: most requests in one batch.
@@ -85,7 +85,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class BatchQuery:
-    """What is needed to find out later whether a batch was created under this tag.
+    """Everything needed to find out later whether a batch was created under this tag.
 
     Attributes:
         claimed_at: when, aware, by the provider's clock; its batch was not created before.
@@ -118,7 +118,7 @@ class Codec(ABC):
     key_name: ClassVar[str]
     """Name of the key in a result line."""
     levels: ClassVar[int]
-    """Levels of a result line that have a meaning; what nests deeper is the model's own, or of no use."""
+    """Levels of a result line that have a meaning; what nests deeper is the model's own, or useless."""
 
     @abstractmethod
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
@@ -141,8 +141,12 @@ class Codec(ABC):
         """Return the body that shows the model its own `answer` and the `problem` with it, and asks again."""
 
     @abstractmethod
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """Return the body with `factor` times the room for an answer (in tokens), for one that was cut off."""
+    def room(self, body: dict[str, Any]) -> int | None:
+        """Return how many tokens the answer to this body may have, None where it sets no limit."""
+
+    @abstractmethod
+    def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the body with another limit of its answer, under the name that it has there."""
 
     def decode(self, line: bytes, kind: Kind) -> Reply:
         """Return what one result line says; a line of which only the key can be read is a failed row.
@@ -150,11 +154,17 @@ class Codec(ABC):
         Raises:
             Rejected: the line has no key that can be read.
         """
+        if (plain := self.plain_reply(line, kind)) is not None:
+            return plain
         key, record = read_line(line, self.key_name, self.levels)
         try:
             return self.reply(key, record, kind) if record else unreadable(key)
         except RecursionError:
             return unreadable(key)
+
+    def plain_reply(self, line: bytes, kind: Kind) -> Reply | None:  # noqa: ARG002
+        """Return what a line of the usual shape says, read quickly; None for `reply` to read it, which says the same."""
+        return None
 
     @abstractmethod
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
@@ -178,7 +188,7 @@ class BatchProvider(ABC):
     """False where a batch carries no name of ours, so that a lost one is only found by its time and size."""
     kinds: ClassVar[frozenset[Kind]]
     most: ClassVar[Limits]
-    """What the provider allows; a connection may say less."""
+    """The limits of the provider; a connection may set lower ones."""
     codec: Codec
     """One for the class, or for the account where its settings choose among several wire formats (OpenAI)."""
 
@@ -238,11 +248,11 @@ class BatchProvider(ABC):
 
     @abstractmethod
     async def status(self, batch_id: str) -> BatchStatus:
-        """Look at one batch."""
+        """Poll one batch."""
 
     @abstractmethod
     async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
-        """Look at many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent.
+        """Poll many, with the list endpoint when that takes fewer calls; ids unknown to the provider are absent.
 
         A fault that concerns one batch is the answer for that batch.
         """

@@ -29,7 +29,7 @@ LONGEST_WAIT = 3600.0
 """Seconds; a provider that asks for more is asked again after this."""
 
 MOST_BYTES = 32 * 1024 * 1024
-"""Largest reply that is read as a whole, decompressed; a look at a batch with 50,000 faults has some 10 MB."""
+"""Largest reply that is read as a whole, decompressed; the status of a batch with 50,000 faults has some 10 MB."""
 
 # A reply that drips a byte now and then may take this many times the seconds without a byte.
 _READS = 5

@@ -1,4 +1,4 @@
-"""Looks at many batches: what a list shows, and single looks side by side."""
+"""Polls of many batches: what a list shows, and single polls side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected
-from airflow_batch_provider.providers.untrusted import as_text, checked_id, moment
+from airflow_batch_provider.providers.untrusted import as_text, checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping
@@ -61,27 +61,22 @@ def read_statuses(
     return told
 
 
-def moments(values: Collection[object]) -> list[datetime]:
-    """Return those of the values that are points in time."""
-    return [time for value in values if (time := moment(value)) is not None]
-
-
-# Single looks on their way at once, half of the connections of a client.
+# Single polls under way at once, half of the connections of a client.
 _SIDE_BY_SIDE = 10
 
 
 async def one_by_one(provider: BatchProvider, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
-    """Look at each batch by itself, several at once; ids that the provider does not know are absent."""
+    """Poll each batch by itself, several at once; ids that the provider does not know are absent."""
     places = asyncio.Semaphore(_SIDE_BY_SIDE)
 
-    async def look(batch_id: str) -> BatchStatus | BatchError:
+    async def poll(batch_id: str) -> BatchStatus | BatchError:
         async with places:
             try:
                 return await provider.status(batch_id)
             except BatchError as error:
                 return error
 
-    seen = dict(zip(batch_ids, await asyncio.gather(*map(look, batch_ids)), strict=True))
+    seen = dict(zip(batch_ids, await asyncio.gather(*map(poll, batch_ids)), strict=True))
     return {batch_id: answer for batch_id, answer in seen.items() if not isinstance(answer, NotFound)}
 
 

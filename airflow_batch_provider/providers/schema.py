@@ -37,7 +37,7 @@ _TYPES: dict[type, str] = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a provider's strict mode takes.
+    """The rules of a provider's strict mode.
 
     Attributes:
         constraints: keywords that it enforces; all others are told to the model in the description.

@@ -1,4 +1,4 @@
-"""What the adapters of Anthropic and OpenAI share, whose SDKs were made by the same generator.
+"""The common base of the adapters for Anthropic and OpenAI, whose SDKs come from the same generator.
 
 Replies are read here and not by the SDKs' models, which stumble over fields of other types than they declare.
 """
@@ -15,7 +15,8 @@ import httpx2
 from airflow_batch_provider.exceptions import BatchError, Rejected, Unavailable, Unresolved
 from airflow_batch_provider.providers.base import BatchProvider
 from airflow_batch_provider.providers.http import Unreadable, api_key, base_url, http_client, read_reply, unreachable
-from airflow_batch_provider.providers.listing import PAGE, ListPage, moments, one_by_one, read_statuses, sendable
+from airflow_batch_provider.providers.list_records import RawPage, Records, raw_page
+from airflow_batch_provider.providers.listing import PAGE, ListPage, one_by_one, sendable
 from airflow_batch_provider.providers.untrusted import (
     StatusTable,
     as_objects,
@@ -57,6 +58,7 @@ class StainlessProvider(BatchProvider):
         self._address, self._key = base_url(account, self.address), api_key(account)
         self._http = http_client(account, transport)
         self._states = StatusTable(self.title, self.states)
+        self._records = Records(self._status)
 
     @property
     @abstractmethod
@@ -85,14 +87,14 @@ class StainlessProvider(BatchProvider):
         return self._status(await self._retrieve(batch_id))
 
     async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
-        """Read pages of the list for more than two ids, then look at those that they lack, each by itself."""
+        """Read pages of the list for more than two ids, then poll those that they lack, each by itself."""
         wanted, seen = sendable(batch_ids)
         found: dict[str, BatchStatus] = {}
         if len(wanted) > 2:
             try:
                 found = await self._picked(wanted)
             except Unreadable as error:
-                log.info("%s Looking at each batch by itself.", error)
+                log.info("%s Polling each batch by itself.", error)
         return seen | found | await one_by_one(self, wanted - found.keys())
 
     async def _picked(self, wanted: Collection[str]) -> dict[str, BatchStatus]:
@@ -108,13 +110,14 @@ class StainlessProvider(BatchProvider):
     async def pages(self, wanted: Container[str]) -> AsyncGenerator[ListPage, None]:
         """Yield pages of the list, newest first; compatible services may leave out `has_more`."""
         query: dict[str, Any] = {"limit": self.longest_page}
+        self._records.begin()
         while True:
-            page = await self._page(self._batches, "Listing batches", **query)
-            records = as_objects(page["data"])
-            created = moments([record.get("created_at") for record in records])
-            yield ListPage(read_statuses(records, "id", wanted, self._status), created)
-            last = as_text(records[-1].get("id")) if records else ""
-            if page.get("has_more") is False or last in {"", query.get(self.cursor)}:
+            page = await self._raw_page(**query)
+            records = [self._records.record(raw, wanted) for raw in page.data]
+            statuses = [one.status for one in records if one.status is not None and one.batch_id in wanted]
+            yield ListPage(statuses, [one.created for one in records if one.created is not None])
+            last = records[-1].batch_id if records else ""
+            if page.has_more is False or last in {"", query.get(self.cursor)}:
                 return
             query[self.cursor] = last
 
@@ -134,7 +137,7 @@ class StainlessProvider(BatchProvider):
         await self._http.aclose()
 
     async def _retrieve(self, batch_id: str) -> dict[str, Any]:
-        what = f"Looking at {checked_id(batch_id)}"
+        what = f"Polling {checked_id(batch_id)}"
         record = await self._reply(self._batches.retrieve(batch_id), what)
         if record.get("id") != batch_id:
             # The JSON of a proxy, say, which would show no results.
@@ -143,9 +146,19 @@ class StainlessProvider(BatchProvider):
 
     async def _reply(self, call: Awaitable[Any], what: str) -> dict[str, Any]:
         """Return the JSON object of a raw reply."""
+        return read_reply(await self._body(call, what), what)
+
+    async def _body(self, call: Awaitable[Any], what: str) -> bytes:
         async with self._talking(what):
             reply = await call
-        return read_reply(without_key(reply.http_response.content, self._key), what)
+        return without_key(reply.http_response.content, self._key)
+
+    async def _raw_page(self, **query: Any) -> RawPage:
+        what = "Listing batches"
+        page = raw_page(await self._body(self._batches.list(**query), what), what)
+        if page is None:
+            raise Unreadable(f"{what} got an object where a list belongs.")
+        return page
 
     async def _page(self, resource: Any, what: str, **query: Any) -> dict[str, Any]:
         page = await self._reply(resource.list(**query), what)
@@ -181,7 +194,7 @@ class StainlessProvider(BatchProvider):
 
     @asynccontextmanager
     async def _talking(self, what: str) -> AsyncIterator[None]:
-        """Turn whatever the SDK raises in the middle of `what` into our errors."""
+        """Raise the SDK's errors during `what` as ours."""
         try:
             yield
         except self.sdk.APIStatusError as error:

@@ -167,7 +167,7 @@ def as_vector(value: object) -> list[float] | None:
         numbers = array("d", value).tolist()
     except OverflowError:
         return None
-    # Most sums are finite, and one sum is quicker than a look at each.
+    # Most sums are finite, and one sum is quicker than a check of each.
     return numbers if math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers)) else None
 
 

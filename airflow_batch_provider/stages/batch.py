@@ -28,9 +28,9 @@ from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import one_line
-from airflow_batch_provider.stages.receipt import block, number_of
 from airflow_batch_provider.stages.report import ProgressReport, poll_statuses
 from airflow_batch_provider.stages.rows import check_writable, rows_of, target_of
+from airflow_batch_provider.stages.summary import block, number_of
 from airflow_batch_provider.stages.values import CompletionCheck, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.timing import SETTLE, WAKE_AFTER
 
@@ -87,7 +87,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _start(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider, report: ProgressReport
     ) -> Manifest | None:
-        """Plan; return the manifest of a task on which nothing is to be bought."""
+        """Plan; return the manifest of a task that has nothing to buy."""
         if not ledger.root.is_exclusive:
             await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
         if (estimate := await self._open(ctx, ledger, provider)) is not None:
@@ -211,13 +211,13 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             )
         provider.check_spec(config.spec)
         if config.output_type is not None:
-            AnswerSchema(config.output_type)
+            AnswerSchema(config.output_type.schema)
 
     async def _open(self, ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
         """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
         self.check_request_kind(provider, ctx.config)
         check_writable(ledger.root)
-        # Prices of one's own that cannot be read are refused here, not after the rows were paid.
+        # Custom prices that cannot be read are refused here, not after the rows were paid.
         price_book(provider.account)
         target = target_of(ctx)
         check_writable(target.directory)
@@ -242,7 +242,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
     async def _priced(
         self, ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
     ) -> tuple[Manifest | None, Cost]:
-        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan is to be bought."""
+        """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan may be bought."""
         estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
         await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
         if config.dry_run:
@@ -301,6 +301,7 @@ def _ledger(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
             root=ctx.storage.directory,
             provider=provider,
             spec=config.spec,
+            output_type=config.output_type,
             policy=policy,
             clock=ctx.clock,
             label=str(ctx.key),

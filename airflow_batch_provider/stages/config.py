@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from airflow_batch_provider.ledger import SuccessCriteria
-from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec, json_schema
+from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec
+from airflow_batch_provider.output_types import OutputType
+from airflow_batch_provider.prompts import PromptTemplate
 from airflow_batch_provider.providers import split_model
-from airflow_batch_provider.sources import PromptTemplate
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
 
 # Endings of files that results are not written as.
@@ -52,13 +53,14 @@ class BatchConfig(FrozenModel):
         model: `claude-…`, or with its provider: `openai:gpt-…`.
         connection: Airflow connection that pays.
         source: rows of a file; None takes the rows from the stage's input.
-        output_type: pydantic model class or JSON schema; kept as JSON schema.
+        output_type: any type that pydantic knows, or a JSON schema, as which it is kept.
         max_tokens: tokens of one answer.
         request_params: further fields of the provider's request body.
         result_path: file for the results, or a folder, in which each task instance has its own; stage storage by default.
         retry_rows: waves after the first in one attempt of the task, for rows without a good answer.
         min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
-        retry_truncated: later waves also ask answers again that were cut off at `max_tokens`, with twice the room each time.
+        retry_truncated: text that was cut off at `max_tokens` counts as `failed`, keeps its text, and is asked again with twice
+            the room each time, as far as the model's own maximum is known to reach; False takes it for a good answer.
         on_bad_row: `skip` keeps rows that cannot be asked in the results as `failed`, `fail` refuses them all at once.
         on_empty: `skip` returns a manifest of 0 requests for an input without rows, `fail` refuses it.
         on_partial: `fail` wants a good answer for every row; `succeed` is content with `min_success_ratio`.
@@ -77,7 +79,7 @@ class BatchConfig(FrozenModel):
     connection: ConnectionRef
     source: Source | None = None
     system: str | None = None
-    output_type: dict[str, Any] | None = None
+    output_type: OutputType | None = None
     max_tokens: int = Field(default=1024, gt=0)
     request_params: dict[str, Any] = Field(default_factory=dict)
     result_path: str | None = None
@@ -88,18 +90,13 @@ class BatchConfig(FrozenModel):
     on_partial: Literal["succeed", "fail"] = "succeed"
     on_bad_row: Literal["fail", "skip"] = "fail"
     on_empty: Literal["fail", "skip"] = "fail"
-    retry_truncated: bool = False
+    retry_truncated: bool = True
     max_cost_usd: float | None = Field(default=None, gt=0)
     max_in_flight: int | None = Field(default=None, gt=0, le=100)
     max_enqueued_tokens: int | None = Field(default=None, gt=0)
     on_timeout: Literal["fail", "salvage", "leave"] = "fail"
     dry_run: bool = False
     clean_up: bool = True
-
-    @field_validator("output_type", mode="before")
-    @classmethod
-    def _model_to_schema(cls, value: Any) -> Any:
-        return json_schema(value)
 
     @field_validator("poll", mode="before")
     @classmethod
@@ -133,6 +130,6 @@ class BatchConfig(FrozenModel):
             model=split_model(self.model)[1],
             system=self.system,
             max_tokens=self.max_tokens,
-            output_schema=self.output_type,
+            output_schema=self.output_type.schema if self.output_type else None,
             request_params=self.request_params,
         )

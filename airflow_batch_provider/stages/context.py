@@ -1,4 +1,4 @@
-"""What a stage is given to work with, in the worker and in the triggerer."""
+"""The contexts of a stage, in the worker and in the triggerer."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _LEVELS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckCompletionContext(Generic[ConfigT]):
-    """What both sides of a stage have: `check_completion` and `cancel` get exactly this.
+    """The context in the triggerer and the worker: `check_completion` and `cancel` get exactly this.
 
     Attributes:
         stage_id: the stage's `id`.
@@ -150,9 +150,9 @@ class CheckCompletionContext(Generic[ConfigT]):
         await self.publish({"progress": percent, "message": message, **details})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageContext(CheckCompletionContext[ConfigT]):
-    """What `execute` gets in the worker.
+    """The context of `execute`, in the worker.
 
     Attributes:
         input: what the operator was given, parsed by the stage's `input_schema`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Manifest
-from airflow_batch_provider.stages.receipt import dollars, number_of
+from airflow_batch_provider.stages.summary import dollars, number_of
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan

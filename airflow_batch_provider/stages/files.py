@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.layout import CONFIG, OUTPUT, SUSPENDED
+from airflow_batch_provider.models import FrozenModel
 from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.suspension import Suspension
@@ -17,6 +19,22 @@ if TYPE_CHECKING:
 
 # A storage answers so that takes no file at this place, whenever it is asked; other faults may pass.
 _PERMANENT = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, ValueError)
+
+
+# Mapped tasks, and runs of one DAG, wait by the hundred with one and the same configuration.
+_CONFIGS: WeakValueDictionary[tuple[type[FrozenModel], bytes], FrozenModel] = WeakValueDictionary()
+
+
+def _shared_config(stage: AsyncBatchStage[Any, Any], data: bytes) -> Any:
+    """Parse a saved configuration, one object for all that are equal where nobody can change it."""
+    schema = stage.config_schema
+    what = f"The saved config of stage {stage.id!r}"
+    if schema is None or not issubclass(schema, FrozenModel):
+        return parse(schema, json.loads(data), what)
+    found = _CONFIGS.get((schema, data))
+    if found is None:
+        found = _CONFIGS[schema, data] = parse(schema, json.loads(data), what)
+    return found
 
 
 class StageFiles:
@@ -55,7 +73,7 @@ class StageFiles:
         data = self.directory.read(CONFIG)
         if data is None:
             raise Unavailable(f"{self.directory} holds no {CONFIG}: is stage storage mounted here?", ambiguous=False)
-        return parse(stage.config_schema, json.loads(data), f"The saved config of stage {stage.id!r}")
+        return _shared_config(stage, data)
 
     def save_suspension(self, suspension: Suspension) -> None:
         """Keep the wait for the process that resumes it; Airflow's `dag.test` hands over nothing else."""

@@ -1,4 +1,4 @@
-"""What the guide's code returns, in our shapes: dicts instead of values, camelCase, and milliseconds under its own names."""
+"""Return values of the guide's code, in our shapes: dicts instead of values, camelCase, and milliseconds under its own names."""
 
 from __future__ import annotations
 

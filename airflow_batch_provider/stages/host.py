@@ -1,4 +1,4 @@
-"""What a stage's runner needs of the process around it."""
+"""The process around a stage's runner, as far as the runner needs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("airflow_batch_provider.stages")
 BATCH_IDS, METRICS, PROGRESS = "batch_ids", "batch_metrics", "batch_progress"
 EMBEDDINGS = "batch_embeddings"
 
-# Fields of a progress record that differ at each look; a change of them alone is not worth a record.
+# Fields of a progress record that differ at each poll; a change of them alone is not worth a record.
 MOVING = frozenset({"seen_at", "pace"})
 
 

@@ -29,7 +29,7 @@ def with_remedy(error: BatchError) -> str:
 
 
 class Event(TypedDict):
-    """What wakes the worker; small, because Airflow logs it and stores it in a row."""
+    """The event that wakes the worker; small, because Airflow logs it and stores it in a row."""
 
     status: Literal["ready", "failed", "timeout"]
     error: str | None
@@ -48,7 +48,7 @@ def event(status: Literal["ready", "failed", "timeout"], error: str | None = Non
     return found
 
 
-@dataclass
+@dataclass(slots=True)
 class PollPlan:
     """Decides after each poll of one wait whether waiting ends, or how long to pause.
 

@@ -1,4 +1,4 @@
-"""What people see of a task that waits: one small record, the contract of the XCom `batch_progress`; see docs/monitoring.md."""
+"""The progress of a waiting task for people: one small record, the contract of the XCom `batch_progress`; see docs/monitoring.md."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Finished:
 
 
 Outcome: TypeAlias = Finished | Suspension
-"""What one run of a stage on a worker comes to."""
+"""The outcome of one run of a stage on a worker."""
 
 
 @dataclass(kw_only=True)
@@ -125,7 +125,8 @@ class StageRun:
 
     async def until_event(self, suspension: Suspension) -> Event:
         """Sleep and poll until the stage is ready, has failed, or the deadline passes; the deadline itself gets a poll."""
-        suspension = await asyncio.to_thread(self.files.whole, suspension)
+        if suspension.is_bare:
+            suspension = await asyncio.to_thread(self.files.whole, suspension)
         plan, clock = PollPlan(suspension), self.host.clock
         async with self.host.hub() as hub:
             subscription = hub.subscribe(suspension.poll.interval, clock.sleep)

@@ -78,7 +78,7 @@ PRESETS = {
 
 
 class SuspendedState(FrozenModel):
-    """What a stage remembers while it waits; travels through Airflow's database in plain text.
+    """The memory of a stage while it waits; travels through Airflow's database in plain text.
 
     Attributes:
         batch_id: the batch at the provider that the stage waits for.
@@ -134,7 +134,7 @@ class Suspended(FrozenModel):
 
 @dataclass(frozen=True)
 class CompletionCheck(Generic[OutputT]):
-    """What a poll found; made by `ready`, `not_ready` and `failed`.
+    """The result of a poll; made by `ready`, `not_ready` and `failed`.
 
     Attributes:
         output: the stage's output; None with `is_ready` means: resume `execute`.

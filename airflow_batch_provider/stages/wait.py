@@ -65,7 +65,7 @@ class WaitForBatch(AsyncBatchStage[WaitConfig, dict[str, Any]]):
 
 
 def failure(status: BatchStatus) -> str | None:
-    """Return why a batch that ended is of no use to its waiters, None when it is of use or has not ended."""
+    """Return why a batch that ended cannot help its waiters, None when it can or has not ended."""
     if not status.ended or status.status == "completed":
         return None
     reason = f": {status.error}" if status.error else ""

@@ -135,10 +135,17 @@ class AsyncBatchTrigger(BaseTrigger):
                 return await run.until_event(suspension)
 
     async def _stage_run(self) -> StageRun:
-        """Make the stage ready to be polled: import its class, open its storage, read its configuration."""
-        host = TriggererHost(self._clock, self.suspension.task)
-        stage = await asyncio.to_thread(load_stage, self.suspension.location.stage)
-        directory, registry = await self._storage(host)
+        """Make the stage ready to be polled, in one thread, for a triggerer may start a thousand at once."""
+        host, location = TriggererHost(self._clock, self.suspension.task), self.suspension.location
+        is_local = "://" not in location.storage or location.storage.startswith("file:")
+        if is_local or supervisor.threads_may_ask():
+            return await asyncio.to_thread(self._made, host)
+        return await asyncio.to_thread(self._made, host, _open(location, host))
+
+    def _made(self, host: Host, opened: tuple[Directory, Registry] | None = None) -> StageRun:
+        """Import the stage's class, open its storage unless that is done, read its configuration; blocking."""
+        stage = load_stage(self.suspension.location.stage)
+        directory, registry = opened or _open(self.suspension.location, host)
         run = StageRun(
             stage=stage,
             location=self.suspension.location,
@@ -147,15 +154,8 @@ class AsyncBatchTrigger(BaseTrigger):
             registry=registry,
             jitter=self._jitter,
         )
-        await asyncio.to_thread(run.load_config)
+        run.load_config()
         return run
-
-    async def _storage(self, host: Host) -> tuple[Directory, Registry]:
-        location = self.suspension.location
-        is_local = "://" not in location.storage or location.storage.startswith("file:")
-        if is_local or supervisor.threads_may_ask():
-            return await asyncio.to_thread(_open, location, host)
-        return _open(location, host)
 
 
 def _open(location: StageLocation, host: Host) -> tuple[Directory, Registry]:

@@ -1,4 +1,4 @@
-"""Two stages of one's own. They live in the plugins folder because the triggerer imports them too."""
+"""Two custom stages. They live in the plugins folder because the triggerer imports them too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Airflow connections as accounts: every kind that people have, and what is said when one is of no use."""
+"""Airflow connections as accounts: every kind that people have, and what is said when one cannot be used."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_models_prefix_names_it_for_other_connections(conn_type):
 
 @pytest.mark.parametrize("name", ["api_key", "gemini_api_key"])
 def test_a_google_connection_keeps_its_key_in_extra(name):
-    """Google Cloud connections have no password; the key is no option of the account."""
+    """Google Cloud connections have no password; the key is not an option of the account."""
     found = account(connection("google_cloud_platform", password=None, extra={name: KEY, "project": "p"}))
     assert (found.provider, found.api_key.get_secret_value(), found.options) == ("google", KEY, {"project": "p"})
 
@@ -95,7 +95,7 @@ def test_a_connection_uri_works_as_well():
 
 
 def test_options_come_from_extra():
-    """What the form leaves empty is no option."""
+    """What the form leaves empty is not an option."""
     extra = {"api": "responses", "organization": "org", "timeout": 30, "project": "", "model": "openai:gpt-5"}
     assert account(connection("openai_batch", extra=extra)).options == {
         "api": "responses",
@@ -123,7 +123,7 @@ def test_a_model_on_another_providers_connection_is_refused():
 
 
 @pytest.mark.parametrize("extra", ["{not json", "[1]"])
-def test_an_extra_that_is_no_object_is_refused_without_showing_it(extra):
+def test_an_extra_that_is_not_an_object_is_refused_without_showing_it(extra):
     """It may hold a key."""
     broken = Connection(conn_id="paid", conn_type="openai_batch", password=KEY, extra=extra)
     with pytest.raises(UsageError, match="'paid'") as caught:
@@ -195,7 +195,7 @@ def test_the_test_button_asks_the_provider(monkeypatch, emulator, hook, name):
 
 
 def test_a_hook_works_alone(monkeypatch, emulator):
-    """Submit, look, read, in plain code without any operator."""
+    """Submit, poll, read, in plain code without any operator."""
     emulated(monkeypatch, emulator, "anthropic")
     hook = BatchHook("anthropic_default")
     handle = hook.submit("claude-sonnet-4-5", ["Say one", "Say two"])
@@ -211,7 +211,7 @@ def test_a_hook_works_alone(monkeypatch, emulator):
 
 
 def test_a_hook_cancels(monkeypatch, emulator):
-    """A batch that is over is no error."""
+    """A batch that is over is not an error."""
     emulated(monkeypatch, emulator, "openai")
     hook = BatchHook("openai_default")
     handle = hook.submit("gpt-4o-mini", ["Say one"])
@@ -291,7 +291,7 @@ def test_forms_on_airflow_3_1_have_the_same_fields(monkeypatch):
     import sys
     from types import ModuleType
 
-    from airflow_batch_provider.forms import FIELDS
+    from airflow_batch_provider.connection_forms import FIELDS
 
     made = ModuleType("wtforms")
     made.FloatField = made.StringField = lambda **fields: fields

@@ -1,4 +1,4 @@
-"""Our errors as Airflow's: another try is of no use, or may be."""
+"""Our errors as Airflow's: another try cannot help, or may."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _without_airflows_log(text):
 
 
 def test_nothing_open_is_said_so(database, batches, storage):
-    """And is no error."""
+    """And is not an error."""
     assert batches("list")[:2] == (0, "No batch is open.\n")
     assert batches("reconcile", "--apply")[:2] == (0, "No batch is open.\n")
     assert batches("prune", "--older-than", 1)[:2] == (0, "No stage storage is that old.\n")
@@ -349,9 +349,9 @@ def test_the_operator_cancels_after_the_grace(orphans, tested, emulator):
     nothing = dict.fromkeys(["keep", "adopt", "cancel", "forget", "report"], 0)
     assert tested(reconciled("within_grace")).xcom("reconcile") == {**nothing, "keep": 3}
     assert phases(emulator) == ["running"] * 3
-    look = tested(reconciled("only_look", apply=False, grace=timedelta(0)))
-    assert look.xcom("reconcile") == {**nothing, "cancel": 3}
-    assert "cancel (not done): batch " in look.log
+    asked = tested(reconciled("only_report", apply=False, grace=timedelta(0)))
+    assert asked.xcom("reconcile") == {**nothing, "cancel": 3}
+    assert "cancel (not done): batch " in asked.log
     assert phases(emulator) == ["running"] * 3
 
     run = tested(reconciled("no_grace", grace=timedelta(0)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from blockbuster import blockbuster_ctx
 from fakes import FakeHub, failing
@@ -198,8 +200,10 @@ async def test_a_submit_that_the_provider_does_not_take_now_is_made_later_for_th
     """What was bought stays bought, and the error may be retried."""
     provider.max_requests = 1
     provider.submit_faults = [None, *[Unavailable("busy", retry_after=600, ambiguous=False)] * 2]
-    with pytest.raises(Unavailable, match="did not take 1 of the batches"):
+    with pytest.raises(Unavailable, match="did not take 1 of the batches") as caught:
         await client().submit(["a", "b"])
+    assert caught.value.retry_after == 600
+    assert not caught.value.ambiguous
     with pytest.raises(Unavailable):
         await client().submit(["a", "b"])
     handle = await client().submit(["a", "b"])
@@ -219,6 +223,36 @@ async def test_cancel_all_cancels_what_the_task_bought_and_has_not_landed(client
     assert [batch.status for batch in provider.batches.values()] == ["processing", "completed", "cancelled"]
 
 
+async def test_cancel_all_goes_on_after_a_batch_that_cannot_be_cancelled_and_then_says_so(client, provider):
+    """The others are stopped nevertheless."""
+    await client().submit(["a"])
+    await client().submit(["b"])
+    cancel = provider.cancel
+
+    async def refusing(batch_id):
+        if batch_id == "batch-0":
+            raise Rejected("it cannot be cancelled")
+        await cancel(batch_id)
+
+    provider.cancel = refusing
+    with pytest.raises(Rejected, match="cannot be cancelled"):
+        await client().cancel_all()
+    assert [batch.status for batch in provider.batches.values()] == ["processing", "cancelled"]
+
+
+async def test_what_was_recorded_is_known_and_summed(client, provider):
+    """Once, however often it is told."""
+    handle = await client().submit(["a", "b"])
+    assert not await client().is_recorded(handle.id)
+    end(provider)
+    rows = await client().get_results(handle.id)
+    await client().record_results(handle.id, rows)
+    await client().record_results(handle.id, rows)
+    assert await client().is_recorded(handle.id)
+    stats = await client().get_stats()
+    assert (stats.total_calls, stats.usage.input_tokens) == (2, 20)
+
+
 async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):
     """One part, or all of them."""
     provider.max_requests = 1
@@ -230,7 +264,7 @@ async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):
     assert first.batch_ids == ("batch-0", "batch-1", "batch-2")
 
 
-async def test_another_schema_than_that_of_the_submit_is_held_against_landed_answers(client, provider):
+async def test_another_schema_than_that_of_the_submit_is_checked_against_landed_answers(client, provider):
     """`get_results(output_type=…)`: of landed rows too."""
     answer = provider.answer
     provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"red": 1}')
@@ -254,7 +288,7 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
 
 
 async def test_two_workers_that_find_a_dead_batch_buy_it_again_once(client, provider):
-    """One of them looked at it, and was slow."""
+    """One of them saw it, and was slow."""
     await client().submit(["a", "b"])
     provider.batches["batch-0"].status = "expired"
     status, bought = provider.status, []
@@ -283,3 +317,24 @@ async def test_a_client_in_the_triggerer_never_blocks_its_loop(client, provider)
         assert (await client().get_status(handle.id)).ended
         assert len(await client().get_results(handle.id)) == 2
         assert await client().cancel_all() == (running.id,)
+
+
+async def test_what_is_not_a_type_is_refused_before_anything_is_paid(client, provider):
+    """As the operators refuse it."""
+    with pytest.raises(UsageError, match="has no JSON schema"):
+        await client().submit(["a"], output_type="Model")
+    assert not provider.bought
+
+
+async def test_results_are_read_by_the_type_that_is_given(client, provider):
+    """Its own validators decide, whatever the schema said at the submit."""
+    answer = provider.answer
+    provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"value": ["2026-02-30"]}')
+    handle = await client().submit(["a"], output_type=list[str])
+    end(provider)
+
+    (row,) = await client().get_results(handle.id)
+    (checked,) = await client().get_results(handle.id, output_type=list[date])
+
+    assert (row.status, row.output) == ("succeeded", ["2026-02-30"])
+    assert (checked.status, checked.error.code) == ("invalid", "invalid_output")

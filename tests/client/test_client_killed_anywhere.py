@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Bomb, FakeClock, FakeHub, FakeProvider, Killed, failing
+from fakes import Bomb, FakeClock, FakeHub, FakeProvider, Killed, bombed_storage, failing
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
@@ -57,16 +57,7 @@ class Task:
 
 
 def make(root, bomb, monkeypatch):
-    for name in ("publish", "create", "delete"):
-        original = getattr(Directory, name)
-
-        def bombed(self, *args, _name=name, _original=original):
-            bomb.tick(f"{_name} {args}: before")
-            done = _original(self, *args)
-            bomb.tick(f"{_name} {args}: after")
-            return done
-
-        monkeypatch.setattr(Directory, name, bombed)
+    bombed_storage(bomb, monkeypatch)
     return Task(root, bomb)
 
 

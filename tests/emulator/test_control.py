@@ -144,7 +144,7 @@ async def test_reset_forgets(ask, http, batch_emulator):
 
 
 async def test_time_moves_batches_by_the_clock(batch_emulator, ask, openai):
-    """By time, phases begin at their exact moment, even when nobody looked."""
+    """By time, phases begin at their exact moment, even when nobody asked."""
     batch_emulator.emulator.change({"progress": {"by": "time", "pending": 10, "running": 100, "finalizing": 5}})
     batch = await ask.openai_chat({f"r{n}": f"{n}" for n in range(10)})
     batch_emulator.clock.advance(60)

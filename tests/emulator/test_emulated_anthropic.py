@@ -209,7 +209,7 @@ async def test_keys_are_checked(batch_emulator, http):
     ["", "[]", "{", '{"requests": [}', '{"requests": [{}', '{"requests": "x"}', "{}", '{"requests": []}', '{"a": 1 "b"}', b'{"requests": ["\xff"]}',
      '{"requests": [NaN]}', '{"requests": ["\\ud800"]}', '{"requests": ' + "[" * 99_999, '{"requests": []} x', '{"requests": [1]}', '{"requests": [{"custom_id": "a"}]}', '{"requests": [{"params": {}}]}'],
 )  # fmt: skip
-async def test_a_body_that_is_no_batch_is_refused(http, body):
+async def test_a_body_that_is_not_a_batch_is_refused(http, body):
     """Broken JSON of every kind is a 400 in Anthropic's words, and no batch."""
     headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
     answer = await http.post("/v1/messages/batches", content=body, headers=headers)

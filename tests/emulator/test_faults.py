@@ -152,7 +152,7 @@ async def test_a_result_stream_is_cut(batch_emulator, ask, anthropic, openai, go
 
 @pytest.mark.parametrize("route", CREATES)
 async def test_a_new_batch_is_not_visible_yet(batch_emulator, ask, anthropic, openai, google, route):
-    """404 for two looks, then it is there; another is absent from one list."""
+    """404 for two polls, then it is there; another is absent from one list."""
     batch_emulator.faults.add(route, "hide", polls=2)
     batch_emulator.faults.add(route, "unlist", polls=1)
     made = await _create(ask, route)

@@ -39,7 +39,7 @@ def test_a_server_leaves_nothing(batch_emulator_settings):
 
 
 def test_stopping_waits_for_no_tick(monkeypatch):
-    """uvicorn looks every 0.1 s whether to stop, and sleeps 0.1 s before it does."""
+    """uvicorn checks every 0.1 s whether to stop, and sleeps 0.1 s before it does."""
     slept = []
     sleep = asyncio.sleep
 

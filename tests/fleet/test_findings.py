@@ -1,4 +1,4 @@
-"""What is to be done about one batch, by what the ledger, the provider and Airflow say about it."""
+"""What to do about one batch, by what the ledger, the provider and Airflow say about it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def case():
     return make
 
 
-# what needs no look
+# what needs no poll
 
 
 @pytest.mark.parametrize("task", ["waiting", "over", "gone", "unknown"])
@@ -74,7 +74,7 @@ def test_a_claim_that_a_task_waits_for_is_kept(case):
 
 
 @pytest.mark.parametrize("task", ["over", "gone"])
-def test_a_batch_that_nobody_waits_for_is_looked_at(case, task):
+def test_a_batch_that_nobody_waits_for_is_polled(case, task):
     """Only its provider knows."""
     assert decide_locally(case(task, "claim", "receipt")) is None
 
@@ -151,7 +151,7 @@ def test_a_guess_is_never_cancelled(case):
     ],
 )
 def test_only_what_was_left_at_its_deadline_runs_on(case, task, files, leave, action):
-    """`on_timeout='leave'` is no licence for a task that was killed, nor for one whose run is deleted."""
+    """`on_timeout='leave'` is not a licence for a task that was killed, nor for one whose run is deleted."""
     running = case(task, "claim", "receipt", *files, leave=leave, shown="processing")
 
     assert decide(running, timedelta(0)).action == action
@@ -173,7 +173,7 @@ def test_a_batch_is_cancelled_after_the_grace(case, files, meanwhile):
 
 @pytest.mark.parametrize(("task", "said"), [("over", "is over"), ("gone", "was deleted")])
 def test_a_cancel_says_what_became_of_the_task(case, task, said):
-    """The two are mended in different ways: by a clear, or not at all."""
+    """The two are fixed in different ways: by a clear, or not at all."""
     found = decide(case(task, "claim", "receipt", shown="processing"), timedelta(0))
 
     assert (found.action, found.status) == ("cancel", "processing")

@@ -98,7 +98,7 @@ def test_mapped_tasks_are_pruned_one_by_one(world):
     assert old(world, unfinished=True) == [(("d", "r%2F1", "t", "0"), "finished")]
 
 
-def test_what_the_deployment_keeps_for_itself_is_no_tasks(world):
+def test_what_the_deployment_keeps_for_itself_is_not_a_tasks(world):
     """Whatever its files are called."""
     for name in ("plan.json", "manifest.json"):
         world.deployment.storage.write(f"=registry/open/t/{name}", b"{}")

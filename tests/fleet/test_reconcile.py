@@ -82,7 +82,7 @@ async def _when_settled(world):
 
 
 async def test_a_batch_that_a_task_waits_for_is_left_alone(wire):
-    """Deferred, queued, running, up for retry: whatever the state, the task looks again."""
+    """Deferred, queued, running, up for retry: whatever the state, the task polls again."""
     suspended = await wire.job(**wire.job_options).start()
     wire.states[TASK] = "waiting"
 
@@ -113,7 +113,7 @@ async def test_a_batch_without_receipt_is_found_at_the_provider(wire):
     assert (await wire.reconcile(grace=timedelta(hours=1)))[0].action == "keep"
 
 
-async def test_a_stray_is_reported_and_cancelled_only_on_demand(wire):
+async def test_an_orphan_is_reported_and_cancelled_only_on_demand(wire):
     """A tag like ours without an entry may be another deployment's."""
     await wire.job(**wire.job_options).start()
     (tag,) = wire.tags
@@ -182,7 +182,7 @@ async def test_grace_counts_from_when_the_task_was_first_seen_to_be_over(world, 
 
 
 @pytest.mark.parametrize("state", ["over", "gone"])
-async def test_a_task_that_is_cleared_between_look_and_act_keeps_its_batch(world, state):
+async def test_a_task_that_is_cleared_between_report_and_act_keeps_its_batch(world, state):
     """The state is asked once more right before the cancel."""
     await world.job().start()
     world.states[TASK] = state
@@ -290,7 +290,7 @@ async def test_a_batch_whose_claim_was_withdrawn_is_cancelled_and_gets_no_receip
 
 
 def lists_no_tags(provider):
-    """As Anthropic: only a look for a claim finds its batch."""
+    """As Anthropic: only a search for a claim finds its batch."""
 
     async def tagged(_since):
         for status in ():
@@ -436,7 +436,7 @@ async def test_two_batches_under_one_tag_are_for_a_person(world):
     )
 
 
-async def test_a_second_batch_under_a_tag_with_a_receipt_is_a_stray(world):
+async def test_a_second_batch_under_a_tag_with_a_receipt_is_an_orphan(world):
     """The task waits for one of them; the other runs for nobody."""
     await world.job().start()
     world.provider.batches["batch-x"] = world.provider.batches["batch-0"]
@@ -461,7 +461,7 @@ async def test_what_airflow_does_not_tell_is_reported(world):
 
 
 async def test_another_accounts_batches_are_reported_unless_their_task_waits(world):
-    """The key that bought them is needed to look at them."""
+    """The key that bought them is needed to poll them."""
     await world.job().start()
     world.states[TASK] = "over"
     (finding,) = await world.inspect([])
@@ -505,7 +505,7 @@ async def test_an_account_that_does_not_answer_hides_no_other_finding(world, err
 
 
 async def test_a_damaged_entry_is_reported(world):
-    """The others are looked at all the same."""
+    """The others are examined all the same."""
     await world.job().start()
     (tag,) = world.tags
     registry = UPath(str(world.deployment.storage.root)) / "=registry" / "open"
@@ -567,7 +567,7 @@ def test_mapped_tasks_and_odd_ids_are_told_apart(tmp_path):
     assert task_of(entry("d/a/b/t", "d/a%2Fb/t")) == TaskKey("d", "a/b", "t", -1)
 
 
-def test_findings_are_counted_by_what_is_to_be_done():
+def test_findings_are_counted_by_what_to_do():
     """Those that did not occur are zero, so that a monitor finds every number."""
     found = [Finding(action=action, provider="openai", tag="t", why="w") for action in ("cancel", "report", "cancel")]
 

@@ -29,10 +29,10 @@ async def lost(world):
 
 def shown(world, **changes):
     """Let the provider show its batches with these fields changed."""
-    look = world.provider.status
+    asked = world.provider.status
 
     async def status(batch_id):
-        return (await look(batch_id)).model_copy(update=changes)
+        return (await asked(batch_id)).model_copy(update=changes)
 
     world.provider.status = status
 
@@ -50,7 +50,7 @@ async def test_an_adopted_batch_is_what_the_cleared_task_goes_on_with(world, los
     assert list(world.provider.batches) == ["batch-0"]
 
 
-async def test_to_adopt_the_same_batch_twice_is_no_error(world, lost):
+async def test_to_adopt_the_same_batch_twice_is_not_an_error(world, lost):
     """The first time may have been interrupted after the receipt."""
     first = await world.resolver.adopt(lost, "batch-0", world.provider)
 
@@ -60,17 +60,17 @@ async def test_to_adopt_the_same_batch_twice_is_no_error(world, lost):
 async def test_a_receipt_that_was_written_meanwhile_stands(world, lost):
     """A person's word comes too late; the message says where to look."""
     files_of = world.deployment.files
-    look = world.provider.status
+    asked = world.provider.status
 
     async def overtaken(batch_id):
-        status = await look(batch_id)
+        status = await asked(batch_id)
         (entry,) = world.deployment.registry.entries()
         files_of(entry).add_receipt(receipt_of(entry, "batch-7"))
         return status
 
     world.provider.status = overtaken
 
-    with pytest.raises(UsageError, match=r"was given a receipt a moment ago\. Look again: airflow batches list"):
+    with pytest.raises(UsageError, match=r"was given a receipt a moment ago\. See: airflow batches list"):
         await world.resolver.adopt(lost, "batch-0", world.provider)
     (entry,) = world.deployment.registry.entries()
     assert (files_of(entry).receipt().batch_id, entry.batch_id) == ("batch-7", None)
@@ -167,8 +167,8 @@ async def test_what_only_looks_alike_does_not_hinder_a_persons_word(world, lost)
     async def endless(_claim):
         raise Unresolved("pages do not reach back")
 
-    for look in (find, endless):
-        world.provider.find = look
+    for search in (find, endless):
+        world.provider.find = search
         (entry,) = world.deployment.registry.entries()
         claims = BatchFiles(world.job().directory.sub("waves/0"), 0)
         claim = claims.claim()

@@ -113,10 +113,10 @@ async def test_the_claim_is_on_disk_before_the_provider_is_asked(job, provider):
     task = job()
     seen = []
 
-    async def look():
+    async def check():
         seen.extend(task.directory.names("waves/0"))
 
-    provider.while_preparing = [look]
+    provider.while_preparing = [check]
     await task.start()
 
     assert "00000.claim.json" in seen

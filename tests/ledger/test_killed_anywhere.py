@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Bomb, FakeClock, FakeProvider, Job, Killed, failing
+from fakes import Bomb, FakeClock, FakeProvider, Job, Killed, bombed_storage, failing
 
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
@@ -16,16 +16,7 @@ def make(tmp_path, bomb, monkeypatch):
     provider = FakeProvider(
         clock, bomb, answer=lambda body, n: failing() if body["prompt"] == "c" and n == 1 else ok, max_requests=2
     )
-    for name in ("publish", "create", "delete"):
-        original = getattr(Directory, name)
-
-        def bombed(self, *args, _name=name, _original=original):
-            bomb.tick(f"{_name} {args}: before")
-            done = _original(self, *args)
-            bomb.tick(f"{_name} {args}: after")
-            return done
-
-        monkeypatch.setattr(Directory, name, bombed)
+    bombed_storage(bomb, monkeypatch)
     return Job(tmp_path / "storage", provider, clock, ["a", "b", "c", "d", "e"], retry_rows=1)
 
 
@@ -55,11 +46,12 @@ async def test_a_job_killed_anywhere_is_paid_once_and_whole(tmp_path, monkeypatc
             assert manifest.usage.input_tokens == 60, bomb.where
 
 
-async def test_a_job_killed_twice_is_paid_once(tmp_path, monkeypatch):
+@pytest.mark.sweep
+async def test_a_job_killed_twice_is_paid_once(tmp_path, monkeypatch, sweep):
     """Also when the attempt that recovers dies, a few moments later."""
     total = await moments(tmp_path, monkeypatch)
 
-    for first in range(0, total, 3):
+    for first in sweep.of(range(0, total, 3)):
         for gap in (1, 2, 4, 7):
             with monkeypatch.context() as patch:
                 bomb = Bomb(first)

@@ -15,6 +15,7 @@ from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, land
 from airflow_batch_provider.ledger.records import PlannedRow, Receipt, encoded
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
+from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -50,7 +51,7 @@ class Batch:
                 file.write(msgspec.json.encode(row) + b"\n")
         receipt = Receipt(batch_id="b-9", tag="tag-1-00004", requests=3, submitted_at=START, tentative=tentative)
         spec = Spec(model="m", output_schema=schema)
-        landing = Landing(files, 1, receipt, spec, retry_truncated)
+        landing = Landing(files, 1, receipt, spec, retry_truncated, AnswerSchema(schema) if schema else None)
         return await land(landing, self.provider, BatchStatus(batch_id="b-9", status=status, **more), START)
 
     @property
@@ -135,7 +136,7 @@ async def test_of_several_answers_to_one_request_the_last_good_one_stands(batch,
         "",
     ],
 )
-async def test_an_answer_that_was_never_asked_for_is_passed_over(batch, key):
+async def test_an_answer_that_was_never_asked_for_is_ignored(batch, key):
     """Whatever its key looks like, it is nobody's answer."""
     batch.replies = [good(2), good(5), good(7), Reply(key=key, status="succeeded", output="stranger")]
 
@@ -257,7 +258,7 @@ async def test_a_batch_that_only_answers_others_is_not_silent(batch):
         ([bad(5), Reply(key="x-1", status="succeeded")], "1 answers twice and 1 that"),
     ],
 )
-async def test_what_was_passed_over_is_counted_in_the_log(batch, caplog, more, told):
+async def test_what_was_ignored_is_counted_in_the_log(batch, caplog, more, told):
     """A person who wonders about the provider's own numbers finds the difference there."""
     batch.replies = [good(2), good(5), good(7), *more]
 
@@ -316,7 +317,7 @@ async def test_a_cut_off_answer_is_an_answer(batch):
     assert (row.status, row.output, row.finish_reason, row.error) == ("succeeded", "half", "max_tokens", None)
 
 
-async def test_a_cut_off_answer_that_is_to_be_asked_again_failed_for_want_of_room(batch):
+async def test_a_cut_off_answer_that_must_be_asked_again_failed_for_lack_of_room(batch):
     """Its text so far is kept."""
     batch.replies = [good(2, "half", finish_reason="max_tokens"), good(5, finish_reason="stop"), bad(7)]
 

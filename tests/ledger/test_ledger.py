@@ -91,7 +91,7 @@ async def test_a_batch_that_is_not_visible_yet_keeps_no_other_from_being_cancell
 
 
 async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, clock):
-    """A look every ten seconds; a fault that passes does not end it."""
+    """A poll every ten seconds; a fault that passes does not end it."""
     await three.advance()
     provider.status_faults = [Unavailable("busy")]
     sleep = clock.sleep
@@ -109,7 +109,7 @@ async def test_what_was_cancelled_is_waited_for_and_landed(three, provider, cloc
 
 
 async def test_what_has_ended_is_landed_without_waiting(three, provider, clock):
-    """One look is enough."""
+    """One poll is enough."""
     await three.advance()
     await three.cancel(timedelta(0))
 

@@ -84,7 +84,7 @@ def test_every_kind_of_token_is_summed_over_all_askings():
 
 @pytest.mark.parametrize("output", [None, "half an answer"])
 async def test_a_row_that_failed_is_asked_again_just_as_it_was(job, provider, output):
-    """Only an answer that does not fit is shown to the model; what came with a failure is no answer."""
+    """Only an answer that does not fit is shown to the model; what came with a failure is not an answer."""
     ok = Reply(key="", status="succeeded", output="fine")
     provider.answer = lambda _body, n: msgspec.structs.replace(failing(), output=output) if n == 1 else ok
 
@@ -156,7 +156,7 @@ def test_a_good_answer_is_not_replaced_by_a_later_bad_one(tmp_path):
 
 
 async def test_a_row_whose_batch_has_not_landed_is_missing_and_says_why(ledger, provider):
-    """In the wave in which it was to be asked."""
+    """In the wave that should have asked it."""
     task, _ = ledger()
     (first,) = task.waves()
     (chunk,) = first.chunks

@@ -57,7 +57,7 @@ class SharedClock(FakeClock):
 
 @pytest.fixture
 async def make(tmp_path, batch_emulator):
-    """Makes a job on one provider's emulator; looks cost virtual time only."""
+    """Makes a job on one provider's emulator; polls cost virtual time only."""
     hubs = []
     clock = SharedClock(batch_emulator)
 

@@ -147,7 +147,7 @@ def left_by_a_dead_worker(batch, **more):
     log.add_claim(claim.model_copy(update=more))
 
 
-async def test_a_parcel_says_what_is_in_it(batch, provider, clock, payloads):
+async def test_a_payload_says_what_is_in_it(batch, provider, clock, payloads):
     """Every line with its newline, the first key, the size, and a label no longer than a provider keeps."""
     await submit_once(replace(batch, context=replace(batch.context, label="x" * 600)))
 
@@ -161,11 +161,11 @@ async def test_the_claim_stands_before_the_create_and_the_receipt_after(batch, p
     """Nothing was bought before the claim; the age of the batch counts from the answer to its create."""
     seen = []
 
-    async def look():
+    async def check():
         seen.append((claim_on(batch), batch.files.receipt()))
         clock.advance(5)
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     receipt = await submit_once(batch)
 
     ((claim, no_receipt),) = seen
@@ -221,25 +221,25 @@ async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, p
 
 @pytest.mark.parametrize("lag", [2, 6])
 async def test_a_batch_that_becomes_visible_within_the_grace_time_is_taken(batch, provider, clock, untagged, lag):
-    """Lists lag behind creates; it is taken at the first look that shows it."""
+    """Lists lag behind creates; it is taken at the first search that shows it."""
     found, _ = untagged
     left_by_a_dead_worker(batch)
-    looks = []
+    searches = []
 
     async def sleep(seconds):
-        looks.append(seconds)
+        searches.append(seconds)
         clock.advance(seconds)
-        if len(looks) == lag:
+        if len(searches) == lag:
             found.append(Candidate("late", certain=True))
 
     clock.sleep = sleep
 
     assert (await submit_once(batch)).batch_id == "late"
-    assert looks == [10] * lag
+    assert searches == [10] * lag
 
 
-async def test_a_batch_that_appears_while_the_parcel_is_packed_is_taken(batch, provider, clock, untagged, payloads):
-    """The last look comes right before the create."""
+async def test_a_batch_that_appears_while_the_payload_is_packed_is_taken(batch, provider, clock, untagged, payloads):
+    """The last search comes right before the create."""
     found, _ = untagged
     left_by_a_dead_worker(batch)
 
@@ -268,7 +268,7 @@ async def test_a_receipt_that_the_owner_writes_while_its_batch_is_looked_for_is_
 
 
 async def test_a_receipt_that_the_owner_writes_at_the_last_moment_is_taken(batch, provider, clock, untagged, payloads):
-    """After the last look of its successor, and before the claim is taken over."""
+    """After the last search of its successor, and before the claim is taken over."""
     left_by_a_dead_worker(batch)
     written = Receipt(batch_id="unlisted", tag=OLD, requests=2, submitted_at=START)
 
@@ -358,7 +358,7 @@ async def test_a_submit_that_is_never_answered_gives_up_its_slot(batch, provider
     assert claim_on(batch) is not None
 
 
-async def test_a_look_that_fails_for_a_passing_reason_is_repeated(batch, provider, clock):
+async def test_a_search_that_fails_for_a_passing_reason_is_repeated(batch, provider, clock):
     """As long as the provider asks; five seconds when it does not say."""
     left_by_a_dead_worker(batch)
     faults = [Unavailable("busy", retry_after=7), Unavailable("busy")]
@@ -376,7 +376,7 @@ async def test_a_look_that_fails_for_a_passing_reason_is_repeated(batch, provide
     assert waited[0] == 12
 
 
-async def test_a_look_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(batch, provider, clock, payloads):
+async def test_a_search_that_keeps_failing_gives_up_its_slot_and_keeps_the_claim(batch, provider, clock, payloads):
     """After a minute; nothing is sent on a guess."""
     left_by_a_dead_worker(batch)
 
@@ -405,7 +405,7 @@ async def test_a_provider_that_is_busy_for_a_moment_is_waited_for(batch, provide
     assert (clock.time - START).total_seconds() == 60
 
 
-async def test_a_fault_before_the_create_is_no_reason_to_look_for_a_batch(batch, provider, clock, payloads):
+async def test_a_fault_before_the_create_is_not_a_reason_to_look_for_a_batch(batch, provider, clock, payloads):
     """Preparing buys nothing, so a lost answer is only waited for; an uploaded file is found again."""
     provider.prepare_faults = [Unavailable("cut", ambiguous=True)]
     prepare, prepared = provider.prepare, []
@@ -491,7 +491,7 @@ async def test_a_batch_that_a_successor_found_first_is_kept(batch, provider, clo
 
 
 async def test_a_batch_is_cancelled_when_its_successor_has_another(batch, provider, clock):
-    """The message says which, and that nothing is to be done."""
+    """The message says which, and that no action is needed."""
 
     async def overtake():
         left_by_a_dead_worker(batch, tag=TAG, owner="successor")
@@ -506,7 +506,7 @@ async def test_a_batch_is_cancelled_when_its_successor_has_another(batch, provid
 
 
 async def test_a_batch_is_cancelled_when_there_is_another_receipt_already(batch, provider, clock):
-    """Its former owner looked at the claim, and wrote the receipt when the claim was no longer its own."""
+    """Its former owner checked the claim, and wrote the receipt when the claim was no longer its own."""
 
     async def late():
         receipt = Receipt(batch_id="the first", tag=TAG, requests=2, submitted_at=START)
@@ -524,10 +524,10 @@ async def test_the_deployment_knows_a_claim_before_the_create_and_its_batch_afte
     """So that a neighbour never takes it for its own."""
     seen = []
 
-    async def look():
+    async def check():
         seen.extend(registry.entries())
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     await submit_once(within(batch, registry))
 
     (before,) = seen
@@ -564,10 +564,10 @@ async def test_workers_submit_one_at_a_time_where_no_tags_are_kept(batch, provid
     """The lock is held during the create and released after it, whatever becomes of it."""
     there = []
 
-    async def look():
+    async def check():
         there.extend(registry._directory.names("locks"))
 
-    provider.while_creating = [look, look]
+    provider.while_creating = [check, check]
     provider.submit_faults = [None, Rejected("no")]
     await submit_once(within(batch, registry))
     with pytest.raises(Rejected):
@@ -581,16 +581,18 @@ async def test_workers_need_no_turn_where_tags_are_kept(batch, provider, clock, 
     """A lost batch is found by its tag, so nothing is gained by waiting."""
     there = []
 
-    async def look():
+    async def check():
         there.extend(registry._directory.names("locks"))
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     await submit_once(within(batch, registry))
 
     assert there == []
 
 
-async def test_a_claim_that_never_had_its_turn_is_submitted_without_a_look(batch, provider, clock, registry, untagged):
+async def test_a_claim_that_never_had_the_lock_is_submitted_without_a_search(
+    batch, provider, clock, registry, untagged
+):
     """A batch of its size is a neighbour's, who would buy it again if this one took it."""
     found, asked = untagged
     found.append(Candidate("a neighbour's", certain=False))
@@ -622,11 +624,11 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, 
         seen.append(claim_on(batch))
         clock.advance(30)
 
-    async def look():
+    async def check():
         seen.append(claim_on(batch))
 
     registry.acquire_submit_lock = busy
-    provider.while_preparing = [look]
+    provider.while_preparing = [check]
     await submit_once(within(batch, registry))
 
     assert [claim.queued_for_lock for claim in seen] == [True, False]
@@ -637,7 +639,7 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, 
 async def test_a_claim_whose_owner_gets_its_turn_meanwhile_is_left_to_it(
     batch, provider, clock, registry, untagged, payloads
 ):
-    """Packing takes minutes; the next look at the claim says what became of it."""
+    """Packing takes minutes; the next check of the claim says what became of it."""
     left_by_a_dead_worker(batch, queued_for_lock=True)
 
     def slow(_tag):
@@ -739,11 +741,11 @@ async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
     """A neighbour that looks for a claim of its own may see the new batch first."""
     found, _ = untagged
 
-    async def look():
+    async def check():
         a_guess(batch, registry, "batch-0")
         found.append(Candidate("batch-0", certain=False))
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     provider.submit_faults = [(Unavailable("cut"), "after")]
 
     receipt = await submit_once(within(batch, registry))
@@ -753,15 +755,15 @@ async def test_a_guess_that_is_younger_than_the_turn_may_be_what_was_sent_in_it(
 
 
 def asleep(batch, at, meanwhile):
-    """A worker that stands still right after its nth look at its claim, while its successor does this."""
+    """A worker that stands still right after its nth check of its claim, while its successor does this."""
 
     def checking():
-        nonlocal looks
-        looks += 1
-        if looks == at:
+        nonlocal searches
+        searches += 1
+        if searches == at:
             meanwhile(claim_on(batch))
 
-    looks = 0
+    searches = 0
     return replace(batch, checking=checking)
 
 
@@ -815,10 +817,10 @@ async def test_a_claim_that_is_taken_over_is_in_the_new_owners_name(batch, provi
     left_by_a_dead_worker(batch)
     owners = set()
 
-    async def look():
+    async def check():
         owners.add(claim_on(batch).owner)
 
-    provider.while_creating = [look]
+    provider.while_creating = [check]
     await submit_once(batch)
 
     assert owners
@@ -890,7 +892,7 @@ async def test_a_claim_without_the_providers_time_is_looked_for_a_day_back(batch
     assert [query.claimed_at for query in asked] == [START - timedelta(days=1)]
 
 
-async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_passed_over(
+async def test_a_claim_that_another_worker_makes_while_the_time_is_asked_is_not_ignored(
     batch, provider, clock, payloads
 ):
     """It is looked for, as any claim without a receipt, and taken over only when its batch is absent."""

@@ -67,7 +67,7 @@ async def test_a_batch_that_failed_for_good_is_landed(ledger, provider):
     assert len(provider.batches) == 1
 
 
-async def test_the_deployment_forgets_a_batch_that_has_landed_or_is_void(ledger, provider, clock):
+async def test_the_deployment_forgets_a_batch_that_has_landed_or_failed(ledger, provider, clock):
     """What stays is what somebody still waits for."""
     provider.max_requests = 1
     task, registry = ledger()
@@ -153,7 +153,7 @@ async def test_the_claim_of_a_batch_that_failed_as_a_whole_stays_until_the_next_
     provider.batches["batch-0"].status, provider.batches["batch-0"].retryable = "failed", True
     await task.advance()
     old = BatchFiles(task.root.sub("waves/0"), 0).claim()
-    provider.bomb.at = provider.bomb.moment + 2  # a look, then the create
+    provider.bomb.at = provider.bomb.moment + 2  # a poll, then the create
 
     clock.advance(60)
     with pytest.raises(Killed, match="we do not know"):
@@ -237,7 +237,7 @@ async def test_a_neighbours_batch_that_was_given_back_leaves_the_claim_in_the_de
     assert (entry.batch_id, entry.tentative) == (None, False)
 
 
-async def test_a_rest_that_ends_between_two_looks_at_the_files_wakes_the_task(ledger, provider, clock):
+async def test_a_rest_that_ends_between_two_checks_of_the_files_wakes_the_task(ledger, provider, clock):
     """No batch is on its way that would."""
     task, _ = ledger()
     await task.advance()
@@ -275,7 +275,7 @@ async def test_full_batches_of_two_tasks_differ_where_only_their_size_tells_them
 
 
 async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, provider, clock):
-    """The others land, and what is queued goes out; the late one is looked at again when its time is up."""
+    """The others land, and what is queued goes out; the late one is polled again when its time is up."""
     provider.max_requests = 1
     task, _ = ledger(in_flight=2)
     await task.advance()

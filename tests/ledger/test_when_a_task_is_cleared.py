@@ -133,8 +133,8 @@ async def test_a_kill_cancels_each_batch_although_one_cannot_be(job, provider, c
     assert any("'batch-0' was not cancelled" in record.message for record in caplog.records)
 
 
-async def test_a_look_buys_nothing(job, provider):
-    """The trigger may look as often as it likes, and with places free: only the worker submits."""
+async def test_a_poll_buys_nothing(job, provider):
+    """The trigger may poll as often as it likes, and with places free: only the worker submits."""
     provider.max_requests = 1
     task = job(["a", "b"], max_in_flight=1)
     suspended = await task.start()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from fakes import failing
 
 from airflow_batch_provider.exceptions import (
     RowsFailed,
 )
-from airflow_batch_provider.models import Manifest, Reply
+from airflow_batch_provider.models import Manifest, Reply, Usage
 
 
 async def test_a_row_that_failed_for_a_passing_reason_is_asked_again_alone(job, provider):
@@ -148,27 +150,68 @@ async def test_tokens_of_every_wave_are_counted_once(job, provider):
 
 
 async def test_an_answer_that_was_cut_off_is_asked_again_with_more_room(job, provider):
-    """`retry_truncated` doubles the room each time."""
+    """Twice the room each time, unless `retry_truncated` is off."""
     provider.answer = lambda _body, n: Reply(
         key="", status="succeeded", output="long", finish_reason="max_tokens" if n < 4 else "stop"
     )
-    task = job(["a"], retry_truncated=True, retry_rows=3)
+    task = job(["a"], retry_rows=3)
 
     manifest = await task.run()
 
-    assert [batch.bodies[0].get("room") for batch in provider.batches.values()] == [None, 2, 4, 8]
+    assert [batch.bodies[0].get("room") for batch in provider.batches.values()] == [None, 2000, 4000, 8000]
     assert manifest.counts["succeeded"] == 1
 
 
-async def test_an_answer_that_was_cut_off_is_an_answer_by_default(job, provider):
+async def test_an_answer_that_was_cut_off_may_count_as_an_answer(job, provider):
     """Its `finish_reason` tells."""
     provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="lo", finish_reason="max_tokens")
-    task = job(["a"], retry_rows=2)
+    task = job(["a"], retry_rows=2, retry_truncated=False)
 
     manifest = await task.run()
 
     assert task.rows(manifest)[0]["finish_reason"] == "max_tokens"
     assert manifest.waves == 1
+
+
+async def test_a_cut_off_answer_stays_when_more_room_is_refused(job, provider):
+    """The text was paid; the 400 says only that the model has no more room, so nothing is asked a third time."""
+    cut = Reply(key="", status="succeeded", output="half a tale", finish_reason="max_tokens")
+    ok = Reply(key="", status="succeeded", output="fine")
+    refused = failing("invalid_request_error", retryable=False)
+    provider.answer = lambda body, n: ok if body["prompt"] == "b" else cut if n == 1 else refused
+    task = job(["a", "b"], retry_rows=3)
+
+    manifest = await task.run()
+
+    row, _ = task.rows(manifest)
+    assert (row["status"], row["output"], row["error"]["code"], row["wave"]) == (
+        "failed",
+        "half a tale",
+        "truncated",
+        0,
+    )
+    assert manifest.waves == 2
+    assert "truncated" in str(manifest.errors)
+
+
+@pytest.mark.parametrize(
+    ("model", "room", "asked"),
+    [("gpt-4o", 6_000, [12_000, 16_384]), ("gpt-4o-2024-08-06", 16_384, []), ("ft:gpt-4.1-mini:me", 20_000, [32_768])],
+)
+async def test_more_room_ends_at_the_model_s_own_maximum(job, provider, model, room, asked):
+    """What the provider would refuse is not asked; an answer that has used all of it is left as it is."""
+    provider.codec = deepcopy(provider.codec)
+    provider.codec.room = lambda body: body.get("room", room)
+
+    def answer(body, _n):
+        usage = Usage(input_tokens=1, output_tokens=body.get("room", room))
+        return Reply(key="", status="succeeded", output="lo", finish_reason="max_tokens", usage=usage)
+
+    provider.answer = answer
+    with pytest.raises(RowsFailed, match="truncated"):
+        await job(["a"], model=f"openai:{model}", retry_rows=5).run()
+
+    assert [batch.bodies[0].get("room") for batch in provider.batches.values()] == [None, *asked]
 
 
 async def test_on_partial_fail_wants_every_row(job, provider):

@@ -41,7 +41,7 @@ async def test_results_that_break_off_are_landed_later_and_whole(job, provider):
     assert len(provider.batches) == 1
 
 
-async def test_a_look_that_fails_for_a_passing_reason_does_not_fail_the_task(job, provider):
+async def test_a_poll_that_fails_for_a_passing_reason_does_not_fail_the_task(job, provider):
     """The worker comes back instead."""
     task = job()
     suspended = await task.start()

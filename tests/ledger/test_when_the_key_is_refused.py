@@ -28,7 +28,7 @@ class Keys:
         self._emulator.settings = self._emulator.settings.model_copy(update={"keys": frozenset(keys)})
 
     def serve(self, *keys):
-        """Hold these keys one after the other, as they are read."""
+        """Set these keys one after the other, as they are read."""
         self._next = list(keys)
 
     def read(self):

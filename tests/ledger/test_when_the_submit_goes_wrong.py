@@ -99,7 +99,7 @@ async def _died(task, _provider):
 
 @pytest.mark.parametrize("ended", [_paused, _undecided, _marked, _died])
 async def test_a_task_that_is_cleared_days_later_has_all_its_time_again(job, provider, clock, ended):
-    """Whatever became of the attempt before: what is bought now, or runs still, is not cancelled at the first look."""
+    """Whatever became of the attempt before: what is bought now, or runs still, is not cancelled at the first poll."""
     provider.polls_until_done = 10_000
     task = job()
     await ended(task, provider)
@@ -113,7 +113,7 @@ async def test_a_task_that_is_cleared_days_later_has_all_its_time_again(job, pro
 
 
 async def test_a_create_that_names_what_is_not_there_is_a_refusal(job, provider):
-    """A model that does not exist, say: nothing was bought, so the DAG can be mended."""
+    """A model that does not exist, say: nothing was bought, so the DAG can be fixed."""
     provider.submit_faults = [NotFound("models/gemini-9 is not found")]
     task = job()
     with pytest.raises(Rejected, match="gemini-9 is not found"):
@@ -123,7 +123,7 @@ async def test_a_create_that_names_what_is_not_there_is_a_refusal(job, provider)
     assert (await task.retry()).counts["succeeded"] == 3
 
 
-async def test_a_batch_that_failed_for_want_of_credit_is_bought_when_there_is_some(job, provider):
+async def test_a_batch_that_failed_for_lack_of_credit_is_bought_when_there_is_some(job, provider):
     """The provider took it and found out later; nothing of it ran, so no row has failed."""
     task = job()
     suspended = await task.start()
@@ -240,7 +240,7 @@ async def test_a_zombie_that_was_overtaken_creates_nothing(job, provider, clock)
 
 
 async def test_a_zombie_that_is_overtaken_while_it_creates_cancels_what_it_created(job, provider, clock):
-    """Two creates cannot be kept apart by any look; the one that lost its claim undoes its own."""
+    """Two creates cannot be kept apart by any search; the one that lost its claim undoes its own."""
     zombie, successor = job(), job()
 
     async def overtake():

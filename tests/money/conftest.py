@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from money_bench import MODELS, World, storage_that_kills
+from killable_task import MODELS, World, storage_that_kills
 
 _MEMORY = Path("/dev/shm")
 

@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 from fakes import START
-from money_bench import CREATE, Life, World
+from killable_task import CREATE, Life, World
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable
 from airflow_batch_provider.stages import Suspended
@@ -101,13 +101,13 @@ class Crowd:
         asked = [f"{name} question {number}" for number in range(ROWS)]
         worker = self.world.task(Life(), asked, task=name)
         try:
-            return await self._legs(worker.job)
+            return await self._runs(worker.job)
         except BatchError as end:
             return end
         finally:
             await worker.wire.aclose()
 
-    async def _legs(self, job):
+    async def _runs(self, job):
         outcome = await job.start()
         while isinstance(outcome, Suspended):
             await self._ready(job, outcome)
@@ -120,7 +120,7 @@ class Crowd:
                 if (await job.check(suspended)).is_ready:
                     return
             except Unavailable:
-                pass  # the trigger looks again
+                pass  # the trigger polls again
             await self.world.clock.sleep(60)
 
 

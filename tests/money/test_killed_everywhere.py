@@ -10,7 +10,7 @@ import asyncio
 import httpx2
 import pytest
 from fakes import Killed
-from money_bench import CREATE, DiesAt, Life, check_balance
+from killable_task import CREATE, DiesAt, Life, check_balance
 
 from airflow_batch_provider.exceptions import Unavailable
 

@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from money_bench import FORM, LIFE
-from stateful_bench import Airflow, SharedClock, Task, check_finished, is_waste
+from killable_task import FORM, LIFE
+from simulated_deployment import Airflow, SharedClock, Task, check_finished, is_waste
 from unruly_provider import STRANGER, Unruly, Untagged
 
 from airflow_batch_provider.exceptions import BatchError, Paused, Rejected, Unavailable, Unresolved, UsageError
@@ -96,7 +96,7 @@ class Money(RuleBasedStateMachine):
             self.airflow.step(task.worker, moments)
 
     @rule(name=tasks)
-    def run_to_the_end_of_the_leg(self, name):
+    def run_to_the_end_of_the_run(self, name):
         task = self.airflow.tasks[name]
         if task.worker is None and self.may_begin(task) and task.state != "deferred":
             self.airflow.begin(task)
@@ -124,9 +124,9 @@ class Money(RuleBasedStateMachine):
         self.airflow.kill(data.draw(st.sampled_from(self.airflow.workers_alive)))
 
     @rule(name=tasks, moments=moments)
-    def look(self, name, moments):
+    def poll(self, name, moments):
         task = self.airflow.tasks[name]
-        if task.state == "deferred" and len(task.alive) < 2 and self.airflow.look(task):
+        if task.state == "deferred" and len(task.alive) < 2 and self.airflow.poll(task):
             self.airflow.step(task.worker, moments)
 
     @rule(name=tasks)
@@ -273,7 +273,7 @@ class Money(RuleBasedStateMachine):
             for batch in self.live:
                 self.airflow.provider.end(batch, "completed")
             if task.state == "deferred":
-                self.airflow.look(task)
+                self.airflow.poll(task)
             else:
                 self.airflow.begin(task)
             if task.worker is not None:
@@ -314,8 +314,8 @@ class MoneyWithoutTags(Money):
 
 
 @pytest.fixture(autouse=True)
-def last_looks(monkeypatch):
-    """Remember at which claim each worker looked last, so that the books can tell who was overtaken since."""
+def last_checks(monkeypatch):
+    """Remember at which claim each worker checked last, so that the books can tell who was overtaken since."""
     check = claims.ClaimHandle.check
 
     def remembered(handle):

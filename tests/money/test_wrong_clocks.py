@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes import Killed
-from money_bench import CREATE, Life, SkewedClock, check_balance
+from killable_task import CREATE, Life, SkewedClock, check_balance
 
 SKEWS = (-3600, -300, -130, -60, 0, 60, 130, 300, 620, 3600)
 HOUR = 3600

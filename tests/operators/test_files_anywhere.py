@@ -142,7 +142,7 @@ def test_a_typo_in_the_bucket_is_refused_and_makes_none(tested, lake, tmp_path):
 
 
 def test_the_first_dag_of_the_readme_runs(tested, lake, monkeypatch):
-    """Verbatim: S3 in, S3 out, storage on disk; only the first look comes sooner than after five minutes."""
+    """Verbatim: S3 in, S3 out, storage on disk; only the first poll comes sooner than after five minutes."""
     monkeypatch.setattr("airflow_batch_provider.airflow.settings.poll", lambda: SOON)
     import pyarrow as pa
     import pyarrow.parquet as pq

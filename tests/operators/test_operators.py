@@ -44,7 +44,7 @@ def test_an_output_of_the_check_is_the_tasks_output(tested, deferrable):
     """`execute` is not resumed when the check returned everything."""
     run = tested(obedient(f"output_{deferrable}", "output", deferrable=deferrable))
     assert run.xcom("stage")["said"] == "from the check"
-    assert run.xcom("stage", key="batch_metrics") == {"rows": 3, "looks": 1}
+    assert run.xcom("stage", key="batch_metrics") == {"rows": 3, "polls": 1}
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -104,7 +104,7 @@ def test_a_dependency_that_is_not_upstream_fails_before_the_stage_starts(tested)
 
 
 def test_an_input_reaches_both_runs_and_no_rendered_field(tested):
-    """XComArgs in it resolve, wherever they are; braces in it are no template."""
+    """XComArgs in it resolve, wherever they are; braces in it are not a template."""
     with DAG("input", schedule=None) as dag:
 
         @task
@@ -271,7 +271,7 @@ def test_the_model_chooses_the_connection(model, conn_id, ref):
 
 
 def test_templates_wait_for_the_task():
-    """A model or source that is only known later is no error."""
+    """A model or source that is only known later is not an error."""
     late = BatchEmbedOperator(
         task_id="embed", model="{{ params.model }}", source="s3://bucket/{{ ds }}.csv", prompt="{text}", key="id"
     )
@@ -295,7 +295,7 @@ def test_rows_are_shown_by_their_number():
 
 
 def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
-    """Of the built-in stages; a stage of one's own says it itself."""
+    """Of the built-in stages; a custom stage says it itself."""
     monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__POLL", "quick")
     assert BatchGenerateOperator(task_id="a", model="claude-x", requests=["x"])._config().poll == PollConfig.of("quick")
     assert AsyncBatchStageOperator(task_id="b", stage=Obedient).poll is None

@@ -20,7 +20,7 @@ from airflow_batch_provider.stages.config import BatchConfig
 PUBLIC = [AsyncBatchStageOperator, BatchEmbedOperator, BatchGenerateOperator, BatchSensor, ReconcileOperator]
 BATCH = [BatchEmbedOperator, BatchGenerateOperator]
 
-# Arguments that are no field of the configuration under the same name, or say by None that Airflow's settings decide.
+# Arguments that are not fields of the configuration under the same name, or say by None that Airflow's settings decide.
 ELSEWHERE = {"requests", "prompt", "key", "conn_id", "deferrable", "storage_path", "model", "source", "poll"}
 TEXT_ONLY = {"system", "output_type", "max_tokens", "retry_truncated"}
 

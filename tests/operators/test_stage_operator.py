@@ -67,7 +67,7 @@ def suspended(tmp_path, context, mode: str) -> AsyncBatchStageOperator:
 
 @pytest.mark.parametrize("failure", [CRASHED, TIMED_OUT])
 def test_a_lost_trigger_of_a_finished_batch_costs_nothing(tmp_path, context, failure):
-    """One look by the worker, and the task goes on to its end."""
+    """One poll by the worker, and the task goes on to its end."""
     operator = suspended(tmp_path, context, "resume")
     assert operator.resume_execution("__fail__", dict(failure), context)["said"] == "done"
 
@@ -83,7 +83,7 @@ def test_a_lost_trigger_of_a_running_batch_is_replaced_a_few_times(tmp_path, con
             operator.resume_execution("__fail__", dict(CRASHED), context)
     again = deferred.value.trigger.suspension
     assert (again.lost, again.state, again.token) == (3, first.state, first.token)
-    assert again.suspended_at > first.suspended_at  # the next look comes an interval later, not at once
+    assert again.suspended_at > first.suspended_at  # the next poll comes an interval later, not at once
     with pytest.raises(AirflowException, match=r"lost 4 times.*The batch runs on.*then clear the task") as caught:
         operator.resume_execution("__fail__", dict(CRASHED), context)
     assert not isinstance(caught.value, AirflowFailException)
@@ -359,6 +359,7 @@ def test_a_stage_of_the_plugins_folder_may_be_imported_a_second_time(tmp_path, m
         "class Mine(AsyncBatchStage):\n    id = name = 'mine'\n    async def execute(self, ctx):\n        return 1\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "twice", raising=False)
     first = importlib.import_module("twice").Mine
     monkeypatch.delitem(sys.modules, "twice")
     second = importlib.import_module("twice").Mine

@@ -86,7 +86,7 @@ def test_mapped_tasks_are_rendered_each_with_their_own_values(tested, tmp_path):
     assert texts(tmp_path) == [("Be {{ ds }}", "0 x"), ("Be {{ ds }}", 'again {"a": 1} x')]
 
 
-def test_what_a_decorated_task_yields_is_no_template(tested, tmp_path):
+def test_what_a_decorated_task_yields_is_not_a_template(tested, tmp_path):
     """Its system text is."""
     with DAG("decorated_system", schedule=None, params={"tone": "kind"}) as dag:
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
-from provider_bench import BACKENDS, Bench
+from provider_backends import BACKENDS, Bench
 
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.server import EmulatorServer
@@ -104,7 +104,7 @@ async def test_a_strange_id_and_a_missing_batch_stay_with_their_tasks(bench, hub
 
 
 @pytest.mark.parametrize("kind", ["status", "cut"])
-async def test_a_list_that_fails_is_no_end(bench, hub, ids, kind):
+async def test_a_list_that_fails_is_not_an_end(bench, hub, ids, kind):
     """Each batch is asked for by itself."""
     bench.fault("list", kind)
     seen = await polled(hub, ids)
@@ -112,7 +112,7 @@ async def test_a_list_that_fails_is_no_end(bench, hub, ids, kind):
     assert asked(bench, "retrieve") == BATCHES
 
 
-async def test_a_page_that_is_cut_in_the_middle_is_no_end(bench, hub, ids):
+async def test_a_page_that_is_cut_in_the_middle_is_not_an_end(bench, hub, ids):
     """Half a page is not a page."""
     bench.fault("list", "cut_body", bytes=200)
     seen = await polled(hub, ids)

@@ -1,4 +1,4 @@
-"""Prices of one's own: what they are, which one counts, and what a wrong one says."""
+"""Custom prices: what they are, which one counts, and what a wrong one says."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_wrong_price_says_where_and_how_it_is_written(given, said):
 
 
 @pytest.mark.parametrize("nothing", [None, "", {}])
-def test_no_prices_are_no_error(nothing):
+def test_no_prices_are_not_error(nothing):
     """The option is optional."""
     assert own_prices(nothing) == {}
 

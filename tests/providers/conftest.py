@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from provider_bench import BACKENDS, Backend, Bench
+from provider_backends import BACKENDS, Backend, Bench
 
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.clock import Clock

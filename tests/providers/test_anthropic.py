@@ -116,7 +116,7 @@ def test_3_a_model_that_always_thinks_is_told_the_schema_in_words(model):
     "params", [{"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096}, {"tools": [{"name": "f"}]}]
 )
 def test_3_a_schema_that_needs_a_tool_is_told_in_words_where_none_can_be_forced(params):
-    """Thinking and tools of one's own leave no room for ours."""
+    """Thinking and tools of the user leave no room for ours."""
     body = encode(Spec(model="claude-x", output_schema=OPEN, request_params=params))
     assert "tool_choice" not in body
     assert "JSON schema" in body["system"][0]["text"]
@@ -194,7 +194,7 @@ def test_a_text_is_an_output():
     assert reply.usage == Usage(input_tokens=10, output_tokens=5)
 
 
-def test_thinking_is_no_part_of_the_text():
+def test_thinking_is_not_a_part_of_the_text():
     """Nor are the blocks of server tools."""
     content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert decode(message(content=content)).output == "ab"
@@ -356,7 +356,7 @@ async def test_an_ended_batch_is_told_apart_by_its_rows(fields, status):
         httpx2.Response(200, json=None),
     ],
 )
-async def test_the_page_of_a_proxy_is_no_status(reply):
+async def test_the_page_of_a_proxy_is_not_a_status(reply):
     """It is a passing fault, and of a create an ambiguous one."""
     with pytest.raises(Unavailable) as caught:
         await provider(lambda _: reply).status("msgbatch_1")
@@ -400,7 +400,7 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
 
 
 async def test_10_whose_an_ended_batch_is_is_read_once():
-    """Nine batches of equal size took 1,632 calls for results, because every look read them all again."""
+    """Nine batches of equal size took 1,632 calls for results, because every poll read them all again."""
     calls = []
 
     def answer(request):
@@ -428,7 +428,7 @@ async def test_10_whose_an_ended_batch_is_is_read_once():
         ({"busy": True}, "None"),
     ],
 )
-async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+async def test_a_reply_about_something_else_is_not_a_batch_without_results(record, message):
     """Its rows would count as missing, and would be bought again."""
     adapter = provider(lambda _: httpx2.Response(200, json=record))
     with pytest.raises(Unavailable, match=message):
@@ -516,7 +516,7 @@ def test_the_sdk_is_imported_when_it_is_used():
 
 async def test_lines_with_any_text_stay_one_element_each(server, tmp_path):
     """Newlines in prompts are escaped in JSON, so joining by commas is safe whatever the text."""
-    from provider_bench import BACKENDS, Bench
+    from provider_backends import BACKENDS, Bench
 
     backend = BACKENDS["anthropic"]
     adapter = AnthropicProvider(backend.account(server.url))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
-from provider_bench import KEY, PREFIX, Bench
+from provider_backends import KEY, PREFIX, Bench
 from pydantic import BaseModel
 
 from airflow_batch_provider.exceptions import (
@@ -61,7 +61,7 @@ async def test_an_answer_fits_the_schema_that_was_asked(bench):
 
 
 async def test_a_schema_beyond_strict_mode_is_still_asked(bench):
-    """An open dictionary is no reason to refuse the task."""
+    """An open dictionary is not a reason to refuse the task."""
     if bench.backend.provider == "google":
         pytest.skip("Gemini is told such a schema in words, which no emulator reads")
     schema = {
@@ -197,7 +197,7 @@ async def test_a_cancelled_batch_ends_cancelled(bench):
     assert (await bench.provider.status(batch_id)).status == "cancelled"
 
 
-async def test_cancelling_twice_or_too_late_is_no_error(bench):
+async def test_cancelling_twice_or_too_late_is_not_an_error(bench):
     """Whoever cancels wants it to be over, and it is."""
     batch_id = await submitted(bench)
     await bench.provider.cancel(batch_id)
@@ -245,7 +245,7 @@ async def test_an_unknown_word_is_taken_for_processing_and_told_once(bench, capl
     assert [record.getMessage().count("rebalancing") for record in ours] == [1]
 
 
-async def test_fields_nobody_knows_are_no_error(bench):
+async def test_fields_nobody_knows_are_not_error(bench):
     """Providers add fields when they like."""
     for route in ("create", "retrieve", "list"):
         bench.fault(route, "extra_fields", times=None)
@@ -255,7 +255,7 @@ async def test_fields_nobody_knows_are_no_error(bench):
 
 
 async def test_an_ended_batch_can_be_cleaned_up_twice(bench):
-    """What is gone is no error."""
+    """What is gone is not an error."""
     batch_id = await submitted(bench)
     bench.finish()
     await bench.provider.clean_up(batch_id)
@@ -534,7 +534,7 @@ async def test_a_batch_bought_under_a_hostile_id_is_not_bought_again(backend, tm
         await provider.find(BatchQuery(payload.tag, datetime.fromtimestamp(1_790_000_000, UTC), 1, PREFIX))
 
 
-async def test_a_list_that_never_ends_is_no_proof_of_absence(backend, monkeypatch):
+async def test_a_list_that_never_ends_is_not_a_proof_of_absence(backend, monkeypatch):
     """A batch that no page shows may exist nevertheless, and buying it again would pay twice."""
     if not backend.in_process or backend.provider == "google":
         pytest.skip("answers by hand are written for Anthropic and OpenAI")

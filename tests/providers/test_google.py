@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 from google.genai import types
-from provider_bench import BACKENDS, KEY, PREFIX, Bench, submitted
+from provider_backends import BACKENDS, KEY, PREFIX, Bench, submitted
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, Unresolved, UsageError
@@ -170,7 +170,7 @@ async def test_embedding_warns_nobody(bench):
     assert len(replies["0"].output) == 5
 
 
-async def test_a_resumed_parcel_is_not_uploaded_again(bench):
+async def test_a_resumed_payload_is_not_uploaded_again(bench):
     """What an earlier attempt sent is still there for two days."""
     bench.fault("create", "status", status=503)
     payload = bench.payload("one")
@@ -200,7 +200,7 @@ async def test_a_file_of_our_name_is_used_though_nobody_remembers_it(bench):
 
 
 async def test_a_file_of_another_size_is_replaced(bench):
-    """It is no whole upload of this payload."""
+    """It is not a whole upload of this payload."""
     payload = bench.payload("one")
     bench.fault("create", "status", status=429)
     with pytest.raises(Unavailable):
@@ -333,7 +333,7 @@ async def test_a_batch_found_under_a_hostile_id_needs_a_person():
         await found([aged("../x", 0, "abp-1")])
 
 
-async def test_a_list_that_never_ends_is_no_proof_of_absence(monkeypatch):
+async def test_a_list_that_never_ends_is_not_a_proof_of_absence(monkeypatch):
     """The claimed batch may be on a page that was not read."""
     monkeypatch.setattr("airflow_batch_provider.providers.google.provider._MOST_PAGES", 3)
     with pytest.raises(Unresolved, match="300"):
@@ -403,7 +403,7 @@ async def test_ids_are_taken_with_and_without_their_prefix(bench):
     assert list(await bench.provider.statuses([short])) == [short]
 
 
-async def test_the_answer_about_another_batch_is_no_answer():
+async def test_the_answer_about_another_batch_is_not_an_answer():
     """A proxy that mixes replies up would land foreign rows."""
     adapter = provider(lambda _: httpx2.Response(200, json=operation("batches/other")))
     with pytest.raises(Unavailable, match="not this batch"):
@@ -443,7 +443,7 @@ LINE = b'{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"x"}]
         ({"busy": True}, "not this batch"),
     ],
 )
-async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+async def test_a_reply_about_something_else_is_not_a_batch_without_results(record, message):
     """Its rows would count as missing, and would be bought again."""
     with pytest.raises(Unavailable, match=message):
         await results(lambda _: httpx2.Response(200, json=record))
@@ -490,7 +490,7 @@ async def test_a_file_of_a_hostile_name_is_not_asked_for():
         await results(having({"responsesFile": "files/../batches/b2:cancel"}))
 
 
-async def test_a_line_that_cannot_be_read_is_passed_over(caplog):
+async def test_a_line_that_cannot_be_read_is_ignored(caplog):
     """Its row counts as missing; its content is not logged."""
     content = b'{"secret": 1}\n' + LINE + b"\n\n{half"
     assert [one.key for one in await results(having({"responsesFile": "files/f"}, content))] == ["a"]
@@ -558,7 +558,7 @@ async def test_files_are_removed_and_the_record_stays(bench):
     assert (await bench.provider.status(batch_id)).status == "completed"
 
 
-async def test_a_file_that_gemini_keeps_is_no_error(bench):
+async def test_a_file_that_gemini_keeps_is_not_an_error(bench):
     """Names of output files are longer than Gemini's own delete takes; the input goes nevertheless."""
     batch_id = await bench.submit(bench.payload("one"))
     bench.finish()

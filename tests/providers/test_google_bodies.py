@@ -118,7 +118,7 @@ def test_a_line_has_the_key_beside_the_request():
 
 
 def test_asking_again_adds_the_answer_and_the_problem():
-    """As turns of the model and the user; an empty answer is no turn."""
+    """As turns of the model and the user; an empty answer is not a turn."""
     body = encode()
     again = CODEC.reask(body, "no", "wrong")
     assert [(turn["role"], turn["parts"][0]["text"]) for turn in again["contents"]] == [
@@ -142,7 +142,7 @@ class Part(BaseModel):
     name: str = Field(min_length=1, description="what it is called")
 
 
-class Order(BaseModel):
+class Basket(BaseModel):
     colour: Colour
     parts: list[Part] = Field(max_length=3)
     note: str | None = None
@@ -153,7 +153,7 @@ class Order(BaseModel):
 
 def test_a_schema_is_said_in_openapi():
     """No references, no additionalProperties, null as a flag, properties in the order written."""
-    native = response_schema(Order.model_json_schema())
+    native = response_schema(Basket.model_json_schema())
     assert native == {
         "type": "OBJECT",
         "required": ["colour", "parts", "mail"],
@@ -180,7 +180,7 @@ def test_a_schema_is_said_in_openapi():
 
 def test_the_sdk_takes_the_schema():
     """Every field we write is one of its `Schema`."""
-    native = response_schema(Order.model_json_schema())
+    native = response_schema(Basket.model_json_schema())
     assert types.Schema.model_validate(native).model_dump(exclude_none=True, by_alias=True, mode="json")
 
 
@@ -298,7 +298,7 @@ def test_an_empty_answer_may_be_asked_again():
         assert (reply.status, reply.error.code, reply.error.retryable) == ("failed", "empty_answer", True)
 
 
-def test_an_answer_that_is_no_text_says_so_and_is_not_bought_again():
+def test_an_answer_that_is_not_a_text_says_so_and_is_not_bought_again():
     """An image model answers with images each time."""
     reply = answer({"inlineData": {"data": "AAAA"}})
     assert (reply.error.code, reply.error.retryable) == ("unsupported_output", False)

@@ -13,7 +13,7 @@ from functools import cache
 import httpx2
 import msgspec
 import pytest
-from provider_bench import BACKENDS, KEY, Bench, submitted
+from provider_backends import BACKENDS, KEY, Bench, submitted
 
 from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Rejected, Unavailable
 from airflow_batch_provider.providers import http, provider_class
@@ -113,11 +113,11 @@ async def test_a_record_with_an_unusable_id_does_not_end_a_list(name, caplog):
 @everywhere
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b"<html>", b"\xff\xfe", DEEP, b'{"a":' + DEEP])
 async def test_a_reply_that_is_not_json_is_a_passing_fault(name, body):
-    """Of a look, a list and a cancellation alike."""
+    """Of a poll, a list and a cancellation alike."""
     adapter = provider(name, always(body))
-    for look in (adapter.status("batch_1"), adapter.check()):
+    for poll in (adapter.status("batch_1"), adapter.check()):
         with pytest.raises(Unavailable) as caught:
-            await look
+            await poll
         assert len(str(caught.value)) < 600
     await adapter.aclose()
 
@@ -361,7 +361,7 @@ async def test_a_fault_of_one_batch_stays_with_it(name, status, kind):
 @everywhere
 @pytest.mark.parametrize("bad", ["a b", "a/b", "", "../x"])
 async def test_an_id_that_cannot_be_sent_stays_with_itself(name, bad):
-    """A sensor's template made it; the others are looked at."""
+    """A sensor's template made it; the others are polled."""
     adapter = provider(name, always(listed(name, *(record(name, ident) for ident in IDS))))
     answers = await adapter.statuses([*IDS, bad])
     assert isinstance(answers.pop(bad), Rejected)
@@ -370,7 +370,7 @@ async def test_an_id_that_cannot_be_sent_stays_with_itself(name, bad):
 
 
 @everywhere
-async def test_single_looks_run_side_by_side(name):
+async def test_single_polls_run_side_by_side(name):
     """Ten at a time, so that many batches behind the listed pages are seen soon."""
     under_way, most = 0, 0
 

@@ -73,7 +73,7 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_a_wait_is_read_from_any_of_its_spellings(headers, seconds):
-    """Seconds, milliseconds or a date; bounded; nonsense is no wait."""
+    """Seconds, milliseconds or a date; bounded; nonsense is ignored."""
     assert http.retry_after(headers, NOW) == seconds
 
 
@@ -91,7 +91,7 @@ def test_an_id_is_letters_digits_and_a_few_signs(good):
 
 
 @pytest.mark.parametrize("bad", [None, 7, "", ".", "..", "a/b", "a\n", "-a", "a" * 513, "a b", "{x}", "a%00"])
-def test_anything_else_is_no_id(bad):
+def test_anything_else_is_not_an_id(bad):
     """The message quotes it, bounded."""
     with pytest.raises(Rejected) as caught:
         untrusted.checked_id(bad)
@@ -108,7 +108,7 @@ def test_a_key_that_no_header_holds_is_denied(key):
 
 
 def test_a_key_may_have_been_pasted_with_a_newline():
-    """What surrounds it is no part of it."""
+    """What surrounds it is not part of it."""
     assert http.api_key(account(api_key=SecretStr(" sk-1\n"))) == "sk-1"
 
 
@@ -207,7 +207,7 @@ def test_a_character_or_number_that_is_not_json_costs_no_row(line, value):
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"null", b"{", b"<html>", b'{"a":NaN', b"[" * 100_000 + b"]" * 100_000])
-def test_a_line_that_is_no_object_is_rejected_without_its_content(line):
+def test_a_line_that_is_not_an_object_is_rejected_without_its_content(line):
     """It may hold anything, so only its length is told."""
     with pytest.raises(Rejected, match=f"{len(line)} bytes"):
         untrusted.read_object(line)

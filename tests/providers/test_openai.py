@@ -9,7 +9,7 @@ from typing import get_args
 
 import httpx2
 import pytest
-from provider_bench import BACKENDS, KEY, Bench
+from provider_backends import BACKENDS, KEY, Bench
 from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, UsageError
@@ -374,7 +374,7 @@ async def test_an_absent_file_may_be_null_or_empty(absent):
 
 
 @pytest.mark.parametrize(("record", "message"), [({"id": "batch_2"}, "'batch_2'"), ({"busy": True}, "None")])
-async def test_a_reply_about_something_else_is_no_batch_without_results(record, message):
+async def test_a_reply_about_something_else_is_not_a_batch_without_results(record, message):
     """Its rows would count as missing, and would be bought again."""
     adapter = provider(lambda _: httpx2.Response(200, json=record))
     with pytest.raises(Unavailable, match=message):

@@ -21,7 +21,7 @@ def port():
 
 @pytest.fixture
 def server(port):
-    """An empty emulator whose batches are done at the third look."""
+    """An empty emulator whose batches are done at the third poll."""
     port.emulator.reset()
     port.emulator.settings = SETTINGS
     return port

@@ -117,7 +117,7 @@ async def test_row_49_custom_ids_of_the_metadata_name_order_and_missing_rows(dri
 
 
 async def test_row_49_every_request_of_the_stage_has_its_row_in_the_order_asked(driver, provider_name):
-    """The storage knows what was asked: nothing is missing without a row, and strangers are passed over."""
+    """The storage knows what was asked: nothing is missing without a row, and strangers are ignored."""
     client = driver.client(MODELS[provider_name])
     prompts = {
         "a": "one",

@@ -90,7 +90,7 @@ async def test_a_lost_answer_to_an_embedding_create_does_not_buy_twice(driver, m
     assert [len(row.output) for row in await client.get_results(handle.id)] == [8, 8]
 
 
-async def test_a_look_that_fails_too_leaves_the_claim_for_the_next_process(driver, provider_name):
+async def test_a_poll_that_fails_too_leaves_the_claim_for_the_next_process(driver, provider_name):
     """Neither the create nor the list answers: nothing more is bought, and the next process finds the batch."""
     driver.fault(CREATE[provider_name], "cut", when="after")
     driver.fault(LIST[provider_name], "status", status=503, times=None)
@@ -217,7 +217,7 @@ async def test_a_neighbours_batch_is_not_taken_for_ours_in_the_client(driver, ne
 
 
 async def test_a_neighbours_batch_is_not_taken_for_ours_by_a_built_in_stage(driver, neighbour):
-    """Its rows are not landed: the stage looks again for its own batch and only then buys it."""
+    """Its rows are not landed: the stage searches again for its own batch and only then buys it."""
     theirs = await _at_the_same_time(driver, neighbour)
     done = await driver.run(GenerateStage, driver.config("anthropic"), ["one", "two"])
     assert done.output.counts["succeeded"] == 2

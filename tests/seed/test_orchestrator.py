@@ -90,7 +90,7 @@ def test_row_32_metrics_of_suspension_and_check_are_kept(edge, operator):
 
 
 def test_row_33_the_check_is_called_by_the_orchestrator(edge, operator, provider_name):
-    """`checkCompletion` runs in the triggerer: the worker submits and does not look."""
+    """`checkCompletion` runs in the triggerer: the worker submits and does not poll."""
     edge.start(operator(provider=provider_name))
     assert POLL[provider_name] not in edge.server.books()["calls"]
     edge.run(operator(provider=provider_name))
@@ -116,7 +116,7 @@ def test_row_39_an_error_of_the_check_stops_the_workflow(edge, operator):
 
 
 def test_row_40_next_check_in_overrides_the_poll_interval(edge, operator):
-    """`nextCheckIn?`: the time to the next look; the first one keeps its own."""
+    """`nextCheckIn?`: the time to the next poll; the first one keeps its own."""
     edge.run(operator(stage=ImpatientProcess))
     assert edge.slept == [60, 2, 2]
 
@@ -142,7 +142,7 @@ def test_row_15_a_resume_without_a_cache_raises_what_the_stage_raises(edge, oper
 
 
 @pytest.mark.parametrize("fault", [{"kind": "cut"}, {"kind": "status", "status": 503}])
-def test_row_63_the_runtime_looks_again_after_a_passing_fault(edge, operator, provider_name, fault):
+def test_row_63_the_runtime_polls_again_after_a_passing_fault(edge, operator, provider_name, fault):
     """A stage that does not catch it is polled again after its interval."""
     fields = dict(fault)
     edge.server.faults.add(POLL[provider_name], fields.pop("kind"), **fields)

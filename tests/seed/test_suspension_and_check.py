@@ -1,4 +1,4 @@
-"""Rows 23 to 43: what a stage suspends with, and what a look at its batch may say."""
+"""Rows 23 to 43: what a stage suspends with, and what a poll at its batch may say."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def suspended(driver, **config) -> Suspended:
     return await BatchProcess().execute(driver.context(BatchProcess(), ProcessConfig(**config)))
 
 
-async def look(driver, of: Suspended, stage=BatchProcess) -> CompletionCheck:
+async def poll(driver, of: Suspended, stage=BatchProcess) -> CompletionCheck:
     return await stage().check_completion(of.state, driver.check_context(stage(), ProcessConfig()))
 
 
@@ -59,7 +59,7 @@ async def test_row_25_the_state_holds_when_it_was_submitted(driver, extraction):
         SuspendedState(batch_id="b", submitted_at=datetime.fromisoformat("2026-01-01T00:00:00"))
 
 
-async def test_row_26_poll_interval_paces_every_look(driver, extraction):
+async def test_row_26_poll_interval_paces_every_poll(driver, extraction):
     """`state.pollInterval`: also when the check names no time of its own, which the guide's engine forgot."""
 
     class Plain(BatchProcess):
@@ -111,7 +111,7 @@ async def test_row_30_interval_and_max_wait_are_said_once(driver, extraction):
     assert PollConfig.model_validate(stored["poll"]) == BatchProcess.poll
 
 
-async def test_row_31_the_first_look_has_a_time_of_its_own(driver, extraction):
+async def test_row_31_the_first_poll_has_a_time_of_its_own(driver, extraction):
     """`pollConfig.nextPollAt`: the first poll, honoured; the interval by default."""
 
     class Early(BatchProcess):
@@ -144,7 +144,7 @@ async def test_row_34_the_check_is_given_all_but_the_input(driver):
 async def test_row_35_a_check_says_whether_the_batch_is_done(driver, extraction):
     """`ready: boolean`."""
     waiting = await suspended(driver)
-    assert [(await look(driver, waiting)).is_ready for _ in range(3)] == [False, False, True]
+    assert [(await poll(driver, waiting)).is_ready for _ in range(3)] == [False, False, True]
 
 
 async def test_row_36_a_ready_check_carries_the_output(driver, extraction):
@@ -197,7 +197,7 @@ async def test_row_43_results_are_cached_before_they_are_returned(driver, extrac
     assert driver.calls[downloads[provider_name]] <= 1
 
 
-async def test_row_40_the_check_may_name_the_time_of_the_next_look(driver, extraction):
+async def test_row_40_the_check_may_name_the_time_of_the_next_poll(driver, extraction):
     """`nextCheckIn?` overrides the next poll (row 40 of the orchestrator: see test_orchestrator.py)."""
     done = await driver.run(ImpatientProcess, ProcessConfig())
     assert done.waited == timedelta(seconds=60 + 2 + 2)

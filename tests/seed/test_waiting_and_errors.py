@@ -149,7 +149,7 @@ async def test_row_65_metadata_is_saved_at_submit_and_loaded_in_the_check(driver
     assert loaded == {"request_count": 2, "request_ids": ["item-0", "item-1"]}
 
 
-async def test_row_65_what_is_no_json_is_refused_and_no_key_leaves_its_directory(driver):
+async def test_row_65_what_is_not_a_json_is_refused_and_no_key_leaves_its_directory(driver):
     """A value that could not be loaded again, and a key that is a path, are errors of the stage."""
     storage = driver.storage
     with pytest.raises(UsageError, match="'custom' is not JSON"):

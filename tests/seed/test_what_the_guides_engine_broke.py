@@ -207,8 +207,8 @@ async def test_a2_11_what_is_overdue_is_cancelled(driver, provider_name):
     assert driver.calls[CANCEL[provider_name]] == 1
 
 
-async def test_a2_12_looks_do_not_queue_behind_each_other(driver, provider_name):
-    """Stages were polled one after the other: here looks of the same moment at one connection share one call."""
+async def test_a2_12_polls_do_not_queue_behind_each_other(driver, provider_name):
+    """Stages were polled one after the other: here polls of the same moment at one connection share one call."""
     client = driver.client(MODELS[provider_name], stored=False)
     handles = [await client.submit([f"text {n}"]) for n in range(12)]
     before = Counter(driver.calls)

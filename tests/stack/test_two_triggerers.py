@@ -82,7 +82,7 @@ class Triggerers:
         return next(name for name, known in self.jobs.items() if known == job)
 
     def wait_for_takeover(self, scene: Scene, old: str) -> None:
-        """The other one has the scene's trigger, and looks."""
+        """The other one has the scene's trigger, and polls."""
         scene.wait_until("taken over", lambda: self._job_of(scene) not in (None, self.jobs[old]))
         scene.wait_for_a_poll()
 

@@ -1,4 +1,4 @@
-"""When the built-in stages look again, where they put things, and what they refuse."""
+"""When the built-in stages poll again, where they put things, and what they refuse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_refused_submit_is_due_to_the_second(job, provider, clock):
     assert (await task.check(suspended)).is_ready
 
 
-async def test_a_submit_that_is_due_already_is_looked_at_at_once(job, provider, clock):
+async def test_a_submit_that_is_due_already_is_polled_at_once(job, provider, clock):
     """The provider may ask for less time than the worker took to say so."""
     task = job()
     suspended = await task.start()
@@ -107,7 +107,7 @@ async def test_rows_of_a_file_are_asked_with_the_template_and_their_own_keys(job
 @pytest.mark.parametrize(
     ("given", "what"), [("one prompt", "str"), ({"prompt": "one"}, "dict"), (7, "int"), (None, "NoneType")]
 )
-async def test_requests_that_are_no_list_are_refused(job, given, what):
+async def test_requests_that_are_not_list_are_refused(job, given, what):
     """A text would be asked letter by letter."""
     task = job()
     task.requests = given

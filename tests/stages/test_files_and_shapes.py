@@ -56,7 +56,7 @@ def test_a_value_that_does_not_fit_is_refused_with_where_and_why():
     assert "secret" not in "".join(traceback.format_exception(caught.value)).replace('"secret"', "")  # the call itself
 
 
-def test_a_value_that_is_no_object_at_all_is_refused_too():
+def test_a_value_that_is_not_an_object_at_all_is_refused_too():
     """There is no place to name."""
     with pytest.raises(UsageError, match="The config does not fit Outer: it: Input should be"):
         parse(Outer, "secret", "The config")
@@ -77,7 +77,7 @@ def test_an_output_belongs_to_one_wait(files):
     assert files.output("u") == {}
 
 
-def test_what_is_no_json_is_refused_and_keeps_what_was_there(files):
+def test_what_is_not_a_json_is_refused_and_keeps_what_was_there(files):
     """The file is named, and what may be given."""
     files.save_output("t", {"output": 1})
 

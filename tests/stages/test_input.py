@@ -9,7 +9,8 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow, BatchRequest
-from airflow_batch_provider.sources import PromptTemplate, requests_of
+from airflow_batch_provider.prompts import PromptTemplate
+from airflow_batch_provider.sources import requests_of
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ async def test_wrong_requests_are_refused_before_anything_is_paid(job, provider,
 
 
 @pytest.mark.parametrize("requests", ["one prompt", {"prompt": "a"}, 5, None])
-async def test_requests_that_are_no_list_are_refused(job, provider, requests):
+async def test_requests_that_are_not_list_are_refused(job, provider, requests):
     """A single string would be taken for its letters."""
     task = job()
     task.requests = requests
@@ -147,7 +148,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("template", ["{a.b}", "{a[0]}", "{a!r}", "{a:>10}", "{}", "{0.x}", "{a", "no column"])
-def test_a_template_is_no_code(template):
+def test_a_template_is_not_a_code(template):
     """Only plain column names; a template with none would ask the same in every row."""
     with pytest.raises(UsageError, match=r"Write braces that are not a column twice|Add \{column\}"):
         PromptTemplate(template)

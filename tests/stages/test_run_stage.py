@@ -1,4 +1,4 @@
-"""`run_stage` and `SimulatedTask`: stages of one's own run as Airflow runs them, in no time and without Airflow."""
+"""`run_stage` and `SimulatedTask`: custom stages run as Airflow runs them, in no time and without Airflow."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def waiting(**metadata) -> Suspension:
     ],
 )
 def test_a_stage_may_list_its_batches_and_keep_anything_else_under_that_name(named, seen):
-    """The state is the user's own: a wrong list is no reason to fail a task whose batch is paid."""
+    """The state is the user's own: a wrong list is not a reason to fail a task whose batch is paid."""
     assert waiting(batch_ids=named).batch_ids == seen
 
 

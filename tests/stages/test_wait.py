@@ -1,4 +1,4 @@
-"""The stage behind the sensor looks at somebody else's batch and never touches it."""
+"""The stage behind the sensor polls somebody else's batch and never touches it."""
 
 from __future__ import annotations
 

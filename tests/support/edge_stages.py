@@ -91,7 +91,7 @@ class Dependent(Obedient):
 
 
 class Scripted(AsyncBatchStage):
-    """Each look takes the next line of the script: an exception to raise, or a check to return."""
+    """Each poll takes the next line of the script: an exception to raise, or a check to return."""
 
     id = "scripted"
     name = "Scripted"

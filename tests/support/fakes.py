@@ -73,6 +73,20 @@ class Bomb:
         self.moment += 1
 
 
+def bombed_storage(bomb, monkeypatch):
+    """Let every change of a stage storage be a dangerous moment, before it and after."""
+    for name in ("publish", "create", "delete"):
+        original = getattr(Directory, name)
+
+        def bombed(self, *args, _name=name, _original=original):
+            bomb.tick(f"{_name} {args}: before")
+            done = _original(self, *args)
+            bomb.tick(f"{_name} {args}: after")
+            return done
+
+        monkeypatch.setattr(Directory, name, bombed)
+
+
 @dataclass
 class FakeBatch:
     tag: str
@@ -104,8 +118,11 @@ class FakeCodec(Codec):
     def reask(self, body, answer, problem):
         return {**body, "answer": answer, "problem": problem}
 
-    def lengthen(self, body, factor):
-        return {**body, "room": factor}
+    def room(self, body):
+        return body.get("room", 1000)
+
+    def with_room(self, body, tokens):
+        return {**body, "room": tokens}
 
     def reply(self, key, record, kind):
         raise NotImplementedError

@@ -135,7 +135,7 @@ class ForgetfulProcess(ResumedProcess):
 
 
 class ImpatientProcess(BatchProcess):
-    """Looks again after two seconds, whatever its poll interval."""
+    """Polls again after two seconds, whatever its poll interval."""
 
     async def check_completion(
         self, state: SuspendedState, ctx: CheckCompletionContext[ProcessConfig]

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own on loopback that keeps nothing: for Airflows with more than one triggerer."""
+"""A private PostgreSQL on loopback that keeps nothing: for Airflows with more than one triggerer."""
 
 from __future__ import annotations
 

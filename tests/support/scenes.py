@@ -28,7 +28,7 @@ MODELS = {
 }
 _FOREVER = 1e9
 # Seconds; generous, because a busy machine may take ten times as long as an idle one.
-_PATIENCE = 180.0
+_LONGEST_WAIT = 180.0
 # Seconds until Airflow gives a dead component or a dead task up; its own values are 30 and 300.
 SOON = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
@@ -79,13 +79,13 @@ class Scene:
     def polls(self) -> int:
         return sum(self.calls(verb) for verb in ("list", "retrieve", "get"))
 
-    def wait_until(self, what: str, holds: Callable[[], bool], seconds: float = _PATIENCE) -> None:
+    def wait_until(self, what: str, holds: Callable[[], bool], seconds: float = _LONGEST_WAIT) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"{self.run.run_id}: {what} is not so after {seconds} s: {self.story}"
             time.sleep(0.2)
 
-    def wait_for(self, state: str, *, attempt: int = 1, seconds: float = _PATIENCE) -> None:
+    def wait_for(self, state: str, *, attempt: int = 1, seconds: float = _LONGEST_WAIT) -> None:
         def reached() -> bool:
             task = self.task
             return (task.state, task.try_number) == (state, attempt)
@@ -93,7 +93,7 @@ class Scene:
         self.wait_until(f"{state!r} in try {attempt}", reached, seconds)
 
     def wait_for_a_poll(self) -> None:
-        """A trigger runs and looks at the batch, now."""
+        """A trigger runs and polls the batch, now."""
         seen = self.polls
         self.wait_until("another poll", lambda: self.polls > seen)
 
@@ -122,7 +122,7 @@ class Scene:
     def end_batch(self) -> None:
         self.emulator.emulator.change({"progress": {"running": 0.0}})
 
-    def require_success(self, *, attempt: int = 1, seconds: float = _PATIENCE) -> None:
+    def require_success(self, *, attempt: int = 1, seconds: float = _LONGEST_WAIT) -> None:
         """The run succeeds in that try, and every row was bought once, in one batch."""
         self.end_batch()
         self.stack.rest.require_success(self.run, self.stack.rest.wait(self.run, timeout_seconds=seconds))

@@ -158,8 +158,8 @@ class _Account:
         told = Counter()
         for job in self._jobs:
             told.update({name: job.usage[word] for name, word in USAGE.items()})
-        sealed = self._root.read("manifest.json")
-        manifest = Manifest.model_validate_json(sealed) if sealed else None
+        written = self._root.read("manifest.json")
+        manifest = Manifest.model_validate_json(written) if written else None
         spoiled = any(row.key in self._books.world.spoiled for job in self._jobs for row in job.rows)
         for name in USAGE:
             if landed[name] != told[name] and not (spoiled and landed[name] < told[name]):

@@ -18,7 +18,7 @@ from random import Random
 
 import httpx2
 import pytest
-from money_bench import HOST, MODELS, Life, Wire, storage_that_kills
+from killable_task import HOST, MODELS, Life, Wire, storage_that_kills
 from soak_books import imbalance, told
 from soak_script import HOUR, MINUTE
 from soak_task import Task

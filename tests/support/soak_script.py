@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from money_bench import CREATE, FORM
+from killable_task import CREATE, FORM
 
 ROUTES = {
     "anthropic": ("create", "list", "retrieve", "cancel", "results"),
@@ -51,7 +51,7 @@ class Attempt:
             `marked`: after so many seconds a person marks the task failed.
         at: n, or seconds.
         frozen: it stands still at its nth await for so many seconds. When it does so for long, right between its last
-            look at the claim and its create, it is overtaken, and cancels what it created.
+            check of the claim and its create, it is overtaken, and cancels what it created.
         twin: a second worker runs the same try at the same time.
         failed_before: the try before counts as failed until this one starts, as when a person clears the task.
     """
@@ -111,7 +111,7 @@ class Script:
         for task in self.tasks:
             fate = "then nobody clears it" if task.abandoned else "then cleared until it ends"
             lines.append(
-                f"task {task.name}: {task.config}, looks every {task.poll[0]:.0f} s for {task.poll[1]:.0f} s; {fate}"
+                f"task {task.name}: {task.config}, polls every {task.poll[0]:.0f} s for {task.poll[1]:.0f} s; {fate}"
             )
             lines += [f"    row {row!r}" for row in task.rows]
             lines += [f"    try {number}: {_told(one)}" for number, one in enumerate(task.attempts, 1)]
@@ -321,7 +321,7 @@ class _Draw:
 
     def _garble(self):
         dice = self._dice
-        role = dice.choice(("create", "look", "results", "results"))
+        role = dice.choice(("create", "poll", "results", "results"))
         how = dice.choice(
             ("spoil", "insert") if role == "results" else ("nothing", "null", "list", "page", "id", "bytes")
         )

@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import zip_longest
 
 from fakes import FakeHub, Job, Killed
-from money_bench import LIFE, MODELS, DiesAt, Life
+from killable_task import LIFE, MODELS, DiesAt, Life
 from soak_script import HOUR, MINUTE, Attempt
 from upath import UPath
 

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import httpx2
-from money_bench import URLS, Life, Wire
+from killable_task import URLS, Life, Wire
 from pydantic import SecretStr
 from upath import UPath
 from virtual_time import VirtualClock
@@ -139,4 +139,4 @@ def _role(request):
         return "create" if path.endswith(("/batches", ":batchGenerateContent")) else "other"
     if path.endswith(("/results", "/content", ":download")):
         return "results"
-    return "look" if request.method == "GET" else "other"
+    return "poll" if request.method == "GET" else "other"

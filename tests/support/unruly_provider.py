@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal
 
 from fakes import FakeBatch, FakeProvider, failing
-from money_bench import LIFE, Life
+from killable_task import LIFE, Life
 from msgspec import structs
 
 from airflow_batch_provider.exceptions import NotFound
@@ -39,9 +39,9 @@ class UnrulyBatch(FakeBatch):
     Attributes:
         batch_id: its name here.
         buyer: the worker that created it, None for a stranger's.
-        overtaken: another worker had the claim in the moment of the create; between the last look at a claim and the
+        overtaken: another worker had the claim in the moment of the create; between the last check of a claim and the
             create nothing can be excluded, and whoever finds out cancels.
-        visible_at: looks and lists show it from then on.
+        visible_at: polls and lists show it from then on.
         settles_at: when a cancellation takes effect.
         fates: what became, or is going to become, of the rows; all good unless told otherwise.
         replies: the result lines, once it has ended.

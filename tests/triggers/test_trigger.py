@@ -1,4 +1,4 @@
-"""The trigger: it looks, waits and tells; it never submits, never blocks, and only cancels what nobody owns."""
+"""The trigger: it polls, waits and tells; it never submits, never blocks, and only cancels what nobody owns."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ async def fired(trigger) -> dict:
 
 
 async def test_a_day_of_polling_ends_with_one_event(trigger, time):
-    """The stage is looked at each minute until it is ready."""
-    looks = 24 * 60 - 1
-    Scripted.script = deque([CompletionCheck.not_ready()] * looks + [CompletionCheck.ready()])
+    """The stage is polled each minute until it is ready."""
+    polls = 24 * 60 - 1
+    Scripted.script = deque([CompletionCheck.not_ready()] * polls + [CompletionCheck.ready()])
     assert await fired(trigger) == {"status": "ready", "error": None}
-    assert time.now == START + timedelta(minutes=looks + 1)
+    assert time.now == START + timedelta(minutes=polls + 1)
 
 
 async def test_a_quick_event_is_held_until_the_scheduler_has_heard_of_the_deferral(tmp_path, time, supervisor):
@@ -159,8 +159,8 @@ async def test_a_worker_whose_clock_is_ahead_holds_no_event_longer(tmp_path, tim
     assert sum(time.slept[-1:]) == 20
 
 
-async def test_the_first_look_counts_from_the_suspension(tmp_path, time, trigger):
-    """A triggerer that restarts does not wait for the first look once more."""
+async def test_the_first_poll_counts_from_the_suspension(tmp_path, time, trigger):
+    """A triggerer that restarts does not wait for the first poll once more."""
     poll = PollConfig(interval=HOUR, max_wait=24 * HOUR, first_poll=timedelta(minutes=10))
     time.now = START + timedelta(minutes=7)
     await fired(made(tmp_path, time, poll=poll))
@@ -174,8 +174,8 @@ async def test_a_stage_may_ask_for_another_pause(trigger, time):
     assert time.slept == [60.0, 7.0]
 
 
-async def test_looks_spread(trigger, time):
-    """Triggers that started together do not look together for ever."""
+async def test_polls_spread(trigger, time):
+    """Triggers that started together do not poll together for ever."""
     trigger._jitter = lambda: 1.0
     Scripted.script = deque([CompletionCheck.not_ready(), CompletionCheck.ready()])
     await fired(trigger)
@@ -183,7 +183,7 @@ async def test_looks_spread(trigger, time):
 
 
 async def test_the_deadline_counts_from_the_submission(tmp_path, time, trigger):
-    """Whatever was restarted meanwhile, time is up at the same moment; that moment gets a last look."""
+    """Whatever was restarted meanwhile, time is up at the same moment; that moment gets a last poll."""
     Scripted.script = deque([CompletionCheck.not_ready()])
     time.now = START + 23 * HOUR + timedelta(minutes=59, seconds=30)
     late = made(tmp_path, time, suspended_at=time.now)
@@ -192,7 +192,7 @@ async def test_the_deadline_counts_from_the_submission(tmp_path, time, trigger):
 
 
 async def test_a_batch_that_ends_at_the_deadline_is_not_lost(tmp_path, time, trigger):
-    """The last look may still say ready."""
+    """The last poll may still say ready."""
     time.now = START + 30 * HOUR
     assert (await fired(made(tmp_path, time)))["status"] == "ready"
 
@@ -214,7 +214,7 @@ async def test_faults_make_pauses_longer(trigger, time):
     assert time.slept == [60.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 3000.0]
 
 
-async def test_faults_after_a_good_look_are_told_and_waited_out_again(trigger, time, caplog):
+async def test_faults_after_a_good_poll_are_told_and_waited_out_again(trigger, time, caplog):
     """Hours may lie between them."""
     fault = Unavailable("503")
     Scripted.script = deque([fault, fault, CompletionCheck.not_ready(), fault, CompletionCheck.ready()])
@@ -342,7 +342,7 @@ async def test_a_storage_that_is_busy_is_waited_for_whatever_its_client_calls_th
 
 
 async def test_a_disk_that_is_not_mounted_yet_is_waited_for(trigger, monkeypatch, time, caplog):
-    """Its folder is there and empty, which is no reason to give a paid batch up."""
+    """Its folder is there and empty, which is not a reason to give a paid batch up."""
     away = [None, None]
     read = Directory.read
     monkeypatch.setattr(Directory, "read", lambda self, name: away.pop() if away else read(self, name))
@@ -356,7 +356,7 @@ async def test_a_disk_that_is_not_mounted_yet_is_waited_for(trigger, monkeypatch
 
 
 async def test_progress_is_shown_on_change_and_once_a_minute(trigger, supervisor):
-    """People see movement; Airflow's database is not written at each look."""
+    """People see movement; Airflow's database is not written at each poll."""
     same, other = {"succeeded": 1}, {"succeeded": 2}
     Scripted.script = deque([same, same, other, other, CompletionCheck.ready()])
     await fired(trigger)
@@ -367,10 +367,10 @@ async def test_progress_is_shown_on_change_and_once_a_minute(trigger, supervisor
 
 
 async def test_a_record_that_only_grew_older_is_not_shown_again(trigger, supervisor, caplog):
-    """When it was seen and how fast it goes changes at each look; the log has the pace."""
+    """When it was seen and how fast it goes changes at each poll; the log has the pace."""
     caplog.set_level("INFO")
-    looks = [{"message": "1 of 2.", "seen_at": n, "pace": f"{n} an hour."} for n in range(3)]
-    Scripted.script = deque([*looks, {"message": "2 of 2."}, CompletionCheck.ready()])
+    polls = [{"message": "1 of 2.", "seen_at": n, "pace": f"{n} an hour."} for n in range(3)]
+    Scripted.script = deque([*polls, {"message": "2 of 2."}, CompletionCheck.ready()])
 
     await fired(trigger)
 
@@ -378,8 +378,8 @@ async def test_a_record_that_only_grew_older_is_not_shown_again(trigger, supervi
     assert "1 of 2. 0 an hour." in caplog.messages
 
 
-async def test_quick_looks_do_not_show_each_change(tmp_path, time, supervisor):
-    """A change within a minute of the last record waits for the next look."""
+async def test_quick_polls_do_not_show_each_change(tmp_path, time, supervisor):
+    """A change within a minute of the last record waits for the next poll."""
     poll = PollConfig(interval=timedelta(seconds=20), max_wait=HOUR)
     Scripted.script = deque([{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}, CompletionCheck.ready()])
     await fired(made(tmp_path, time, poll=poll))
@@ -394,7 +394,7 @@ async def test_the_last_record_is_shown_when_the_wait_is_over(tmp_path, time, su
     assert [xcom.value["n"] for xcom in supervisor.xcoms] == [1, 3]
 
 
-async def test_progress_that_airflow_refuses_is_no_harm(trigger, supervisor):
+async def test_progress_that_airflow_refuses_is_not_a_harm(trigger, supervisor):
     """Nothing depends on the record."""
     supervisor.broken = True
     Scripted.script = deque([{"n": 1}, CompletionCheck.ready()])

@@ -89,7 +89,7 @@ def _check_schema(schema: Any, place: str) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _unread(encoded: str, place: str) -> tuple[str, ...]:
-    """Return what is no Schema, as the parser of the request finds it."""
+    """Return what is not a Schema, as the parser of the request finds it."""
     found: list[str] = []
     for at, _, node in _nodes(json.loads(encoded), place, place):
         found += [_unknown(name, at) for name in node if _camel(name) not in _SCHEMA]

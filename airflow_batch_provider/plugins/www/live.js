@@ -3,7 +3,7 @@
 import { forEachOf, listRecords, listStates, listWaiting, readRecord } from "./api.js";
 import { isInFlight, keyOf, parseRecord, stageOf, withTask } from "./stages.js";
 
-const BUSY = 5000; // milliseconds between two looks while something is in flight
+const BUSY = 5000; // milliseconds between two polls while something is in flight
 const QUIET = 15000;
 const LONGEST = 60000; // after errors
 const DRAW = 250; // between two drawings while records arrive

@@ -48,7 +48,7 @@ function useStages(scope) {
   return [seen, () => watch.current?.lookNow()];
 }
 
-// Lines open by a click, and the one that the address names; which of them are open outlives every look.
+// Lines open by a click, and the one that the address names; which of them are open outlives every refresh.
 function useOpen(query) {
   const { dag_id, run_id, task_id, map_index } = query;
   const named = run_id && task_id ? keyOf({ dag_id, run_id, task_id, map_index: Number(map_index ?? -1) }) : null;

@@ -97,7 +97,7 @@ function Cost({ stage }) {
   );
 }
 
-// age and used are given as they are shown, so that a line is drawn anew only when it looks different.
+// age and used are given as they are shown, so that a line is drawn again only when it looks different.
 const Line = memo(function Line({ stage, age, used, isOpen, onToggle }) {
   const id = `llmb-${plain(stage.key).replace(/[^A-Za-z0-9]+/g, "-")}`;
   const toggle = () => onToggle(stage.key);

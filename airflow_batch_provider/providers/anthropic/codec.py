@@ -12,9 +12,10 @@ import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
+from airflow_batch_provider.providers.anthropic.plain import plain_reply
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.schema import Dialect, at_top, strict
-from airflow_batch_provider.providers.untrusted import as_object
+from airflow_batch_provider.providers.untrusted import as_count, as_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,10 @@ class AnthropicCodec(Codec):
 
     key_name: ClassVar[str] = "custom_id"
     levels: ClassVar[int] = 5  # the input of a tool is deeper
+
+    def plain_reply(self, line: bytes, kind: Kind) -> Reply | None:  # noqa: ARG002
+        """Return what a message of nothing but text says."""
+        return plain_reply(line)
 
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:  # noqa: ARG002
         """Return what a result line says."""
@@ -85,9 +90,13 @@ class AnthropicCodec(Codec):
         told = [{"role": "assistant", "content": answer}] if answer.strip() else []
         return {**body, "messages": [*body["messages"], *told, {"role": "user", "content": problem}]}
 
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """Return the body with `factor` times as many `max_tokens`."""
-        return {**body, "max_tokens": body["max_tokens"] * factor}
+    def room(self, body: dict[str, Any]) -> int | None:
+        """Return its `max_tokens`."""
+        return as_count(body.get("max_tokens")) or None
+
+    def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the body with other `max_tokens`."""
+        return {**body, "max_tokens": tokens}
 
 
 def _takes_tool(schema: dict[str, Any], body: dict[str, Any]) -> bool:

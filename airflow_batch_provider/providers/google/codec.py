@@ -18,7 +18,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.google import replies
 from airflow_batch_provider.providers.google.schema import response_schema
-from airflow_batch_provider.providers.untrusted import as_objects
+from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
@@ -63,12 +63,14 @@ class GoogleCodec(Codec):
         told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []
         return {**body, "contents": [*body["contents"], *told, {"role": "user", "parts": [{"text": problem}]}]}
 
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """Return the body with `factor` times as many `maxOutputTokens`."""
-        settings = body.get("generationConfig", {})
-        if "maxOutputTokens" not in settings:
-            return body
-        return {**body, "generationConfig": {**settings, "maxOutputTokens": settings["maxOutputTokens"] * factor}}
+    def room(self, body: dict[str, Any]) -> int | None:
+        """Return its `maxOutputTokens`."""
+        return as_count(as_object(body.get("generationConfig")).get("maxOutputTokens")) or None
+
+    def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the body with other `maxOutputTokens`."""
+        settings = as_object(body.get("generationConfig"))
+        return {**body, "generationConfig": {**settings, "maxOutputTokens": tokens}}
 
 
 def _embed(request: BatchRequest, spec: Spec) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def batch_name(batch_id: object) -> str:
     """Return `batches/…`, from that or from what follows it.
 
     Raises:
-        Rejected: it is no id of a batch.
+        Rejected: it is not an id of a batch.
     """
     return f"batches/{checked_id(bare(batch_id))}"
 
@@ -145,7 +145,7 @@ def results_file(operation: dict[str, Any]) -> str | None:
     """Return the id of the file of results.
 
     Raises:
-        Rejected: the operation names something that is no file.
+        Rejected: the operation names something that is not a file.
     """
     name = output(operation).get("responsesFile")
     return checked_id(as_text(name).removeprefix("files/"), "file") if name else None

@@ -2,7 +2,7 @@
 
 Settings of the connection (`Account.options`): `timeout` (seconds without a byte, default 120), `max_requests` and
 `max_bytes` of one batch. The base URL has no version in it. Always by file, because only a file keeps our keys
-(https://github.com/googleapis/python-genai/issues/1909). The SDK moves files and creates; looks and downloads go beside
+(https://github.com/googleapis/python-genai/issues/1909). The SDK moves files and creates; polls and downloads go beside
 it over the same connections, because it drops why a batch failed and cannot stream lines.
 """
 
@@ -187,7 +187,7 @@ class GoogleProvider(BatchProvider):
         if pages == _MOST_PAGES:
             raise Unresolved(
                 f"The first {pages * PAGE} batches that Gemini lists do not reach back to {since:%Y-%m-%d %H:%M}, so "
-                "some may be missing here. Delete old batches there, then look again."
+                "some may be missing here. Delete old batches there, then try again."
             )
 
     async def status(self, batch_id: str) -> BatchStatus:
@@ -195,14 +195,14 @@ class GoogleProvider(BatchProvider):
         return operations.status(await self._operation(batch_id), self._states)
 
     async def statuses(self, batch_ids: Collection[str]) -> dict[str, BatchStatus | BatchError]:
-        """Read pages of the list for more than two ids, then look at those that they lack, each by itself."""
+        """Read pages of the list for more than two ids, then poll those that they lack, each by itself."""
         good, seen = sendable([str(operations.bare(batch_id)) for batch_id in batch_ids])
         found: dict[str, BatchStatus] = {}
         if len(good) > 2:
             try:
                 found = await self._picked({f"batches/{bare}" for bare in good})
             except http.Unreadable as error:
-                log.info("%s Looking at each batch by itself.", error)
+                log.info("%s Polling each batch by itself.", error)
         alone = await one_by_one(self, {f"batches/{bare}" for bare in good} - found.keys())
         answers = {f"batches/{bare}": error for bare, error in seen.items()} | found | alone
         names = {batch_id: f"batches/{operations.bare(batch_id)}" for batch_id in batch_ids}
@@ -290,7 +290,7 @@ class GoogleProvider(BatchProvider):
 
     @asynccontextmanager
     async def _asking(self, what: str) -> AsyncIterator[None]:
-        """Turn whatever the SDK raises in the middle of `what` into our errors."""
+        """Raise the SDK's errors during `what` as ours."""
         try:
             async with talking(what):
                 yield

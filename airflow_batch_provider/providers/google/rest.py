@@ -1,4 +1,4 @@
-"""The two things that google-genai 3.4 cannot do: a look that tells why a batch failed, and a download line by line."""
+"""The two things that google-genai 3.4 cannot do: a poll that tells why a batch failed, and a download line by line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Rest:
 
     async def batch(self, name: str) -> dict[str, Any]:
         """Return the operation of that name."""
-        what = f"Looking at {name}"
+        what = f"Polling {name}"
         operation = await self.get(name, what)
         if operation.get("name") != name or not isinstance(operation.get("metadata"), dict):
             raise Unreadable(f"{what} got an object that is not this batch.")

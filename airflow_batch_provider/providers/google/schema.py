@@ -31,7 +31,7 @@ def response_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
     The result is shared between calls: do not change it.
 
     Raises:
-        UsageError: the schema's top is no object, or a reference leads nowhere.
+        UsageError: the schema's top is not an object, or a reference leads nowhere.
     """
     return _response_schema(msgspec.json.encode(schema))
 

@@ -13,11 +13,14 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
+from airflow_batch_provider.providers.openai.plain import plain_reply
 from airflow_batch_provider.providers.schema import Dialect, strict
-from airflow_batch_provider.providers.untrusted import as_object
+from airflow_batch_provider.providers.untrusted import as_count, as_object
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchRequest, Kind, Reply, Spec
+
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 Api = Literal["chat", "responses"]
 
@@ -55,11 +58,15 @@ class OpenAICodec(Codec):
     key_name: ClassVar[str] = "custom_id"
     levels: ClassVar[int] = 9  # down to the function of a tool's call
 
+    api: Api = "chat"
+
+    def plain_reply(self, line: bytes, kind: Kind) -> Reply | None:
+        """Return what a completion of one text says, or a plain vector."""
+        return plain_reply(line, kind)
+
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
         """Return what a result line says."""
         return replies.reply(key, record, kind)
-
-    api: Api = "chat"
 
     def endpoint(self, spec: Spec) -> str:
         """Return the path of the endpoint that such requests are for."""
@@ -76,8 +83,11 @@ class OpenAICodec(Codec):
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
         """Return one line of the input file."""
-        parts = msgspec.json.encode(key), msgspec.json.encode(self.endpoint(spec)), body
-        return b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}' % parts
+        return b'{"custom_id":%b,"method":"POST","url":"%b","body":%b}' % (
+            msgspec.json.encode(key),
+            self.endpoint(spec).encode(),
+            body,
+        )
 
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
         """Return the body with the answer and the problem appended to its `messages` or `input`."""
@@ -85,10 +95,13 @@ class OpenAICodec(Codec):
         told = [{"role": "assistant", "content": answer}] if answer else []
         return {**body, field: [*body[field], *told, {"role": "user", "content": problem}]}
 
-    def lengthen(self, body: dict[str, Any], factor: int) -> dict[str, Any]:
-        """Return the body with `factor` times as many tokens, by whichever of its three names it limits them."""
-        limits = body.keys() & {"max_tokens", "max_completion_tokens", "max_output_tokens"}
-        return body | {name: body[name] * factor for name in limits}
+    def room(self, body: dict[str, Any]) -> int | None:
+        """Return the limit, by whichever of its three names."""
+        return next((tokens for name in _LIMITS if (tokens := as_count(body.get(name)))), None)
+
+    def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """Return the body with another limit, by whichever of its three names it limits them."""
+        return body | dict.fromkeys(body.keys() & _LIMITS, tokens)
 
 
 def _embed(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str, Any]:

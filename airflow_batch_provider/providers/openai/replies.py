@@ -202,7 +202,7 @@ def usage(body: dict[str, Any]) -> Usage:
 _USUAL_TIERS = frozenset({"", "auto", "default", "batch"})
 # Charged by the container or the image (https://developers.openai.com/api/docs/pricing, read 2026-11).
 _OTHER_TOOLS = frozenset({"code_interpreter_call", "image_generation_call", "shell_call"})
-# Opening a page and looking for words in it are no searches.
+# Opening a page and looking for words in it are not searches.
 _FREE_ACTIONS = frozenset({"open_page", "find_in_page", "find"})
 
 

@@ -1,4 +1,4 @@
-"""What people read in a task's log: amounts of money, and what an attempt came to."""
+"""The lines of a task's log for people: amounts of money, and the outcome of an attempt."""
 
 from __future__ import annotations
 

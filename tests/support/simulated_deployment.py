@@ -1,6 +1,6 @@
 """A deployment whose workers run one at a time, each in a thread of its own that stops at every dangerous moment.
 
-So a worker can be left standing between any two of its steps while another one runs, and be woken or killed later.
+So a worker can be stopped between any two of its steps while another one runs, and be woken or killed later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from random import Random
 from uuid import UUID
 
 from fakes import FakeClock, Job, Killed
-from money_bench import LIFE, Life, SkewedClock
+from killable_task import LIFE, Life, SkewedClock
 from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
@@ -180,8 +180,8 @@ class Airflow:
         task.suspended = None
         self._employ(task, "start", lambda job: job.start())
 
-    def look(self, task):
-        """The triggerer looks, and wakes a worker when there is something to do."""
+    def poll(self, task):
+        """The triggerer polls, and wakes a worker when there is something to do."""
         suspended, job = task.suspended, self._job(task)
         overdue = self.clock.now() >= suspended.state.submitted_at + suspended.poll.max_wait
         try:

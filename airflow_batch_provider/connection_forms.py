@@ -21,7 +21,7 @@ _TIMEOUT: Field = {
 _PRICES: Field = {
     "label": "Prices",
     "description": (
-        "Prices of one's own by model, US dollars per million tokens in a batch: "
+        "Custom prices by model, US dollars per million tokens in a batch: "
         '{"my-model": {"input": 0.25, "output": 1.5}}.'
     ),
     "schema": {"type": ["object", "null"]},

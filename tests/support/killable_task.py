@@ -57,7 +57,7 @@ class Life(Bomb):
     """What a worker lives by: ends at the nth dangerous moment, and then for good.
 
     Attributes:
-        hold: the hold on a claim at which the worker looked last.
+        hold: the hold on a claim that the worker checked last.
     """
 
     dead = False

@@ -1,4 +1,4 @@
-"""The table of providers that keep the contract, and a bench to try one of them on."""
+"""The table of providers that keep the contract, and one of them to try, over the emulator."""
 
 from __future__ import annotations
 

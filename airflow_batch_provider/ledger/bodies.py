@@ -1,0 +1,67 @@
+"""Request bodies as JSON: what is the same in all of them is made once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_batch_provider.models import BatchRequest
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.models import Spec
+    from airflow_batch_provider.providers.base import Codec
+
+# Stands for the prompt in the body that all plain requests share; nobody writes this, and a body that holds it more than
+# once is not taken for a pattern.
+_PROMPT = "\ue000 the prompt \ue001"
+
+
+class Bodies:
+    """Makes the bodies of one spec. A request of nothing but a prompt costs the encoding of that prompt.
+
+    Raises:
+        UsageError: the provider does not take such a spec.
+    """
+
+    def __init__(self, codec: Codec, spec: Spec) -> None:
+        self._codec = codec
+        self._spec = spec
+        self._encoder = msgspec.json.Encoder(enc_hook=_as_json)
+        self._around = self._shared()
+
+    def _shared(self) -> tuple[bytes, bytes] | None:
+        """Return what stands before and after the prompt of a plain request, None where that cannot be told."""
+        body = self._codec.encode(BatchRequest(prompt=_PROMPT), self._spec)
+        try:
+            head, *tail = self._encoder.encode(body).split(self._encoder.encode(_PROMPT))
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            return None  # each row then says that it cannot be sent, and why
+        return (head, tail[0]) if len(tail) == 1 else None
+
+    def encode(self, request: BatchRequest) -> msgspec.Raw:
+        """Return the body of one request.
+
+        Raises:
+            UsageError: the provider does not take it.
+            TypeError, ValueError, OverflowError, RecursionError: it has no JSON form.
+        """
+        if self._around is not None and _is_plain(request):
+            head, tail = self._around
+            return msgspec.Raw(b"%b%b%b" % (head, self._encoder.encode(request.prompt), tail))
+        return msgspec.Raw(self._encoder.encode(self._codec.encode(request, self._spec)))
+
+
+# Fields that differ from row to row without changing anything but the prompt in the body.
+_PLAIN = frozenset({"prompt", "custom_id"})
+
+
+def _is_plain(request: BatchRequest) -> bool:
+    return request.model_fields_set <= _PLAIN and request.prompt is not None
+
+
+def _as_json(value: Any) -> Any:
+    """Return a number or an array of numpy as JSON has it."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,124 @@
+"""The operator that asks a model for texts or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_batch_provider.operators.batch import BatchOperator
+from airflow_batch_provider.operators.jinja import for_jinja
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_batch_provider.stages import PollConfig
+
+
+class BatchGenerateOperator(BatchOperator):
+    """Asks a model every request, in batch, at half price; returns the manifest.
+
+    Args:
+        model: `claude-…`, or with its provider, `openai:gpt-…`; templated.
+        requests: list of str, dict or `BatchRequest`, or an XComArg of one; never templated, never in rendered fields.
+        source: `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file of rows, a folder or a glob of them, a URI; templated.
+        prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`. Airflow renders it once for each
+            task, `On {{ ds }}: {text}`, before the rows are filled in, which are never templates; the braces of JSON are
+            written twice, `Answer {{"label": "…"}}: {text}`.
+        key: for `source`: the column that holds the `custom_id`.
+        conn_id: Airflow connection; by default `anthropic_default`, `openai_default` or `gemini_default`, by the model.
+        system: system text for every row; templated.
+        output_type: what every answer must be: any type that pydantic knows (model class, dataclass, TypedDict, `list[Model]`,
+            Literal, union …), whose own validators and configuration decide when the answers land, or a JSON schema.
+        max_tokens: tokens of one answer; default 1024.
+        request_params: further fields of the provider's request body; a row's own win.
+        result_path: file for the rows, or a folder, in which each task instance has a file of its own,
+            `dag/run/task[/map_index]/results.jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
+            file with `{{ ti.map_index }}` in its name.
+        result_format: `jsonl` (default) or `parquet`.
+        poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
+        deferrable: False waits on the worker.
+        retry_rows: waves after the first for rows without a good answer; default 2.
+        retry_truncated: text that was cut off at `max_tokens` counts as failed and is asked again with twice the room each time,
+            up to the model's own maximum (default); False takes it for a good answer, which the receipt tells.
+        min_success_ratio: share of good answers below which the task fails; by default it fails only without any.
+        on_partial: `fail` wants a good answer for every row; default `succeed`.
+        on_bad_row: `fail` (default) refuses rows that cannot be asked, up to 20 at once; `skip` keeps them in the results as
+            `failed`, with the reason, and asks the others.
+        on_empty: `fail` (default) refuses an input without rows; `skip` returns a manifest of 0 requests.
+        max_cost_usd: refuse before paying when the estimate is above; US dollars.
+        max_in_flight: most batches at the provider at once.
+        max_enqueued_tokens: most estimated input tokens at the provider at once.
+        on_timeout: `fail` (default), `salvage` or `leave`, see `BatchConfig`.
+        dry_run: count, validate and estimate; buy nothing.
+        clean_up: remove the files at the provider once their rows have landed; default True.
+        storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
+
+    Raises:
+        UsageError: while the DAG is parsed, for a mistake that can be seen then.
+    """
+
+    kind = "generate"
+    stage = "airflow_batch_provider.stages.generate.GenerateStage"
+    template_fields: Sequence[str] = (*BatchOperator.template_fields, "system")
+
+    def __init__(  # noqa: PLR0913 — an operator's arguments are its public face
+        self,
+        *,
+        model: str,
+        requests: Any = None,
+        source: str | None = None,
+        prompt: str | None = None,
+        key: str | None = None,
+        conn_id: str | None = None,
+        system: str | None = None,
+        output_type: Any = None,
+        max_tokens: int = 1024,
+        request_params: dict[str, Any] | None = None,
+        result_path: str | None = None,
+        result_format: Literal["jsonl", "parquet"] = "jsonl",
+        poll: PollConfig | str | None = None,
+        deferrable: bool = True,
+        retry_rows: int = 2,
+        retry_truncated: bool = True,
+        min_success_ratio: float = 0.0,
+        on_partial: Literal["succeed", "fail"] = "succeed",
+        on_bad_row: Literal["fail", "skip"] = "fail",
+        on_empty: Literal["fail", "skip"] = "fail",
+        max_cost_usd: float | None = None,
+        max_in_flight: int | None = None,
+        max_enqueued_tokens: int | None = None,
+        on_timeout: Literal["fail", "salvage", "leave"] = "fail",
+        dry_run: bool = False,
+        clean_up: bool = True,
+        storage_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.system = for_jinja(system)
+        self._configure(
+            requests,
+            model=model,
+            source=source,
+            prompt=prompt,
+            key=key,
+            conn_id=conn_id,
+            storage_path=storage_path,
+            deferrable=deferrable,
+            output_type=output_type,
+            max_tokens=max_tokens,
+            request_params=request_params,
+            result_path=result_path,
+            result_format=result_format,
+            poll=poll,
+            retry_rows=retry_rows,
+            retry_truncated=retry_truncated,
+            min_success_ratio=min_success_ratio,
+            on_partial=on_partial,
+            on_bad_row=on_bad_row,
+            on_empty=on_empty,
+            max_cost_usd=max_cost_usd,
+            max_in_flight=max_in_flight,
+            max_enqueued_tokens=max_enqueued_tokens,
+            on_timeout=on_timeout,
+            dry_run=dry_run,
+            clean_up=clean_up,
+        )

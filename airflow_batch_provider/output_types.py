@@ -1,0 +1,118 @@
+"""The type of each answer: any type that pydantic knows, or a JSON schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import core_schema
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
+# Providers want an object at the top, so an answer of another kind is asked for as `{"value": …}`, under this title.
+_WRAPPED, _VALUE = "airflow_batch_provider.WrappedAnswer", "value"
+
+
+@dataclass(frozen=True)
+class OutputType:
+    """The type of each answer; equal when its JSON schema is. As JSON it is that schema.
+
+    Attributes:
+        schema: what providers are told, an object at the top.
+        adapter: reads answers where a Python type was given: its validators and its configuration decide, not the schema.
+            None where only a schema is known.
+    """
+
+    schema: dict[str, Any]
+    adapter: TypeAdapter[Any] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, given: Any) -> Self:
+        """Return what was given: a JSON schema as it is, anything else as pydantic's TypeAdapter takes it.
+
+        Raises:
+            ValueError: it is not a type, or one without a JSON schema; says which and why.
+        """
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, dict):
+            return cls(given)
+        try:
+            adapter = given if isinstance(given, TypeAdapter) else TypeAdapter(_checked(given))
+            schema = adapter.json_schema()
+        except (PydanticUserError, PydanticSchemaGenerationError, NameError, TypeError, RecursionError) as error:
+            fact = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"output_type={given!r} has no JSON schema: {fact.rstrip('.')}. Give a model class, a dataclass, a TypedDict, "
+                "another type with one, or the schema itself"
+            ) from None
+        return cls(schema if _is_object(schema) else _wrapped(schema), adapter)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Return how pydantic reads and writes a field of this type."""
+        shown = core_schema.plain_serializer_function_ser_schema(lambda value: value.schema)
+        return core_schema.no_info_plain_validator_function(cls.of, serialization=shown)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
+        """Return the JSON schema of a JSON schema."""
+        return {"type": "object"}
+
+
+def json_schema(given: Any) -> dict[str, Any] | None:
+    """Return the JSON schema of what `OutputType.of` takes; None passes through.
+
+    Raises:
+        ValueError: as there.
+    """
+    return None if given is None else OutputType.of(given).schema
+
+
+def inner_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the answer itself, where it is asked for within an object."""
+    if not is_wrapped(schema):
+        return schema
+    inner: dict[str, Any] = schema["properties"][_VALUE]
+    return inner | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
+
+
+def is_wrapped(schema: dict[str, Any]) -> bool:
+    """Tell whether answers are asked for within an object."""
+    return schema.get("title") == _WRAPPED
+
+
+def unwrapped(answer: Any) -> Any:
+    """Return the answer that is within an object; a model that left the object out has answered as well."""
+    return answer[_VALUE] if isinstance(answer, dict) and answer.keys() == {_VALUE} else answer
+
+
+def _checked(given: Any) -> Any:
+    """Return the type; a text would be looked up as a name, and None is a type to pydantic."""
+    if isinstance(given, str | bytes | int | float | list | tuple):
+        raise TypeError(f"it is {type(given).__name__}, not a type")
+    return given
+
+
+def _is_object(schema: dict[str, Any]) -> bool:
+    node = schema
+    for _ in range(16):
+        if "$ref" not in node:
+            break
+        node = schema.get("$defs", {}).get(str(node["$ref"]).removeprefix("#/$defs/"), {})
+    return node.get("type") == "object"
+
+
+def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
+    inner = {name: value for name, value in schema.items() if name != "$defs"}
+    return {
+        "title": _WRAPPED,
+        "type": "object",
+        "properties": {_VALUE: inner},
+        "required": [_VALUE],
+        "additionalProperties": False,
+        **({"$defs": schema["$defs"]} if "$defs" in schema else {}),
+    }

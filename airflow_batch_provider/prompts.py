@@ -1,0 +1,47 @@
+"""Prompts from the columns of a row."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Any
+
+import msgspec
+
+from airflow_batch_provider.exceptions import UsageError
+
+_TWICE = 'Write braces that are not a column twice: {{"label": 1}} asks for {"label": 1}.'
+
+
+class PromptTemplate:
+    """Text with `{column}` places; `{{` and `}}` are braces. Only plain column names: a template is not code.
+
+    Raises:
+        UsageError: the template has other places than plain names, or none at all.
+    """
+
+    def __init__(self, template: str) -> None:
+        try:
+            self._pieces = [
+                (text, name) for text, name, spec, conv in Formatter().parse(template) if not (spec or conv)
+            ]
+            whole = len(self._pieces) == len(list(Formatter().parse(template)))
+        except ValueError as error:
+            raise UsageError(f"prompt={template!r} is not a template: {error}. {_TWICE}") from None
+        self.columns = [name for _, name in self._pieces if name is not None]
+        if not whole or any(not name or not set(name).isdisjoint(".[]!{\"'\n") for name in self.columns):
+            raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. {_TWICE}")
+        if not self.columns:
+            raise UsageError(f"prompt={template!r} names no column, so every row would ask the same. Add {{column}}.")
+
+    def fill(self, row: dict[str, Any]) -> str:
+        """The prompt of one row."""
+        return "".join(text + ("" if name is None else as_text(row[name])) for text, name in self._pieces)
+
+
+def as_text(value: Any) -> str:
+    """Return a cell as it stands in a prompt or key; lists and dicts as JSON."""
+    if isinstance(value, str):
+        return value
+    return (
+        "" if value is None else msgspec.json.encode(value).decode() if isinstance(value, dict | list) else str(value)
+    )

@@ -1,0 +1,189 @@
+"""A server that takes batches and has answered them at once, so quick that it is not what a benchmark measures.
+
+It speaks as much of Anthropic's and OpenAI's batch APIs as one ledger needs, in a process of its own, and answers every
+request with the number that its prompt begins with, so that each answer can be told from all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+_ASKED = re.compile(rb'"custom_id":"([^"]+)".*?"content":"(\d+) ')
+_TEXT = 'the answer is long and says \\"so\\" in many words, of which no two lines are alike. ' * 18
+_BLOCK = 1 << 20
+
+
+class Server:
+    """One account; every batch is done when it is looked at."""
+
+    def __init__(self, scratch: Path, answer: str) -> None:
+        self._results = scratch / "results.jsonl"
+        self._answer = answer.encode()
+        self._requests = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection."""
+        while head := await _head(reader):
+            method, path = head.split(b" ", 2)[:2]
+            body = await _body(reader, head)
+            if method == b"POST" and self._takes(path):
+                self._answer_all(body, anthropic=b"messages" in path)
+            if path.endswith((b"/results", b"/content")):
+                await self._send_results(writer)
+            else:
+                reply = json.dumps(self._reply(path.decode())).encode()
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                    % (len(reply), reply)
+                )
+            await writer.drain()
+
+    @staticmethod
+    def _takes(path: bytes) -> bool:
+        return path in (b"/v1/messages/batches", b"/v1/files")
+
+    def _answer_all(self, body: bytes, *, anthropic: bool) -> None:
+        line = _ANTHROPIC if anthropic else _OPENAI
+        self._requests = 0
+        with self._results.open("wb") as file:
+            for key, number in _ASKED.findall(body):
+                self._requests += 1
+                file.write(
+                    line.replace(b"KEY", key).replace(b"ANSWER", self._answer.replace(b"NUMBER", number)) + b"\n"
+                )
+
+    async def _send_results(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % self._results.stat().st_size)
+        with self._results.open("rb") as file:
+            while block := file.read(_BLOCK):
+                writer.write(block)
+                await writer.drain()
+
+    def _reply(self, path: str) -> dict[str, object]:
+        if path.startswith("/v1/messages"):
+            counts = {"processing": 0, "succeeded": self._requests, "errored": 0, "canceled": 0, "expired": 0}
+            told = {"processing_status": "ended", "request_counts": counts, "results_url": "there", "data": []}
+            return {"id": "batch", "created_at": "2026-11-26T10:00:00Z", "ended_at": "2026-11-26T10:00:01Z", **told}
+        counts = {"total": self._requests, "completed": self._requests, "failed": 0}
+        if path.startswith("/v1/files"):
+            return {
+                "id": "file",
+                "object": "file",
+                "bytes": 1,
+                "created_at": 1,
+                "filename": "f",
+                "purpose": "batch",
+                "data": [],
+            }
+        return {
+            "id": "batch",
+            "status": "completed",
+            "request_counts": counts,
+            "output_file_id": "out",
+            "data": [],
+            "created_at": 1,
+        }
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return b""
+
+
+async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    if length:
+        return await reader.readexactly(int(length[1]))
+    parts: list[bytes] = []
+    while b"chunked" in head.lower() and (size := int(await reader.readline(), 16)):
+        parts.append((await reader.readexactly(size + 2))[:-2])
+    if parts:
+        await reader.readline()
+    return b"".join(parts)
+
+
+_OPENAI = json.dumps(
+    {
+        "id": "batch_req_1",
+        "custom_id": "KEY",
+        "response": {
+            "status_code": 200,
+            "request_id": "r",
+            "body": {
+                "id": "chatcmpl-1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "gpt-5-mini-2026-08-01",
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": "ANSWER", "refusal": None, "annotations": []},
+                        "logprobs": None,
+                        "finish_reason": "stop",
+                    }
+                ],
+                "usage": {
+                    "prompt_tokens": 250,
+                    "completion_tokens": 300,
+                    "total_tokens": 550,
+                    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+                    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+                },
+                "service_tier": "default",
+            },
+        },
+        "error": None,
+    }
+).encode()
+_ANTHROPIC = json.dumps(
+    {
+        "custom_id": "KEY",
+        "result": {
+            "type": "succeeded",
+            "message": {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": "claude-haiku-4-5-20251001",
+                "content": [{"type": "text", "text": "ANSWER"}],
+                "stop_reason": "end_turn",
+                "stop_sequence": None,
+                "usage": {
+                    "input_tokens": 250,
+                    "cache_creation_input_tokens": 0,
+                    "cache_read_input_tokens": 0,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+                    "output_tokens": 300,
+                    "service_tier": "batch",
+                },
+            },
+        },
+    }
+).encode()
+
+
+def _answers(kind: str) -> str:
+    if kind == "text":
+        return "NUMBER " + _TEXT
+    inner = _TEXT.replace("\\", "\\\\\\")
+    return '{\\"label\\": \\"good\\", \\"score\\": NUMBER, \\"why\\": \\"' + inner + '\\"}'
+
+
+async def main(kind: str) -> None:
+    """Serve on a free port of loopback, and print it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        served = Server(Path(scratch), _answers(kind))
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0, limit=_BLOCK)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

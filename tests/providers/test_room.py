@@ -1,0 +1,50 @@
+"""How many tokens an answer may have: by the model's documentation, or not known."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_batch_provider.models import Account, BatchRequest, Spec
+from airflow_batch_provider.providers import provider_class
+from airflow_batch_provider.providers.room import most_output
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [
+        ("claude-opus-4-6", 128_000),
+        ("claude-sonnet-4-20250514", 64_000),
+        ("claude-opus-4-20250514", 32_000),
+        ("claude-haiku-4-5-20251001", 64_000),
+        ("claude-3-haiku-20240307", 4_096),
+        ("gpt-5-mini", 128_000),
+        ("claude-sonnet-5", 128_000),
+        ("gpt-5-pro", 272_000),
+        ("gpt-4o-2024-05-13", 4_096),
+        ("o1-mini", 65_536),
+        ("gemini-2.5-flash-image", 32_768),
+        ("gpt-5-chat-latest", 16_384),
+        ("gpt-5.1-chat-latest", 16_384),
+        ("gpt-4.1-nano-2025-04-14", 32_768),
+        ("ft:gpt-4o-mini-2024-07-18:me::x", 16_384),
+        ("o3", 100_000),
+        ("models/gemini-2.5-flash", 65_536),
+        ("gemini-2.0-flash-lite", 8_192),
+        ("a-model-of-tomorrow", None),
+    ],
+)
+def test_the_maximum_of_a_model_is_that_of_its_documentation(model, tokens):
+    """One that is not known limits nothing: a refusal then keeps the text."""
+    assert most_output(model) == tokens
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai", "google"])
+def test_the_room_of_a_body_is_read_and_changed_where_the_provider_has_it(provider):
+    """Each under its own name; a body without a limit has none to change."""
+    codec = provider_class(provider)(Account(provider=provider, api_key="k")).codec
+    body = codec.encode(BatchRequest(prompt="one", max_tokens=50), Spec(model="m"))
+
+    wider = codec.with_room(body, 80)
+
+    assert (codec.room(body), codec.room(wider), codec.room({})) == (50, 80, None)
+    assert codec.with_room(wider, 50) == body
