@@ -94,7 +94,7 @@ def test_the_navigation_leads_to_the_stages_that_wait(page: Page, scene: Scene):
     assert link.get_attribute("href") == f"{scene.emulator.url}/#{scene.job['id']}"
 
 
-def test_a_line_moves_while_its_rows_are_answered_without_being_drawn_anew(page: Page, kept: Scene):
+def test_a_line_moves_while_its_rows_are_answered_without_being_drawn_again(page: Page, kept: Scene):
     """What is open stays open, and the element stays the same."""
     page.goto(PAGE)
     shown = line(page, kept.run.run_id)

@@ -151,7 +151,7 @@ def _show(stack: AirflowStack) -> None:
         path = f"/dags/{dag_id}/dagRuns/{RUN}/taskInstances/{task_id}"
         while stack.rest.get(path)["state"] != "deferred":
             time.sleep(0.5)
-        time.sleep(2)  # the trigger's first look writes a record, too
+        time.sleep(2)  # the trigger's first poll writes a record, too
         body = {"value": progress.record(), "map_index": -1}
         stack.rest.send("PATCH", f"{path}/xcomEntries/batch_progress", body)
 
