@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.api.datamodels._generated import TaskInstanceState
+from airflow.sdk.execution_time import comms as airflow_comms
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
 
 from airflow_batch_provider.airflow import supervisor
-from airflow_batch_provider.airflow.task_state import ask_from_trigger
+from airflow_batch_provider.airflow.task_state import AskFromTask, ask_from_trigger
 from airflow_batch_provider.stages import TaskKey
 
 
@@ -117,3 +118,57 @@ def test_a_thread_asks_airflow_only_where_its_replies_arrive_in_order(monkeypatc
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(**dict.fromkeys(ways)), raising=False)
 
     assert supervisor.threads_may_ask() is may
+
+
+class RunningTask:
+    """Airflow's task instance in a worker: what it tells of other tasks."""
+
+    def __init__(self, states, runs=0):
+        self.states, self.runs = states, runs
+        self.asked = []
+
+    def get_task_states(self, **question):
+        self.asked.append(question)
+        return self.states
+
+    def get_dr_count(self, dag_id):
+        return self.runs if dag_id == "dag" else 0
+
+
+@pytest.mark.parametrize(
+    ("state", "fate"),
+    [
+        *[(state, "over") for state in ("failed", "success", "skipped", "upstream_failed", "removed")],
+        *[(state, "waiting") for state in ("running", "deferred", "up_for_retry", "queued", "restarting", None)],
+        (TaskInstanceState.FAILED, "over"),
+    ],
+)
+def test_a_task_is_over_only_where_nobody_goes_on(state, fate):
+    """Whatever else it is, somebody may still wait for its batch."""
+    running = RunningTask({"run": {"task_3": state, "task": "success" if fate == "waiting" else "running"}})
+
+    assert AskFromTask({"ti": running})(task(3)) == fate
+    assert running.asked == [{"dag_id": "dag", "run_ids": ["run"], "task_ids": ["task"], "map_index": 3}]
+
+
+@pytest.mark.parametrize("states", [{}, {"run": {}}, {"run": None}, {"another": {"task": "failed"}}])
+@pytest.mark.parametrize(("knows", "fate"), [(True, "gone"), (False, "unknown")])
+def test_a_task_without_a_state_is_gone_only_where_its_dag_is_known(monkeypatch, states, knows, fate):
+    """A batch of another deployment's task must not be taken for one that nobody wants."""
+
+    def send(question):
+        assert question.dag_id == "dag"
+        if not knows:
+            raise RuntimeError("404")
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+
+    assert AskFromTask({"ti": RunningTask(states)})(task()) == fate
+
+
+@pytest.mark.parametrize(("runs", "fate"), [(2, "gone"), (0, "unknown")])
+def test_an_airflow_without_that_question_is_asked_for_the_runs_of_the_dag(monkeypatch, runs, fate):
+    """Airflow 3.1 cannot be asked for a DAG."""
+    monkeypatch.delattr(airflow_comms, "GetDag", raising=False)
+
+    assert AskFromTask({"ti": RunningTask({}, runs)})(task()) == fate

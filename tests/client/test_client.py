@@ -200,8 +200,10 @@ async def test_a_submit_that_the_provider_does_not_take_now_is_made_later_for_th
     """What was bought stays bought, and the error may be retried."""
     provider.max_requests = 1
     provider.submit_faults = [None, *[Unavailable("busy", retry_after=600, ambiguous=False)] * 2]
-    with pytest.raises(Unavailable, match="did not take 1 of the batches"):
+    with pytest.raises(Unavailable, match="did not take 1 of the batches") as caught:
         await client().submit(["a", "b"])
+    assert caught.value.retry_after == 600
+    assert not caught.value.ambiguous
     with pytest.raises(Unavailable):
         await client().submit(["a", "b"])
     handle = await client().submit(["a", "b"])
@@ -219,6 +221,36 @@ async def test_cancel_all_cancels_what_the_task_bought_and_has_not_landed(client
     running = await client().submit(["b"])
     assert await client().cancel_all() == (running.id,)
     assert [batch.status for batch in provider.batches.values()] == ["processing", "completed", "cancelled"]
+
+
+async def test_cancel_all_goes_on_after_a_batch_that_cannot_be_cancelled_and_then_says_so(client, provider):
+    """The others are stopped nevertheless."""
+    await client().submit(["a"])
+    await client().submit(["b"])
+    cancel = provider.cancel
+
+    async def refusing(batch_id):
+        if batch_id == "batch-0":
+            raise Rejected("it cannot be cancelled")
+        await cancel(batch_id)
+
+    provider.cancel = refusing
+    with pytest.raises(Rejected, match="cannot be cancelled"):
+        await client().cancel_all()
+    assert [batch.status for batch in provider.batches.values()] == ["processing", "cancelled"]
+
+
+async def test_what_was_recorded_is_known_and_summed(client, provider):
+    """Once, however often it is told."""
+    handle = await client().submit(["a", "b"])
+    assert not await client().is_recorded(handle.id)
+    end(provider)
+    rows = await client().get_results(handle.id)
+    await client().record_results(handle.id, rows)
+    await client().record_results(handle.id, rows)
+    assert await client().is_recorded(handle.id)
+    stats = await client().get_stats()
+    assert (stats.total_calls, stats.usage.input_tokens) == (2, 20)
 
 
 async def test_cancel_stops_exactly_what_the_id_stands_for(client, provider):

@@ -239,3 +239,11 @@ async def test_a_system_text_that_is_empty_drops_the_task_s(job, provider):
     (name,) = [name for name in task.directory.names("waves/0") if name.endswith(".requests.jsonl")]
     bodies = [json.loads(line)["body"] for line in task.directory.lines(f"waves/0/{name}")]
     assert [body.get("system") or None for body in bodies] == [None, "Be kind"]
+
+
+async def test_a_plan_that_is_refused_leaves_no_file_of_its_rows(job):
+    """Neither of those that would have been bought nor of those that were skipped."""
+    task = job(["a", BAD_ROW], on_bad_row="skip", max_cost_usd=1e-9, model="openai:gpt-5-mini")
+    with pytest.raises(UsageError, match="max_cost_usd"):
+        await task.run()
+    assert [name for name in Directory(task.root).names("waves/0") if "DRAFT" not in name] == []

@@ -89,6 +89,31 @@ def test_the_guides_suspension_is_a_suspension(returned):
     assert result.metrics == {"requests": 1}
 
 
+def test_the_first_poll_counts_from_the_submission_of_whatever_state_it_stands_beside():
+    """A state of ours beside the guide's `pollConfig`, and a moment that is a time already."""
+    poll = GUIDES["pollConfig"] | {"nextPollAt": NOW + 7 * SECOND}
+    returned = {"suspended": True, "state": SuspendedState(batch_id="b", submitted_at=NOW), "pollConfig": poll}
+
+    assert run_stage(told(returned)).suspensions[0].poll.first_poll == 7 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ({"answer": "private", "n": 1}, r"returned a dict of answer, n\."),
+        ({}, r"returned a dict of nothing\."),
+        (None, r"returned None\."),
+        ("private", r"returned a str\."),
+        (["private"], r"returned a list\."),
+    ],
+)
+def test_a_check_of_another_shape_is_refused_by_its_kind_without_its_values(returned, said):
+    """An answer may stand in it."""
+    with pytest.raises(StageFailed, match=said) as caught:
+        run_stage(told(None, returned))
+    assert "private" not in str(caught.value)
+
+
 def test_the_guides_state_alone_says_the_times_too():
     """`state.pollInterval` and `state.maxWaitTime`, when there is no `pollConfig`."""
     returned = {name: value for name, value in GUIDES.items() if name != "pollConfig"}
@@ -283,6 +308,7 @@ def test_a_fault_that_stays_ends_at_the_deadline():
         HTTPStatusError(404),
         botocore.exceptions.ClientError({"Error": {"Code": "NoSuchBucket"}}, "PutObject"),
         botocore.exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject"),
+        botocore.exceptions.ClientError({}, "PutObject"),
         requests.HTTPError(response=SimpleNamespace(status_code=401)),
         urllib.error.HTTPError("http://localhost", 404, "gone", None, None),
         named("HttpError", code=404),

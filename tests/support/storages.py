@@ -1,13 +1,27 @@
-"""Stage storage on this machine and on an object store."""
+"""Stage storage on this machine and on object stores: real fsspec classes over HTTP, each against a server of its own.
+
+S3 is moto, Azure is Azurite: `pip install adlfs` and `npm install --global azurite`; without them its tests are skipped.
+Google Cloud Storage has none: gcsfs 2026.10 speaks gRPC beside HTTP, which fake-gcs-server does not answer.
+"""
 
 from __future__ import annotations
 
+import shutil
+import socket
+import subprocess
+import time
 import uuid
 
 import pytest
 from upath import UPath
 
 from airflow_batch_provider.storage import Directory
+
+# Azurite's account, which is the same everywhere: https://github.com/Azure/Azurite#default-storage-account (2026-11).
+AZURITE = {
+    "account_name": "devstoreaccount1",
+    "account_key": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+}
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +39,60 @@ def s3_url():
     server.stop()
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    """Options of adlfs for a local server with a container `batches`."""
+    adlfs, binary = pytest.importorskip("adlfs"), shutil.which("azurite-blob")
+    if binary is None:
+        pytest.skip("Azurite is not installed: npm install --global azurite")
+    port = _free_port()
+    command = [binary, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
+    process = subprocess.Popen(
+        [*command, "--skipApiVersionCheck", "--disableTelemetry"], cwd=tmp_path_factory.mktemp("azurite")
+    )
+    try:
+        _wait_for(port)
+        address = f"http://127.0.0.1:{port}/{AZURITE['account_name']}"
+        parts = {
+            "DefaultEndpointsProtocol": "http",
+            "AccountName": AZURITE["account_name"],
+            "AccountKey": AZURITE["account_key"],
+            "BlobEndpoint": address,
+        }
+        options = {"connection_string": ";".join(f"{name}={value}" for name, value in parts.items())}
+        adlfs.AzureBlobFileSystem(**options).mkdir("batches")
+        yield options
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def _wait_for(port):
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens at {port}")
+
+
+@pytest.fixture(params=["file", "s3", "azure"])
 def root(request, tmp_path):
     """A directory nobody else uses."""
-    if request.param == "file":
-        return UPath(tmp_path / "root")
-    url = request.getfixturevalue("s3_url")
-    return UPath(f"s3://batches/{uuid.uuid4().hex}", key="k", secret="s", endpoint_url=url)
+    name = uuid.uuid4().hex
+    match request.param:
+        case "file":
+            return UPath(tmp_path / "root")
+        case "s3":
+            url = request.getfixturevalue("s3_url")
+            return UPath(f"s3://batches/{name}", key="k", secret="s", endpoint_url=url)
+        case _:
+            return UPath(f"az://batches/{name}", **request.getfixturevalue("azure"))
 
 
 @pytest.fixture
