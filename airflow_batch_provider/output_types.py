@@ -31,7 +31,9 @@ class OutputType:
 
     @classmethod
     def of(cls, given: Any) -> Self:
-        """Return what was given: a JSON schema as it is, anything else as pydantic's TypeAdapter takes it.
+        """Return what was given: a JSON schema of an object as it is, anything else as pydantic's TypeAdapter takes it.
+
+        What is not an object at the top (a list, a choice, a literal) is asked for within one.
 
         Raises:
             ValueError: it is not a type, or one without a JSON schema; says which and why.
@@ -39,7 +41,7 @@ class OutputType:
         if isinstance(given, cls):
             return given
         if isinstance(given, dict):
-            return cls(given)
+            return cls(_wrapped(given) if _is_something_else(given) else given)
         try:
             adapter = given if isinstance(given, TypeAdapter) else TypeAdapter(_checked(given))
             schema = adapter.json_schema()
@@ -77,7 +79,7 @@ def inner_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if not is_wrapped(schema):
         return schema
     inner: dict[str, Any] = schema["properties"][_VALUE]
-    return inner | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
+    return inner | _definitions(schema)
 
 
 def is_wrapped(schema: dict[str, Any]) -> bool:
@@ -106,13 +108,23 @@ def _is_object(schema: dict[str, Any]) -> bool:
     return node.get("type") == "object"
 
 
+def _is_something_else(schema: dict[str, Any]) -> bool:
+    """Tell whether a schema says clearly that its answers are not objects; what says nothing is left to the codecs."""
+    return not _is_object(schema) and bool(schema.keys() & {"type", "anyOf", "oneOf", "enum", "const"})
+
+
+def _definitions(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return what references lead to; it stays at the top, where they look for it."""
+    return {name: schema[name] for name in ("$defs", "definitions") if name in schema}
+
+
 def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
-    inner = {name: value for name, value in schema.items() if name != "$defs"}
+    inner = {name: value for name, value in schema.items() if name not in _definitions(schema)}
     return {
         "title": _WRAPPED,
         "type": "object",
         "properties": {_VALUE: inner},
         "required": [_VALUE],
         "additionalProperties": False,
-        **({"$defs": schema["$defs"]} if "$defs" in schema else {}),
+        **_definitions(schema),
     }

@@ -198,6 +198,18 @@ class Hostile(BaseModel):
         raise KeyError(value)
 
 
+@pytest.mark.parametrize("format_", ["jsonl", "parquet"])
+async def test_a_schema_of_a_choice_is_answered_within_an_object_and_read_without_it(job, provider, format_):
+    """A JSON schema is treated as the type that it is of."""
+    schema = {"anyOf": [{"type": "integer"}, {"type": "object", "properties": {"a": {"type": "integer"}}}]}
+
+    row = await read(job, provider, schema, '{"value": {"a": 1}}', format_, None)
+    bad = await read(job, provider, schema | {"title": "T"}, '{"value": "x"}', format_, None)
+
+    assert (row.status, row.output) == ("succeeded", {"a": 1})
+    assert bad.status == "invalid"
+
+
 async def test_a_validator_that_raises_anything_ends_only_its_row(job, provider):
     """Not the rows beside it, which are paid as well."""
     row = await read(job, provider, Hostile, '{"n": 1}', "jsonl", None)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import shutil
 import tempfile
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from upath import UPath
 
 from airflow_batch_provider.client.foreign import combined, rows_of_foreign_batch
-from airflow_batch_provider.client.spending import Record, Spending, Stats
+from airflow_batch_provider.client.spending import Record, Spending, Stats, record_of
 from airflow_batch_provider.client.submission import Submissions, policy_of
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
-from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec, Usage
+from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec
 from airflow_batch_provider.output_types import OutputType
-from airflow_batch_provider.pricing import Bill, price_book
+from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory
@@ -64,7 +66,7 @@ class BatchClient:
         model: `claude-…`, or with its provider: `openai:gpt-…`.
         storage: a stage's storage, in which every submit keeps a ledger of its own, so that the same requests are
             bought once whatever happens; None keeps it in a scratch directory, as long as the client lives.
-        label: whose the batches are, for the provider's console.
+        label: the topic: whose the batches are, for the provider's console and in the records of their cost.
         attempt: try of the task, from 1; each may ask rows again that have no good answer.
         kind: text or vectors; by default vectors when the model's name says `embedding`.
         registry: what this deployment has at the providers, so that a lost batch is told from a neighbour's.
@@ -85,6 +87,7 @@ class BatchClient:
         new_id: Callable[[], str] = random_id,
     ) -> None:
         self.model = model
+        self.topic = label
         self.kind: Kind = kind or ("embed" if "embedding" in model else "generate")
         self._hub = hub
         self._connection = connection
@@ -99,6 +102,23 @@ class BatchClient:
             new_id=new_id,
         )
         self._spending = Spending(storage.directory if storage else None)
+        self._parent: BatchClient | None = None  # holds the scratch directory
+
+    def child(self, name: str) -> Self:
+        """Return a client for a part of the work: all as here, under the topic `<topic>/<name>`.
+
+        What both submit, and what it cost, is kept in one place: requests that the one has bought the other does not buy.
+
+        Raises:
+            UsageError: the name is empty or holds a slash.
+        """
+        if not name or "/" in name:
+            raise UsageError(f"{name!r} names no child of {self.topic!r}. Give a word without a slash.")
+        one = copy.copy(self)
+        one.topic = f"{self.topic}/{name}".lstrip("/")
+        one._submissions = dataclasses.replace(self._submissions, label=one.topic)  # noqa: SLF001 — of this class
+        one._parent = self  # noqa: SLF001 — of this class
+        return one
 
     async def submit(
         self,
@@ -223,13 +243,9 @@ class BatchClient:
         return await asyncio.to_thread(self._spending.get, batch_id) is not None
 
     async def record_results(self, batch_id: str, rows: list[BatchRow]) -> Record:
-        """Count what a batch cost, once: a second call returns the first record."""
-        usage = sum((row.usage for row in rows), Usage())
+        """Count what a batch cost and each of its calls, once: a second call returns the first record."""
         account = (await self._provider()).account
-        model = split_model(self.model)[1]
-        bill = Bill(price_book(account), model)
-        bill.add_rows(rows)
-        record = Record(batch_id=batch_id, model=model, calls=len(rows), usage=usage, cost=bill.cost)
+        record = record_of(rows, price_book(account), batch_id, self.topic, split_model(self.model)[1])
         return await asyncio.to_thread(self._spending.count, record)
 
     async def get_stats(self) -> Stats:

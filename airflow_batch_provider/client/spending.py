@@ -9,23 +9,48 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from airflow_batch_provider.models import Cost, FrozenModel, Usage
+from airflow_batch_provider.models import Cost, FrozenModel, RowStatus, Usage
+from airflow_batch_provider.pricing import Bill
 from airflow_batch_provider.records import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from airflow_batch_provider.models import BatchRow
+    from airflow_batch_provider.pricing import PriceBook
     from airflow_batch_provider.storage import Directory
 
 
+class Call(FrozenModel):
+    """One request of a batch: what became of it and what it cost.
+
+    Attributes:
+        model: the one that answered, as the provider names it; else the one that was asked.
+        usd: US dollars, after the discount; None where the model has no known price.
+    """
+
+    custom_id: str
+    model: str
+    status: RowStatus
+    usage: Usage
+    usd: float | None
+
+
 class Record(FrozenModel):
-    """The cost of the answers of one batch."""
+    """The cost of the answers of one batch.
+
+    Attributes:
+        topic: whose the batch is: `dag/run/task[/map_index]`, with the names of a client's children after it.
+        per_call: one for each row, in the order of the rows.
+    """
 
     batch_id: str
+    topic: str = ""
     model: str
     calls: int
     usage: Usage
     cost: Cost
+    per_call: tuple[Call, ...] = ()
 
 
 class Stats(FrozenModel):
@@ -78,6 +103,33 @@ class Spending:
             by_model[record.model].append(record)
         per_model = {model: _sum(records) for model, records in by_model.items()}
         return _sum(self._records.values()).model_copy(update={"per_model": per_model})
+
+
+def record_of(rows: Sequence[BatchRow], prices: PriceBook, batch_id: str, topic: str, model: str) -> Record:
+    """Return the record of a batch from its rows, each at its own price.
+
+    Args:
+        model: the one that was asked, in rows that do not name the one that answered.
+    """
+    bill = Bill(prices, model)
+    bill.add_rows(rows)
+    return Record(
+        batch_id=batch_id,
+        topic=topic,
+        model=model,
+        calls=len(rows),
+        usage=sum((row.usage for row in rows), Usage()),
+        cost=bill.cost,
+        per_call=tuple(_call(row, prices, model) for row in rows),
+    )
+
+
+def _call(row: BatchRow, prices: PriceBook, model: str) -> Call:
+    bill = Bill(prices, model)
+    bill.add_rows([row])
+    return Call(
+        custom_id=row.custom_id, model=row.model or model, status=row.status, usage=row.usage, usd=bill.cost.usd
+    )
 
 
 def _sum(records: Iterable[Record]) -> Stats:

@@ -9,13 +9,18 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Account
 
-# Addresses that people use, noted on 26 November 2026; they need a login, so no test opens them. Anthropic's console has
-# a list only, at the default workspace. Google's AI Studio has no page of batches that its documentation names.
+# The providers' documentation names no addresses, so these are the ones that public projects print for their users, read
+# on 26 November 2026; they need a login, so no test opens them. OpenAI: "Check
+# https://platform.openai.com/batches/{batch.id} for more details". Anthropic: ".../workspaces/default/batches?batch=<BATCH_ID>",
+# which is the default workspace's. Google's AI Studio has no page of batches that anybody names.
 _LISTS = {
     "anthropic": "https://platform.claude.com/workspaces/default/batches",
     "openai": "https://platform.openai.com/batches",
 }
-_PAGES = {"openai": "https://platform.openai.com/batches/{batch_id}"}
+_PAGES = {
+    "anthropic": f"{_LISTS['anthropic']}?batch={{batch_id}}",
+    "openai": f"{_LISTS['openai']}/{{batch_id}}",
+}
 
 # The ids that the providers really give; anything else came from a hostile reply and gets no link of its own.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")

@@ -181,10 +181,21 @@ def at_top(root: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     top = _resolve(root["$ref"], root, dialect) if "$ref" in root else root
     if top.get("type") != "object":
         raise UsageError(
-            f"{dialect.provider} takes a schema only if its top is an object, and this one is {top.get('type')!r}. "
+            f"{dialect.provider} takes a schema only if its top is an object, and this one has type={top.get('type')!r}. "
             "Wrap it in a model with one field."
         )
     return top
+
+
+def with_object_at_top(schema: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Return the schema with what a reference at its top leads to in the place of the reference.
+
+    Outside strict mode too providers want to read `type: object` at the top.
+
+    Raises:
+        UsageError: as `at_top`.
+    """
+    return {**at_top(schema, dialect), **{key: value for key, value in schema.items() if key != "$ref"}}
 
 
 def _one_type_each(node: dict[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,19 @@ async def test_a_row_may_bring_its_own_schema_system_and_parameters(name, make):
     assert second["output"] == "echo: b"
 
 
+async def test_a_limit_counts_a_rows_own_model_before_anything_is_paid(make, batch_emulator):
+    """Anthropic takes another model in each row: 1,000 tokens out cost $0.0025 of Haiku 4.5, and $0.0125 of Opus 4.5."""
+    rows = ["a", {"prompt": "b", "request_params": {"model": "claude-opus-4-5"}}]
+    haiku = {"model": "claude-haiku-4-5", "max_tokens": 1000}
+
+    with pytest.raises(UsageError, match=r"may cost up to \$0\.015"):
+        await make("anthropic", rows, **haiku, max_cost_usd=0.01).run()
+    assert batch_emulator.books()["jobs"] == []
+
+    planned = await make("anthropic", rows, **haiku, dry_run=True).run()
+    assert 0.015 <= planned.cost.usd < 0.016
+
+
 async def test_a_passing_error_heals_in_the_next_wave(name, make, batch_emulator):
     """Only the row that failed is asked again."""
     task = make(name, ["a", "b [[emulate:error=unavailable,times=1]]", "c"], retry_rows=1)

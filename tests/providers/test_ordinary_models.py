@@ -14,6 +14,7 @@ from ordinary_models import MODELS
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BatchRequest, Spec
+from airflow_batch_provider.output_types import OutputType, inner_schema
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
 from airflow_batch_provider.providers.google.codec import GoogleCodec
 from airflow_batch_provider.providers.openai.codec import OpenAICodec
@@ -163,3 +164,54 @@ def test_3_a_schema_nested_too_deeply_is_refused():
         schema = {"type": "object", "properties": {"a": schema}}
     with pytest.raises(UsageError, match=r"10 .*11"):
         OpenAICodec("chat").encode(BatchRequest(prompt="?"), Spec(model="m", output_schema=schema))
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_3_openai_reads_an_object_at_the_top_outside_strict_mode_too(api):
+    """A recursive dictionary has a reference there, as pydantic writes it (opencodex#75)."""
+    tree = {
+        "$ref": "#/$defs/Tree",
+        "$defs": {
+            "Tree": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "integer"}]},
+            }
+        },
+    }
+    body = OpenAICodec(api).encode(BatchRequest(prompt="?"), Spec(model="m", output_schema=tree))
+    form = body["response_format"]["json_schema"] if api == "chat" else body["text"]["format"]
+
+    assert form["strict"] is False
+    assert form["schema"] == {**tree["$defs"]["Tree"], "$defs": tree["$defs"]}
+
+
+@pytest.mark.parametrize(
+    "codec", [OpenAICodec("chat"), AnthropicCodec(), GoogleCodec()], ids=["openai", "anthropic", "google"]
+)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "string"}], "$defs": {"A": {"type": "object", "properties": {}}}},
+        {"oneOf": [{"$ref": "#/definitions/A"}], "definitions": {"A": {"type": "object", "properties": {}}}},
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": ["object", "null"], "properties": {"a": {"type": "string"}}},
+        {"enum": ["yes", "no"]},
+        {"const": 1},
+    ],
+    ids=["anyOf", "oneOf", "array", "type list", "enum", "const"],
+)
+def test_3_a_schema_that_is_not_an_object_at_the_top_is_asked_for_within_one(codec, given):
+    """No provider takes another (huly-mcp#66); a type is wrapped alike, and landing unwraps the answer."""
+    schema = OutputType.of(given).schema
+
+    codec.encode(BatchRequest(prompt="?", output_type=given), Spec(model="m"))
+    assert (schema["type"], schema["required"]) == ("object", ["value"])
+    assert OutputType.of(schema).schema == schema
+    assert inner_schema(schema) == given
+
+
+@pytest.mark.parametrize("given", [{}, {"title": "T"}, {"properties": {"a": {"type": "string"}}}])
+def test_3_a_schema_that_does_not_say_what_it_is_is_refused(given):
+    """With the fact and the remedy, before anything is sent."""
+    with pytest.raises(UsageError, match=r"its top is an object, and this one has type=None\. Wrap it"):
+        OpenAICodec("chat").encode(BatchRequest(prompt="?"), Spec(model="m", output_schema=OutputType.of(given).schema))

@@ -24,6 +24,10 @@ class Colour(BaseModel):
     red: int
 
 
+def row(tokens: int) -> BatchRow:
+    return BatchRow(custom_id="a", index=0, status="succeeded", usage=Usage(input_tokens=tokens))
+
+
 def bodies(driver) -> list[dict]:
     """The request bodies that were sent, as the ledger keeps them."""
     files = sorted(driver.root.rglob("*.requests.jsonl"))
@@ -31,10 +35,40 @@ def bodies(driver) -> list[dict]:
 
 
 async def test_row_44_a_batch_carries_the_topic_of_its_task(driver):
-    """`createAIHelper(topic, logger)`: the topic is the task itself, its children are its tasks and map indexes."""
+    """`createAIHelper(topic, logger)`: the topic is the task itself."""
     ctx = driver.context(type("Stage", (), {"id": "s"}))
-    await ctx.batch("openai:gpt-4o").submit(["one"])
-    assert driver.jobs[0]["metadata"]["label"] == "dag/run/task"
+    client = ctx.batch("openai:gpt-4o")
+    await client.submit(["one"])
+    assert client.topic == driver.jobs[0]["metadata"]["label"] == "dag/run/task"
+
+
+async def test_row_44_a_child_of_a_client_has_a_topic_below_its_own(driver):
+    """`createChild(name)`: its batches say so at the provider and in their records; the sums are of the whole task."""
+    client = driver.context(type("Stage", (), {"id": "s"})).batch("openai:gpt-4o")
+    child = client.child("judge").child("again")
+
+    handle = await child.submit(["one"])
+    record = await child.record_results(handle.id, [row(1)])
+    await client.record_results("batch_of_the_parent", [row(1)])
+
+    assert driver.jobs[0]["metadata"]["label"] == record.topic == "dag/run/task/judge/again"
+    assert client.topic == "dag/run/task"
+    assert (await client.get_stats()).total_calls == (await child.get_stats()).total_calls == 2
+
+
+async def test_row_44_what_a_child_asks_is_not_bought_again_by_its_parent(driver):
+    """They share the stage's storage."""
+    client = driver.client("openai:gpt-4o")
+    handles = [await client.child("judge").submit(["one"]), await client.submit(["one"])]
+    assert handles[0] == handles[1]
+    assert len(driver.jobs) == 1
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_row_44_a_topic_cannot_be_mistaken_for_another(driver, name):
+    """A slash parts the levels."""
+    with pytest.raises(UsageError, match="names no child of"):
+        driver.client("openai:gpt-4o").child(name)
 
 
 def test_row_45_the_provider_is_known_by_the_model():
@@ -172,6 +206,32 @@ async def test_row_51_the_cost_of_a_batch_is_recorded_once(driver):
     assert await later.is_recorded("batch_1")
     assert await later.record_results("batch_1", rows[:1]) == record
     assert (await later.get_stats()).total_calls == 2
+
+
+async def test_row_51_every_call_of_a_batch_has_a_record_of_its_own(driver, provider_name):
+    """With topic, model, tokens and discounted cost, `{batchId, requestId}` and what became of it."""
+    client = driver.client(MODELS[provider_name])
+    handle = await client.submit(
+        ["one", "two [[emulate:refusal]]", {"custom_id": "mine", "prompt": "three words more"}]
+    )
+    await driver.ended(client, handle.id)
+    rows = await client.get_results(handle.id)
+
+    record = await client.record_results(handle.id, rows)
+
+    assert [call.custom_id for call in record.per_call] == ["request-0", "request-1", "mine"]
+    assert [(call.status, call.usage) for call in record.per_call] == [(row.status, row.usage) for row in rows]
+    assert all(call.model for call in record.per_call)
+    assert sum(call.usd for call in record.per_call) == pytest.approx(record.cost.usd)
+    later = driver.client(MODELS[provider_name])
+    assert await later.record_results(handle.id, rows[:1]) == record
+
+
+async def test_row_51_a_call_without_a_price_says_so(driver):
+    """It costs nobody knows what; one whose answer came from a model that has a price has a cost."""
+    rows = [row(1000), row(1000).model_copy(update={"model": "gpt-4o"})]
+    record = await driver.client("openai:mystery").record_results("batch_1", rows)
+    assert [call.usd for call in record.per_call] == [None, 0.00125]
 
 
 async def test_row_51_a_record_is_the_sum_of_its_rows(driver):

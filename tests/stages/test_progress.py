@@ -453,5 +453,8 @@ def test_only_the_providers_own_server_has_a_console(provider):
     account = provider.account.model_copy(update={"provider": "openai", "base_url": None})
 
     assert console_url(account, "batch_1") == "https://platform.openai.com/batches/batch_1"
+    assert console_url(account.model_copy(update={"provider": "anthropic"}), "msgbatch_1") == (
+        "https://platform.claude.com/workspaces/default/batches?batch=msgbatch_1"
+    )
     assert console_url(account.model_copy(update={"base_url": "http://localhost:1"}), "batch_1") is None
     assert console_url(account.model_copy(update={"provider": "google"}), "batches/1") is None

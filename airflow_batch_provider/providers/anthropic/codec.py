@@ -14,7 +14,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.plain import plain_reply
 from airflow_batch_provider.providers.base import Codec, system_text
-from airflow_batch_provider.providers.schema import Dialect, at_top, strict
+from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _keys(node: Any) -> Iterator[str]:
 
 def _by_tool(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that make the model answer with a tool; its schema must say at the top that it is an object."""
-    root = {**at_top(schema, DIALECT), **{key: value for key, value in schema.items() if key != "$ref"}}
+    root = with_object_at_top(schema, DIALECT)
     tool = {"name": replies.ANSWER_TOOL, "description": "Give the answer.", "input_schema": root}
     return {"tools": [tool], "tool_choice": {"type": "tool", "name": replies.ANSWER_TOOL}}
 

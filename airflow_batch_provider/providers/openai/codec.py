@@ -14,7 +14,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.openai.plain import plain_reply
-from airflow_batch_provider.providers.schema import Dialect, strict
+from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
 if TYPE_CHECKING:
@@ -138,7 +138,11 @@ def _responses(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict
 def _named(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema as OpenAI wants it; one that strict mode cannot say is a hint, and landing checks."""
     native = strict(schema, DIALECT)
-    return {"name": "answer", "schema": schema if native is None else native, "strict": native is not None}
+    return {
+        "name": "answer",
+        "schema": with_object_at_top(schema, DIALECT) if native is None else native,
+        "strict": native is not None,
+    }
 
 
 def _checked(body: dict[str, Any], spec: Spec) -> dict[str, Any]:
