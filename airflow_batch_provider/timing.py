@@ -50,6 +50,8 @@ LONGEST_POLL_PAUSE = timedelta(minutes=15)
 EVENT_DELAY = timedelta(seconds=20)
 # The trigger reports the deadline itself; Airflow's own timeout, so much later, only steps in when the trigger cannot.
 DEADLINE_MARGIN = timedelta(minutes=30)
+# Time that a stage's check has after the deadline, which gets a poll of its own.
+CHECK_GRACE = timedelta(minutes=5)
 # A progress record is written at most so often: it is a row in Airflow's database.
 PROGRESS_INTERVAL = timedelta(seconds=60)
 # A batch never lives longer: Gemini's hard limit is 48 hours, the others' 24 (their guides, 2026-09), and a queue in
@@ -63,5 +65,5 @@ assert RETRY_PAUSE < WORKER_RETRY_BUDGET
 assert LOCK_LEASE > LIST_LAG + WORKER_RETRY_BUDGET
 assert SETTLE > RESULTS_LAG
 assert RESUBMIT_DELAY <= LONGEST_RESUBMIT_DELAY < LONGEST_WAIT
-assert EVENT_DELAY + LONGEST_POLL_PAUSE < DEADLINE_MARGIN
+assert EVENT_DELAY + LONGEST_POLL_PAUSE + CHECK_GRACE < DEADLINE_MARGIN
 assert timedelta(hours=48) + CLOCK_SKEW < LOOK_BACK

@@ -18,6 +18,7 @@ from airflow_batch_provider.stages.polling import READY, PollPlan, event, with_r
 from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input, to_json
 from airflow_batch_provider.stages.suspension import Suspension
 from airflow_batch_provider.storage import StageStorage
+from airflow_batch_provider.timing import CHECK_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,8 +188,18 @@ class StageRun:
         return CheckCompletionContext(**self._shared(hub, suspension))
 
     async def check(self, state: SuspendedState, ctx: CheckCompletionContext[Any]) -> CompletionCheck[Any]:
-        """Ask the stage."""
-        return as_check(self.stage, await self.stage.check_completion(state, ctx))
+        """Ask the stage.
+
+        Raises:
+            StageFailed: it called `sys.exit`, which would end whatever else runs in this process.
+        """
+        try:
+            return as_check(self.stage, await self.stage.check_completion(state, ctx))
+        except SystemExit as ended:
+            raise StageFailed(
+                f"check_completion of stage {self.stage.id!r} called sys.exit({ended.code!r}). Return "
+                "CompletionCheck.failed(reason) instead."
+            ) from None
 
     async def _listen(self, subscription: Subscription, suspension: Suspension) -> None:
         connection = self.stage.polled_connection(self.load_config())
@@ -202,7 +213,7 @@ class StageRun:
 
     async def _poll(self, plan: PollPlan, ctx: CheckCompletionContext[Any]) -> Event | timedelta:
         try:
-            check = await self.check(plan.suspension.state, ctx)
+            check = await self._in_time(plan, ctx)
             found = plan.after_check(check, self.host.clock.now())
             if found == READY:
                 await self._keep(check, plan.suspension.token)
@@ -215,6 +226,17 @@ class StageRun:
                 return event("failed", str(error))
             return event("failed", f"{type(error).__name__} in check_completion of {self.location.stage!r}: {error}")
         return found
+
+    async def _in_time(self, plan: PollPlan, ctx: CheckCompletionContext[Any]) -> CompletionCheck[Any]:
+        """Ask the stage, and take no answer for a fault that may pass; the poll at the deadline has a few minutes too."""
+        left = plan.within_deadline(float("inf"), self.host.clock.now()) + CHECK_GRACE.total_seconds()
+        try:
+            async with asyncio.timeout(left) as limit:
+                return await self.check(plan.suspension.state, ctx)
+        except TimeoutError:
+            if limit.expired():
+                raise TimeoutError(f"check_completion of stage {self.stage.id!r} never returned.") from None
+            raise
 
     async def _after_fault(
         self, plan: PollPlan, error: Exception, ctx: CheckCompletionContext[Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
@@ -91,7 +92,7 @@ class Dependent(Obedient):
 
 
 class Scripted(AsyncBatchStage):
-    """Each poll takes the next line of the script: an exception to raise, or a check to return."""
+    """Each poll takes the next line of the script: an exception to raise, a check to return, or seconds to hang."""
 
     id = "scripted"
     name = "Scripted"
@@ -104,6 +105,8 @@ class Scripted(AsyncBatchStage):
         line = self.script.popleft() if len(self.script) > 1 else self.script[0]
         if isinstance(line, BaseException):
             raise line
+        if isinstance(line, float):
+            await asyncio.sleep(line)
         if isinstance(line, dict):
             await ctx.publish(line)
             return CompletionCheck.not_ready()

@@ -258,6 +258,36 @@ async def test_an_error_in_a_stage_ends_the_task(trigger):
     assert len(json.dumps(event)) < 2048
 
 
+@pytest.mark.parametrize("code", [None, 0, 3, "enough"])
+async def test_a_stage_that_ends_the_process_ends_its_own_task_only(trigger, code):
+    """`sys.exit` in a check would end the triggerer with all that wait in it."""
+    Scripted.script = deque([SystemExit(code)])
+    assert await fired(trigger) == {
+        "status": "failed",
+        "error": f"check_completion of stage 'scripted' called sys.exit({code!r}). Return CompletionCheck.failed(reason) "
+        "instead.",
+    }
+
+
+async def test_a_check_that_never_returns_ends_with_the_deadline(tmp_path, time, supervisor, monkeypatch):
+    """Its client may have no time-out at all."""
+    monkeypatch.setattr("airflow_batch_provider.stages.runner.CHECK_GRACE", timedelta(seconds=0.05))
+    Scripted.script = deque([600.0])
+    trigger = made(tmp_path, time, poll=PollConfig(interval=timedelta(minutes=1), max_wait=HOUR))
+    time.now += HOUR
+
+    assert await asyncio.wait_for(fired(trigger), 30) == {
+        "status": "timeout",
+        "error": "TimeoutError: check_completion of stage 'scripted' never returned.",
+    }
+
+
+async def test_a_time_out_of_the_stages_own_client_is_polled_through(trigger):
+    """It is not the deadline."""
+    Scripted.script = deque([TimeoutError("read timed out"), CompletionCheck.ready()])
+    assert (await fired(trigger))["status"] == "ready"
+
+
 async def test_a_failed_check_fails_the_task(trigger):
     """The stage's own words arrive."""
     Scripted.script = deque([CompletionCheck.failed("All batch requests failed")])
