@@ -8,6 +8,7 @@
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
 #   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='cadwyn<8' adds what that one needs
 #   make lint             ruff, mypy, import-linter
+#   make screenshots      take the pictures of README and docs; needs Chromium
 #   make bench            benchmarks
 #   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
 #                         where it was stopped. MODULE=submit: that module alone, afresh
@@ -23,7 +24,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: demo test test-all kills compat soak lint bench mutate constraints clean FORCE
+.PHONY: screenshots demo test test-all kills compat soak lint bench mutate constraints clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -58,6 +59,9 @@ lint: $(READY)
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+
+screenshots: $(READY)
+	$(PY) tests/support/pictures.py
 
 bench: $(READY)
 	@for bench in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$bench"; $(PY) $$bench || exit 1; done

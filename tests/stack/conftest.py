@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from scenes import SOON
 
 from airflow_batch_provider.demo.connections import to_emulator
-from airflow_batch_provider.demo.stack import AirflowStack
+from airflow_batch_provider.demo.stack import USERNAME, AirflowStack
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.models import BatchRow, Manifest
@@ -92,6 +93,9 @@ def stack(emulator: EmulatorServer, tmp_path_factory: pytest.TempPathFactory) ->
         **SOON,
         "AIRFLOW__BATCH_PROVIDER__STORAGE_PATH": (home / "batches").as_uri(),
         "AIRFLOW__CORE__PARALLELISM": "6",
+        "AIRFLOW__CORE__AUTH_MANAGER": "hiding_auth.HidingAuthManager",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin,stranger:viewer",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE / "auth"), os.environ.get("PYTHONPATH")])),
     }
     with AirflowStack(home / "home", dags, plugins=dags / "plugins", env=env) as running:
         yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,14 @@ def begin(stack: AirflowStack, emulator: EmulatorServer, name: str, provider: st
         "openai": emulator.openai_url,
         "gemini": emulator.google_url,
     }[provider]
-    connection = {"connection_id": name, "conn_type": f"{provider}_batch", "host": host, "password": "any"}
+    console = json.dumps({"console": f"{emulator.url}/#{{batch_id}}"})
+    connection = {
+        "connection_id": name,
+        "conn_type": f"{provider}_batch",
+        "host": host,
+        "password": "any",
+        "extra": console,
+    }
     stack.rest.send("POST", "/connections", connection)
     conf = {"conn_id": name, "model": MODELS[provider]}
     return Scene(stack, emulator, stack.rest.trigger(DAG, conf, run_id=name))

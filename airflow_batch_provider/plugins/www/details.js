@@ -5,7 +5,9 @@ import { BatchLink, Copyable, RowsBar, Said } from "./parts.js";
 import { isInFlight } from "./stages.js";
 import { count, dollars, duration, moment, numbered, plain } from "./text.js";
 
-const COMMANDS = /airflow batches (?:adopt [\w.-]+ [\w.-]+|(?:absent|show|check) [\w.-]+|list|reconcile(?: --apply)?)/g;
+// A tag may have dots in it; the one at its end ends the sentence.
+const COMMANDS =
+  /airflow batches (?:adopt [\w-]+(?:\.[\w-]+)* [\w-]+|(?:absent|show|check) [\w-]+(?:\.[\w-]+)*|list|reconcile(?: --apply)?)/g;
 const BATCH_STATES = {
   pending: "waits at the provider",
   processing: "is worked on",

@@ -6,7 +6,7 @@ import { isInFlight, keyOf, parseRecord, stageOf, withTask } from "./stages.js";
 const BUSY = 5000; // milliseconds between two polls while something is in flight
 const QUIET = 15000;
 const LONGEST = 60000; // after errors
-const DRAW = 150; // between two drawings while records arrive
+const DRAW = 250; // between two drawings while records arrive
 const WHOLE = 12; // looks between two that read the whole list, to notice what was cleared
 const MOST_CHECKED = 100;
 

@@ -26,7 +26,7 @@ export function RowsBar({ succeeded, failed, total, share }) {
   );
 }
 
-export function BatchLink({ batch, longest = 17 }) {
+export function BatchLink({ batch, longest = 15 }) {
   const address = webAddress(batch.url);
   const id = batch.id.length > longest ? `${batch.id.slice(0, longest - 7)}…${batch.id.slice(-6)}` : batch.id;
   const shown = h("bdi", { className: "llmb-id", title: plain(batch.id, 300) }, plain(id, longest));

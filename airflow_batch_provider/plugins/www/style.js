@@ -9,9 +9,9 @@ const CSS = `
   color: var(--fg); font-size: 14px; line-height: 1.45; padding: 20px 24px 48px; width: 100%; max-width: 1560px; margin: 0 auto; container-type: inline-size;
 }
 .dark .llmb {
-  --soft: #a8a8b3; --card: #1b1c20; --line: #303138; --hover: #1c2230; --track: #33343b; --link: #8ab4ff; --focus: #7aa7ff;
+  --soft: #a8a8b3; --card: #1c2434; --line: #2f394b; --hover: #1e2737; --track: #364053; --link: #8ab4ff; --focus: #7aa7ff;
   --good: #6ee7a0; --good-fill: #2fb56a; --bad: #ff9b9b; --bad-fill: #ef5a60; --warn: #ffc272; --busy: #9cc0ff; --busy-fill: #4d8dff;
-  --good-soft: #12301f; --bad-soft: #3a181a; --warn-soft: #392710; --busy-soft: #16274a; --idle-soft: #2a2b31;
+  --good-soft: #12301f; --bad-soft: #3a181a; --warn-soft: #392710; --busy-soft: #16274a; --idle-soft: #2a3344;
 }
 .llmb h1 { font-size: 24px; font-weight: 650; letter-spacing: -.01em; margin: 0; }
 .llmb h2 { font-size: 17px; font-weight: 600; margin: 0 0 6px; }
@@ -23,6 +23,7 @@ const CSS = `
 .llmb bdi { overflow-wrap: anywhere; }
 .llmb-muted, .llmb-small, .llmb .note { color: var(--soft); }
 .llmb-small { font-size: 12px; margin-top: 2px; }
+.llmb-line .c-age a, .llmb-line .c-tokens { white-space: nowrap; }
 .llmb-line .llmb-id { white-space: nowrap; overflow-wrap: normal; }
 .llmb-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .llmb-wait { padding: 40px 0; text-align: center; }
