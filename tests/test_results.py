@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from fakes import failing
 from pydantic import BaseModel
@@ -121,3 +123,66 @@ async def test_a_dry_run_has_no_results(job):
 
     with pytest.raises(UsageError, match="dry_run=False"):
         BatchResults(manifest)
+
+
+MIXED = {
+    "an invalid row": [{"a": 1}, "no json"],
+    "a union": [{"a": 1}, {"a": "x"}],
+    "tool calls": [{"tool_calls": [{"n": 1}]}, {"tool_calls": [{"n": {"z": 2}}]}],
+    "a large number": [{"a": 2**70}, {"a": 1}],
+    "nothing": [None, "text"],
+}
+
+
+def file_of(path, outputs):
+    """A results file of rows with these answers."""
+    rows = [
+        {"custom_id": str(place), "index": place, "status": "succeeded", "output": output}
+        for place, output in enumerate(outputs)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("outputs", MIXED.values(), ids=list(MIXED))
+def test_4_answers_of_any_shape_have_one_arrow_table(tmp_path, outputs):
+    """As a Parquet file has them; Arrow itself takes one type in a column (trulens#763)."""
+    table = BatchResults(str(file_of(tmp_path / "rows.jsonl", outputs))).to_arrow()
+
+    assert str(table.schema.field("output").type) == "string"
+    told = zip(table["output"].to_pylist(), table["output_json"].to_pylist(), strict=True)
+    assert [output if encoded is None else json.loads(encoded) for output, encoded in told] == outputs
+
+
+@pytest.mark.parametrize("kind", ["generate", "embed"])
+async def test_4_both_formats_are_the_same_arrow_table(job, provider, kind):
+    """When the type is given, which a Parquet file knows by itself."""
+    tables = []
+    for result_format in ("jsonl", "parquet"):
+        answers(provider, SCHEMA_ANSWERS)
+        output_type = Review
+        task = job(output_type=Review, result_format=result_format)
+        if kind == "embed":
+            from airflow_batch_provider.stages.embed import EmbedStage
+
+            provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output=[0.5, 0.25])
+            output_type, task = None, job(kind="embed", result_format=result_format)
+            task.stage = EmbedStage()
+        task.root = task.root / result_format
+        tables.append(BatchResults(await task.run(), output_type).to_arrow().drop_columns(["batch_id"]))
+
+    assert tables[0].equals(tables[1])
+    assert tables[0].schema.equals(tables[1].schema)
+
+
+@pytest.mark.parametrize("result_format", ["jsonl", "parquet"])
+async def test_9_a_results_file_is_read_without_its_manifest(job, provider, result_format, tmp_path):
+    """By its path; the rows are the same."""
+    answers(provider, SCHEMA_ANSWERS)
+    place = tmp_path / f"answers.{result_format}"
+    manifest = await job(output_type=Review, result_format=result_format, result_path=str(place)).run()
+
+    for given in (place, str(place), place.as_uri()):
+        rows = BatchResults(given, Review)
+        assert list(rows) == list(BatchResults(manifest, Review))
+        assert (len(rows), rows.manifest) == (3, None)
