@@ -79,6 +79,9 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
                 if fresh is None:
                     raise await _stopped(error, ledger, report) from None
                 provider = fresh
+            except RowsFailed as error:
+                await self._show_unreadable(ctx, ledger, report, error)
+                raise
             except BatchError as error:
                 raise await _stopped(error, ledger, report) from None
             else:
@@ -249,6 +252,16 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             return estimate.manifest(self.id, config.result_format), estimate.expected.cost
         estimate.check(config.max_cost_usd)
         return None, estimate.expected.cost
+
+    async def _show_unreadable(
+        self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport, error: RowsFailed
+    ) -> None:
+        """Write the rows of answers that could not be read; what the provider keeps of them stays, to be read again."""
+        manifest = ledger.write_results(self.id, target_of(ctx)).manifest
+        ledger.files.write_unmet(manifest)
+        ledger.stop_clock()
+        await ctx.log("WARN", block(manifest, 0))
+        await report.ended(manifest, _landed(ledger), "unmet", one_line(error))
 
     async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         outcome = await self._sum_up(ctx, ledger, may_succeed=True)

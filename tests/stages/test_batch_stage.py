@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from fakes import Killed, failing
 
-from airflow_batch_provider.exceptions import Unavailable, UsageError
-from airflow_batch_provider.models import Reply
+from airflow_batch_provider.exceptions import RowsFailed, Unavailable, UsageError
+from airflow_batch_provider.models import Manifest, Reply
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
 
@@ -206,3 +206,19 @@ async def test_a_row_keeps_its_own_schema_on_the_way(job):
     manifest = await job(["a", {"prompt": "b", "output_type": form}]).run()
 
     assert (manifest.counts["succeeded"], manifest.counts["invalid"]) == (1, 1)
+
+
+async def test_rows_whose_answers_cannot_be_read_are_in_the_results_too(job, provider):
+    """None is bought again, each is told with its reason, and the provider keeps what may be read by another version."""
+    provider.answer = lambda _body, _n: failing("unreadable_result")
+    task = job(["a", "b"], retry_rows=2)
+
+    for _ in range(2):  # a clear finds the same
+        with pytest.raises(RowsFailed, match="Not one answer of openai could be read"):
+            await task.run()
+
+    unmet = Manifest.model_validate_json(task.directory.read("manifest.unmet.json"))
+    assert [(row["status"], row["error"]["code"]) for row in task.rows(unmet)] == [("failed", "unreadable_result")] * 2
+    assert provider.bought == {"a": 1, "b": 1}
+    assert provider.cleaned == []
+    assert not (task.root / "clock.json").exists()
