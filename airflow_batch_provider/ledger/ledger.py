@@ -10,11 +10,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
+from airflow_batch_provider.ledger.chunks import wire_line
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.merge import planned_rows
 from airflow_batch_provider.ledger.plan import Planner
-from airflow_batch_provider.ledger.requests import wire_line
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.waiting import Waiting
 from airflow_batch_provider.ledger.wave import WaveRun, clean_up

@@ -16,9 +16,10 @@ import msgspec
 from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
 from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
+from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
 from airflow_batch_provider.ledger.merge import rows_to_ask, unreadable_rows
 from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
-from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, Fingerprint, check_rows, refuse_empty
+from airflow_batch_provider.ledger.requests import Fingerprint, check_rows, refuse_empty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""From the user's rows to request files, cut to the provider's limits; nothing is paid here."""
+"""From the user's rows to planned ones: checked, numbered, encoded; nothing is paid here."""
 
 from __future__ import annotations
 
@@ -6,44 +6,32 @@ import hashlib
 import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from pydantic import ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.bad_rows import Problems, refuse_bad
-from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.bad_rows import refuse_bad
 from airflow_batch_provider.ledger.bodies import Bodies
-from airflow_batch_provider.ledger.records import NO_BODY, Chunk, PlannedRow, encoded
+from airflow_batch_provider.ledger.records import NO_BODY, PlannedRow, encoded
 from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
-from airflow_batch_provider.pricing import estimate_tokens
 from airflow_batch_provider.schemas import answer_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import msgspec
     from pydantic_core import ErrorDetails
 
-    from airflow_batch_provider.ledger.bad_rows import Rows, SkippedRows
+    from airflow_batch_provider.ledger.bad_rows import Rows
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.providers.base import BatchProvider
-    from airflow_batch_provider.storage import Directory
 
 _LOOKED_UP_AT_ONCE = 5000
-
-
-@dataclass(frozen=True)
-class ChunkLimits:
-    """The most that one request file may hold; `tokens` are estimated input tokens, None means any number."""
-
-    requests: int
-    bytes: int
-    tokens: int | None = None
 
 
 def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
@@ -224,128 +212,3 @@ class Fingerprint:
     def __str__(self) -> str:
         """32 hex digits."""
         return self._hash.hexdigest()
-
-
-class ChunkWriter:
-    """Writes planned rows to the request files of one wave, opening a new one when a limit is reached.
-
-    Args:
-        directory: the wave's.
-        draft: tells the files from those that another worker may write at the same time.
-        skipped: takes the rows that alone are over a limit; None refuses them.
-    """
-
-    def __init__(
-        self,
-        directory: Directory,
-        provider: BatchProvider,
-        spec: Spec,
-        limits: ChunkLimits,
-        draft: str,
-        skipped: SkippedRows | None = None,
-    ) -> None:
-        self._directory = directory
-        self._provider = provider
-        self._spec = spec
-        self._limits = limits
-        self._skipped = skipped
-        self._filling = _Filling(0, draft)
-
-    def write(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None) -> tuple[Chunk, ...]:
-        """Write every row and return the chunks.
-
-        Raises:
-            UsageError: rows that alone are over a limit, unless those are skipped; names them.
-        """
-        chunks: list[Chunk] = []
-        source = self._fitting(rows, fingerprint)
-        waiting = next(source, None)
-        while waiting is not None:
-            files = BatchFiles.of(self._directory, self._filling.done())
-            with self._directory.writer(files.requests_name) as file:
-                waiting = self._fill(file, waiting, source)
-            chunks.append(self._filling.done())
-            self._filling = _Filling(self._filling.number + 1, self._filling.draft)
-        return tuple(chunks)
-
-    def _fitting(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None) -> Iterator[_Sized]:
-        """Return the rows that have room in a chunk of their own."""
-        problems = Problems()
-        for row in rows:
-            sent = wire_line(self._provider, row, self._spec)
-            sized = _Sized(msgspec.json.encode(row), len(sent), estimate_tokens(sent, self._spec.model))
-            if fingerprint:
-                fingerprint.add(sized.line)
-            problem = self._too_large(row, sized)
-            if problem is None and not problems:
-                yield sized
-            elif problem is not None and self._skipped is not None:
-                self._skipped.add(row, problem)
-            elif problem is not None:
-                problems.add(problem)
-        problems.check()
-
-    def _fill(self, file: BinaryIO, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
-        """Put rows into one chunk until it is full; return the first row that found no room."""
-        while row is not None:
-            if not self._has_room(row):
-                return row
-            file.write(row.line + b"\n")
-            self._filling.add(row.size, row.tokens)
-            row = next(source, None)
-        return None
-
-    def _has_room(self, row: _Sized) -> bool:
-        filled, limits = self._filling, self._limits
-        over_tokens = limits.tokens is not None and filled.tokens + row.tokens > limits.tokens
-        return filled.bytes + row.size <= limits.bytes and filled.requests < limits.requests and not over_tokens
-
-    def _too_large(self, row: PlannedRow, sized: _Sized) -> str | None:
-        limits = self._limits
-        over_tokens = limits.tokens is not None and sized.tokens > limits.tokens
-        if sized.size <= limits.bytes and not over_tokens:
-            return None
-        limit = f"max_enqueued_tokens={limits.tokens}" if over_tokens else f"{limits.bytes} bytes a batch"
-        return (
-            f"Row {row.index} ({row.custom_id!r}) alone is {sized.size} bytes, about {sized.tokens} tokens: more than "
-            f"{limit}. Shorten it or raise the limit."
-        )
-
-
-@dataclass(frozen=True)
-class _Sized:
-    """A planned row as its file keeps it, with the size and the estimated tokens of what is sent."""
-
-    line: bytes
-    size: int
-    tokens: int
-
-
-# As long as any key of a plan: nonce, wave, chunk, index.
-_LONGEST_KEY = "0" * 12 + "-000-00000-0000000000"
-
-
-def wire_line(provider: BatchProvider, row: PlannedRow, spec: Spec) -> bytes:
-    """Return the line that a row is sent as, newline included, under a key as long as any."""
-    return provider.codec.line(_LONGEST_KEY, bytes(row.body), spec) + b"\n"
-
-
-@dataclass
-class _Filling:
-    """The chunk that rows go into now."""
-
-    number: int
-    draft: str
-    requests: int = 0
-    bytes: int = 0
-    tokens: int = 0
-
-    def add(self, size: int, tokens: int) -> None:
-        """Count one wire line."""
-        self.requests += 1
-        self.bytes += size
-        self.tokens += tokens
-
-    def done(self) -> Chunk:
-        """Return the chunk as the wave records it."""
-        return Chunk(number=self.number, requests=self.requests, bytes=self.bytes, tokens=self.tokens, draft=self.draft)

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.requests import ChunkLimits, ChunkWriter, plan_rows
+from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
+from airflow_batch_provider.ledger.requests import plan_rows
 from airflow_batch_provider.models import Account, Reply, RowError, Spec, Usage
 from airflow_batch_provider.pricing import CONFIGURED
 from airflow_batch_provider.providers import provider_class
