@@ -28,6 +28,9 @@ _LONGEST = 300
 # Models wrap JSON in a Markdown fence when nothing stops them.
 _FENCED = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
+# https://262.ecma-international.org/15.0/#sec-patterns, the dialect that JSON schema 2020-12 names (2026-11).
+_POSIX_CLASS = re.compile(r"\[[^\]]*(\[:\^?[a-z]+:\])")
+
 
 @dataclass(frozen=True)
 class Misfit:
@@ -60,6 +63,7 @@ class AnswerSchema:
         except (ReferencingError, ValueError, TypeError, OverflowError, RecursionError) as error:
             fact = " ".join(str(error).split())[:_LONGEST]
             raise UsageError(f"output_type is a JSON schema that cannot be checked: {fact}. Change it there.") from None
+        _refuse_posix_classes(schema)
 
     def read(self, text: str) -> Any | Misfit:
         """Return the parsed answer, or why it does not fit; nothing that an answer holds raises."""
@@ -81,6 +85,23 @@ class AnswerSchema:
         except (ValueError, RecursionError) as error:  # such as a pattern that takes too long
             return Misfit(f"the answer cannot be checked: {str(error)[:_LONGEST]}")
         return Misfit(f"at {_where(worst)}: {worst.message[:_LONGEST]}")
+
+
+def _refuse_posix_classes(schema: Any) -> None:
+    """Refuse `[[:alpha:]]` in a pattern: in JSON schema it is a class of the letters of its own name, and no answer fits."""
+    open_ = [schema]
+    while open_:
+        node = open_.pop()
+        if isinstance(node, dict):
+            pattern = node.get("pattern")
+            if isinstance(pattern, str) and (found := _POSIX_CLASS.search(pattern)):
+                raise UsageError(
+                    f"output_type has the pattern {pattern!r}, and JSON schema does not know {found[1]!r}. Write a class of "
+                    r"Unicode instead, such as \p{L} for letters or \p{N} for digits."
+                )
+            open_.extend(node.values())
+        elif isinstance(node, list):
+            open_.extend(node)
 
 
 def typed(adapter: TypeAdapter[Any], answer: msgspec.Raw) -> Any | Misfit:

@@ -64,6 +64,32 @@ def test_an_answer_must_have_the_format_that_its_schema_names(format_, good, bad
     assert isinstance(schema.read(f'"{bad}"'), Misfit)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (r"^\p{L}+$", "Ünïcode", "12"),
+        (r"^[\p{Lu}\d]+$", "Ä1", "ä"),
+        (r"^(?=.*\d).+$", "a1", "ab"),
+        (r"(?P<a>x)\1", "xx", "x"),
+    ],
+)
+def test_6_a_pattern_in_the_words_of_unicode_is_checked(pattern, good, bad):
+    """With lookaround and references back, whatever the provider makes of them."""
+    schema = AnswerSchema({"type": "string", "pattern": pattern})
+
+    assert schema.read(f'"{good}"') == good
+    assert isinstance(schema.read(f'"{bad}"'), Misfit)
+
+
+@pytest.mark.parametrize("pattern", ["^[[:alpha:]]+$", "[^[:^digit:]_]"])
+def test_6_a_class_of_posix_is_refused_by_name(pattern):
+    """JSON schema reads it as a class of the letters of its own name, so that every paid answer would be invalid."""
+    schema = {"type": "object", "properties": {"pattern": {"anyOf": [{"type": "string", "pattern": pattern}]}}}
+
+    with pytest.raises(UsageError, match=r"does not know '\[:\^?[a-z]+:\]'\. Write a class of Unicode"):
+        AnswerSchema(schema)
+
+
 def test_a_pattern_that_takes_too_long_costs_only_its_row():
     """Backtracking is bounded: (a+)+ on a long text would take longer than the universe."""
     schema = AnswerSchema({"type": "string", "pattern": r"^(?=x*)(a+)+\1$"})

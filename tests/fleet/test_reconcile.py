@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -223,6 +224,14 @@ async def test_a_batch_that_was_left_on_purpose_runs_on(world):
     assert (await world.reconcile())[0].action == "cancel"
 
 
+async def test_a_batch_whose_task_died_before_its_deadline_was_not_left_on_purpose(world):
+    """`on_timeout='leave'` speaks of the deadline, which the task still counted to."""
+    await world.job(on_timeout="leave").start()
+    world.states[TASK] = "over"
+
+    assert (await world.reconcile())[0].action == "cancel"
+
+
 async def test_killed_between_landing_and_leaving_the_entry_is_forgotten(world):
     """The rows are here: nothing is looked up."""
     job = world.job()
@@ -253,7 +262,9 @@ async def test_a_claim_that_no_batch_belongs_to_is_forgotten_when_it_is_old(worl
 
 
 async def test_a_batch_that_is_adopted_is_noted_for_all(world):
-    """A neighbour does not take it for its own."""
+    """A neighbour does not take it for its own; the provider's time of the claim stays with it."""
+    theirs = world.clock.now() - timedelta(hours=1)
+    world.provider.now = lambda: theirs
     await world.job().start()
     (entry,) = world.deployment.registry.entries()
     world.deployment.registry.enter(entry.model_copy(update={"batch_id": None}))
@@ -264,6 +275,7 @@ async def test_a_batch_that_is_adopted_is_noted_for_all(world):
     (finding,) = await world.reconcile(grace=timedelta(hours=1))
 
     assert (finding.action, finding.done, receipt.exists()) == ("adopt", True, True)
+    assert json.loads(receipt.read_text())["as_of"] == theirs.isoformat().replace("+00:00", "Z")
     assert list(world.deployment.registry.entries()) == [entry]
 
 

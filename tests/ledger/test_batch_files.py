@@ -7,7 +7,7 @@ from fakes import START
 from upath import UPath
 
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.records import Claim, FailedBatch
+from airflow_batch_provider.ledger.records import Claim, FailedBatch, Receipt
 from airflow_batch_provider.storage import Directory
 
 
@@ -51,6 +51,15 @@ def test_a_claim_that_was_followed_does_not_count_any_more(log):
 
     assert not log.is_last(claim(0))
     assert log.is_last(claim(1))
+
+
+def test_claim_and_receipt_are_those_of_the_tag_that_is_asked_for(log):
+    """What stands under another tag is another batch's, whoever asks."""
+    log.add_claim(claim(0))
+    log.add_receipt(Receipt(batch_id="b", tag="tag", requests=1, submitted_at=START))
+
+    assert (log.claim_under("tag"), log.receipt_under("tag")) == (log.claim(), log.receipt())
+    assert (log.claim_under("other"), log.receipt_under("other")) == (None, None)
 
 
 def test_a_withdrawn_claim_is_none_and_may_be_followed(log):
