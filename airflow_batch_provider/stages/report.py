@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Overtaken
+from airflow_batch_provider.ledger import landed_so_far
 from airflow_batch_provider.models import BatchStatus, Manifest, RequestCounts
 from airflow_batch_provider.providers.consoles import console_url
 from airflow_batch_provider.stages.polling import with_remedy
@@ -25,10 +28,30 @@ from airflow_batch_provider.stages.progress import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from airflow_batch_provider.ledger import LandedBatch, LandedRows, Receipt, Waiting
-    from airflow_batch_provider.models import Account
+    from airflow_batch_provider.ledger import LandedBatch, LandedRows, Ledger, Receipt, Waiting
+    from airflow_batch_provider.models import Account, Cost
     from airflow_batch_provider.stages.config import BatchConfig
     from airflow_batch_provider.stages.context import CheckCompletionContext
+
+log = logging.getLogger(__name__)
+
+
+def landed_rows(ledger: Ledger, estimate: Cost | None = None) -> LandedRows | None:
+    """Return how far the task is, for people; None where that cannot be read, which stops nothing."""
+    try:
+        return ledger.landed(estimate)
+    except Exception:  # the errors of object stores have no common class
+        log.debug("The landed rows of %s cannot be counted", ledger.root, exc_info=True)
+        return None
+
+
+async def kept_rows(ctx: CheckCompletionContext[BatchConfig]) -> LandedRows | None:
+    """Return how far the task was when the worker suspended it, None where that cannot be read."""
+    try:
+        return await asyncio.to_thread(landed_so_far, ctx.storage.directory)
+    except Exception:  # the errors of object stores have no common class
+        log.debug("The landed rows of %s cannot be read", ctx.key, exc_info=True)
+        return None
 
 
 async def poll_statuses(batch_ids: Collection[str], ctx: CheckCompletionContext[BatchConfig]) -> list[BatchStatus]:

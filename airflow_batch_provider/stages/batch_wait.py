@@ -1,0 +1,71 @@
+"""What a built-in stage waits for, from the worker that suspends to the polls of the triggerer and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+from airflow_batch_provider.ledger import Waiting
+from airflow_batch_provider.stages.values import PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.timing import WAKE_AFTER
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.stages.config import BatchConfig
+    from airflow_batch_provider.stages.context import CheckCompletionContext
+
+
+@dataclass(slots=True)
+class Wait:
+    """What one poll of a wait leaves to the next, so that one which finds nothing new costs next to nothing.
+
+    Attributes:
+        shown: what the newest record tells of the batches; None before the first.
+    """
+
+    state: SuspendedState
+    waiting: Waiting
+    shown: list[BatchStatus] | None = None
+
+    @classmethod
+    def of(cls, state: SuspendedState) -> Self:
+        """Return a wait that nothing was polled of yet."""
+        return cls(state, waiting_of(state))
+
+
+def suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) -> Suspended:
+    """Return the suspension of a task that waits.
+
+    Args:
+        landed: ids of the batches whose answers it has.
+    """
+    state = SuspendedState(
+        batch_id=waiting.batch_ids[0] if waiting.batch_ids else "none-yet",
+        submitted_at=waiting.started_at,
+        metadata=waiting.model_dump(mode="json"),
+    )
+    return Suspended(state=state, poll=_poll(waiting, config), batch_ids=(*landed, *waiting.batch_ids))
+
+
+def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:
+    """Return the user's, but back at `resume_at` when that is sooner than the first poll."""
+    if waiting.resume_at is None:
+        return config.poll
+    soon = max(timedelta(0), waiting.resume_at - waiting.seen_at)
+    return config.poll.model_copy(update={"first_poll": min(soon, config.poll.first_poll or config.poll.interval)})
+
+
+def waiting_of(state: SuspendedState) -> Waiting:
+    """Return what a suspended task waits for."""
+    return Waiting.model_validate(state.metadata)
+
+
+async def count_gone(waiting: Waiting, shown: int, ctx: CheckCompletionContext[BatchConfig]) -> int:
+    """Return how many of the batches the provider does not show and never will."""
+    hidden = len(waiting.batch_ids) - shown
+    if not hidden:
+        return 0
+    provider = await ctx.hub.provider(ctx.config.connection)
+    is_young = (provider.now() or ctx.now()) - (waiting.newest_at or waiting.started_at) < WAKE_AFTER
+    return 0 if is_young else hidden

@@ -1,0 +1,102 @@
+"""How a built-in stage starts: its ledger, what is refused before anything is paid, and the plan that counts."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy
+from airflow_batch_provider.pricing import price_book
+from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.stages.estimate import Estimate
+from airflow_batch_provider.stages.report import landed_rows
+from airflow_batch_provider.stages.rows import check_writable, rows_of, target_of
+
+if TYPE_CHECKING:
+    from airflow_batch_provider.ledger import Plan
+    from airflow_batch_provider.models import Cost, Manifest
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.stages.config import BatchConfig
+    from airflow_batch_provider.stages.context import StageContext
+
+
+def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
+    """Return the ledger of the task, as its configuration and its process have it."""
+    config = ctx.config
+    policy = Policy(
+        retry_rows=config.retry_rows,
+        in_flight=config.max_in_flight,
+        enqueued_tokens=config.max_enqueued_tokens,
+        retry_truncated=config.retry_truncated,
+        clean_up=config.clean_up,
+        leave_running=config.on_timeout == "leave",
+        skip_bad_rows=config.on_bad_row == "skip",
+        may_be_empty=config.on_empty == "skip",
+    )
+    return Ledger(
+        LedgerContext(
+            root=ctx.storage.directory,
+            provider=provider,
+            spec=config.spec,
+            output_type=config.output_type,
+            policy=policy,
+            clock=ctx.clock,
+            label=str(ctx.key),
+            attempt=ctx.key.try_number,
+            connection=config.connection,
+            registry=ctx.registry,
+            new_id=ctx.new_id,
+        )
+    )
+
+
+async def open_plan(ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
+    """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
+    _check_request_kind(provider, ctx.config)
+    check_writable(ledger.root)
+    # Custom prices that cannot be read are refused here, not after the rows were paid.
+    price_book(provider.account)
+    target = target_of(ctx)
+    check_writable(target.directory)
+    if target.format == "parquet" and find_spec("pyarrow") is None:
+        raise UsageError(
+            "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
+        )
+    requests = rows_of(ctx)
+    while True:
+        plan = ledger.current_plan(requests)
+        if plan is not None:
+            return (await _priced(ctx, ledger, plan, "Going on with"))[0]
+        with ledger.draft(requests) as draft:
+            ctx.config.criteria.check_possible(draft.plan)
+            estimate, cost = await _priced(ctx, ledger, draft.plan, "Planned")
+            if estimate is not None:
+                return estimate
+            if draft.commit():
+                landed_rows(ledger, cost)
+                return None
+
+
+def _check_request_kind(provider: BatchProvider, config: BatchConfig) -> None:
+    """Refuse a connection of another provider than the model names, and a spec the provider cannot take."""
+    if config.provider not in (None, provider.name):
+        raise UsageError(
+            f"Model {config.model!r} belongs to {config.provider}, but connection {str(config.connection)!r} is of "
+            f"{provider.name}. Change model or conn_id."
+        )
+    provider.check_spec(config.spec)
+    if config.output_type is not None:
+        AnswerSchema(config.output_type.schema)
+
+
+async def _priced(
+    ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
+) -> tuple[Manifest | None, Cost]:
+    """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan may be bought."""
+    estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
+    await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
+    if config.dry_run:
+        return estimate.manifest(ctx.stage_id, config.result_format), estimate.expected.cost
+    estimate.check(config.max_cost_usd)
+    return None, estimate.expected.cost
