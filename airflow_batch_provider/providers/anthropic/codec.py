@@ -14,6 +14,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.plain import plain_reply
 from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.parameters import ANTHROPIC, refuse_misspelt
 from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
@@ -71,6 +72,7 @@ class AnthropicCodec(Codec):
         if system := system_text(request, spec):
             body["system"] = system
         extra = {**spec.request_params, **request.request_params}
+        refuse_misspelt(extra, ANTHROPIC)
         config = {**as_object(spec.request_params.get("output_config")), **as_object(extra.get("output_config"))}
         body |= extra
         schema = request.output_type or spec.output_schema

@@ -14,6 +14,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.openai.plain import plain_reply
+from airflow_batch_provider.providers.parameters import OPENAI, refuse_misspelt
 from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
@@ -75,6 +76,7 @@ class OpenAICodec(Codec):
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """Return the body of the endpoint; `text` of several sources is joined, all else is replaced."""
         extra = {**spec.request_params, **request.request_params}
+        refuse_misspelt(extra, OPENAI)
         if spec.kind == "embed":
             body = _embed(request, spec, extra)
         else:
