@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import msgspec
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_core import core_schema
+from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
+from airflow_batch_provider.frozen import FrozenModel, FrozenStruct
 from airflow_batch_provider.output_types import json_schema
+from airflow_batch_provider.usage import Usage as Usage  # noqa: PLC0414 — a public name of this module
 
 Kind = Literal["generate", "embed"]
 BatchState = Literal["pending", "processing", "completed", "failed", "expired", "cancelled"]
@@ -25,41 +25,6 @@ LONGEST_ID = 512
 
 ENDED: frozenset[BatchState] = frozenset({"completed", "failed", "expired", "cancelled"})
 ROW_STATUSES: tuple[RowStatus, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
-
-
-class FrozenModel(BaseModel):
-    """A frozen value that refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FrozenStruct(msgspec.Struct, frozen=True, kw_only=True):
-    """A frozen value that a million rows have one of: made, written and read many times quicker than a pydantic model.
-
-    Fields of pydantic models may be of such a type. Fields that this version does not know are ignored.
-    """
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
-        return fields
-
-    @classmethod
-    def _of(cls, value: Any) -> Self:
-        return value if isinstance(value, cls) else msgspec.convert(value, cls)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
-        """Return how pydantic reads and writes a field of this type."""
-        shown = core_schema.plain_serializer_function_ser_schema(cls.as_json, return_schema=core_schema.dict_schema())
-        return core_schema.no_info_plain_validator_function(cls._of, serialization=shown)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
-        """Return the JSON schema of a field of this type."""
-        _, components = msgspec.json.schema_components([cls])
-        schema: dict[str, Any] = components[cls.__name__]
-        return schema
 
 
 @dataclass(frozen=True)
@@ -180,63 +145,6 @@ class Spec(FrozenModel):
     max_tokens: int = Field(default=1024, gt=0)
     output_schema: dict[str, Any] | None = None
     request_params: dict[str, Any] = Field(default_factory=dict)
-
-
-Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class Usage(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """Usage of a row, counted alike for all providers; unit: tokens, or uses of a tool.
-
-    A count that is a part of another one is counted in both. In JSON the five counts that everybody knows are always there,
-    because msgspec leaves a default out and not what a factory made; the others only where there is any.
-
-    Attributes:
-        input_tokens: all input, cached reads and cache writes included.
-        cached_tokens: the part of the input that was read from a cache.
-        cache_write_tokens: the part of the input that was written to a cache.
-        long_cache_write_tokens: the part of the cache writes that lives longer than usual: one hour at Anthropic,
-            twelve at OpenAI.
-        input_audio_tokens: the part of the input that was audio.
-        input_image_tokens: the part of the input that was images, as far as the provider tells.
-        input_video_tokens: the part of the input that was video.
-        cached_audio_tokens: the part of the audio that was read from a cache.
-        output_tokens: all output, reasoning included.
-        reasoning_tokens: the part of the output that was reasoning.
-        output_audio_tokens: the part of the output that was audio.
-        output_image_tokens: the part of the output that was images.
-        web_searches: web searches that are charged: calls at Anthropic and OpenAI, queries of Gemini 3 and later,
-            grounded prompts of earlier Gemini.
-        file_searches: calls of OpenAI's file search.
-        other_tool_calls: uses of the provider's tools that are charged by something that no reply tells, such as the
-            hours of a code container.
-        other_tier_requests: requests that were answered under a tier, a speed or in a region with prices of its own.
-    """
-
-    input_tokens: Count = msgspec.field(default_factory=int)
-    cached_tokens: Count = msgspec.field(default_factory=int)
-    cache_write_tokens: Count = msgspec.field(default_factory=int)
-    long_cache_write_tokens: Count = 0
-    input_audio_tokens: Count = 0
-    input_image_tokens: Count = 0
-    input_video_tokens: Count = 0
-    cached_audio_tokens: Count = 0
-    output_tokens: Count = msgspec.field(default_factory=int)
-    reasoning_tokens: Count = msgspec.field(default_factory=int)
-    output_audio_tokens: Count = 0
-    output_image_tokens: Count = 0
-    web_searches: Count = 0
-    file_searches: Count = 0
-    other_tool_calls: Count = 0
-    other_tier_requests: Count = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        """Return the sum, field by field."""
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.__struct_fields__})
-
-    def told(self) -> dict[str, int]:
-        """Return every field that is not 0, by its name."""
-        return {name: count for name in Usage.__struct_fields__ if (count := getattr(self, name))}
 
 
 class RowError(FrozenStruct, frozen=True, kw_only=True):

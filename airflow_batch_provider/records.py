@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from airflow_batch_provider import __version__
 from airflow_batch_provider.exceptions import Unresolved, UsageError
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LAYOUT
-from airflow_batch_provider.models import FrozenModel
 
 if TYPE_CHECKING:
     from airflow_batch_provider.storage import Directory

@@ -15,8 +15,9 @@ from pydantic import AwareDatetime
 
 from airflow_batch_provider import __version__
 from airflow_batch_provider.exceptions import Unavailable
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LAYOUT
-from airflow_batch_provider.models import ConnectionRef, FrozenModel
+from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.records import create, load, save
 from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_LEASE, LOCK_PAUSE, WORST_SKEW
 

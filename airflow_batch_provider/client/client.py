@@ -17,7 +17,8 @@ from airflow_batch_provider.client.spending import Record, Spending, Stats, reco
 from airflow_batch_provider.client.submission import Submissions, policy_of
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
-from airflow_batch_provider.models import BatchRequest, BatchState, FrozenModel, Kind, Spec
+from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.models import BatchRequest, BatchState, Kind, Spec
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.providers import split_model

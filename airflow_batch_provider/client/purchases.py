@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.records import load, save
 
 if TYPE_CHECKING:

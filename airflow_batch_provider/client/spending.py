@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from airflow_batch_provider.models import Cost, FrozenModel, RowStatus, Usage
+from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.models import Cost, RowStatus, Usage
 from airflow_batch_provider.pricing import Bill
 from airflow_batch_provider.records import load
 

@@ -12,13 +12,14 @@ import msgspec
 from airflow_batch_provider.client.purchases import Purchase, Purchases
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import BatchError, Unavailable, Unresolved
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import SUBMISSION, SUBMISSIONS
 from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, RetryBudget
 from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.ledger.landing import rechecked
 from airflow_batch_provider.ledger.merge import best_rows, planned_rows
 from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
-from airflow_batch_provider.models import ConnectionRef, FrozenModel
+from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.records import load, save
 from airflow_batch_provider.rows import public
 from airflow_batch_provider.schemas import answer_schema

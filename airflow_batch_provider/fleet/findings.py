@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from airflow_batch_provider.models import BatchState, FrozenModel
+from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.models import BatchState
 from airflow_batch_provider.timing import GONE_AFTER
 
 if TYPE_CHECKING:

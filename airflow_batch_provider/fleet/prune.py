@@ -10,8 +10,9 @@ from pydantic import AwareDatetime
 
 from airflow_batch_provider.fleet.deployment import segments, task_in
 from airflow_batch_provider.folders import is_shortened
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import CONFIG, MANIFEST, OUTPUT, PLAN, SUSPENDED
-from airflow_batch_provider.models import FrozenModel, TaskKey
+from airflow_batch_provider.models import TaskKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

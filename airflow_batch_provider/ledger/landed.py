@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from pydantic import AwareDatetime, ValidationError
 
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
-from airflow_batch_provider.models import Cost, ErrorDigest, FrozenModel, RequestCounts, RowError, Usage
+from airflow_batch_provider.models import Cost, ErrorDigest, RequestCounts, RowError, Usage
 from airflow_batch_provider.records import save
 from airflow_batch_provider.rows import Row, decode_row
 

@@ -8,8 +8,9 @@ import msgspec
 from pydantic import AwareDatetime
 
 from airflow_batch_provider import __version__
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LAYOUT
-from airflow_batch_provider.models import FrozenModel, Spec
+from airflow_batch_provider.models import Spec
 from airflow_batch_provider.registry import earliest
 
 if TYPE_CHECKING:

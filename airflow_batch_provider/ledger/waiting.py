@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import AwareDatetime
 
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.frozen import FrozenModel
 
 if TYPE_CHECKING:
     from datetime import datetime

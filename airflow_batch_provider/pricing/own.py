@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.pricing.kinds import KINDS
 from airflow_batch_provider.pricing.price import DOLLAR, Price, Tier
 

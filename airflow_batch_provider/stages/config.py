@@ -7,8 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.ledger import SuccessCriteria
-from airflow_batch_provider.models import ConnectionRef, FrozenModel, Kind, Spec
+from airflow_batch_provider.models import ConnectionRef, Kind, Spec
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.prompts import PromptTemplate
 from airflow_batch_provider.providers import split_model

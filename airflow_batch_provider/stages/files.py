@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import CONFIG, OUTPUT, SUSPENDED
-from airflow_batch_provider.models import FrozenModel
 from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.suspension import Suspension

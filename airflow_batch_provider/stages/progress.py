@@ -7,16 +7,8 @@ from typing import Literal, TypeAlias
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.exceptions import BatchError, Denied, Overdue, Paused, Unresolved
-from airflow_batch_provider.models import (
-    BatchState,
-    Cost,
-    ErrorDigest,
-    ErrorReason,
-    FrozenModel,
-    RequestCounts,
-    RowStatus,
-    Usage,
-)
+from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.models import BatchState, Cost, ErrorDigest, ErrorReason, RequestCounts, RowStatus, Usage
 
 ProgressState: TypeAlias = Literal[
     "submitting", "waiting", "succeeded", "unmet", "overdue", "paused", "unresolved", "denied", "failed"

@@ -10,8 +10,9 @@ from uuid import uuid4
 from pydantic import AwareDatetime, Field
 
 from airflow_batch_provider.folders import task_folders
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import REGISTRY
-from airflow_batch_provider.models import FrozenModel, TaskKey
+from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.stages.values import PollConfig, SuspendedState
 from airflow_batch_provider.storage import Directory

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, field_serializer, field_validator, mo
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import FrozenModel
+from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.stages import guide
 from airflow_batch_provider.timing import LONGEST_WAIT
 

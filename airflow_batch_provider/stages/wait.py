@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from airflow_batch_provider.exceptions import Overdue
-from airflow_batch_provider.models import BatchStatus, ConnectionRef, FrozenModel
+from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.models import BatchStatus, ConnectionRef
 from airflow_batch_provider.stages.base import AsyncBatchStage
 from airflow_batch_provider.stages.values import PRESETS, CompletionCheck, PollConfig, Suspended, SuspendedState
 
