@@ -14,9 +14,9 @@ from airflow_batch_provider.models import BatchRow, Manifest, RowError, Spec
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.parquet import SCHEMA_KEY, restored, write_parquet
 from airflow_batch_provider.paths import open_path
+from airflow_batch_provider.row_files import open_parquet, parquet_records
 from airflow_batch_provider.rows import decode_row
 from airflow_batch_provider.schemas import Misfit, as_raw, typed
-from airflow_batch_provider.sources import open_parquet, parquet_records
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:

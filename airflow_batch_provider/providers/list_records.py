@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.exceptions import BatchError, Rejected
-from airflow_batch_provider.providers.http import read_reply
+from airflow_batch_provider.providers.faults import read_reply
 from airflow_batch_provider.providers.untrusted import as_objects, as_text, moment, read_object
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import httpx2
 
 from airflow_batch_provider.exceptions import BatchError, Rejected, Unavailable, Unresolved
 from airflow_batch_provider.providers.base import BatchProvider
-from airflow_batch_provider.providers.http import Unreadable, api_key, base_url, http_client, read_reply, unreachable
+from airflow_batch_provider.providers.faults import Unreadable, read_reply, unreachable
+from airflow_batch_provider.providers.http import api_key, base_url, http_client
 from airflow_batch_provider.providers.list_records import RawPage, Records, raw_page
 from airflow_batch_provider.providers.listing import PAGE, ListPage, one_by_one, sendable
 from airflow_batch_provider.providers.untrusted import (

@@ -23,7 +23,7 @@ from airflow_batch_provider.exceptions import (
     UsageError,
 )
 from airflow_batch_provider.models import BatchRequest
-from airflow_batch_provider.providers import connect, http, provider_class
+from airflow_batch_provider.providers import connect, faults, provider_class
 from airflow_batch_provider.providers.base import BatchQuery
 
 
@@ -476,7 +476,7 @@ async def test_the_page_of_a_proxy_passes_no_test(backend, reply):
     with pytest.raises(Unavailable):
         await provider.check()
     answers = await provider.statuses(["batch_1", "batch_2", "batch_3"])
-    assert [type(answer) for answer in answers.values()] == [http.Unreadable] * 3
+    assert [type(answer) for answer in answers.values()] == [faults.Unreadable] * 3
     await provider.aclose()
 
 

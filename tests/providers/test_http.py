@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import Account
-from airflow_batch_provider.providers import http, untrusted
+from airflow_batch_provider.providers import faults, http, untrusted
 from airflow_batch_provider.providers.lines import jsonl
 
 
@@ -157,7 +157,7 @@ def test_only_what_was_never_sent_is_certain_to_have_had_no_effect(error, ambigu
     wrapped = RuntimeError("Connection error.")
     wrapped.__cause__ = error
     for given in (error, wrapped):
-        fault = http.unreachable(given, "Creating batch t-1")
+        fault = faults.unreachable(given, "Creating batch t-1")
         assert fault.ambiguous is ambiguous
         assert "Creating batch t-1" in str(fault)
 
@@ -181,7 +181,7 @@ def test_only_what_was_never_sent_is_certain_to_have_had_no_effect(error, ambigu
 )
 def test_a_status_means_the_same_at_all_providers(status, pauses, kind):
     """One table; 429 surely did nothing, the other passing faults may have."""
-    error = http.refused(http.Fault("Anthropic", status, "because", "a_code", 3.0, pauses))
+    error = faults.refused(faults.Fault("Anthropic", status, "because", "a_code", 3.0, pauses))
     assert type(error) is kind
     assert f"Anthropic answered {status} a_code: 'because'." in str(error)
     if isinstance(error, Unavailable):

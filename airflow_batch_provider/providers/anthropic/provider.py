@@ -16,7 +16,7 @@ import httpx2
 
 from airflow_batch_provider.exceptions import BatchError, NotFound
 from airflow_batch_provider.models import BatchStatus, RequestCounts
-from airflow_batch_provider.providers import http
+from airflow_batch_provider.providers import faults, http
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
 from airflow_batch_provider.providers.base import Candidate, Limits, Prepared
 from airflow_batch_provider.providers.lines import CHUNK, replies
@@ -121,7 +121,7 @@ class AnthropicProvider(StainlessProvider):
                         "headers": {"Content-Type": "application/json", "Content-Length": str(length)},
                     },
                 )
-        return bought_id(http.read_reply(reply.content, what).get("id"), payload.tag)
+        return bought_id(faults.read_reply(reply.content, what).get("id"), payload.tag)
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Return the batches created since the claim with as many requests; of the ended ones, those that hold our keys."""
@@ -201,8 +201,8 @@ class AnthropicProvider(StainlessProvider):
 
     def _refused(self, error: anthropic.APIStatusError) -> BatchError:
         code = error.error_code or error.type
-        return http.refused(
-            http.Fault(
+        return faults.refused(
+            faults.Fault(
                 provider="Anthropic",
                 http_status=error.status_code,
                 message=str(error.api_message or error.message),

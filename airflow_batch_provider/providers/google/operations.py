@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.models import BatchStatus, RequestCounts
-from airflow_batch_provider.providers import http
+from airflow_batch_provider.providers import faults, http
 from airflow_batch_provider.providers.google.replies import CODES, int64
 from airflow_batch_provider.providers.untrusted import (
     StatusTable,
@@ -169,7 +169,7 @@ def refused(http_status: int, body: object, headers: Mapping[str, str], key: str
     details = as_objects(error.get("details"))
     reasons = {as_text(detail.get("reason")) for detail in details}
     word, message = as_text(error.get("status")), as_text(error.get("message"))
-    fault = http.Fault(
+    fault = faults.Fault(
         provider="Gemini",
         http_status=http_status,
         message=message,
@@ -182,7 +182,7 @@ def refused(http_status: int, body: object, headers: Mapping[str, str], key: str
         fault = replace(fault, http_status=401, code="API_KEY_INVALID", pauses=False)
     if http_status == 499:
         fault = replace(fault, http_status=500)
-    return http.refused(fault)
+    return faults.refused(fault)
 
 
 def _pauses(word: str, reasons: set[str], message: str) -> bool:

@@ -27,7 +27,7 @@ from airflow_batch_provider.exceptions import (
     Unavailable,
     Unresolved,
 )
-from airflow_batch_provider.providers import http, lines
+from airflow_batch_provider.providers import faults, http, lines
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
 from airflow_batch_provider.providers.google import operations, replies
 from airflow_batch_provider.providers.google.codec import GoogleCodec
@@ -201,7 +201,7 @@ class GoogleProvider(BatchProvider):
         if len(good) > 2:
             try:
                 found = await self._picked({f"batches/{bare}" for bare in good})
-            except http.Unreadable as error:
+            except faults.Unreadable as error:
                 log.info("%s Polling each batch by itself.", error)
         alone = await one_by_one(self, {f"batches/{bare}" for bare in good} - found.keys())
         answers = {f"batches/{bare}": error for bare, error in seen.items()} | found | alone
@@ -300,7 +300,7 @@ class GoogleProvider(BatchProvider):
             raise operations.refused(error.code, error.details, headers, self._key) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             # What the SDK raises over replies that lack what it looks for, an upload without its status among them.
-            raise http.Unreadable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
+            raise faults.Unreadable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
 
 
 def _sdk(key: str, http: httpx2.AsyncClient, options: types.HttpOptions) -> genai.Client:

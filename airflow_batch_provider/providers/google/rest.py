@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from airflow_batch_provider.exceptions import NotFound, Rejected
+from airflow_batch_provider.providers.faults import Unreadable, read_reply, unreachable
 from airflow_batch_provider.providers.google import operations
-from airflow_batch_provider.providers.http import Unreadable, read_reply, unreachable
 from airflow_batch_provider.providers.lines import CHUNK
 from airflow_batch_provider.providers.listing import PAGE
 from airflow_batch_provider.providers.untrusted import as_objects, as_text, one_line, read_object, without_key

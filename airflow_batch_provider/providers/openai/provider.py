@@ -15,7 +15,7 @@ import openai  # noqa: TID253  # the one folder that names this SDK is imported 
 
 from airflow_batch_provider.exceptions import BatchError, NotFound, Rejected, UsageError
 from airflow_batch_provider.models import BatchStatus, RequestCounts
-from airflow_batch_provider.providers import http
+from airflow_batch_provider.providers import faults, http
 from airflow_batch_provider.providers.base import Candidate, Limits, Prepared
 from airflow_batch_provider.providers.lines import CHUNK, replies
 from airflow_batch_provider.providers.openai.codec import Api, OpenAICodec
@@ -213,8 +213,8 @@ class OpenAIProvider(StainlessProvider):
     def _refused(self, error: openai.APIStatusError) -> BatchError:
         told = as_object(error.body)
         code, kind = as_text(told.get("code")), as_text(told.get("type"))
-        return http.refused(
-            http.Fault(
+        return faults.refused(
+            faults.Fault(
                 provider="OpenAI",
                 http_status=error.status_code,
                 message=as_text(told.get("message")) or error.message,
