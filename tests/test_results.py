@@ -186,3 +186,10 @@ async def test_9_a_results_file_is_read_without_its_manifest(job, provider, resu
         rows = BatchResults(given, Review)
         assert list(rows) == list(BatchResults(manifest, Review))
         assert (len(rows), rows.manifest) == (3, None)
+
+
+def test_9_a_frame_keeps_whole_numbers_whole(tmp_path):
+    """A row without an answer does not turn the others' 34 into 34.0."""
+    frame = BatchResults(file_of(tmp_path / "rows.jsonl", [{"age": 34}, None])).to_pandas()
+
+    assert repr(frame["output"].tolist()) == "[{'age': 34}, None]"

@@ -130,7 +130,9 @@ def test_3_a_property_that_no_tool_takes_is_told_in_words():
     assert "tools" not in body
 
 
-@pytest.mark.parametrize(("budget", "most"), [(1024, 1024), (4096, 1024), (1000, 4096), (0, 10)])
+@pytest.mark.parametrize(
+    ("budget", "most"), [(1024, 1024), (4096, 1024), (1000, 4096), (0, 10), (None, 4096), ("2048", 4096)]
+)
 def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
     """Each row would be refused, hours later; both numbers are told (agent-afk#951)."""
     spec = Spec(
@@ -140,7 +142,7 @@ def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
         encode(spec)
 
 
-@pytest.mark.parametrize("params", [{"stream": True}, {"speed": "fast"}, {"max_tokens": 0}])
+@pytest.mark.parametrize("params", [{"stream": True}, {"speed": "fast"}, {"max_tokens": 0}, {"max_tokens": "many"}])
 def test_what_a_batch_refuses_is_refused_before(params):
     """Anthropic would say so per row and a day later."""
     with pytest.raises(UsageError, match="request_params"):

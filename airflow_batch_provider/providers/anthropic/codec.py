@@ -135,13 +135,14 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
     refused = {
         "stream": bool(body.get("stream")),
         "speed": body.get("speed") == "fast",
-        "max_tokens": not body.get("max_tokens"),
+        "max_tokens": not as_count(body.get("max_tokens")),
     }
     for name, is_refused in refused.items():
         if is_refused:
             raise UsageError(f"Anthropic takes no {name}={body.get(name)!r} in a batch. Drop it from request_params.")
-    budget = as_object(body.get("thinking")).get("budget_tokens")
-    if isinstance(budget, int) and not _LEAST_BUDGET <= budget < body["max_tokens"]:
+    thinking = as_object(body.get("thinking"))
+    budget = thinking.get("budget_tokens")
+    if thinking.get("type") == "enabled" and not _LEAST_BUDGET <= as_count(budget) < body["max_tokens"]:
         raise UsageError(
             f"Anthropic takes a thinking.budget_tokens of at least {_LEAST_BUDGET} and below max_tokens, and these are "
             f"{budget} and {body['max_tokens']}. Raise max_tokens, or lower the budget."
