@@ -14,7 +14,8 @@ from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
 
 CHANGES = ("put_file", "pipe_file", "cp_file", "mv", "rm")
-pytestmark = pytest.mark.sweep
+# The whole sweep over an object store makes tens of thousands of HTTP calls.
+pytestmark = [pytest.mark.sweep, pytest.mark.timeout(1500)]
 
 BOUGHT = {"a": 1, "b": 2, "c": 1}
 # An object store over HTTP is slow: there fewer of the moments; the one in memory is walked the same way, and whole.
