@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from airflow_batch_provider.exceptions import UsageError
+
 # The first pattern that matches the beginning of a name counts; a model that none matches has a maximum that is not known.
 # Read off the model files of https://github.com/anomalyco/models.dev (`limit.output`, 2026-07-02), which agree with
 # https://ai.google.dev/gemini-api/docs/models/gemini-2.0-flash (2026-11) where that page could be read. Sonnet 4.6 stands
@@ -42,3 +44,18 @@ def most_output(model: str) -> int | None:
     if name.startswith("ft:"):  # of a fine-tuned model: those of the one it was made from
         name = name.removeprefix("ft:")
     return next((tokens for pattern, tokens in _PATTERNS if pattern.match(name)), None)
+
+
+def refuse_too_much(provider: str, model: str, tokens: int | None) -> None:
+    """Refuse more tokens than an answer of the model may have: each row would be refused, hours after it was bought.
+
+    Args:
+        provider: who refuses it, as its name is written.
+        tokens: that the body asks for; None when it sets no limit.
+
+    Raises:
+        UsageError: with both numbers.
+    """
+    most = most_output(model)
+    if most is not None and tokens is not None and tokens > most:
+        raise UsageError(f"{provider} takes max_tokens up to {most} for {model!r}, and this is {tokens}. Lower it.")

@@ -236,6 +236,36 @@ def test_3_a_parameter_that_the_provider_refuses_is_refused_when_the_dag_is_pars
         BatchGenerateOperator(task_id="ask", model="claude-haiku-4-5", requests=["a"], request_params=params)
 
 
+@pytest.mark.parametrize(
+    ("model", "name", "most"),
+    [
+        ("claude-haiku-4-5", "max_tokens", 64_000),
+        ("gpt-4o-mini", "max_completion_tokens", 16_384),
+        ("gpt-4o-mini", "max_tokens", 16_384),
+        ("gemini-2.0-flash", "max_output_tokens", 8_192),
+    ],
+)
+def test_3_more_room_than_the_model_has_is_refused_when_the_dag_is_parsed(model, name, most):
+    """With both numbers, as an argument and as a parameter; all that it has is taken."""
+    for asked in ("max_tokens", "request_params"):
+        room = {most: most, most + 1: most + 1} if asked == "max_tokens" else {n: {name: n} for n in (most, most + 1)}
+        BatchGenerateOperator(task_id="ask", model=model, requests=["a"], **{asked: room[most]})
+        with pytest.raises(UsageError, match=rf"Task 'ask': .* up to {most} for '{model}', and this is {most + 1}"):
+            BatchGenerateOperator(task_id="ask", model=model, requests=["a"], **{asked: room[most + 1]})
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-haiku-4-5"])
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "t"}])
+def test_3_a_forced_tool_of_a_model_that_always_thinks_is_refused_when_the_dag_is_parsed(model, choice):
+    """With the model, the choice and the remedy; others take it."""
+    params = {"tools": [{"name": "t", "input_schema": {"type": "object"}}], "tool_choice": choice}
+    if model == "claude-haiku-4-5":
+        BatchGenerateOperator(task_id="ask", model=model, requests=["a"], request_params=params)
+    else:
+        with pytest.raises(UsageError, match=rf"Task 'ask': .*{choice['type']}.*'{model}'.*'auto'"):
+            BatchGenerateOperator(task_id="ask", model=model, requests=["a"], request_params=params)
+
+
 def test_vectors_of_a_provider_without_any_are_refused_when_the_dag_is_parsed():
     """The message names who has some."""
     with pytest.raises(UsageError, match="OpenAI or Gemini"):

@@ -142,6 +142,25 @@ def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
         encode(spec)
 
 
+@pytest.mark.parametrize(
+    ("params", "taken"),
+    [
+        ({"model": "claude-opus-5-5", "tool_choice": {"type": "any"}}, False),
+        ({"tool_choice": {"type": "tool", "name": "f"}, "thinking": {"type": "enabled", "budget_tokens": 1024}}, False),
+        ({"model": "claude-opus-5-5", "tool_choice": {"type": "auto"}}, True),
+        ({"tool_choice": {"type": "any"}}, True),
+    ],
+)
+def test_3_a_row_may_force_no_tool_on_a_model_that_thinks(params, taken):
+    """By its own parameters, before it is paid."""
+    params = {"tools": [{"name": "f", "input_schema": {"type": "object"}}], **params}
+    if taken:
+        assert encode(max_tokens=4096, request_params=params)["tool_choice"] == params["tool_choice"]
+    else:
+        with pytest.raises(UsageError, match=r"no tool_choice=.*Give \{'type': 'auto'\}"):
+            encode(max_tokens=4096, request_params=params)
+
+
 @pytest.mark.parametrize("params", [{"stream": True}, {"speed": "fast"}, {"max_tokens": 0}, {"max_tokens": "many"}])
 def test_what_a_batch_refuses_is_refused_before(params):
     """Anthropic would say so per row and a day later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Account, BatchRequest, Spec
 from airflow_batch_provider.providers import provider_class
 from airflow_batch_provider.providers.room import most_output
@@ -48,3 +49,26 @@ def test_the_room_of_a_body_is_read_and_changed_where_the_provider_has_it(provid
 
     assert (codec.room(body), codec.room(wider), codec.room({})) == (50, 80, None)
     assert codec.with_room(wider, 50) == body
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "most"),
+    [("anthropic", "claude-haiku-4-5", 64_000), ("openai", "o3", 100_000), ("google", "gemini-2.5-flash", 65_536)],
+)
+def test_3_a_row_asks_for_no_more_room_than_its_model_has(provider, model, most):
+    """A model whose maximum is not known is not judged."""
+    codec = provider_class(provider)(Account(provider=provider, api_key="k")).codec
+
+    assert codec.room(codec.encode(BatchRequest(prompt="one", max_tokens=most), Spec(model=model))) == most
+    with pytest.raises(UsageError, match=rf"up to {most} for '{model}', and this is {most + 1}\. Lower it"):
+        codec.encode(BatchRequest(prompt="one", max_tokens=most + 1), Spec(model=model))
+    assert codec.room(codec.encode(BatchRequest(prompt="one", max_tokens=most + 1), Spec(model="m"))) == most + 1
+
+
+def test_3_a_row_of_another_model_has_that_models_room():
+    """At Anthropic, where a row may name its own."""
+    codec = provider_class("anthropic")(Account(provider="anthropic", api_key="k")).codec
+    row = BatchRequest(prompt="one", max_tokens=64_000, request_params={"model": "claude-3-haiku-20240307"})
+
+    with pytest.raises(UsageError, match="up to 4096 for 'claude-3-haiku-20240307', and this is 64000"):
+        codec.encode(row, Spec(model="claude-haiku-4-5"))

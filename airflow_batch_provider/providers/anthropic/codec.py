@@ -15,6 +15,7 @@ from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.plain import plain_reply
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.parameters import ANTHROPIC, refuse_misspelt
+from airflow_batch_provider.providers.room import refuse_too_much
 from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
@@ -41,6 +42,8 @@ _ALWAYS_THINKING = ("claude-opus-5-5", "claude-fable", "claude-mythos")
 # What Anthropic takes as the name of a property in a tool's input (huly-mcp#66, go-sdk#169, 2026-11).
 _TOOL_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LEAST_BUDGET = 1024
+# Choices that no model takes while it thinks: https://platform.claude.com/docs/en/build-with-claude/thinking (2026-08).
+_FORCING = ("tool", "any")
 
 
 class AnthropicCodec(Codec):
@@ -140,6 +143,13 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
     for name, is_refused in refused.items():
         if is_refused:
             raise UsageError(f"Anthropic takes no {name}={body.get(name)!r} in a batch. Drop it from request_params.")
+    refuse_too_much("Anthropic", str(body["model"]), as_count(body["max_tokens"]))
+    _check_thinking(body)
+    return body
+
+
+def _check_thinking(body: dict[str, Any]) -> None:
+    """Refuse a budget that leaves no room for the answer, and a forced tool of a model that thinks."""
     thinking = as_object(body.get("thinking"))
     budget = thinking.get("budget_tokens")
     if thinking.get("type") == "enabled" and not _LEAST_BUDGET <= as_count(budget) < body["max_tokens"]:
@@ -147,4 +157,9 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
             f"Anthropic takes a thinking.budget_tokens of at least {_LEAST_BUDGET} and below max_tokens, and these are "
             f"{budget} and {body['max_tokens']}. Raise max_tokens, or lower the budget."
         )
-    return body
+    choice, model = as_object(body.get("tool_choice")), str(body["model"])
+    if choice.get("type") in _FORCING and (model.startswith(_ALWAYS_THINKING) or thinking.get("type") == "enabled"):
+        raise UsageError(
+            f"Anthropic takes no tool_choice={choice!r} of {model!r} while it thinks. Give {{'type': 'auto'}}, or a model "
+            "that can answer without thinking."
+        )

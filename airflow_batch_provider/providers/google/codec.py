@@ -18,6 +18,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.google import replies
 from airflow_batch_provider.providers.google.schema import response_schema
+from airflow_batch_provider.providers.room import refuse_too_much
 from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ class GoogleCodec(Codec):
 
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """Return the body that the model's method would take without a batch."""
-        return _embed(request, spec) if spec.kind == "embed" else _generate(request, spec)
+        if spec.kind == "embed":
+            return _embed(request, spec)
+        body = _generate(request, spec)
+        refuse_too_much("Gemini", spec.model, self.room(body))
+        return body
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
         """Return one line of the input file."""

@@ -15,6 +15,7 @@ from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.openai.plain import plain_reply
 from airflow_batch_provider.providers.parameters import OPENAI, refuse_misspelt
+from airflow_batch_provider.providers.room import refuse_too_much
 from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
 from airflow_batch_provider.providers.untrusted import as_count, as_object
 
@@ -81,6 +82,8 @@ class OpenAICodec(Codec):
             body = _embed(request, spec, extra)
         else:
             body = (_chat if self.api == "chat" else _responses)(request, spec, extra)
+        for name in body.keys() & _LIMITS:
+            refuse_too_much("OpenAI", spec.model, as_count(body[name]))
         return _checked(body, spec)
 
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
