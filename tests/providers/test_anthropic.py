@@ -442,6 +442,28 @@ async def test_10_whose_an_ended_batch_is_is_read_once():
     assert sum(path.endswith("/results") for path in calls) == 1
 
 
+async def test_10_a_search_among_many_batches_of_equal_size_reads_each_once():
+    """Whoever lost a wave of forty creates makes forty searches: forty calls for results, not 1,600."""
+    count, calls = 40, []
+    batches = {
+        f"msgbatch_{number}": batch(id=f"msgbatch_{number}", results_url="https://x", request_counts={"succeeded": 2})
+        for number in range(count)
+    }
+
+    def answer(request):
+        *_, last = path = request.url.path.split("/")
+        calls.append(last)
+        if last == "results":
+            return httpx2.Response(200, content=message().replace(b"k-1", f"k{path[-2]}-1".encode()) + b"\n")
+        return httpx2.Response(200, json=batches.get(last, {"data": [*batches.values()], "has_more": False}))
+
+    adapter = provider(answer)
+    for batch_id in batches:
+        claim = BatchQuery("t", datetime(2026, 11, 20, 18, 37, tzinfo=UTC), 2, f"k{batch_id}-")
+        assert [found.batch_id for found in await adapter.find(claim)] == [batch_id]
+    assert calls.count("results") == count
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -463,19 +485,19 @@ async def test_archived_results_say_when_they_went():
         _ = [r async for r in provider(lambda _: httpx2.Response(200, json=archived)).results("msgbatch_1", "generate")]
 
 
-async def test_lines_that_cannot_be_read_are_ignored(caplog):
-    """One warning tells how many, and nothing of their content."""
+async def test_10_lines_that_cannot_be_read_are_ignored_and_told_once(caplog):
+    """However many: one warning tells how many, and nothing of their content; the answer behind them is read."""
 
     def answer(request):
         if request.url.path.endswith("/results"):
-            return httpx2.Response(200, content=b"secret answer, no json\n" * 1000 + message() + b"\n")
+            return httpx2.Response(200, content=b"secret answer, no json\n" * 50_000 + message() + b"\n")
         return httpx2.Response(200, json=batch(results_url="https://x"))
 
     with caplog.at_level(logging.WARNING):
         replies = [reply async for reply in provider(answer).results("msgbatch_1", "generate")]
     assert len(replies) == 1
     assert len(caplog.records) == 1
-    assert "1000 result lines" in caplog.text
+    assert "50000 result lines" in caplog.text
     assert "secret" not in caplog.text
 
 
