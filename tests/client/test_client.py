@@ -279,6 +279,18 @@ async def test_another_schema_than_that_of_the_submit_is_checked_against_landed_
     assert (misfit.status, misfit.output) == ("invalid", '{"red": 1}')
 
 
+async def test_an_answer_that_did_not_fit_is_good_where_it_fits_what_is_asked_for_now(client, provider):
+    """The schema at landing was too narrow; the answer is there, and paid."""
+    answer = provider.answer
+    provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"red": 1}')
+    handle = await client().submit(["a"])
+    end(provider)
+    (row,) = await client().get_results(handle.id, output_type={"type": "object", "required": ["blue"]})
+    assert row.status == "invalid"
+    (fits,) = await client().get_results(handle.id, output_type={"type": "object", "required": ["red"]})
+    assert (fits.status, fits.output) == ("succeeded", {"red": 1})
+
+
 @pytest.mark.parametrize("single", ["one prompt", {"prompt": "one"}])
 async def test_a_single_request_is_not_taken_apart(client, provider, single):
     """A string would become a request for each of its letters."""

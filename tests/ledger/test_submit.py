@@ -618,6 +618,7 @@ async def test_a_dead_workers_turn_ends_when_its_claim_is_taken_over(
 
 async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, clock, registry, untagged):
     """Its batch is looked for among those created since."""
+    provider.now = lambda: clock.now() - timedelta(hours=1)
     seen = []
 
     async def busy(*_):
@@ -633,6 +634,7 @@ async def test_a_claim_is_sent_from_the_moment_it_has_its_turn(batch, provider, 
 
     assert [claim.queued_for_lock for claim in seen] == [True, False]
     assert [(claim.claimed_at - START).total_seconds() for claim in seen] == [0, 30]
+    assert (seen[1].as_of - START).total_seconds() == 30 - 3600  # by the provider's clock, too
     assert [entry.claimed_at for entry in registry.entries()] == [seen[1].claimed_at]
 
 
