@@ -106,6 +106,24 @@ def test_lines_end_at_newlines_only(directory):
     assert list(directory.lines("rows.jsonl")) == lines
 
 
+def test_6_google_cloud_storage_keeps_what_is_written(gcs):
+    """Small files and streams, lists, moves and deletions, through its own fsspec class."""
+    lines = [b"x" * 3_000_000, b"y" * 3_000_000, b"last"]
+    with gcs.writer("waves/0/rows.jsonl") as file:
+        file.write(b"\n".join(lines))
+    gcs.write("plan.json", b"{}")
+
+    assert gcs.create("claim", b"first")
+    assert gcs.read("claim") == b"first"
+    assert list(gcs.lines("waves/0/rows.jsonl")) == lines
+    assert (gcs.names("waves/0"), gcs.read("nothing"), gcs.names("nowhere")) == (["rows.jsonl"], None, [])
+    gcs.move("waves", "superseded/waves")
+    assert not gcs.exists("waves/0/rows.jsonl")
+    assert list(gcs.lines("superseded/waves/0/rows.jsonl")) == lines
+    gcs.delete("superseded")
+    assert gcs.names("superseded") == []
+
+
 async def test_artifacts_are_saved_and_loaded(directory):
     """Anything JSON, and pydantic models."""
     storage = StageStorage(directory)

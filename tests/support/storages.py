@@ -1,7 +1,8 @@
 """Stage storage on this machine and on object stores: real fsspec classes over HTTP, each against a server of its own.
 
 S3 is moto, Azure is Azurite: `pip install adlfs` and `npm install --global azurite`; without them its tests are skipped.
-Google Cloud Storage has none: gcsfs 2026.10 speaks gRPC beside HTTP, which fake-gcs-server does not answer.
+Google Cloud Storage is gcp-storage-emulator: `pip install gcsfs gcp-storage-emulator`, else skipped. It speaks no gRPC, which
+gcsfs 2026.10 tries first, and takes every upload, whatever its precondition: who is first cannot be tested there.
 """
 
 from __future__ import annotations
@@ -65,6 +66,21 @@ def azure(tmp_path_factory):
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+@pytest.fixture
+def gcs(monkeypatch):
+    """A directory of gcsfs on a local server, over HTTP alone."""
+    # Read as gcsfs is imported (gcsfs 2026.10, `__init__.py`); with it, a bucket's kind is asked over gRPC for a minute.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    port = _free_port()
+    server = pytest.importorskip("gcp_storage_emulator.server").create_server(
+        "127.0.0.1", port, in_memory=True, default_bucket="batches"
+    )
+    server.start()
+    yield Directory(UPath(f"gs://batches/{uuid.uuid4().hex}", token="anon", endpoint_url=f"http://127.0.0.1:{port}"))
+    server.stop()
 
 
 def _free_port():
