@@ -118,6 +118,28 @@ def test_storage_on_s3_and_data_on_disk(tested, lake, tmp_path):
     assert run.xcom("ask")["results"].startswith("s3://writing@lake/store/s3_storage/")
 
 
+def test_6_source_storage_and_result_on_google_cloud_storage(tested, gcs, emulator, monkeypatch):
+    """Through gcsfs; Airflow's Google provider, which makes it from a connection, is stood in for."""
+    from airflow.sdk.io import fs, store
+    from gcsfs import GCSFileSystem
+
+    for name, value in to_emulator(emulator).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    options = gcs.root.storage_options
+    monkeypatch.setattr(fs, "_register_filesystems", lambda: {"gs": lambda _conn_id, _more: GCSFileSystem(**options)})
+    gcs.write("in.csv", b"id,text\na,good\nb,bad\n")
+    base = f"gs://lake@{gcs.root.path}"
+    files = {"source": f"{base}/in.csv", "result_path": f"{base}/out.jsonl", "storage_path": f"{base}/store"}
+
+    run = tested(ask("gcs", prompt="Say {text}", key="id", **files))
+
+    assert run.state("ask") == "success"
+    assert [row.custom_id for row in BatchResults(run.xcom("ask"))] == ["a", "b"]
+    assert gcs.exists("out.jsonl")
+    assert gcs.names("store/gcs")
+
+
 def test_batch_requests_come_from_an_upstream_task(tested, lake):
     """Section 6: with Airflow's own allow list as it is."""
     with DAG("upstream", schedule=None) as dag:
