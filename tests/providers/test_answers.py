@@ -124,10 +124,11 @@ def test_4_a_call_of_a_tool_is_the_output_with_the_text_beside_it(name, text):
     assert (reply.status, reply.finish_reason) == ("succeeded", "tool_use")
 
 
+@pytest.mark.parametrize("levels", [120, 200, 255])
 @everywhere
-def test_1_arguments_nested_deeper_than_a_reader_takes_are_given_as_their_text(name):
+def test_1_arguments_nested_deeper_than_a_reader_takes_are_given_as_their_text(name, levels):
     """pydantic stops at 255 levels, and so would whoever reads the results."""
-    deep = json.loads('{"a":' * 120 + "1" + "}" * 120)
+    deep = json.loads('{"a":' * levels + "1" + "}" * levels)
     (call,) = decode(name, called(name, deep)).output["tool_calls"]
     assert json.loads(call["arguments"]) == deep
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import timedelta
 
@@ -376,6 +377,8 @@ async def test_a_dry_run_logs_its_estimate(job, caplog):
 
     (line,) = said(caplog)
     assert line.startswith("Dry run, nothing is bought: 3 requests to openai gpt-5-mini")
+    assert re.search(r"\d tokens", line)
+    assert re.search(r"\$\d", line)
 
 
 async def test_text_that_is_cut_off_is_told(job, provider, caplog):
@@ -408,7 +411,8 @@ async def test_a_fault_that_stays_is_told_once(job, provider, caplog):
 
     await job().start()
 
-    assert len([line for line in caplog.messages if "is not ready" in line]) == 1
+    (line,) = [line for line in caplog.messages if "is not ready" in line]
+    assert "http://localhost:1" in line
 
 
 # reasons
