@@ -23,6 +23,14 @@ async def test_an_unknown_parameter_fails_its_row_at_google(ask, request_, messa
     assert (error["code"], error["message"]) == (3, f"Invalid JSON payload received. {message}")
 
 
+@pytest.mark.parametrize(("tokens", "taken"), [(65_536, True), (65_537, False)])
+async def test_google_gives_no_more_room_than_the_model_has(ask, tokens, taken):
+    """Of gemini-2.5-flash."""
+    error = await ask.google_error({"generationConfig": {"maxOutputTokens": tokens}})
+    assert (error is None) is taken
+    assert taken or "a maxOutputTokens value of 65537 but the supported range" in error["message"]
+
+
 async def test_google_takes_both_spellings(ask):
     """camelCase and snake_case mean the same field."""
     assert await ask.google_error({"generation_config": {"max_output_tokens": 9}, "safetySettings": []}) is None

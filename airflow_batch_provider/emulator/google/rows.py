@@ -52,7 +52,7 @@ class GenerateCodec:
     def check(self, request: Json) -> None:
         """Raise `Unacceptable` for a request that Gemini refuses."""
         if not self._emulator.settings.lenient:
-            strict.check_generate(request)
+            strict.check_generate(request, self._model.removeprefix("models/"))
 
     @refuse_malformed
     def ask(self, request: Json) -> Ask:

@@ -44,15 +44,33 @@ _FORMATS = ("enum", "date-time")
 _MOST_DIMENSIONS = {"gemini-embedding-001": 3_072, "gemini-embedding-2": 3_072, "text-embedding-004": 768}
 
 
-def check_generate(request: Json) -> None:
+# anomalyco/models.dev (`limit.output`, 2026-07); avante-corp/avante.nvim#1767 (2025-03) quotes the documentation for 2.0.
+_MOST_TOKENS = (
+    (re.compile(r"gemini-2\.0-flash"), 8_192),
+    (re.compile(r"gemini-2\.5-(pro|flash|flash-lite)$"), 65_536),
+)
+
+
+def check_generate(request: Json, model: str) -> None:
     """Raise `Unacceptable` in Gemini's words for what is wrong with a request for content."""
     _check_names(request, _GENERATE, "")
     config = pick(request, "generationConfig") or {}
     _check_names(config, _CONFIG, "generation_config")
+    _check_tokens(model, pick(config, "maxOutputTokens"))
     _check_schema(pick(config, "responseSchema"), "generation_config.response_schema")
     for at, tool in enumerate(pick(request, "tools") or []):
         for nth, function in enumerate(pick(tool, "functionDeclarations") or []):
             _check_schema(pick(function, "parameters"), f"tools[{at}].function_declarations[{nth}].parameters")
+
+
+def _check_tokens(model: str, asked: Any) -> None:
+    most = next((most for pattern, most in _MOST_TOKENS if pattern.match(model)), None)
+    if most is not None and isinstance(asked, int) and asked > most:
+        # stackblitz-labs/bolt.diy#955 (2024-12).
+        raise Unacceptable(
+            f"Unable to submit request because it has a maxOutputTokens value of {asked} but the supported range is from 1 "
+            f"(inclusive) to {most + 1} (exclusive). Update the value and try again."
+        )
 
 
 def check_embed(request: Json, model: str) -> None:
