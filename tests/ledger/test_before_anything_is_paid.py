@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -121,3 +122,13 @@ async def test_the_claim_is_on_disk_before_the_provider_is_asked(job, provider):
 
     assert "00000.claim.json" in seen
     assert "00000.receipt.json" not in seen
+
+
+async def test_9_parquet_without_pyarrow_is_refused_before_anything_is_paid(job, provider, monkeypatch):
+    """With the extra to install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(UsageError, match=r"\[parquet\]"):
+        await job(["a"], result_format="parquet").start()
+
+    assert not provider.batches
