@@ -6,7 +6,8 @@ import re
 
 from airflow_batch_provider.exceptions import UsageError
 
-# The first pattern that matches the beginning of a name counts; a model that none matches has a maximum that is not known.
+# The first pattern that matches the beginning of a name counts; a model that none matches has a maximum that is not known,
+# and so has a later version of a known one, which may write more.
 # Read off the model files of https://github.com/anomalyco/models.dev (`limit.output`, 2026-07-02), which agree with
 # https://ai.google.dev/gemini-api/docs/models/gemini-2.0-flash (2026-11) where that page could be read. Sonnet 4.6 stands
 # there with 64,000; https://github.com/Effect-TS/effect/pull/7129 tells that the API takes 128,000.
@@ -20,7 +21,7 @@ _MOST = (
     (r"gpt-5-pro", 272_000),
     (r"gpt-5\.3-codex-spark", 32_000),
     (r"gpt-5(\.\d)?-chat", 16_384),
-    (r"gpt-5", 128_000),
+    (r"gpt-5(\.[1-5])?(?![\d.])", 128_000),
     (r"gpt-4\.1", 32_768),
     (r"gpt-4o-2024-05-13", 4_096),
     (r"(chat)?gpt-4o", 16_384),
@@ -31,7 +32,7 @@ _MOST = (
     (r"o[134]\b", 100_000),
     (r"gemini-2\.5-(flash|pro)-preview-tts", 16_384),
     (r"gemini-2\.5-flash-image", 32_768),
-    (r"gemini-(2\.5|3|flash-latest|flash-lite-latest)", 65_536),
+    (r"gemini-(2\.5|3(\.[15])?|flash-latest|flash-lite-latest)(?![\d.])", 65_536),
     (r"gemini-2\.0", 8_192),
     (r"gemma-4", 32_768),
 )

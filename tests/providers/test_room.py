@@ -32,6 +32,12 @@ from airflow_batch_provider.providers.room import most_output
         ("models/gemini-2.5-flash", 65_536),
         ("gemini-2.0-flash-lite", 8_192),
         ("a-model-of-tomorrow", None),
+        ("gpt-5.9", None),
+        ("gpt-50", None),
+        ("gemini-3.9-flash", None),
+        ("claude-opus-4-9", None),
+        ("gpt-5.5", 128_000),
+        ("gemini-3.5-flash", 65_536),
     ],
 )
 def test_the_maximum_of_a_model_is_that_of_its_documentation(model, tokens):
