@@ -11,7 +11,7 @@ from airflow_batch_provider.exceptions import UsageError
 # Read off the model files of https://github.com/anomalyco/models.dev (`limit.output`, 2026-07-02), which agree with
 # https://ai.google.dev/gemini-api/docs/models/gemini-2.0-flash (2026-11) where that page could be read. Sonnet 4.6 stands
 # there with 64,000; https://github.com/Effect-TS/effect/pull/7129 tells that the API takes 128,000.
-# gpt-5-chat-latest stands there with 128,000 and its successors with 16,384: the smaller one is never refused.
+# gpt-5-chat-latest stands there with 128,000 and its successors with 16,384, so that it is not judged.
 _MOST = (
     (r"claude-(opus-4-[678]|sonnet-4-6|sonnet-5|fable-5)", 128_000),
     (r"claude-(opus-4-5|sonnet-4-[05]|sonnet-4-2025|haiku-4-5|3-7-sonnet)", 64_000),
@@ -20,8 +20,8 @@ _MOST = (
     (r"claude-3-(opus|sonnet|haiku)", 4_096),
     (r"gpt-5-pro", 272_000),
     (r"gpt-5\.3-codex-spark", 32_000),
-    (r"gpt-5(\.\d)?-chat", 16_384),
-    (r"gpt-5(\.[1-5])?(?![\d.])", 128_000),
+    (r"gpt-5\.[1-3]-chat", 16_384),
+    (r"gpt-5(\.[1-5])?(?![\d.]|-chat)", 128_000),
     (r"gpt-4\.1", 32_768),
     (r"gpt-4o-2024-05-13", 4_096),
     (r"(chat)?gpt-4o", 16_384),

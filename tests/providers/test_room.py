@@ -24,7 +24,7 @@ from airflow_batch_provider.providers.room import most_output
         ("gpt-4o-2024-05-13", 4_096),
         ("o1-mini", 65_536),
         ("gemini-2.5-flash-image", 32_768),
-        ("gpt-5-chat-latest", 16_384),
+        ("gpt-5-chat-latest", None),
         ("gpt-5.1-chat-latest", 16_384),
         ("gpt-4.1-nano-2025-04-14", 32_768),
         ("ft:gpt-4o-mini-2024-07-18:me::x", 16_384),
