@@ -90,11 +90,12 @@ class Board:
             for watcher in self.watchers.pop(name, ()):
                 watcher.wake()
 
-    def abort(self, name: str, error: BaseException) -> None:
-        """Raise in everybody who waits for the batch: no answer will come, because the process is about to end."""
-        for _, future in self.waiting.pop(name, ()):
-            if not future.done():
-                future.set_exception(error)
+    def abort(self, names: Iterable[str], error: BaseException) -> None:
+        """Raise in everybody who waits for these batches: no answer will come."""
+        for name in names:
+            for _, future in self.waiting.pop(name, ()):
+                if not future.done():
+                    future.set_exception(error)
 
     def post_all(self, names: Iterable[str], turn: Turn, outcome: BatchStatus | Exception) -> None:
         """Tell everybody who asks for one of these batches the same."""

@@ -139,8 +139,7 @@ class Poller:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # the end of the process, or a fault of ours; those who wait must not hang
-            for name in self._board.unanswered():
-                self._board.abort(name, error)
+            self._board.abort(self._board.unanswered(), error)
             raise
         finally:
             self._loop = None

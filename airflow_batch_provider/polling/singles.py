@@ -78,8 +78,7 @@ class Singles:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # the end of the process; those who wait must hear of it, and not hang
-                for lost in (name, *self._queue):
-                    self._board.abort(lost, error)
+                self._board.abort((name, *self._queue), error)
                 self._queue.clear()
                 raise
             finally:
