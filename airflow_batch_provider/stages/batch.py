@@ -182,11 +182,10 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport, error: RowsFailed
     ) -> None:
         """Write the rows of answers that could not be read; what the provider keeps of them stays, to be read again."""
-        manifest = ledger.write_results(self.id, target_of(ctx)).manifest
-        ledger.files.write_unmet(manifest)
+        outcome = await self._write(ctx, ledger)
+        ledger.files.write_unmet(outcome.manifest)
         ledger.stop_clock()
-        await ctx.log("WARN", block(manifest, 0))
-        await report.ended(manifest, landed_rows(ledger), "unmet", one_line(error))
+        await report.ended(outcome.manifest, landed_rows(ledger), "unmet", one_line(error))
 
     async def _finish(self, ctx: StageContext[BatchConfig], ledger: Ledger, report: ProgressReport) -> Manifest:
         outcome = await self._sum_up(ctx, ledger, may_succeed=True)
@@ -208,17 +207,22 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
 
     async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_succeed: bool) -> Outcome:
         """Write results and manifest, which says whether the task is done, and leave no files of them at the provider."""
-        outcome = ledger.write_results(self.id, target_of(ctx))
+        outcome = await self._write(ctx, ledger)
         manifest = outcome.manifest
-        landed = landed_rows(ledger)
-        level: Level = "WARN" if manifest.errors.reasons else "INFO"
-        await ctx.log(level, block(manifest, landed.cut_off if landed else 0))
         # A worker that dies while it cleans up is succeeded by one that has nothing left to buy.
         if may_succeed and ctx.config.criteria.are_met(manifest):
             ledger.files.write_manifest(manifest)
         else:
             ledger.files.write_unmet(manifest)
         await ledger.clean_up()
+        return outcome
+
+    async def _write(self, ctx: StageContext[BatchConfig], ledger: Ledger) -> Outcome:
+        """Write the results, and tell people what is in them."""
+        outcome = ledger.write_results(self.id, target_of(ctx))
+        manifest, landed = outcome.manifest, landed_rows(ledger)
+        level: Level = "WARN" if manifest.errors.reasons else "INFO"
+        await ctx.log(level, block(manifest, landed.cut_off if landed else 0))
         return outcome
 
 
