@@ -10,33 +10,25 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from google import genai  # noqa: TID253  # the one folder that names this SDK is imported when the provider is first used
-from google.genai import client as genai_client  # noqa: TID253
-from google.genai import errors, types  # noqa: TID253
+from google.genai import types  # noqa: TID253  # the one folder that names this SDK is imported when it is first used
 
-from airflow_batch_provider.exceptions import (
-    BatchError,
-    Denied,
-    NotFound,
-    Paused,
-    Rejected,
-    Unavailable,
-    Unresolved,
-)
+from airflow_batch_provider.exceptions import BatchError, NotFound, Paused, Rejected, Unavailable, Unresolved
 from airflow_batch_provider.providers import faults, http, lines
 from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
 from airflow_batch_provider.providers.google import operations, replies
 from airflow_batch_provider.providers.google.codec import GoogleCodec
-from airflow_batch_provider.providers.google.rest import Rest, talking
+from airflow_batch_provider.providers.google.rest import Rest
+from airflow_batch_provider.providers.google.sdk import VERSION, Sdk
+from airflow_batch_provider.providers.google.uploads import Uploads
 from airflow_batch_provider.providers.listing import PAGE, ListPage, one_by_one, read_statuses, sendable
-from airflow_batch_provider.providers.untrusted import StatusTable, as_text, bought_id, checked_id, found_id
+from airflow_batch_provider.providers.untrusted import StatusTable, as_text, bought_id, found_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Container, Iterator
+    from collections.abc import AsyncGenerator, Collection, Container, Iterator
     from datetime import datetime
 
     import httpx2
@@ -47,7 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADDRESS = "https://generativelanguage.googleapis.com"
-VERSION = "v1"
 
 _NAME_LENGTH = 128
 _MOST_PAGES = 500
@@ -66,10 +57,11 @@ class GoogleProvider(BatchProvider):
 
     def __init__(self, account: Account, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         super().__init__(account)
-        self._address, self._key = http.base_url(account, ADDRESS), http.api_key(account)
+        self._address = http.base_url(account, ADDRESS)
         self._http = http.http_client(account, transport)
-        self._client = _sdk(self._key, self._http, self._options())
-        self._rest = Rest(f"{self._address}/{VERSION}", self._key, self._http)
+        self._sdk = Sdk(account, self._address, self._http)
+        self._uploads = Uploads(self._sdk)
+        self._rest = Rest(f"{self._address}/{VERSION}", http.api_key(account), self._http)
         self._states = StatusTable("Gemini", operations.STATES)
 
     def now(self) -> datetime | None:
@@ -84,19 +76,18 @@ class GoogleProvider(BatchProvider):
 
     async def prepare(self, payload: Payload) -> Prepared:
         """Upload the file under our tag, unless an earlier attempt has."""
-        file = (payload.resumed and await self._uploaded(payload)) or await self._upload(payload)
-        return Prepared(payload, file)
+        return Prepared(payload, await self._uploads.send(payload))
 
     async def create(self, prepared: Prepared) -> str:
         """Create a batch of the uploaded file."""
         tag = prepared.payload.tag
-        async with self._asking(f"Creating batch {tag}"):
+        async with self._sdk.asking(f"Creating batch {tag}"):
             job = await self._create(prepared.payload, str(prepared.file))
         return f"batches/{bought_id(operations.bare(job.name), tag)}"
 
     async def _create(self, payload: Payload, file: str) -> types.BatchJob:
         name = f"{payload.tag} {payload.label}"[:_NAME_LENGTH].rstrip()
-        batches, options = self._client.aio.batches, self._options(times=5)
+        batches, options = self._sdk.batches, self._sdk.options(times=5)
         if payload.spec.kind == "generate":
             return await batches.create(
                 model=payload.spec.model,
@@ -110,45 +101,6 @@ class GoogleProvider(BatchProvider):
             src=types.EmbeddingsBatchJobSource(file_name=file),
             config=types.CreateEmbeddingsBatchJobConfig(display_name=name, http_options=options),
         )
-
-    async def _upload(self, payload: Payload) -> str:
-        """Send the file in blocks of 8 MiB; when that fails, an earlier try may have sent it already (409).
-
-        The SDK sends a block again when no answer came; an upload that is complete by then is gone for it (404).
-        """
-        try:
-            async with self._asking(f"Uploading {payload.tag}"):
-                file = await self._client.aio.files.upload(
-                    file=str(payload.path),
-                    config=types.UploadFileConfig(
-                        name=_file_name(payload),
-                        display_name=payload.tag,
-                        mime_type="application/jsonl",
-                        # Named again, the base URL also holds for the address that the provider tells for the blocks.
-                        http_options=self._options(times=5),
-                    ),
-                )
-        except (Unavailable, NotFound) as error:
-            if name := await self._uploaded(payload):
-                return name
-            if isinstance(error, NotFound):
-                raise Unavailable(str(error)) from error
-            raise
-        return _ready(file, payload)
-
-    async def _uploaded(self, payload: Payload) -> str | None:
-        """Return the file of an earlier try at the payload, by its name and size; delete another one of that name."""
-        name = _file_name(payload)
-        try:
-            async with self._asking(f"Looking for the upload of {payload.tag}"):
-                file = await self._client.aio.files.get(name=name)
-        except (NotFound, Denied):
-            # A file that is not there is a 403 (https://github.com/googleapis/python-genai/issues/1218).
-            return None
-        if file.size_bytes == payload.bytes and file.state != types.FileState.FAILED:
-            return _ready(file, payload)
-        await self._delete(name)
-        return None
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Return batches whose display name begins with the tag, of those created since ten minutes before the claim."""
@@ -248,8 +200,8 @@ class GoogleProvider(BatchProvider):
         """POST cancel; a refusal is ignored if the batch is already cancelling or has ended."""
         name = operations.batch_name(batch_id)
         try:
-            async with self._asking(f"Cancelling {name}"):
-                await self._client.aio.batches.cancel(name=name)
+            async with self._sdk.asking(f"Cancelling {name}"):
+                await self._sdk.batches.cancel(name=name)
         except (Rejected, Paused, Unavailable):
             status = await self.status(name)
             if not status.ended and not status.provider_status.endswith("_CANCELLING"):
@@ -266,80 +218,19 @@ class GoogleProvider(BatchProvider):
         except NotFound:
             return
         for name in operations.files(operation):
-            await self._delete(name)
+            await self._uploads.delete(name)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._sdk.close()
         await self._http.aclose()
-
-    def _options(self, times: int = 1) -> types.HttpOptions:
-        """Return the time-outs in milliseconds; None would mean for ever."""
-        seconds = http.timeouts(self.account, times).read or 0
-        return types.HttpOptions(base_url=self._address, api_version=VERSION, timeout=max(1, int(seconds * 1000)))
 
     async def _operation(self, batch_id: str) -> dict[str, Any]:
         return await self._rest.batch(operations.batch_name(batch_id))
 
-    async def _delete(self, name: str) -> None:
-        try:
-            async with self._asking(f"Deleting {name}"):
-                await self._client.aio.files.delete(name=name)
-        except (NotFound, Rejected) as error:
-            log.debug("%s was not deleted: %s", name, error)
-
-    @asynccontextmanager
-    async def _asking(self, what: str) -> AsyncIterator[None]:
-        """Raise the SDK's errors during `what` as ours."""
-        try:
-            async with talking(what):
-                yield
-        except errors.APIError as error:
-            # The SDK's error quotes the whole reply, which may quote a prompt.
-            headers = getattr(error.response, "headers", {})
-            raise operations.refused(error.code, error.details, headers, self._key) from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            # What the SDK raises over replies that lack what it looks for, an upload without its status among them.
-            raise faults.Unreadable(f"{what} got a reply that cannot be read: {type(error).__name__}.") from None
-
-
-def _sdk(key: str, http: httpx2.AsyncClient, options: types.HttpOptions) -> genai.Client:
-    """Return the SDK's client, on our connections, and deaf to the environment (google-genai 3.4, `_api_client.py`)."""
-    options.httpx_async_client = http
-    recording = genai_client.DebugConfig(client_mode=None, replays_directory=None, replay_id=None)
-    with _without_advice_on_keys():
-        return genai.Client(api_key=key, vertexai=False, debug_config=recording, http_options=options)
-
-
-@contextmanager
-def _without_advice_on_keys() -> Iterator[None]:
-    """The SDK logs which key of the environment it takes, while it takes ours."""
-    logger = logging.getLogger("google_genai._api_client")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Both GOOGLE_API_KEY")
-
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-
 
 def _found_name(operation: dict[str, Any], claim: BatchQuery) -> str:
     return f"batches/{found_id(operations.bare(operation.get('name')), claim.tag)}"
-
-
-def _file_name(payload: Payload) -> str:
-    return f"files/{payload.tag}"
-
-
-def _ready(file: types.File, payload: Payload) -> str:
-    """Return the name of a file that a batch can read."""
-    if file.state == types.FileState.PROCESSING:
-        raise Unavailable(f"Gemini still digests the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
-    bare = as_text(file.name).removeprefix("files/")
-    return f"files/{checked_id(bare, 'file')}"
 
 
 def _inlined(operation: dict[str, Any], kind: Kind) -> Iterator[Reply]:
