@@ -203,7 +203,7 @@ class Submission:
             schema: replaces the one that all rows were asked with.
 
         Raises:
-            Unavailable: a batch has not ended, or does not send all its answers yet.
+            Unavailable: a batch has not ended, or has not sent all its answers so far.
             Unresolved: the batch was taken for ours by its time and size, and is not.
         """
         waiting = await self._ledger.land()
@@ -252,7 +252,7 @@ class Submission:
                 now = self._context.clock.now()
                 pause = (waiting.resume_at - now).total_seconds() if waiting and waiting.resume_at else None
                 raise Unavailable(
-                    f"Batch {purchase.batch_ids[0]!r} has not ended, or does not send all its answers yet.",
+                    f"Batch {purchase.batch_ids[0]!r} has not ended, or has not sent all its answers so far.",
                     retry_after=pause,
                     ambiguous=False,
                 )

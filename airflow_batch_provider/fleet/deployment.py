@@ -49,9 +49,7 @@ class Deployment:
         *_, folder, number, name = ["", "", "", *entry.claim.split("/")]
         files = BatchFiles.at(self.ledger(entry).sub(f"{folder}/{number}"), name)
         if folder != WAVES or files is None:
-            raise UsageError(
-                f"The registry says that batch {entry.tag!r} is claimed in {entry.claim!r}, which is not a claim."
-            )
+            raise _stray(entry)
         return files
 
     def ledger(self, entry: Entry) -> Directory:
@@ -103,10 +101,16 @@ def _place(entry: Entry) -> _Place:
     *outer, folder, name = ["", "", *above]
     found = _task_place(entry, outer)
     if found is None or folder != SUBMISSIONS or name in ("", ".", ".."):
-        raise UsageError(
-            f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}."
-        )
+        raise _stray(entry)
     return replace(found, submission=(folder, name))
+
+
+def _stray(entry: Entry) -> UsageError:
+    return UsageError(
+        f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}, which is not the "
+        f"file of a claim. Delete the entry {entry.tag!r} below {REGISTRY}; look for the batch by its tag in the "
+        "provider's console."
+    )
 
 
 def _task_place(entry: Entry, folders: list[str]) -> _Place | None:

@@ -188,7 +188,7 @@ class _Replies:
         late_at = status.ended_at + RESULTS_LAG if status.ended_at else now
         if sent < told and now < late_at:
             raise NotSentYet(
-                f"Batch {status.batch_id} has {told} answers, but sends only {sent} yet.",
+                f"Batch {status.batch_id} has {told} answers, but has sent only {sent} of them so far.",
                 retry_after=(late_at - now).total_seconds(),
             )
 

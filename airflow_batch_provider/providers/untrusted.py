@@ -236,7 +236,9 @@ def bought_id(batch_id: object, tag: str) -> str:
     try:
         return checked_id(batch_id)
     except Rejected as error:
-        raise Unavailable(f"The provider took batch {tag} and told no id: {error}", ambiguous=True) from None
+        raise Unavailable(
+            f"The provider accepted batch {tag} but returned no usable id: {error}", ambiguous=True
+        ) from None
 
 
 def found_id(batch_id: object, tag: str) -> str:

@@ -209,7 +209,7 @@ async def test_answers_that_are_told_and_not_sent_are_waited_for(batch, sent, st
     told = {"counts": RequestCounts(total=3, succeeded=2, failed=1), "status": status}
     batch.replies = sent
 
-    with pytest.raises(Unavailable, match=f"has 2 answers, but sends only {len(sent)} yet") as waiting:
+    with pytest.raises(Unavailable, match=f"has 2 answers, but has sent only {len(sent)} of them") as waiting:
         await batch.land(ended_at=START - timedelta(minutes=9), **told)
     assert waiting.value.retry_after == 60
     assert not batch.directory.exists("00004.rows.jsonl")
@@ -235,7 +235,7 @@ async def test_faults_that_are_sent_first_stand_for_no_answer(batch):
     told = {"counts": RequestCounts(total=3, succeeded=2, failed=1), "ended_at": START}
 
     batch.replies = [good(2), bad(5)]
-    with pytest.raises(Unavailable, match="has 2 answers, but sends only 1 yet"):
+    with pytest.raises(Unavailable, match="has 2 answers, but has sent only 1 of them"):
         await batch.land(**told)
     batch.replies = [good(2), bad(5), bad(7)]  # one of them is a refusal, which the provider counts as an answer
     assert (await batch.land(**told)).total() == 3

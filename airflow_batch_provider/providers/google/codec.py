@@ -124,7 +124,7 @@ def _params(*given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _refuse_ours(fields: dict[str, Any]) -> None:
     for name in fields.keys() & _OURS.keys():
-        raise UsageError(f"{name!r} does not belong into request_params. Give it as {_OURS[name]}.")
+        raise UsageError(f"{name!r} does not belong in request_params. Give it as {_OURS[name]}.")
 
 
 def _contents(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -82,6 +82,6 @@ def _name(payload: Payload) -> str:
 def _ready(file: types.File, payload: Payload) -> str:
     """Return the name of a file that a batch can read."""
     if file.state == types.FileState.PROCESSING:
-        raise Unavailable(f"Gemini still digests the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
+        raise Unavailable(f"Gemini is still processing the upload of {payload.tag}.", retry_after=5.0, ambiguous=False)
     bare = as_text(file.name).removeprefix("files/")
     return f"files/{checked_id(bare, 'file')}"
