@@ -188,7 +188,8 @@ class Submission:
         save(self._ledger.root, SUBMISSION, SubmissionRecord(connection=connection, clean_up=policy.clean_up))
         while self._ledger.plan() is None:
             with self._ledger.draft(requests) as draft:
-                draft.commit()
+                if draft.commit() and (gaps := self._ledger.forecast(draft.plan).gaps):
+                    log.warning("%s", gaps)
         budget = RetryBudget(self._context.provider.name, self._context.clock)
         while (waiting := await self._ledger.advance()) and waiting.queued:
             await budget.wait(self._refusal(waiting))

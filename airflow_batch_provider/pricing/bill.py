@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from operator import add, attrgetter
 from typing import TYPE_CHECKING
@@ -39,23 +40,26 @@ class Bill:
         self._book = book
         self._model = model
         self._sums: dict[Price, _Sum] = {}
-        self._by_answered: dict[str | None, _Sum | None] = {}
+        self._by_names: dict[tuple[str | None, str | None], _Sum | None] = {}
         self._left_out: set[str] = set()
+        self._unknown: Counter[str] = Counter()
 
-    def add(self, usage: Usage, answered: str | None = None) -> None:
+    def add(self, usage: Usage, answered: str | None = None, asked: str | None = None) -> None:
         """Charge one row.
 
         Args:
             answered: the model that the provider says has answered.
+            asked: the model that the row itself names.
         """
         try:
-            known = self._by_answered[answered]
+            known = self._by_names[asked, answered]
         except KeyError:
-            known = self._sum(answered)
+            known = self._sum(asked, answered)
         if known is not None:
             known.add(usage)
         elif usage.told():
             self._left_out.add("model")
+            self._count_unknown(asked or answered or self._model)
 
     def add_rows(self, rows: Iterable[BatchRow]) -> None:
         """Charge every row."""
@@ -66,11 +70,24 @@ class Bill:
         """Name what the amount does not hold."""
         self._left_out.update(fields)
 
-    def _sum(self, answered: str | None) -> _Sum | None:
-        price = self._book.price(self._model, answered)
+    @property
+    def unknown(self) -> dict[str, int]:
+        """Models without a price, each with the number of its rows."""
+        return dict(self._unknown)
+
+    def near(self, model: str) -> tuple[str, ...]:
+        """Return models of the book with a name like this one, the nearest first."""
+        return self._book.near(model)
+
+    def _count_unknown(self, model: str) -> None:
+        if model in self._unknown or len(self._unknown) < MOST_MODELS:
+            self._unknown[model] += 1
+
+    def _sum(self, asked: str | None, answered: str | None) -> _Sum | None:
+        price = self._book.price(asked or self._model, answered)
         known = None if price is None else self._sums.setdefault(price, _Sum(price))
-        if len(self._by_answered) < MOST_MODELS:
-            self._by_answered[answered] = known
+        if len(self._by_names) < MOST_MODELS:
+            self._by_names[asked, answered] = known
         return known
 
     @property

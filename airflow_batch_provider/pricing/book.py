@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ CONFIGURED = "configured_prices"
 # charged as the asked one.
 _LONGEST_NAME = 200
 MOST_MODELS = 1000
+
+# Of 1; `gpt-5-mni` and `gpt-5-mini` are 0.95 alike, `gpt-5.9` and `gpt-5.5` 0.86, `gemini-9` and `gemini-pro` 0.78.
+_ALIKE = 0.75
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class PriceBook:
         if names not in self._known:
             self._known[names] = self._find(*names)
         return self._known[names]
+
+    def near(self, model: str) -> tuple[str, ...]:
+        """Return at most three models that have a price and a name like this one, the nearest first."""
+        names = dict.fromkeys((*self.own, *self._list.names))
+        return tuple(get_close_matches(model[:_LONGEST_NAME].lower(), names, n=3, cutoff=_ALIKE))
 
     def _find(self, asked: str, answered: str) -> Price | None:
         if answered in self.own:

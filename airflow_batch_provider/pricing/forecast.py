@@ -50,6 +50,11 @@ class _Line(msgspec.Struct):
 
 _LINE = msgspec.json.Decoder(_Line)
 
+_MOST_TOLD = 3
+"""Models without a price that a message names."""
+_LONGEST_NAME = 100
+"""Characters that it shows of each."""
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -66,6 +71,23 @@ class Forecast:
     def cost(self) -> Cost:
         """Return the sum of all rows."""
         return self.bill.cost
+
+    @property
+    def gaps(self) -> str | None:
+        """Return what the cost leaves out, in sentences for people; None when it holds everything."""
+        unknown = self.bill.unknown
+        told = [
+            f"No price is known for model {model[:_LONGEST_NAME]!r} ({rows:,} of the requests), so nothing of it is counted as cost."
+            f"{_meant(self.bill.near(model))}"
+            for model, rows in list(unknown.items())[:_MOST_TOLD]
+        ]
+        if len(unknown) > _MOST_TOLD:
+            told.append(f"The same holds for {len(unknown) - _MOST_TOLD} more models.")
+        if unknown:
+            told.append("Set the price of a model that nobody lists in the connection's option 'prices'.")
+        if others := [kind for kind in self.cost.unpriced if kind != "model"]:
+            told.append(f"The price of {', '.join(others)} is not in the estimate.")
+        return " ".join(told) or None
 
 
 def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
@@ -88,8 +110,12 @@ def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
             usage = msgspec.structs.replace(expected.usage, output_tokens=body.room(spec))
             total += usage
             bill.leave_out(expected.unknown)
-        bill.add(usage, model)
+        bill.add(usage, asked=model)
     return Forecast(total + Usage(input_tokens=tokens_in, output_tokens=tokens_out), bill)
+
+
+def _meant(near: tuple[str, ...]) -> str:
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _body(line: bytes) -> _Body:

@@ -56,6 +56,11 @@ class PriceList:
         """Return the entry of a model under any of its names, None when it is not listed."""
         return self._provider.find_model(model, all_providers=self._everybody) if self._provider else None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the listed models."""
+        return tuple(model.id for model in self._provider.models) if self._provider else ()
+
     def price(self, model: ModelInfo) -> Price:
         """Return what requests of a listed model cost in a batch."""
         standard, published = model.get_prices(self._at), self._has_batch_price(model)

@@ -25,16 +25,13 @@ class Estimate:
         """Refuse to spend more than the limit, in US dollars; None sets none.
 
         Raises:
-            UsageError: the estimate is above the limit, or there is none.
+            UsageError: the estimate is above the limit, or leaves something out.
         """
         if limit is None or not self.plan.first.requests:
             return
-        price, usage = self.expected.cost.usd, self.expected.usage
-        if price is None:
-            raise UsageError(
-                f"Model {self.plan.spec.model!r} has no known price, so max_cost_usd={limit} cannot be held. Set its "
-                "price in the connection's option 'prices', or drop the limit."
-            )
+        price, usage, gaps = self.expected.cost.usd, self.expected.usage, self.expected.gaps
+        if gaps or price is None:
+            raise UsageError(f"max_cost_usd={limit} cannot be held. {gaps} Or drop the limit.")
         if self.expected.bill.exceeds(limit):
             raise UsageError(
                 f"{self.plan.first.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "

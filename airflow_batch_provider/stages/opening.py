@@ -96,6 +96,8 @@ async def _priced(
     """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan may be bought."""
     estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
     await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
+    if plan.first.requests and estimate.expected.gaps and (config.dry_run or config.max_cost_usd is None):
+        await ctx.log("WARN", estimate.expected.gaps)
     if config.dry_run:
         return estimate.manifest(ctx.stage_id, config.result_format), estimate.expected.cost
     estimate.check(config.max_cost_usd)

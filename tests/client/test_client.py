@@ -90,6 +90,19 @@ async def test_a_submit_of_the_same_requests_buys_only_the_rows_without_a_good_a
     assert provider.bought == {"a": 1, "b": 2, "c": 1}
 
 
+async def test_a_model_without_a_price_is_told_once(client, provider, caplog):
+    """When its requests are planned; going on with them says nothing new."""
+    task = client()
+    for _ in range(2):
+        await task.submit(["a", "b"])
+        end(provider)
+
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "No price is known for model" in told[0]
+    assert "(2 of the requests)" in told[0]
+
+
 async def test_one_attempt_asks_again_as_often_as_it_is_told(client, provider):
     """`retry_rows`: a stage that submits in each `execute` ends."""
     provider.answer = lambda _body, _n: failing()

@@ -82,3 +82,52 @@ def test_what_cannot_be_estimated_is_named_in_the_cost():
     line = {"request": {"contents": [{"parts": [part]}]}}
 
     assert expected("google", [line], "gemini-2.5-flash").cost.unpriced == ("input_video_tokens",)
+
+
+def test_nothing_is_told_of_rows_that_have_a_price():
+    assert expected("openai", [{"body": {"model": "gpt-5-mini"}}], "gpt-5-mini").gaps is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "near"),
+    [
+        ("anthropic", "claude-haku-4-5", "'claude-haiku-4-5'"),
+        ("anthropic", "Claud-Sonnet-4-5", "'claude-sonnet-4-5'"),
+        ("openai", "text-embeding-3-small", "'text-embedding-3-small'"),
+        ("openai", "gpt5-mini", "'gpt-5-mini'"),
+        ("google", "gemini-2.5-flsh", "'gemini-2.5-flash'"),
+    ],
+)
+def test_a_model_without_a_price_is_told_with_the_names_that_are_near(provider, model, near):
+    """The nearest first."""
+    assert f"'{model}' (1 of the requests)" in expected(provider, [{}], model).gaps
+    assert f"Did you mean {near}" in expected(provider, [{}], model).gaps
+
+
+def test_a_model_of_ones_own_is_like_no_other():
+    """Nothing is guessed, and the remedy is named."""
+    assert expected("openai", [{}, {}], "our-llm:7b").gaps == (
+        "No price is known for model 'our-llm:7b' (2 of the requests), so nothing of it is counted as cost. Set the price "
+        "of a model that nobody lists in the connection's option 'prices'."
+    )
+
+
+def test_models_that_rows_name_are_told_in_few_words():
+    """A thousand of them too, each of any length."""
+    lines = [{"body": {"model": f"our-{number}" + "x" * 10_000}} for number in range(1002)]
+
+    told = expected("openai", [{"body": {"model": "gpt-5-mini"}}, *lines], "gpt-5-mini")
+
+    assert told.gaps.count("No price is known") == 3
+    assert "more models" in told.gaps
+    assert len(told.gaps) < 2000
+    assert told.cost.unpriced == ("model",)
+
+
+def test_what_an_estimate_leaves_out_is_told():
+    """A file of which only the name is known."""
+    line = {"request": {"contents": [{"parts": [{"fileData": {"mimeType": "video/mp4", "fileUri": "files/1"}}]}]}}
+
+    assert expected("google", [line], "gemini-2.5-flash").gaps == (
+        "The price of input_video_tokens is not in the estimate."
+    )

@@ -141,10 +141,43 @@ async def test_a_budget_that_is_just_enough_is_enough(job, provider):
 
 async def test_a_budget_for_a_model_without_a_price_is_refused(job, provider):
     """It could not be held."""
-    with pytest.raises(UsageError, match=r"Model 'nobody-knows' has no known price, so max_cost_usd=5.0"):
+    with pytest.raises(
+        UsageError, match=r"max_cost_usd=5.0 cannot be held. No price is known for model 'nobody-knows' \(3 of"
+    ):
         await job(model="openai:nobody-knows", max_cost_usd=5.0).start()
 
     assert not provider.batches
+
+
+async def test_a_row_of_a_model_without_a_price_breaks_a_budget_too(job, provider):
+    """The other rows have a price, so there is a sum, which is not the whole."""
+    task = job(model=PRICED, max_cost_usd=5.0)
+    task.requests = ["a", {"prompt": "b", "request_params": {"model": "gpt-5-mni"}}]
+
+    with pytest.raises(UsageError, match=r"'gpt-5-mni' \(1 of the requests\).* Did you mean 'gpt-5-mini'"):
+        await task.start()
+
+    assert not provider.batches
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_misspelt_model_is_told_once_before_anything_is_paid(job, caplog, dry_run):
+    """With the names that are near, and with what is therefore not counted."""
+    await job(model="openai:gpt-5-mni", dry_run=dry_run).start()
+
+    [told] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert told.message == (
+        "No price is known for model 'gpt-5-mni' (3 of the requests), so nothing of it is counted as cost. Did you mean "
+        "'gpt-5-mini' or 'gpt-5.4-mini' or 'gpt-4o-mini'? Set the price of a model that nobody lists in the "
+        "connection's option 'prices'."
+    )
+
+
+async def test_a_model_with_a_price_is_not_warned_of(job, caplog):
+    """Nor is anything else of an ordinary task."""
+    await job(model=PRICED).start()
+
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 async def test_a_storage_that_cannot_keep_two_workers_apart_is_told(job, caplog, monkeypatch):
