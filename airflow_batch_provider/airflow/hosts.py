@@ -13,7 +13,7 @@ from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.paths import open_path, open_path_here
-from airflow_batch_provider.stages.host import MOVING, PROGRESS, Host
+from airflow_batch_provider.stages.host import MANIFEST, MOVING, PROGRESS, Host
 from airflow_batch_provider.timing import PROGRESS_INTERVAL
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class WorkerHost(AirflowHost):
             return self._context["ti"].xcom_pull(task_ids=task_id)
 
     async def publish(self, key: str, value: Any) -> None:
-        """Push a small XCom of the running task; nothing depends on progress, so that a refusal of it is only logged."""
+        """Push a small XCom of the running task; a refusal of what only tells people how it went is only logged."""
         try:
             await asyncio.to_thread(self._push, key, value)
         except Exception:
-            if key != PROGRESS:
+            if key not in (PROGRESS, MANIFEST):
                 raise
-            log.debug("Progress was not published", exc_info=True)
+            log.debug("%s was not published", key, exc_info=True)
 
     def _push(self, key: str, value: Any) -> None:
         with _SOCKET:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias
 
 from typing_extensions import TypeVar
 from upath import UPath
@@ -15,6 +15,7 @@ from airflow_batch_provider.client.submission import Submissions
 from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import connection_ref
+from airflow_batch_provider.stages.host import PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,6 +42,12 @@ _LEVELS = {
     "WARNING": logging.WARNING,
     "ERROR": logging.ERROR,
 }
+
+
+class Publish(Protocol):
+    """Shows people a small record: how far the stage is, unless a key says otherwise; see `Host.publish`."""
+
+    async def __call__(self, record: dict[str, Any], key: str = PROGRESS) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +79,7 @@ class CheckCompletionContext(Generic[ConfigT]):
     default_conn_id: str | None = None
     poll: PollConfig | None = None
     logger: logging.Logger
-    publish: Callable[[dict[str, Any]], Awaitable[None]]
+    publish: Publish
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     registry: Registry | None = None

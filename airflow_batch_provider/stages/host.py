@@ -23,6 +23,8 @@ log = logging.getLogger("airflow_batch_provider.stages")
 # Keys of the small records that `Host.publish` shows to people.
 BATCH_IDS, METRICS, PROGRESS = "batch_ids", "batch_metrics", "batch_progress"
 EMBEDDINGS = "batch_embeddings"
+MANIFEST = "batch_manifest"
+"""Of an attempt that fell short; that of a success is the task's output."""
 
 # Fields of a progress record that differ at each poll; a change of them alone is not worth a record.
 MOVING = frozenset({"seen_at", "pace"})
@@ -58,7 +60,7 @@ class Host:
         raise NotImplementedError
 
     async def publish(self, key: str, value: Any) -> None:
-        """Show people a small record: `batch_ids`, `batch_metrics`, `batch_embeddings` or `batch_progress`."""
+        """Show people a small record: `batch_ids`, `batch_metrics`, `batch_embeddings`, `batch_manifest` or `batch_progress`."""
         raise NotImplementedError
 
     async def publish_due(self) -> None:

@@ -12,6 +12,7 @@ from airflow_batch_provider.exceptions import BatchError, NotFound, Overtaken
 from airflow_batch_provider.ledger import landed_so_far
 from airflow_batch_provider.models import BatchStatus, Manifest, RequestCounts
 from airflow_batch_provider.providers.consoles import console_url
+from airflow_batch_provider.stages.host import MANIFEST
 from airflow_batch_provider.stages.polling import with_remedy
 from airflow_batch_provider.stages.progress import (
     LONGEST_TEXT,
@@ -131,6 +132,8 @@ class ProgressReport:
             }
         )
         await self._publish(shown)
+        if state != "succeeded":
+            await self._ctx.publish(manifest.model_dump(mode="json"), MANIFEST)
 
     async def stopped(
         self,

@@ -278,7 +278,7 @@ class StageRun:
             "default_conn_id": self.location.conn_id,
             "poll": suspension.poll if suspension else None,
             "logger": self.host.logger,
-            "publish": self._show_progress,
+            "publish": self._show,
             "now": self.host.clock.now,
             "sleep": self.host.clock.sleep,
             "new_id": self.host.new_id,
@@ -286,8 +286,8 @@ class StageRun:
             "client": self.host.client,
         }
 
-    async def _show_progress(self, record: dict[str, Any]) -> None:
-        await self.host.publish(PROGRESS, record)
+    async def _show(self, record: dict[str, Any], key: str = PROGRESS) -> None:
+        await self.host.publish(key, record)
 
     def _check_dependencies(self) -> None:
         for task_id in self.stage.dependencies:

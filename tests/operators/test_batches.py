@@ -170,6 +170,48 @@ def test_what_cannot_work_is_not_retried_and_costs_nothing(tested, arguments, sa
     assert re.search(said, run.log, re.IGNORECASE)
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_8_a_failed_attempt_shows_in_airflow_what_became_of_it(tested, deferrable):
+    """Its manifest, reasons and cost, what to do, and its good rows, which a task after it reads like any other's."""
+    with DAG(f"fell_short_{deferrable}", schedule=None) as dag:
+        ask = BatchGenerateOperator(
+            task_id="ask",
+            model=CLAUDE,
+            requests=["good", {"custom_id": "bad", "prompt": "[[emulate:error=invalid_request]]"}],
+            min_success_ratio=0.9,
+            poll=SOON,
+            deferrable=deferrable,
+        )
+
+        @task(trigger_rule="all_done")
+        def save(ti=None):
+            manifest = ti.xcom_pull("ask", key="batch_manifest")
+            return {row.custom_id: row.status for row in BatchResults(manifest)}
+
+        ask >> save()
+    run = tested(dag)
+
+    manifest, record = run.xcom("ask", key="batch_manifest"), run.xcom("ask", key="batch_progress")
+    assert (run.state("ask"), run.xcom("ask")) == ("failed", None)
+    assert (manifest["counts"]["succeeded"], manifest["counts"]["failed"]) == (1, 1)
+    assert (manifest["cost"]["usd"] > 0, manifest["batches"]) == (True, run.xcom("ask", key="batch_ids"))
+    assert [reason["sample"] for reason in manifest["errors"]["reasons"]] == [["bad"]]
+    assert (record["state"], record["cost"], record["errors"]) == ("unmet", manifest["cost"], manifest["errors"])
+    assert "a retry asks only the rest" in record["next_action"]
+    assert run.xcom("save") == {"request-0": "succeeded", "bad": "failed"}
+
+
+def test_8_an_attempt_that_is_refused_shows_in_airflow_what_to_do(tested):
+    """Nothing was asked, so there is no manifest."""
+    with DAG("too_dear", schedule=None) as dag:
+        BatchGenerateOperator(task_id="ask", model=CLAUDE, requests=["a"], max_cost_usd=0.0000001, poll=SOON)
+    run = tested(dag)
+
+    record = run.xcom("ask", key="batch_progress")
+    assert (run.state("ask"), record["state"], run.xcom("ask", key="batch_manifest")) == ("failed", "failed", None)
+    assert "Ask less, lower max_tokens or raise the limit" in record["next_action"]
+
+
 @pytest.mark.parametrize("arguments", [{"poll": SOON}, {"deferrable": False, "poke_interval": 1}])
 def test_a_sensor_waits_for_a_batch_from_elsewhere(tested, arguments):
     """And returns its status."""

@@ -18,6 +18,7 @@ from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
 from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
 from airflow_batch_provider.providers.consoles import console_url
+from airflow_batch_provider.stages.host import MANIFEST
 from airflow_batch_provider.stages.progress import MOST_BATCHES, Progress
 from airflow_batch_provider.storage import Directory
 
@@ -133,6 +134,15 @@ async def test_a_failed_attempt_shows_what_became_of_it(job, provider):
     assert last["usage"]["input_tokens"] > 0
     assert last["results"].endswith("results.jsonl")
     assert "a retry asks only the rest" in last["next_action"]
+    assert task.published[MANIFEST] == json.loads(task.directory.read("manifest.unmet.json"))
+
+
+async def test_an_attempt_that_succeeds_has_its_manifest_as_output_only(job):
+    """Never a second copy, in Airflow's database."""
+    task = job("abc")
+    await task.run()
+
+    assert MANIFEST not in task.published
 
 
 async def test_a_missed_deadline_shows_what_was_saved(job):
@@ -141,6 +151,7 @@ async def test_a_missed_deadline_shows_what_was_saved(job):
     suspended = await task.start()
     with pytest.raises(Overdue):
         await task.overdue(suspended)
+    assert task.published[MANIFEST]["counts"]["cancelled"] == 3
     assert (task.shown[-1]["state"], task.shown[-1]["rows"]["cancelled"]) == ("overdue", 3)
 
 
