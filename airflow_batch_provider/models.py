@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
+from airflow_batch_provider.formats import ResultFormat
 from airflow_batch_provider.frozen import FrozenModel, FrozenStruct
 from airflow_batch_provider.output_types import json_schema
 from airflow_batch_provider.usage import Usage as Usage  # noqa: PLC0414 — a public name of this module
@@ -284,7 +285,7 @@ class Manifest(FrozenModel):
 
     Attributes:
         results: URI of the rows, readable with `BatchResults(manifest)`.
-        format: `jsonl` or `parquet`.
+        format: `jsonl`, `csv`, `tsv` or `parquet`; all but the last also with `.gz` or `.zst`.
         counts: row status → number of rows; the numbers sum to `requests`.
         waves: number of waves that were asked.
         batches: ids at the provider, oldest first.
@@ -297,7 +298,7 @@ class Manifest(FrozenModel):
     provider: str
     model: str
     results: str
-    format: Literal["jsonl", "parquet"] = "jsonl"
+    format: ResultFormat = "jsonl"
     requests: int
     counts: dict[RowStatus, int]
     usage: Usage = Usage()

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic
 import msgspec
 from typing_extensions import TypeVar
 
+from airflow_batch_provider.compression import reading
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.formats import format_of
 from airflow_batch_provider.models import BatchRow, Manifest, RowError, Spec
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.parquet import SCHEMA_KEY, restored, write_parquet
@@ -17,7 +19,6 @@ from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.row_files import open_parquet, parquet_records
 from airflow_batch_provider.rows import decode_row
 from airflow_batch_provider.schemas import Misfit, as_raw, typed
-from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import Kind
 
 OutputT = TypeVar("OutputT", default=Any)
+
+_BLOCK = 1 << 20
 
 
 class BatchResults(Generic[OutputT]):
@@ -54,7 +57,7 @@ class BatchResults(Generic[OutputT]):
         if isinstance(manifest, str | os.PathLike):
             self.manifest = None
             self._path = open_path(str(manifest))
-            self._is_parquet = self._path.suffix == ".parquet"
+            self._is_parquet = format_of(self._path.name) == "parquet"
             return
         self.manifest = manifest if isinstance(manifest, Manifest) else Manifest.model_validate(manifest)
         if self.manifest.dry_run:
@@ -114,7 +117,9 @@ class BatchResults(Generic[OutputT]):
         return Spec(kind=kind, model=model, output_schema=None if self._type is None else self._type.schema)
 
     def _lines(self) -> Iterator[bytes]:
-        return Directory(self._path.parent).lines(self._path.name)
+        with self._path.fs.open(self._path.path, "rb", block_size=_BLOCK) as raw, reading(raw, self._path.name) as file:
+            for line in file:
+                yield line.removesuffix(b"\n")
 
     def _jsonl(self) -> Iterator[BatchRow]:
         for line in self._lines():

@@ -10,10 +10,11 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import msgspec
 
+from airflow_batch_provider.compression import reading, without_compression
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow
 
@@ -45,13 +46,14 @@ class RowFile:
 
     @property
     def ending(self) -> str:
-        """Return the ending of the file's name, without `.gz`."""
-        return PurePosixPath(self.path.lower().removesuffix(".gz")).suffix
+        """Return the ending of the file's name, without `.gz` or `.zst`."""
+        return PurePosixPath(without_compression(self.path)).suffix
 
-    def open(self) -> Any:
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
         """Its bytes, decompressed."""
-        compression = "gzip" if self.path.lower().endswith(".gz") else None
-        return self.fs.open(self.path, "rb", block_size=_BLOCK, compression=compression)
+        with self.fs.open(self.path, "rb", block_size=_BLOCK) as raw, reading(raw, self.path) as file:
+            yield file
 
 
 def files_at(path: UPath | ProxyUPath) -> list[RowFile]:
@@ -79,7 +81,7 @@ def rows_in(file: RowFile, needed: list[str] | None) -> Iterator[Row]:
     reader = _READERS.get(file.ending)
     if reader is None:
         raise UsageError(
-            f"source={str(file)!r} ends with {file.ending!r}. Give one of {', '.join(_READERS)}, also with .gz."
+            f"source={str(file)!r} ends with {file.ending!r}. Give one of {', '.join(_READERS)}, also with .gz or .zst."
         )
     try:
         yield from reader(file, needed)

@@ -13,7 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "airflow_batch_provider"
 # Modules whose distribution has another name.
-DISTRIBUTIONS = {"airflow": "apache-airflow", "google": "google-genai", "upath": "universal-pathlib"}
+DISTRIBUTIONS = {
+    "airflow": "apache-airflow",
+    "backports": "backports-zstd",
+    "google": "google-genai",
+    "upath": "universal-pathlib",
+}
 # Imported without being declared, and why that is right.
 BROUGHT = {
     "pydantic-core": "pydantic pins it to the patch level",
@@ -32,7 +37,7 @@ def imported():
             else:
                 names = [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
             found |= {name.split(".")[0]: str(path.relative_to(ROOT)) for name in names}
-    ours = {*sys.stdlib_module_names, PACKAGE.name}
+    ours = {*sys.stdlib_module_names, PACKAGE.name, "compression"}  # Python's own since 3.14
     return {_normal(DISTRIBUTIONS.get(name, name)): where for name, where in found.items() if name not in ours}
 
 

@@ -6,12 +6,14 @@ import json
 
 import pytest
 from fakes import failing
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
 from airflow_batch_provider import results as results_module
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
+from airflow_batch_provider.row_files import RowFile, rows_in
 
 SCHEMA_ANSWERS = {
     "a": '{"label": "good", "score": 1, "tags": ["x"]}',
@@ -38,7 +40,7 @@ def answers(provider, table):
     provider.answer = lambda body, _n: Reply(key="", status="succeeded", output=table[body["prompt"]])
 
 
-@pytest.mark.parametrize("result_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("result_format", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
 async def test_rows_come_back_typed_and_in_order(job, provider, result_format):
     """As the pydantic model that was asked for; a bad row keeps its text."""
     answers(provider, SCHEMA_ANSWERS)
@@ -117,6 +119,19 @@ async def test_results_go_where_the_user_wants_them(job, tmp_path):
     assert in_folder.results.endswith("folder/dag/run/task/results.jsonl")
 
 
+@pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst"])
+@pytest.mark.parametrize("waves", [1, 2])
+async def test_a_compressed_file_has_the_same_rows(job, provider, tmp_path, ending, waves):
+    """Whether they are the landed lines, or merged out of two waves; it says so by its name, and any tool reads it."""
+    good = Reply(key="", status="succeeded", output="fine")
+    provider.answer = lambda body, n: failing() if (body["prompt"], n, waves) == ("b", 1, 2) else good
+    manifest = await job(result_path=str(tmp_path / f"rows.{ending}"), retry_rows=1).run()
+
+    assert (manifest.format, manifest.waves) == (ending, waves)
+    assert [row.output for row in BatchResults(manifest)] == ["fine"] * 3
+    assert len(list(rows_in(RowFile(LocalFileSystem(), manifest.results, "rows"), None))) == 3
+
+
 async def test_a_dry_run_has_no_results(job):
     """The message says how to get some."""
     manifest = await job(dry_run=True).run()
@@ -175,7 +190,7 @@ async def test_4_both_formats_are_the_same_arrow_table(job, provider, kind):
     assert tables[0].schema.equals(tables[1].schema)
 
 
-@pytest.mark.parametrize("result_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("result_format", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
 async def test_9_a_results_file_is_read_without_its_manifest(job, provider, result_format, tmp_path):
     """By its path; the rows are the same."""
     answers(provider, SCHEMA_ANSWERS)

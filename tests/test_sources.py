@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import io
 import json
 from dataclasses import dataclass
 
@@ -13,10 +14,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from upath import UPath
 
+from airflow_batch_provider.compression import writing
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow, ConnectionRef
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig
+
+
+def compressed(data):
+    """As Zstandard does."""
+    with io.BytesIO() as raw:
+        with writing(raw, "x.zst") as file:
+            file.write(data)
+        return raw.getvalue()
 
 
 def prompts(path, prompt="{text}", key=None):
@@ -39,10 +49,13 @@ def asked(request):
         ("a.json", b'[{"text": "a"}, {"text": "b"}]'),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "b"}\n', mtime=0)),
         ("a.csv.gz", gzip.compress(b"text\na\nb\n", mtime=0)),
+        ("a.tsv.gz", gzip.compress(b"text\tn\na\t1\n", mtime=0) + gzip.compress(b"b\t2\n", mtime=0)),
+        ("a.jsonl.zst", compressed(b'{"text": "a"}\n') + compressed(b'{"text": "b"}\n')),
+        ("a.csv.zst", compressed(b"text\na\nb\n")),
     ],
 )
 def test_common_files_are_read(tmp_path, name, data):
-    """Byte order marks, tabs, arrays, gzip."""
+    """Byte order marks, tabs, arrays, gzip and Zstandard, also of several members and frames."""
     (tmp_path / name).write_bytes(data)
 
     assert prompts(tmp_path / name) == ["a", "b"]
@@ -79,7 +92,9 @@ def test_a_long_cell_is_taken(tmp_path):
         ("a.jsonl", b"[" * 100_000 + b"]" * 100_000, "Line 1 of .* nested too deeply"),
         ("a.json", b'{"text": "a"}', "not a list of rows"),
         ("a.xlsx", b"", "ends with '.xlsx'"),
-        ("a.jsonl.zst", b"", "ends with '.zst'"),
+        ("a.jsonl.xz", b"", "ends with '.xz'"),
+        ("a.jsonl.zst", compressed(b'{"text": "a"}\n' * 1000)[:-4], "a.jsonl.zst' cannot be read: .*ended before"),
+        ("a.csv.zst", b"text\na\n" * 9, "a.csv.zst' cannot be read: .*Zstandard"),
     ],
 )
 def test_odd_files_are_refused_by_name(tmp_path, name, data, message):
@@ -114,7 +129,7 @@ def test_only_the_columns_of_the_prompt_are_read(tmp_path):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl", "a.jsonl.gz", "a.parquet"]),
+    st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl", "a.jsonl.gz", "a.csv.zst", "a.parquet"]),
     st.binary(max_size=60),
 )
 def test_any_bytes_are_read_or_refused_with_the_file(tmp_path, name, data):
@@ -164,7 +179,7 @@ async def test_request_params_of_null_are_none(job):
     assert (await task.run()).counts["succeeded"] == 1
 
 
-@pytest.mark.parametrize("path", ["s3://b/labels.csv", "s3://b/rows.jsonl"])
+@pytest.mark.parametrize("path", ["s3://b/labels.json", "s3://b/rows.jsonl", "s3://b/rows.jsonl.zst", "s3://b/rows.gz"])
 def test_a_result_path_that_contradicts_the_format_is_refused(path):
     """Neither a folder of that name nor another format than was asked for."""
     with pytest.raises(ValidationError, match="result_path ends with"):

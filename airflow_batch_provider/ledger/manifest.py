@@ -6,9 +6,10 @@ import heapq
 import logging
 from dataclasses import dataclass
 from operator import attrgetter
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from airflow_batch_provider.compression import writing
+from airflow_batch_provider.formats import ResultFormat, format_of
 from airflow_batch_provider.ledger.merge import Tally, best_rows, only_lines
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
 from airflow_batch_provider.rows import encode_row
@@ -38,9 +39,9 @@ class Target:
     name: str
 
     @property
-    def format(self) -> Literal["jsonl", "parquet"]:
+    def format(self) -> ResultFormat:
         """Return the format that the file's ending names."""
-        return "parquet" if PurePosixPath(self.name).suffix == ".parquet" else "jsonl"
+        return format_of(self.name) or "jsonl"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
 
 
 def _write(target: Target, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally) -> None:
-    with target.directory.writer(target.name) as file:
+    with target.directory.writer(target.name) as raw, writing(raw, target.name) as file:
         if target.format == "parquet":
             from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
+from airflow_batch_provider.formats import RESULT_FORMATS
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
 from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
 from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # The ledger's own files in the order in which a finished plan is set aside: answers first, and the plan last, so that
 # an attempt which dies meanwhile leaves a plan that the next one sets aside again.
-_SET_ASIDE = (f"{RESULTS}.jsonl", f"{RESULTS}.parquet", UNMET, MANIFEST, WAVES, CLOCK, PLAN)
+_SET_ASIDE = (*(f"{RESULTS}.{one}" for one in RESULT_FORMATS), UNMET, MANIFEST, WAVES, CLOCK, PLAN)
 
 
 class Planner:

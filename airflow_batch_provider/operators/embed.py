@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_batch_provider.operators.batch import BatchOperator
 
 if TYPE_CHECKING:
+    from airflow_batch_provider.formats import ResultFormat
     from airflow_batch_provider.stages import PollConfig
 
 
@@ -26,7 +27,7 @@ class BatchEmbedOperator(BatchOperator):
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
             `dag/run/task[/map_index]/results.jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
             file with `{{ ti.map_index }}` in its name.
-        result_format: `jsonl` (default) or `parquet`.
+        result_format: `jsonl` (default), `jsonl.gz`, `jsonl.zst` or `parquet`; the ending of a file's name says it as well.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
         retry_rows: waves after the first for rows without a good answer; default 2.
@@ -61,7 +62,7 @@ class BatchEmbedOperator(BatchOperator):
         conn_id: str | None = None,
         request_params: dict[str, Any] | None = None,
         result_path: str | None = None,
-        result_format: Literal["jsonl", "parquet"] = "jsonl",
+        result_format: ResultFormat | None = None,
         poll: PollConfig | str | None = None,
         deferrable: bool = True,
         retry_rows: int = 2,

@@ -10,6 +10,7 @@ from airflow_batch_provider.operators.jinja import for_jinja
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_batch_provider.formats import ResultFormat
     from airflow_batch_provider.stages import PollConfig
 
 
@@ -33,7 +34,7 @@ class BatchGenerateOperator(BatchOperator):
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
             `dag/run/task[/map_index]/results.jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
             file with `{{ ti.map_index }}` in its name.
-        result_format: `jsonl` (default) or `parquet`.
+        result_format: `jsonl` (default), `jsonl.gz`, `jsonl.zst` or `parquet`; the ending of a file's name says it as well.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
         retry_rows: waves after the first for rows without a good answer; default 2.
@@ -74,7 +75,7 @@ class BatchGenerateOperator(BatchOperator):
         max_tokens: int = 1024,
         request_params: dict[str, Any] | None = None,
         result_path: str | None = None,
-        result_format: Literal["jsonl", "parquet"] = "jsonl",
+        result_format: ResultFormat | None = None,
         poll: PollConfig | str | None = None,
         deferrable: bool = True,
         retry_rows: int = 2,

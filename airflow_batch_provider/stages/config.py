@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from airflow_batch_provider.formats import RESULT_FORMATS, ResultFormat, format_of, is_plain
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.ledger import SuccessCriteria
 from airflow_batch_provider.models import ConnectionRef, Kind, Spec
@@ -16,14 +17,15 @@ from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
 
 # Endings of files that results are not written as.
-_NO_FORMATS = frozenset({".csv", ".tsv", ".json", ".ndjson", ".txt", ".xlsx", ".gz", ".avro", ".orc"})
+_FORMATS = ", ".join(f".{one}" for one in RESULT_FORMATS)
+_NO_FORMATS = frozenset({".json", ".ndjson", ".txt", ".xlsx", ".gz", ".zst", ".bz2", ".xz", ".zip", ".avro", ".orc"})
 
 
 class Source(FrozenModel):
     """Rows of a file, one request each.
 
     Attributes:
-        uri: `.jsonl`, `.json`, `.csv`, `.tsv` (each also with `.gz`) or `.parquet`, a folder or a glob of them, anywhere
+        uri: `.jsonl`, `.json`, `.csv`, `.tsv` (each also with `.gz` or `.zst`) or `.parquet`, a folder or a glob of them, anywhere
             fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
         prompt: template such as `Classify: {text}`, filled from the row's columns; None takes each row as a request
             (`prompt` or `messages`, and the other fields of `BatchRequest`).
@@ -44,7 +46,7 @@ class Source(FrozenModel):
 
 def names_file(result_path: str) -> bool:
     """Return whether a result path is a file, not a folder."""
-    return PurePosixPath(result_path).suffix in (".jsonl", ".parquet")
+    return format_of(result_path) is not None
 
 
 class BatchConfig(FrozenModel):
@@ -58,6 +60,7 @@ class BatchConfig(FrozenModel):
         max_tokens: tokens of one answer.
         request_params: further fields of the provider's request body.
         result_path: file for the results, or a folder, in which each task instance has its own; stage storage by default.
+        result_format: None is that of `result_path`'s ending, or else `jsonl`.
         retry_rows: waves after the first in one attempt of the task, for rows without a good answer.
         min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
         retry_truncated: text that was cut off at `max_tokens` counts as `failed`, keeps its text, and is asked again with twice
@@ -84,7 +87,7 @@ class BatchConfig(FrozenModel):
     max_tokens: int = Field(default=1024, gt=0)
     request_params: dict[str, Any] = Field(default_factory=dict)
     result_path: str | None = None
-    result_format: Literal["jsonl", "parquet"] = "jsonl"
+    result_format: ResultFormat | None = None
     poll: PollConfig = PRESETS["long"]
     retry_rows: int = Field(default=2, ge=0, le=100)
     min_success_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -106,12 +109,22 @@ class BatchConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _result_file_tells_the_format(self) -> Self:
-        ending = PurePosixPath(self.result_path or "").suffix
-        if ending == ".jsonl" and self.result_format == "parquet":
-            raise ValueError("result_path ends with .jsonl, but result_format is 'parquet'; change one of them")
-        if ending in _NO_FORMATS:
-            raise ValueError(f"result_path ends with {ending}: results are .jsonl or .parquet, or a folder is given")
+        path = self.result_path or ""
+        told, ending = format_of(path), PurePosixPath(path).suffix
+        if told is None and ending in _NO_FORMATS:
+            raise ValueError(f"result_path ends with {ending}: results are {_FORMATS}, or a folder is given")
+        if None not in (told, self.result_format) and told != self.result_format:
+            raise ValueError(
+                f"result_path ends with .{told}, but result_format is {self.result_format!r}; change one of them"
+            )
+        if is_plain(self.format):
+            raise ValueError(f"results as {self.format} are not written yet")
         return self
+
+    @property
+    def format(self) -> ResultFormat:
+        """Return the format of the results."""
+        return self.result_format or format_of(self.result_path or "") or "jsonl"
 
     @property
     def provider(self) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.summary import dollars, number_of
 
 if TYPE_CHECKING:
+    from airflow_batch_provider.formats import ResultFormat
     from airflow_batch_provider.ledger import Plan
     from airflow_batch_provider.pricing import Forecast
 
@@ -54,7 +55,7 @@ class Estimate:
             f"{usage.input_tokens:,} tokens in{out}, {may_cost}."
         )
 
-    def manifest(self, stage: str, result_format: Literal["jsonl", "parquet"]) -> Manifest:
+    def manifest(self, stage: str, result_format: ResultFormat) -> Manifest:
         """Return the manifest of a dry run: nothing was bought, every row that can be asked counts as missing."""
         return Manifest(
             stage=stage,

@@ -99,6 +99,6 @@ async def _priced(
     if plan.first.requests and estimate.expected.gaps and (config.dry_run or config.max_cost_usd is None):
         await ctx.log("WARN", estimate.expected.gaps)
     if config.dry_run:
-        return estimate.manifest(ctx.stage_id, config.result_format), estimate.expected.cost
+        return estimate.manifest(ctx.stage_id, config.format), estimate.expected.cost
     estimate.check(config.max_cost_usd)
     return None, estimate.expected.cost

@@ -67,11 +67,11 @@ def target_of(ctx: StageContext[BatchConfig]) -> Target:
     """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder."""
     config = ctx.config
     if config.result_path is None:
-        return Target(ctx.storage.directory, f"{RESULTS}.{config.result_format}")
+        return Target(ctx.storage.directory, f"{RESULTS}.{config.format}")
     path = ctx.open_path(config.result_path)
     if names_file(config.result_path):
         return Target(Directory(path.parent), path.name)
-    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.result_format}")))
+    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.format}")))
 
 
 def check_writable(directory: Directory) -> None:
