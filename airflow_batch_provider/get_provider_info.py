@@ -63,7 +63,7 @@ _OPTIONS = {
         "description": (
             "Where tasks keep what they asked, bought and got back; any URI that ObjectStoragePath takes, e.g. "
             "s3://aws_default@bucket/batches. Workers and triggerers must both reach it. Empty: the folder "
-            "batch_provider below AIRFLOW_HOME."
+            "batch_provider below AIRFLOW_HOME, with the LocalExecutor only; others refuse it before anything is paid."
         ),
         "version_added": "0.1.0",
         "type": "string",

@@ -17,6 +17,7 @@ from airflow_batch_provider.airflow.exceptions import (
     as_airflow_errors,
 )
 from airflow_batch_provider.airflow.hosts import WorkerHost
+from airflow_batch_provider.airflow.reach import require_reach
 from airflow_batch_provider.airflow.xcom import to_xcom
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.links import BatchLink, ConsoleLink
@@ -76,6 +77,7 @@ class StageOperator(BaseOperator):
     def _begin(self, context: Context, config: Any, value: Any) -> Any:
         """Start the stage; the first run of a try."""
         with as_airflow_errors():
+            require_reach(self.storage_path)
             run = self._stage_run(context)
             return self._until_end(run, context, loop.run(run.start(config, value)))
 

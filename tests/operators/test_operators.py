@@ -329,14 +329,3 @@ def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
     monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__POLL", "quick")
     assert BatchGenerateOperator(task_id="a", model="claude-x", requests=["x"])._config().poll == PollConfig.of("quick")
     assert AsyncBatchStageOperator(task_id="b", stage=Obedient).poll is None
-
-
-def test_storage_below_airflow_home_is_told_to_those_with_several_machines(monkeypatch, caplog):
-    """Executor and triggerer may not share a disk."""
-    from airflow_batch_provider.airflow import settings
-
-    assert settings.storage_path().startswith("file:///")
-    assert not caplog.records
-    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
-    settings.storage_path()
-    assert "Set [batch_provider] storage_path" in caplog.text
