@@ -7,11 +7,15 @@
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
 #   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='cadwyn<8' adds what that one needs
-#   make lint             ruff, mypy, import-linter
+#   make compat-sdk       the tests of the providers on the lowest and the newest SDKs that are allowed
+#   make lint             ruff, mypy, import-linter, zizmor
 #   make screenshots      take the pictures of README and docs; needs Chromium
 #   make bench            benchmarks
 #   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
 #                         where it was stopped. MODULE=submit: that module alone, afresh
+#   make dist             wheel and sdist in dist/, the same bytes each time
+#   make sbom             what the wheel brings along, in dist/sbom.cdx.json
+#   make audit            known vulnerabilities in what constraints.txt pins; asks a public database
 #   make constraints      renew constraints.txt
 
 VENV   ?= .venv
@@ -24,7 +28,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: screenshots demo test test-all kills compat soak lint bench mutate constraints clean FORCE
+.PHONY: screenshots demo test test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -47,18 +51,34 @@ soak: $(READY)
 	@SEED="$(SEED)" ROUND="$(ROUND)" SOAK_MINUTES="$(SOAK_MINUTES)" PYTHONHASHSEED=0 $(PY) tests/support/soak.py
 
 # Nothing is pinned here but Airflow: what users of that version get. Its own warnings are not ours to fix.
+# uv, because pip's search among the versions that an older Airflow allows does not end within ten minutes.
 compat:
 	@test -n "$(AIRFLOW)" || { echo "Say which: make compat AIRFLOW=3.1.8"; exit 1; }
 	@test -x .venv-$(AIRFLOW)/bin/pytest || { $(PYTHON) -m venv --clear .venv-$(AIRFLOW) && \
-		.venv-$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check 'pip==$(PIP)' && \
-		.venv-$(AIRFLOW)/bin/python -m pip install --quiet apache-airflow==$(AIRFLOW) $(WITH:%='%') -e . --group test; }
+		.venv-$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
+		.venv-$(AIRFLOW)/bin/uv pip install --quiet --python .venv-$(AIRFLOW) apache-airflow==$(AIRFLOW) \
+			$(WITH:%='%') -e . --group test; }
 	.venv-$(AIRFLOW)/bin/python -m pytest -W default tests/stack/test_example_dags.py tests/stack/test_kills.py $(ARGS)
+
+# The lowest and the newest SDKs that pyproject.toml allows, in an environment of their own; all else as it is pinned.
+SDKS := anthropic openai google-genai
+LOWEST = $(foreach sdk,$(SDKS),$(shell sed -n 's/^ *"$(sdk)>=\([0-9.]*\).*/$(sdk)==\1/p' pyproject.toml))
+
+compat-sdk:
+	@test -x .venv-sdk/bin/uv || { $(PYTHON) -m venv --clear .venv-sdk && \
+		.venv-sdk/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv; }
+	@grep -vE '^($(subst $() ,|,$(SDKS)))==' constraints.txt > .venv-sdk/constraints.txt
+	@for sdks in "$(LOWEST)" "$(SDKS:%=--upgrade-package %)"; do \
+		.venv-sdk/bin/uv pip install --quiet --python .venv-sdk -c .venv-sdk/constraints.txt $$sdks -e . --group test && \
+		.venv-sdk/bin/uv pip list --python .venv-sdk | grep -E '^($(subst $() ,|,$(SDKS))) ' && \
+		.venv-sdk/bin/python -m pytest -W default tests/providers tests/client $(ARGS) || exit 1; done
 
 lint: $(READY)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/zizmor --offline --pedantic --quiet --no-progress .
 
 screenshots: $(READY)
 	$(PY) tests/support/pictures.py
@@ -90,13 +110,36 @@ mutate: $(VENV)/.mutate
 	@echo; $(MUTMUT) results --all true | grep -v 'not checked' \
 		| sed -E 's/^ *airflow_batch_provider\.//; s/\.x[^:]+:/:/' | sort | uniq -c
 
-# uv resolves for all supported Pythons at once; Airflow brings it.
-constraints: $(READY)
+# A build is dated by its commit, so that whoever builds that commit gets the same bytes.
+dist: $(READY)
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PY) -m build --no-isolation --outdir dist
+	@cd dist && sha256sum *
+
+$(VENV)/.release: $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group release
+	@touch $@
+
+# An environment of its own, because the bill names all that is installed.
+sbom: dist $(VENV)/.release
+	@rm -rf .venv-sbom && $(PYTHON) -m venv --without-pip .venv-sbom
+	@$(PY) -m pip --python .venv-sbom/bin/python install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	@$(VENV)/bin/cyclonedx-py environment --output-reproducible --of JSON -o dist/sbom.cdx.json .venv-sbom/bin/python
+	@rm -rf .venv-sbom
+
+# A public database is asked. Strict, because an index that cannot answer for a distribution is otherwise taken for a good
+# word: where the database is not reached, nothing was audited, and this fails.
+audit: $(VENV)/.release
+	@$(VENV)/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --progress-spinner off
+
+# uv resolves for all supported Pythons at once.
+constraints: $(VENV)/.release
 	@head -2 constraints.txt > $(VENV)/constraints.txt
 	@echo '-e .[parquet,pandas,s3]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
-		--group test --group lint --group mutate --no-emit-package airflow-batch-provider \
+		--group test --group lint --group mutate --group release \
+		--no-emit-package airflow-batch-provider --no-emit-package pip \
 		--no-annotate --no-header --no-emit-index-url --quiet >> $(VENV)/constraints.txt
 	@cp $(VENV)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) mutants .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) mutants dist .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
