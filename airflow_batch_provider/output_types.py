@@ -78,7 +78,7 @@ def inner_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of the answer itself, where it is asked for within an object."""
     if not is_wrapped(schema):
         return schema
-    inner: dict[str, Any] = schema["properties"][_VALUE]
+    inner: dict[str, Any] = _moved(schema["properties"][_VALUE], f"#/properties/{_VALUE}", "#")
     return inner | _definitions(schema)
 
 
@@ -102,10 +102,10 @@ def _checked(given: Any) -> Any:
 def _is_object(schema: dict[str, Any]) -> bool:
     node = schema
     for _ in range(16):
-        if "$ref" not in node:
+        if not isinstance(node, dict) or "$ref" not in node:
             break
         node = schema.get("$defs", {}).get(str(node["$ref"]).removeprefix("#/$defs/"), {})
-    return node.get("type") == "object"
+    return isinstance(node, dict) and node.get("type") == "object"
 
 
 def _is_something_else(schema: dict[str, Any]) -> bool:
@@ -118,8 +118,24 @@ def _definitions(schema: dict[str, Any]) -> dict[str, Any]:
     return {name: schema[name] for name in ("$defs", "definitions") if name in schema}
 
 
+def _moved(node: Any, old: str, new: str) -> Any:
+    """Return a schema whose references to itself lead to where it stands now; those to definitions stay."""
+    if isinstance(node, list):
+        return [_moved(item, old, new) for item in node]
+    if not isinstance(node, dict):
+        return node
+    moved = {name: _moved(value, old, new) for name, value in node.items()}
+    reference = node.get("$ref")
+    if isinstance(reference, str) and not reference.startswith(("#/$defs/", "#/definitions/")):
+        path = reference.removeprefix(old)
+        if path != reference and path[:1] in ("", "/"):
+            moved["$ref"] = new + path
+    return moved
+
+
 def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
     inner = {name: value for name, value in schema.items() if name not in _definitions(schema)}
+    inner = _moved(inner, "#", f"#/properties/{_VALUE}")
     return {
         "title": _WRAPPED,
         "type": "object",

@@ -164,9 +164,9 @@ class BatchClient:
             output_schema=known.schema if (known := _output_type(output_type)) else None,
             request_params=request_params or {},
         )
-        provider.check_spec(spec)
         if spec.output_schema:
             AnswerSchema(spec.output_schema)
+        provider.check_spec(spec)
         name = self._submissions.name_of(rows, provider, spec, self._connection)
         policy = policy_of(clean_up=clean_up, retry_rows=retry_rows, batch_size=batch_size)
         # Without storage nothing tells a repeated submit from another one.

@@ -143,9 +143,9 @@ def _encoded(index: int, request: BatchRequest, bodies: Bodies) -> tuple[msgspec
     """Return the row's body, and its own schema if it has one."""
     schema = encoded(request.output_type)
     try:
-        body = bodies.encode(request)
         if schema:
             answer_schema(bytes(schema))
+        body = bodies.encode(request)
     except UsageError as error:
         raise UsageError(f"Row {index}: {error}") from error
     except UnicodeEncodeError:

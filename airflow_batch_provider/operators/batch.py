@@ -14,6 +14,7 @@ from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
 from airflow_batch_provider.operators.siblings import check_own_file
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.providers import codec_class, connection_ref, split_model
+from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.shapes import parse
 
@@ -98,7 +99,10 @@ class BatchOperator(StageOperator):
     def _check_spec(self, config: BatchConfig) -> None:
         """Refuse what the model's provider does not take of every row: parameters, schema, kind of model."""
         assert config.provider is not None
+        given = config.output_type
         try:
+            if given is not None and given.adapter is None:  # written by hand; pydantic writes schemas without a fault
+                AnswerSchema(given.schema)
             codec_class(config.provider)().check_spec(config.spec)
         except UsageError as error:
             raise UsageError(f"Task {self.task_id!r}: {error}") from None

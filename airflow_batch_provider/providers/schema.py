@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from airflow_batch_provider.providers.schema_limits import is_too_wide
 
 _STRUCTURE = ("type", "enum", "const", "$ref", "description")
 _HANDLED = {*_STRUCTURE, "properties", "required", "items", "anyOf", "oneOf", "allOf", "$defs", "definitions"}
@@ -48,7 +46,9 @@ class Dialect:
         most_unions: most nodes with a choice, in the whole schema.
         most_values: most values of all enums together.
         most_properties: most properties of all objects together.
-        most_levels: most objects within each other.
+        most_levels: most objects and lists within each other, below the top.
+        most_characters: most characters of all names and values of enums together.
+        most_in_long_enum: most characters of an enum with more than 250 texts.
     """
 
     provider: str
@@ -61,6 +61,8 @@ class Dialect:
     most_values: int | None = None
     most_properties: int | None = None
     most_levels: int | None = None
+    most_characters: int | None = None
+    most_in_long_enum: int | None = None
 
 
 class _InexpressibleError(Exception):
@@ -88,7 +90,7 @@ def _strict(encoded: bytes, dialect: Dialect) -> dict[str, Any] | None:
         names = ("$defs", "definitions")
         definitions = {name: {key: writer.node(d) for key, d in root[name].items()} for name in names if name in root}
         written = {**writer.node(top), **definitions}
-        return None if _is_too_wide(written, dialect) else written
+        return None if is_too_wide(written, dialect) else written
     except (_InexpressibleError, RecursionError):
         return None
 
@@ -108,6 +110,8 @@ class _Writer:
             return self._intersection(node)
         if isinstance(node.get("type"), list) or ("type" not in node and node.keys() & {"enum", "const"}):
             return self.node(_one_type_each(node))
+        if not _has_values_of_its_type(node):
+            raise _InexpressibleError
         return self._plain(node)
 
     def _reference(self, node: dict[str, Any]) -> dict[str, Any]:
@@ -135,13 +139,13 @@ class _Writer:
         return False
 
     def _intersection(self, node: dict[str, Any]) -> dict[str, Any]:
-        if len(node["allOf"]) != 1:
+        if len(node["allOf"]) != 1 or not isinstance(node["allOf"][0], dict):
             raise _InexpressibleError
         return self.node({**node["allOf"][0], **{key: value for key, value in node.items() if key != "allOf"}})
 
     def _plain(self, node: dict[str, Any]) -> dict[str, Any]:
         written = {key: node[key] for key in (*_STRUCTURE, *self.dialect.constraints) if key in node}
-        if node.get("format") not in self.dialect.formats:
+        if str(node.get("format")) not in self.dialect.formats:
             written.pop("format", None)
         if _LOOKAROUND.search(str(node.get("pattern", ""))):
             written.pop("pattern", None)
@@ -160,7 +164,11 @@ class _Writer:
         if "properties" not in node or isinstance(node.get("additionalProperties"), dict):
             raise _InexpressibleError
         properties = {key: self.node(value) for key, value in node["properties"].items()}
-        required = list(properties) if self.dialect.every_property else node.get("required", [])
+        required = node.get("required", [])
+        # Where only these properties are allowed, an answer can never have another one, or more.
+        if not properties.keys() >= set(required) or node.get("minProperties", 0) > len(properties):
+            raise _InexpressibleError
+        required = list(properties) if self.dialect.every_property else required
         return {"properties": properties, "required": required, "additionalProperties": False}
 
     def _told(self, written: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
@@ -219,55 +227,10 @@ def _values_of(word: str, values: list[Any] | None) -> dict[str, Any]:
     return {} if values is None or (word == "null" and mine) else {"enum": mine}
 
 
-def _is_too_wide(written: dict[str, Any], dialect: Dialect) -> bool:
-    """Return True when another way than strict mode takes what is above this limit of it.
-
-    Raises:
-        UsageError: a limit is passed that no other way has.
-    """
-    nodes = list(_nodes(written))
-    objects = [node for node in nodes if "properties" in node]
-    for what, most, found, remedy in (
-        (
-            "values in enums",
-            dialect.most_values,
-            sum(len(node.get("enum", ())) for node in nodes),
-            "Ask for a text, and check it later",
-        ),
-        ("properties", dialect.most_properties, sum(len(node["properties"]) for node in objects), "Ask for less"),
-        ("objects within each other", dialect.most_levels, _levels(written), "Make the model flatter"),
-    ):
-        if most is not None and found > most:
-            raise UsageError(
-                f"{dialect.provider} takes at most {most} {what} in a schema, and this one has {found}. {remedy}."
-            )
-    optional = sum(len(node["properties"].keys() - set(node["required"])) for node in objects)
-    unions = sum("anyOf" in node for node in nodes)
-    return any(
-        most is not None and found > most
-        for most, found in ((dialect.most_optional, optional), (dialect.most_unions, unions))
-    )
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the node and every node below it, definitions included."""
-    yield node
-    for name in ("properties", "$defs", "definitions"):
-        for inner in node.get(name, {}).values():
-            yield from _nodes(inner)
-    for inner in (*node.get("anyOf", ()), *([node["items"]] if "items" in node else ())):
-        yield from _nodes(inner)
-
-
-def _levels(node: dict[str, Any]) -> int:
-    """Return how many objects stand within each other, references not followed."""
-    inner = [
-        *node.get("properties", {}).values(),
-        *node.get("anyOf", ()),
-        *([node["items"]] if "items" in node else ()),
-    ]
-    below = max(map(_levels, inner), default=0)
-    return max(below + ("properties" in node), *(_levels(one) for one in node.get("$defs", {}).values()), 0)
+def _has_values_of_its_type(node: dict[str, Any]) -> bool:
+    """Return False when a node says one type and lists a value of another, which every provider refuses."""
+    values = node.get("enum", [node["const"]] if "const" in node else [])
+    return not values or len(_values_of(node.get("type", ""), values).get("enum", values)) == len(values)
 
 
 def _references(node: Any) -> list[str]:

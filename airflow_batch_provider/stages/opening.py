@@ -85,9 +85,9 @@ def _check_request_kind(provider: BatchProvider, config: BatchConfig) -> None:
             f"Model {config.model!r} belongs to {config.provider}, but connection {str(config.connection)!r} is of "
             f"{provider.name}. Change model or conn_id."
         )
-    provider.check_spec(config.spec)
     if config.output_type is not None:
         AnswerSchema(config.output_type.schema)
+    provider.check_spec(config.spec)
 
 
 async def _priced(

@@ -225,6 +225,13 @@ def test_3_a_schema_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(
         BatchGenerateOperator(task_id="ask", model=model, requests=["a"], output_type=wide)
 
 
+def test_3_a_schema_that_is_none_is_refused_when_the_dag_is_parsed():
+    """Written by hand, with its place."""
+    wrong = {"type": "object", "properties": {"day": {"type": "strnig"}}}
+    with pytest.raises(UsageError, match=r"Task 'ask': output_type is not a JSON schema: .* at properties/day/type"):
+        BatchGenerateOperator(task_id="ask", model="gpt-5-mini", requests=["?"], output_type=wrong)
+
+
 @pytest.mark.parametrize(
     "params",
     [{"thinking": {"type": "enabled", "budget_tokens": 5000}}, {"max_tokens": 0}],

@@ -146,8 +146,13 @@ def test_3_values_of_several_types_get_their_types():
     [
         ({"properties": {"a": {"type": "string", "enum": [f"v{number}" for number in range(1200)]}}}, "1000.*1200"),
         ({"properties": {f"p{number}": {"type": "string"} for number in range(5001)}}, "5000.*5001"),
+        (
+            {"properties": {"a": {"type": "string", "enum": [f"{number:04}" + "v" * 60 for number in range(251)]}}},
+            "15000.*16064",
+        ),
+        ({"properties": {f"{number:04}" + "p" * 120: {"type": "string"} for number in range(1000)}}, "120000.*124000"),
     ],
-    ids=["enum", "properties"],
+    ids=["enum", "properties", "characters of an enum", "characters of names"],
 )
 def test_3_a_schema_above_openais_limits_is_refused_with_both_numbers(schema, numbers):
     """Before anything is sent, with the remedy."""
@@ -157,11 +162,13 @@ def test_3_a_schema_above_openais_limits_is_refused_with_both_numbers(schema, nu
         )
 
 
-def test_3_a_schema_nested_too_deeply_is_refused():
-    """OpenAI takes ten objects within each other."""
+@pytest.mark.parametrize("lists", [True, False])
+def test_3_a_schema_nested_too_deeply_is_refused(lists):
+    """OpenAI takes ten objects or lists within each other below the top."""
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(11):
-        schema = {"type": "object", "properties": {"a": schema}}
+        schema = {"type": "array", "items": schema} if lists else {"type": "object", "properties": {"a": schema}}
+    schema = {"type": "object", "properties": {"a": schema}}
     with pytest.raises(UsageError, match=r"10 .*11"):
         OpenAICodec("chat").encode(BatchRequest(prompt="?"), Spec(model="m", output_schema=schema))
 

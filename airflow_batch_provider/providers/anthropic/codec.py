@@ -41,6 +41,8 @@ DIALECT = Dialect(
 _ALWAYS_THINKING = ("claude-opus-5-5", "claude-fable", "claude-mythos")
 # What Anthropic takes as the name of a property in a tool's input (huly-mcp#66, go-sdk#169, 2026-11).
 _TOOL_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# "input_schema does not support oneOf, allOf, or anyOf at the top level" (opencodex#75, 2026-11).
+_NOT_AT_TOP = {"oneOf", "allOf", "anyOf"}
 _LEAST_BUDGET = 1024
 # Choices that no model takes while it thinks: https://platform.claude.com/docs/en/build-with-claude/thinking (2026-08).
 _FORCING = ("tool", "any")
@@ -107,7 +109,8 @@ class AnthropicCodec(Codec):
 def _takes_tool(schema: dict[str, Any], body: dict[str, Any]) -> bool:
     """Return True when the model can be forced to answer with a tool of this schema."""
     taken = body.keys() & {"tools", "tool_choice", "thinking"} or body["model"].startswith(_ALWAYS_THINKING)
-    return not taken and all(_TOOL_KEY.fullmatch(key) for key in _keys(schema))
+    is_choice = with_object_at_top(schema, DIALECT).keys() & _NOT_AT_TOP
+    return not taken and not is_choice and all(_TOOL_KEY.fullmatch(key) for key in _keys(schema))
 
 
 def _keys(node: Any) -> Iterator[str]:

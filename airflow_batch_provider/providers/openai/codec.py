@@ -50,6 +50,8 @@ DIALECT = Dialect(
     most_values=1000,
     most_properties=5000,
     most_levels=10,
+    most_characters=120_000,
+    most_in_long_enum=15_000,
 )
 
 
