@@ -24,11 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChunkLimits:
-    """The most that one request file may hold; `tokens` are estimated input tokens, None means any number."""
+    """The most that one request file may hold.
+
+    Attributes:
+        tokens: estimated input tokens; None means any number.
+        first: requests of the first file; 0 takes `requests`.
+    """
 
     requests: int
     bytes: int
     tokens: int | None = None
+    first: int = 0
+
+    def requests_of(self, number: int) -> int:
+        """Return the most requests of the file of this number, from 0."""
+        return self.requests if number or not self.first else min(self.first, self.requests)
 
 
 class ChunkWriter:
@@ -103,7 +113,11 @@ class ChunkWriter:
     def _has_room(self, row: _Sized) -> bool:
         filled, limits = self._filling, self._limits
         over_tokens = limits.tokens is not None and filled.tokens + row.tokens > limits.tokens
-        return filled.bytes + row.size <= limits.bytes and filled.requests < limits.requests and not over_tokens
+        return (
+            filled.bytes + row.size <= limits.bytes
+            and filled.requests < limits.requests_of(filled.number)
+            and not over_tokens
+        )
 
     def _too_large(self, row: PlannedRow, sized: _Sized) -> str | None:
         limits = self._limits

@@ -37,6 +37,8 @@ class Policy:
         may_be_empty: without any rows nothing is bought; otherwise that is refused.
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
         batch_size: most requests in one batch; None takes the provider's limit.
+        canary: rows that are bought alone, before the rest; 0 buys all at once.
+        max_cost_usd: most that all waves of all attempts may cost; None means any amount.
     """
 
     retry_rows: int
@@ -48,6 +50,8 @@ class Policy:
     skip_bad_rows: bool = False
     may_be_empty: bool = False
     batch_size: int | None = None
+    canary: int = 0
+    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

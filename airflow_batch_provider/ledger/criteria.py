@@ -63,11 +63,12 @@ class SuccessCriteria:
             if good
             else f"All batch requests failed: none of {manifest.requests} has an answer"
         )
+        withheld = f" {manifest.withheld}" if manifest.withheld else ""
         reasons = "; ".join(" ".join(reason.split()) for reason in str(manifest.errors).splitlines())
         raise RowsFailed(
-            f"{fact}. All rows are in {manifest.results}; a retry asks only the rest. Reasons: {reasons}",
+            f"{fact}.{withheld} All rows are in {manifest.results}; a retry asks only the rest. Reasons: {reasons}",
             digest=manifest.errors,
-            retryable=outcome.open_rows > 0,
+            retryable=outcome.open_rows > 0 and not manifest.withheld,
         )
 
     def __str__(self) -> str:

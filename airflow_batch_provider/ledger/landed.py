@@ -1,6 +1,7 @@
 """How far a task is: sums over the rows that have landed, kept in one small file so that no row is read twice for them.
 
-Nothing is decided by these sums; they are for the people who wait. A file that is lost or damaged is counted again.
+They are for the people who wait, and for the limit on what a task may cost. A file that is lost or damaged is counted
+again from the rows.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ class LandedRows(FrozenModel):
         succeeded: requests that have a good answer.
         cut_off: those of them that end at `max_tokens`.
         usage: tokens of all answers.
+        answers: rows that used output tokens, good or not.
+        longest: output tokens of the longest of them.
+        ended_early: those of them that end at `max_tokens`, good or not.
         cost: of all answers, each row at its own price.
         settled: reasons of the rows that no wave asks again.
         unsettled: reasons of the rows of the last wave that another one may ask again.
@@ -85,6 +89,9 @@ class LandedRows(FrozenModel):
     succeeded: int = 0
     cut_off: int = 0
     usage: Usage = Usage()
+    answers: int = 0
+    longest: int = 0
+    ended_early: int = 0
     cost: Cost = Cost(usd=0.0)
     settled: ErrorDigest = ErrorDigest()
     unsettled: ErrorDigest = ErrorDigest()
@@ -152,12 +159,12 @@ def _with_wave(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave)
     sums = sums.model_copy(update={"asked": wave.requests})
     names = set(files.wave_directory(wave.number).names())
     for batch in files.batches(wave):
-        if batch.has_landed(names) and _name(wave, batch) not in sums.batches:
+        if batch.has_landed(names) and name_of(wave, batch) not in sums.batches:
             sums = _with_batch(sums, wave, batch, context.bill(plan))
     return sums
 
 
-def _name(wave: Wave, batch: BatchFiles) -> str:
+def name_of(wave: Wave, batch: BatchFiles) -> str:
     return f"{wave.number}/{batch.rows_name}"
 
 
@@ -167,11 +174,15 @@ def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> 
     unsettled.merge(sums.unsettled)
     receipt = batch.receipt()
     landed, good, cut_off = 0, 0, 0
+    answers, longest, ended_early = 0, sums.longest, 0
     total = Counter[str]()
     for row in _rows(batch):
         landed += 1
         total.update(row.usage.told())
         bill.add(row.usage, row.model)
+        answers += row.usage.output_tokens > 0
+        longest = max(longest, row.usage.output_tokens)
+        ended_early += row.finish_reason == "max_tokens"
         if row.status == "succeeded":
             good += 1
             cut_off += row.finish_reason == "max_tokens"
@@ -181,12 +192,15 @@ def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> 
     return sums.model_copy(
         update={
             "landed": sums.landed + landed,
-            "batches": (*sums.batches, _name(wave, batch)),
+            "batches": (*sums.batches, name_of(wave, batch)),
             "batch_ids": (*sums.batch_ids, *([receipt.batch_id] if receipt else [])),
             "latest": (*sums.latest, *_landed_batch(receipt, wave.number, landed, good))[-_MOST_KEPT:],
             "succeeded": sums.succeeded + good,
             "cut_off": sums.cut_off + cut_off,
             "usage": sums.usage + Usage(**total),
+            "answers": sums.answers + answers,
+            "longest": longest,
+            "ended_early": sums.ended_early + ended_early,
             "cost": _sum(sums.cost, bill.cost),
             "settled": settled.digest(_MOST_KEPT),
             "unsettled": unsettled.digest(_MOST_KEPT),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
 from airflow_batch_provider.ledger.chunks import wire_line
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
+from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.merge import planned_rows
 from airflow_batch_provider.ledger.plan import Planner
@@ -24,8 +25,10 @@ from airflow_batch_provider.timing import SEARCH_PAUSE
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime, timedelta
+    from decimal import Decimal
 
     from airflow_batch_provider.ledger.context import LedgerContext
+    from airflow_batch_provider.ledger.limit import Withheld
     from airflow_batch_provider.ledger.manifest import Outcome, Target
     from airflow_batch_provider.ledger.plan import Draft
     from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
@@ -43,6 +46,7 @@ class Ledger:
         self.files = context.files
         self._context = context
         self._planner = Planner(context)
+        self._withheld: Withheld | None = None
 
     # what is asked
 
@@ -81,6 +85,7 @@ class Ledger:
             Unresolved: a batch may or may not have been bought.
             Overtaken: another worker goes on with the task.
             Rejected, Paused: the provider refuses; what was bought stays in the ledger.
+            RowsFailed: the canary failed, or not one answer could be read; nothing more is bought.
         """
         plan, waves = self.plan(), self.waves()
         if plan is None or not waves:
@@ -90,8 +95,11 @@ class Ledger:
             if not progress.is_done:
                 now = self._context.clock.now()
                 return Waiting.at(progress, started_at=self.files.start_clock(now), now=now)
-            wave = self._planner.open_wave(plan, waves)
+            if progress.canary is not None and waves[-1].attempt == self._context.attempt:
+                raise progress.canary.error()
+            wave = None if progress.withheld else self._planner.open_wave(plan, waves)
             if wave is None:
+                self._withheld = progress.withheld or self._planner.withheld
                 self.stop_clock()
                 return None
             waves.append(wave)
@@ -198,6 +206,10 @@ class Ledger:
             if receipt.batch_id not in unlanded:
                 await clean_up(self._context, receipt.batch_id)
 
+    def spent(self) -> Decimal:
+        """Return what everything has cost that has landed in any attempt, US dollars; see `limit.spent`."""
+        return spent(self._context)
+
     def stop_clock(self) -> None:
         """Give the next attempt a deadline of its own."""
         self.files.stop_clock()
@@ -219,7 +231,7 @@ class Ledger:
         """Write the results, whole, and sum them up; see `manifest.write_results`."""
         plan = self.plan()
         assert plan is not None  # only a planned ledger has results
-        return write_results(self._context, plan, stage, target)
+        return write_results(self._context, plan, stage, target, self._withheld)
 
     def finished(self) -> Manifest | None:
         """Return the manifest of a task that is done, None when a batch was bought since or has yet to land."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.compression import writing
 from airflow_batch_provider.formats import ResultFormat, format_of
-from airflow_batch_provider.ledger.merge import Tally, best_rows, only_lines
+from airflow_batch_provider.ledger.merge import NOT_ASKED, TOO_DEAR, Tally, best_rows, only_lines
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
 from airflow_batch_provider.rows import encode_row
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.limit import Withheld
     from airflow_batch_provider.ledger.records import Plan, Wave
+    from airflow_batch_provider.models import RowError
     from airflow_batch_provider.rows import Row
     from airflow_batch_provider.storage import Directory
 
@@ -56,8 +58,13 @@ class Outcome:
     open_rows: int
 
 
-def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target) -> Outcome:
+def write_results(
+    context: LedgerContext, plan: Plan, stage: str, target: Target, withheld: Withheld | None = None
+) -> Outcome:
     """Write the results, whole, and sum them up; the task is not done before its manifest is written.
+
+    Args:
+        withheld: rows that were not bought because of their cost.
 
     Raises:
         Overtaken: another worker has set the plan aside meanwhile.
@@ -67,7 +74,7 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
     while True:
         bill, waves = context.bill(plan), files.waves()
         tally, receipts = Tally(bill=bill), files.receipts(waves)
-        _write(target, plan, files, waves, tally)
+        _write(target, plan, files, waves, tally, TOO_DEAR if withheld else NOT_ASKED)
         files.check_current(plan)
         again = files.waves()
         if (again, files.receipts(again)) == (waves, receipts):
@@ -86,28 +93,29 @@ def write_results(context: LedgerContext, plan: Plan, stage: str, target: Target
         waves=len(waves),
         batches=tuple(receipt.batch_id for receipt in receipts),
         errors=tally.digest,
+        withheld=str(withheld) if withheld else None,
         submitted_at=min((receipt.submitted_at for receipt in receipts), default=None),
         completed_at=now,
     )
     return Outcome(manifest, tally.open)
 
 
-def _write(target: Target, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally) -> None:
+def _write(target: Target, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> None:
     with target.directory.writer(target.name) as raw, writing(raw, target.name) as file:
         if target.format == "parquet":
             from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
 
-            write_parquet(file, _rows(plan, files, waves, tally), plan.spec)
+            write_parquet(file, _rows(plan, files, waves, tally, absence), plan.spec)
         elif _was_asked_once(plan, files, waves):
             for line in only_lines(files, waves[0], tally):
                 file.write(line + b"\n")
         else:
-            file.writelines(map(encode_row, _rows(plan, files, waves, tally)))
+            file.writelines(map(encode_row, _rows(plan, files, waves, tally, absence)))
 
 
-def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally) -> Iterator[Row]:
+def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[Row]:
     skipped = tally.settling(files.skipped_rows(plan))
-    return heapq.merge(best_rows(files, waves, tally), skipped, key=attrgetter("index"))
+    return heapq.merge(best_rows(files, waves, tally, absence), skipped, key=attrgetter("index"))
 
 
 def _was_asked_once(plan: Plan, files: TaskFiles, waves: list[Wave]) -> bool:

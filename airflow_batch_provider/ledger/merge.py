@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider, Codec
 
 NOT_ASKED = RowError(code="not_asked", message="the task ended before this row was submitted", retryable=True)
+TOO_DEAR = RowError(
+    code="not_bought", message="the task might have cost more than its max_cost_usd with this row", retryable=True
+)
 
 _COMPLAINT = (
     "Your answer does not have the required form: {problem}. Answer again, completely, and with nothing but JSON that "
@@ -41,25 +44,32 @@ def planned_rows(files: TaskFiles, wave: Wave) -> Iterator[PlannedRow]:
         yield from batch.planned_rows()
 
 
-def landed_rows(files: TaskFiles, wave: Wave) -> Iterator[Row]:
-    """Return one row per request of a wave, in order; `missing` where its batch has not landed."""
+def landed_rows(files: TaskFiles, wave: Wave, absence: RowError = NOT_ASKED) -> Iterator[Row]:
+    """Return one row per request of a wave, in order; `missing` where its batch has not landed.
+
+    Args:
+        absence: why.
+    """
     for batch in files.batches(wave):
         if batch.has_landed():
             yield from batch.landed_rows()
             continue
         for row in batch.planned_rows():
-            yield Row(custom_id=row.custom_id, index=row.index, status="missing", error=NOT_ASKED, wave=wave.number)
+            yield Row(custom_id=row.custom_id, index=row.index, status="missing", error=absence, wave=wave.number)
 
 
-def best_rows(files: TaskFiles, waves: list[Wave], tally: Tally | None = None) -> Iterator[Row]:
+def best_rows(
+    files: TaskFiles, waves: list[Wave], tally: Tally | None = None, absence: RowError = NOT_ASKED
+) -> Iterator[Row]:
     """Return for every request its last good answer, or else its last row.
 
     Args:
         tally: counts every row that was asked, in whatever wave, and each best row.
+        absence: why rows have not landed.
     """
     first, *later = waves
-    streams = [_Peekable(landed_rows(files, wave)) for wave in later]
-    for best in landed_rows(files, first):
+    streams = [_Peekable(landed_rows(files, wave, absence)) for wave in later]
+    for best in landed_rows(files, first, absence):
         if tally:
             tally.asked(best)
         for stream in streams:
@@ -87,8 +97,11 @@ def only_lines(files: TaskFiles, wave: Wave, tally: Tally) -> Iterator[bytes]:
 def _better(known: Row, later: Row) -> Row:
     """Return the better of two rows of one request: a good answer, or else an answer, or else the later one.
 
-    So a text that was cut off stays when the provider refuses to give it more room; it is then not asked again.
+    So a text that was cut off stays when the provider refuses to give it more room; it is then not asked again. What
+    has not landed tells less than any row that has.
     """
+    if later.error in (NOT_ASKED, TOO_DEAR):
+        return known
     if _rank(later) >= _rank(known):
         return later
     refused = later.status != "succeeded" and not can_be_asked_again(later)

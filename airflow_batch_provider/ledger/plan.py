@@ -17,7 +17,9 @@ from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
 from airflow_batch_provider.formats import RESULT_FORMATS
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
 from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
+from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
+from airflow_batch_provider.ledger.limit import CostLimit
 from airflow_batch_provider.ledger.merge import rows_to_ask, unreadable_rows
 from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
 from airflow_batch_provider.ledger.requests import Fingerprint, check_rows, refuse_empty
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.bad_rows import Rows, SkippedRows
     from airflow_batch_provider.ledger.context import LedgerContext
+    from airflow_batch_provider.ledger.limit import Withheld
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,11 @@ _SET_ASIDE = (*(f"{RESULTS}.{one}" for one in RESULT_FORMATS), UNMET, MANIFEST, 
 
 
 class Planner:
-    """Writes plan and waves of one task instance."""
+    """Writes plan and waves of one task instance.
+
+    Attributes:
+        withheld: the wave that was not opened, because of its cost.
+    """
 
     def __init__(self, context: LedgerContext) -> None:
         self._context = context
@@ -45,6 +52,7 @@ class Planner:
         # Both from the very beginning: a worker that began later may set plans aside from the next moment on.
         self._superseded = set(context.root.names(SUPERSEDED))
         self._began_at = context.clock.now()
+        self.withheld: Withheld | None = None
 
     # the plan
 
@@ -123,7 +131,9 @@ class Planner:
         fingerprint = Fingerprint(context.provider.name, context.spec)
         nonce = context.new_id()[:12]
         with skipped_rows() as skipped, closing(skipped.without(self._rows(requests), fingerprint)) as rows:
-            wave = self._write_wave(0, nonce, rows, fingerprint, skipped if context.policy.skip_bad_rows else None)
+            policy = context.policy
+            kept = skipped if policy.skip_bad_rows else None
+            wave = self._write_wave(0, nonce, rows, fingerprint, kept, canary=policy.canary)
             skipped.save(self._files.wave_directory(0), self._files.skipped_name(nonce))
         plan = Plan(
             fingerprint=str(fingerprint),
@@ -171,8 +181,11 @@ class Planner:
             return None
         self._check_readable(waves)
         number = len(waves)
-        wave = self._write_wave(number, plan.nonce, rows_to_ask(self._files, plan, waves, context.provider))
-        if not wave.chunks:
+        before = canary_of(self._files, waves[-1])
+        canary = context.policy.canary if before and before.failed else 0  # nothing but canaries was bought so far
+        rows = rows_to_ask(self._files, plan, waves, context.provider)
+        wave = self._write_wave(number, plan.nonce, rows, canary=canary)
+        if not wave.chunks or self._is_too_dear(plan, waves, wave):
             return None
         others = self._other_drafts(wave)
         if not self._files.add_wave(wave):
@@ -181,6 +194,14 @@ class Planner:
         self._delete_drafts(number, others)
         log.debug("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
         return wave
+
+    def _is_too_dear(self, plan: Plan, waves: list[Wave], wave: Wave) -> bool:
+        """Discard a wave that would cost more than is left to the task."""
+        limit = CostLimit.of(self._context, plan, waves)
+        self.withheld = limit.withhold(wave, wave.chunks) if limit else None
+        if self.withheld is not None:
+            self.discard(wave)
+        return self.withheld is not None
 
     def _check_readable(self, waves: list[Wave]) -> None:
         """Stop before buying rows again when not one answer of any wave could be read.
@@ -220,27 +241,29 @@ class Planner:
         rows: Iterable[PlannedRow],
         fingerprint: Fingerprint | None = None,
         skipped: SkippedRows | None = None,
+        canary: int = 0,
     ) -> Wave:
         context = self._context
         writer = ChunkWriter(
             self._files.wave_directory(number),
             context.provider,
             context.spec,
-            self._chunk_limits(nonce),
+            self._chunk_limits(nonce, canary),
             draft=context.new_id()[:8],
             skipped=skipped,
         )
         chunks = writer.write(rows, fingerprint)
         now = context.clock.now()
-        return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks)
+        canary = min(canary, chunks[0].requests) if len(chunks) > 1 else 0
+        return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks, canary=canary)
 
-    def _chunk_limits(self, nonce: str) -> ChunkLimits:
+    def _chunk_limits(self, nonce: str, canary: int) -> ChunkLimits:
         """Return the provider's, a little lowered where only its size tells a batch: then those of two tasks differ."""
         context = self._context
         limits = context.provider.limits(context.spec)
         spare = 0 if context.provider.keeps_tags else int(nonce, 16) % max(1, limits.requests // 20)
         requests = min(limits.requests - spare, context.policy.batch_size or limits.requests)
-        return ChunkLimits(requests, limits.bytes, context.policy.enqueued_tokens)
+        return ChunkLimits(requests, limits.bytes, context.policy.enqueued_tokens, first=canary)
 
     def _other_drafts(self, wave: Wave) -> list[str]:
         """Return the request files that go once this wave counts.

@@ -39,6 +39,7 @@ class Wave(FrozenModel):
     Attributes:
         nonce: 12 hex digits that begin every tag of its plan.
         attempt: try of the task that opened it, from 1.
+        canary: rows of the first chunk, whose answers decide whether the other chunks are bought; 0 buys all at once.
     """
 
     nonce: str
@@ -46,6 +47,7 @@ class Wave(FrozenModel):
     attempt: int
     opened_at: AwareDatetime
     chunks: tuple[Chunk, ...]
+    canary: int = 0
 
     @property
     def requests(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.exceptions import BatchError, Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.gate import Gate
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import Chunk, FailedBatch, Plan, Receipt, Wave
 from airflow_batch_provider.ledger.retry import RetryBudget
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
+    from airflow_batch_provider.ledger.canary import Canary
     from airflow_batch_provider.ledger.context import LedgerContext
+    from airflow_batch_provider.ledger.limit import Withheld
     from airflow_batch_provider.models import BatchStatus
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ class WaveProgress:
         delayed: chunks whose batch failed as a whole and which are not due yet.
         resume_at: when to come back although no batch ended.
         must_wait: True when coming back earlier cannot help, even if a batch ends: the provider asked for time.
+        withheld: queued rows that are not bought because of their cost.
+        canary: the one for whose failure the queued chunks are not bought.
     """
 
     in_flight: list[tuple[Chunk, Receipt]] = field(default_factory=list)
@@ -44,16 +49,14 @@ class WaveProgress:
     delayed: list[FailedBatch] = field(default_factory=list)
     resume_at: datetime | None = None
     must_wait: bool = False
+    withheld: Withheld | None = None
+    canary: Canary | None = None
 
     @property
     def is_done(self) -> bool:
-        """Tell whether every chunk has landed."""
-        return not (self.in_flight or self.queued or self.delayed)
-
-    @property
-    def tokens(self) -> int:
-        """Return the estimated input tokens at the provider."""
-        return sum(chunk.tokens for chunk, _ in self.in_flight)
+        """Tell whether every chunk has landed, or those that have not are not bought in this attempt."""
+        is_held = self.withheld is not None or self.canary is not None
+        return not (self.in_flight or self.delayed) and (is_held or not self.queued)
 
     @property
     def receipts(self) -> list[Receipt]:
@@ -88,7 +91,7 @@ class WaveRun:
         """Land and submit until the provider refuses; after a passing fault, say when to come back."""
         try:
             late_at = await self.land_ended()
-            await self._submit_queued()
+            gate = await self._submit_queued()
         except Unavailable as error:
             progress = self.progress()
             progress.must_wait = True
@@ -97,9 +100,10 @@ class WaveRun:
             log.warning("%s does not answer now: %s Coming back at %s.", name, error, progress.resume_at)
             return progress
         progress = self.progress()
+        progress.withheld, progress.canary = gate.withheld, gate.canary
         if late_at is not None:
             progress.must_wait, progress.resume_at = True, late_at
-        elif progress.queued and not progress.in_flight and progress.resume_at is None:
+        elif progress.queued and not progress.in_flight and progress.resume_at is None and not progress.is_done:
             progress.resume_at = self._context.clock.now()  # its delay has just ended, and no batch would wake us
         return progress
 
@@ -128,18 +132,17 @@ class WaveRun:
 
     # to the provider
 
-    async def _submit_queued(self) -> None:
-        """Buy the chunks that have no receipt, in order, while there is a place for them."""
+    async def _submit_queued(self) -> Gate:
+        """Buy the chunks that have no receipt, in order, as far as the gate admits them."""
         context, progress = self._context, self.progress()
-        limit = context.policy.in_flight or context.provider.limits(context.spec).in_flight
-        budget = context.policy.enqueued_tokens
-        for chunk in progress.queued:
-            over = budget is not None and progress.in_flight and progress.tokens + chunk.tokens > budget
-            if len(progress.in_flight) >= limit or over:
-                return
+        gate = Gate(context, self._plan, self._waves, [chunk for chunk, _ in progress.in_flight])
+        for number, chunk in enumerate(progress.queued):
+            if not gate.admits(progress.queued[number:]):
+                break
             context.files.start_clock(context.clock.now())
-            receipt = await submit_once(self._batch(chunk, self._directory.names()))
-            progress.in_flight.append((chunk, receipt))
+            await submit_once(self._batch(chunk, self._directory.names()))
+            gate.at_provider.append(chunk)
+        return gate
 
     def _batch(self, chunk: Chunk, names: Collection[str]) -> BatchToBuy:
         failed = BatchFiles.of(self._directory, chunk).failures(names)

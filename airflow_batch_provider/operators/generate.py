@@ -45,7 +45,10 @@ class BatchGenerateOperator(BatchOperator):
         on_bad_row: `fail` (default) refuses rows that cannot be asked, up to 20 at once; `skip` keeps them in the results as
             `failed`, with the reason, and asks the others.
         on_empty: `fail` (default) refuses an input without rows; `skip` returns a manifest of 0 requests.
-        max_cost_usd: refuse before paying when the estimate is above; US dollars.
+        max_cost_usd: most that the task may cost, US dollars, in all waves of all attempts: refused before paying when the
+            estimate is above; later, rows that would go over it are not bought and stay as they are.
+        canary: so many rows are asked first, alone, and the rest only when at least half of them have a good answer; by
+            default all are asked at once.
         max_in_flight: most batches at the provider at once.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
         on_timeout: `fail` (default), `salvage` or `leave`, see `BatchConfig`.
@@ -85,6 +88,7 @@ class BatchGenerateOperator(BatchOperator):
         on_bad_row: Literal["fail", "skip"] = "fail",
         on_empty: Literal["fail", "skip"] = "fail",
         max_cost_usd: float | None = None,
+        canary: int = 0,
         max_in_flight: int | None = None,
         max_enqueued_tokens: int | None = None,
         on_timeout: Literal["fail", "salvage", "leave"] = "fail",
@@ -117,6 +121,7 @@ class BatchGenerateOperator(BatchOperator):
             on_bad_row=on_bad_row,
             on_empty=on_empty,
             max_cost_usd=max_cost_usd,
+            canary=canary,
             max_in_flight=max_in_flight,
             max_enqueued_tokens=max_enqueued_tokens,
             on_timeout=on_timeout,

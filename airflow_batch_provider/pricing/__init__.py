@@ -8,14 +8,16 @@ from __future__ import annotations
 from airflow_batch_provider.pricing.bill import Bill, cost
 from airflow_batch_provider.pricing.book import CONFIGURED, PriceBook, price_book
 from airflow_batch_provider.pricing.estimate import Estimate, estimate, estimate_tokens
-from airflow_batch_provider.pricing.forecast import Forecast, forecast
+from airflow_batch_provider.pricing.forecast import NOTHING_LEARNED, Forecast, Learned, forecast
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
 
 __all__ = [
     "CONFIGURED",
+    "NOTHING_LEARNED",
     "Bill",
     "Estimate",
     "Forecast",
+    "Learned",
     "OwnPrice",
     "PriceBook",
     "cost",

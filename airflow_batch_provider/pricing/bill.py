@@ -95,10 +95,6 @@ class Bill:
         """US dollars, exact; None when no row has a known price."""
         return _dollars(sum(one.paid for one in self._sums.values())) if self._sums else None
 
-    def exceeds(self, limit: float) -> bool:
-        """Return True when the rows cost more US dollars than the limit, as it is written in decimals."""
-        return self.usd is not None and self.usd > Decimal(str(limit))
-
     @property
     def cost(self) -> Cost:
         """Return the sum as people read it, rounded once, to a float."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
@@ -57,6 +58,26 @@ _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What the answers of a task so far tell of those to come.
+
+    Attributes:
+        longest: output tokens of the longest answer; None expects the longest possible.
+        growth: input tokens that were used for each one that was estimated.
+    """
+
+    longest: int | None = None
+    growth: float = 1.0
+
+    def usage(self, tokens_in: int, room: int) -> tuple[int, int]:
+        """Return the expected tokens in and out of a row, from the estimate and from the longest possible answer."""
+        return ceil(tokens_in * self.growth), room if self.longest is None else min(room, self.longest)
+
+
+NOTHING_LEARNED = Learned()
+
+
+@dataclass(frozen=True)
 class Forecast:
     """The highest usage and cost of rows.
 
@@ -90,11 +111,12 @@ class Forecast:
         return " ".join(told) or None
 
 
-def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
+def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec, learned: Learned = NOTHING_LEARNED) -> Forecast:
     """Return the sum over lines as they will be sent, each at its own length and model.
 
     Args:
         bill: an empty one, which is filled.
+        learned: from the rows of the task that have landed.
     """
     total = Usage()
     tokens_in = tokens_out = 0  # of lines of nothing but text, which most are
@@ -102,12 +124,14 @@ def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec) -> Forecast:
         body = _body(line)
         model = body.model if isinstance(body.model, str) else None
         if not may_hold_media(line):
-            usage = Usage(input_tokens=max(1, len(line) // BYTES_PER_TOKEN), output_tokens=body.room(spec))
+            used, made = learned.usage(max(1, len(line) // BYTES_PER_TOKEN), body.room(spec))
+            usage = Usage(input_tokens=used, output_tokens=made)
             tokens_in += usage.input_tokens
             tokens_out += usage.output_tokens
         else:
             expected = estimate(line, model or spec.model)
-            usage = msgspec.structs.replace(expected.usage, output_tokens=body.room(spec))
+            used, made = learned.usage(expected.usage.input_tokens, body.room(spec))
+            usage = msgspec.structs.replace(expected.usage, input_tokens=used, output_tokens=made)
             total += usage
             bill.leave_out(expected.unknown)
         bill.add(usage, asked=model)

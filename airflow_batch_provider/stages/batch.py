@@ -203,7 +203,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         except RowsFailed as error:
             await report.ended(outcome.manifest, landed, "unmet", one_line(error))
             raise
-        await report.ended(outcome.manifest, landed, "succeeded", None)
+        await report.ended(outcome.manifest, landed, "succeeded", outcome.manifest.withheld)
 
     async def _sum_up(self, ctx: StageContext[BatchConfig], ledger: Ledger, *, may_succeed: bool) -> Outcome:
         """Write results and manifest, which says whether the task is done, and leave no files of them at the provider."""

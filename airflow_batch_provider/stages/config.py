@@ -68,7 +68,10 @@ class BatchConfig(FrozenModel):
         on_bad_row: `skip` keeps rows that cannot be asked in the results as `failed`, `fail` refuses them all at once.
         on_empty: `skip` returns a manifest of 0 requests for an input without rows, `fail` refuses it.
         on_partial: `fail` wants a good answer for every row; `succeed` is content with `min_success_ratio`.
-        max_cost_usd: refuse, before anything is paid, when the estimate of the first wave is above; US dollars.
+        max_cost_usd: most that the task may cost in all waves of all attempts, US dollars: refused before anything is paid
+            when the estimate is above, and what would go over it later is not bought, which the manifest tells.
+        canary: so many rows are asked first, alone; the task fails before the rest is bought when most of them have no good
+            answer. 0 asks all at once.
         max_in_flight: most batches at the provider at once; the provider's own limit by default.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
         on_timeout: after the deadline the batches are cancelled and finished rows kept, then `fail` raises `Overdue`
@@ -96,6 +99,7 @@ class BatchConfig(FrozenModel):
     on_empty: Literal["fail", "skip"] = "fail"
     retry_truncated: bool = True
     max_cost_usd: float | None = Field(default=None, gt=0)
+    canary: int = Field(default=0, ge=0)
     max_in_flight: int | None = Field(default=None, gt=0, le=100)
     max_enqueued_tokens: int | None = Field(default=None, gt=0)
     on_timeout: Literal["fail", "salvage", "leave"] = "fail"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger import cannot_hold
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.summary import dollars, number_of
 
@@ -22,21 +24,26 @@ class Estimate:
     plan: Plan
     expected: Forecast
 
-    def check(self, limit: float | None) -> None:
+    def check(self, limit: float | None, spent: Decimal = Decimal(0)) -> None:
         """Refuse to spend more than the limit, in US dollars; None sets none.
+
+        Args:
+            spent: on earlier requests of the task; US dollars.
 
         Raises:
             UsageError: the estimate is above the limit, or leaves something out.
         """
         if limit is None or not self.plan.first.requests:
             return
-        price, usage, gaps = self.expected.cost.usd, self.expected.usage, self.expected.gaps
+        price, usage, gaps = self.expected.bill.usd, self.expected.usage, self.expected.gaps
         if gaps or price is None:
-            raise UsageError(f"max_cost_usd={limit} cannot be held. {gaps} Or drop the limit.")
-        if self.expected.bill.exceeds(limit):
+            raise cannot_hold(limit, gaps)
+        if price + spent > Decimal(str(limit)):
+            before = f" with the ${spent:.4f} that earlier requests of the task have cost" if spent else ""
             raise UsageError(
                 f"{self.plan.first.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
-                f"{usage.output_tokens} out), more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the limit."
+                f"{usage.output_tokens} out),{before} more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the "
+                "limit."
             )
 
     def __str__(self) -> str:
@@ -46,13 +53,15 @@ class Estimate:
         batches = number_of(len(plan.first.chunks), "batch", "batches")
         asked = number_of(plan.first.requests, "request", "requests")
         skipped = f" ({number_of(plan.skipped, 'row', 'rows')} skipped as bad)" if plan.skipped else ""
+        first = number_of(plan.first.canary, "row is", "rows are")
+        canary = f" The first {first} asked alone, as a canary." if plan.first.canary else ""
         price = self.expected.cost
         may_cost = (
             "whose price is not known" if price.usd is None else f"for at most {dollars(price)} in the first wave"
         )
         return (
             f"{asked}{skipped} to {plan.provider} {plan.spec.model} in {batches}: about "
-            f"{usage.input_tokens:,} tokens in{out}, {may_cost}."
+            f"{usage.input_tokens:,} tokens in{out}, {may_cost}.{canary}"
         )
 
     def manifest(self, stage: str, result_format: ResultFormat) -> Manifest:

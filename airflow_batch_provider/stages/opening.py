@@ -33,6 +33,8 @@ def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger
         leave_running=config.on_timeout == "leave",
         skip_bad_rows=config.on_bad_row == "skip",
         may_be_empty=config.on_empty == "skip",
+        canary=config.canary,
+        max_cost_usd=config.max_cost_usd,
     )
     return Ledger(
         LedgerContext(
@@ -100,5 +102,6 @@ async def _priced(
         await ctx.log("WARN", estimate.expected.gaps)
     if config.dry_run:
         return estimate.manifest(ctx.stage_id, config.format), estimate.expected.cost
-    estimate.check(config.max_cost_usd)
+    if config.max_cost_usd is not None and not ledger.receipts():  # what goes on is checked batch by batch
+        estimate.check(config.max_cost_usd, ledger.spent())
     return None, estimate.expected.cost

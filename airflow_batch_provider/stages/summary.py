@@ -43,6 +43,7 @@ def block(manifest: Manifest, cut_off: int) -> str:
         ("tokens", _tokens(manifest.usage)),
         ("cost", _cost(manifest.cost)),
         ("duration", _duration(manifest)),
+        ("unbought", manifest.withheld),
         ("results", manifest.results),
     ]
     reasons = str(manifest.errors).splitlines()

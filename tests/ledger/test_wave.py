@@ -247,8 +247,9 @@ async def test_a_rest_that_ends_between_two_checks_of_the_files_wakes_the_task(l
     submit_queued = WaveRun._submit_queued
 
     async def just_before(self):
-        await submit_queued(self)
+        gate = await submit_queued(self)
         clock.time = resting.resume_at
+        return gate
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WaveRun, "_submit_queued", just_before)

@@ -292,9 +292,9 @@ def test_a_limit_is_compared_exactly():
     row = Usage(input_tokens=80_000)  # one cent at 0.125
     made = bill("openai", "gpt-5-mini", *[row] * 10)
 
-    assert not made.exceeds(0.1)
+    assert made.usd == Decimal("0.1")
     made.add(Usage(input_tokens=1))
-    assert made.exceeds(0.1)
+    assert made.usd > Decimal("0.1")
 
 
 def test_endless_names_of_models_take_no_memory():

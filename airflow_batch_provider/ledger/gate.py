@@ -1,0 +1,84 @@
+"""What keeps the next chunk of a wave from being bought now: no place, a canary, or the most that the task may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.canary import canary_of
+from airflow_batch_provider.ledger.limit import CostLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_batch_provider.ledger.canary import Canary
+    from airflow_batch_provider.ledger.context import LedgerContext
+    from airflow_batch_provider.ledger.limit import Withheld
+    from airflow_batch_provider.ledger.records import Chunk, Plan, Wave
+
+
+@dataclass
+class Gate:
+    """Admits the queued chunks of the last of these waves, one after the other.
+
+    Attributes:
+        at_provider: chunks that are there; those that were admitted are added by the caller.
+        withheld: what is not bought because of the cost, once a chunk was refused for it.
+        canary: the one that failed, once a chunk was refused for it.
+    """
+
+    context: LedgerContext
+    plan: Plan
+    waves: list[Wave]
+    at_provider: list[Chunk]
+    withheld: Withheld | None = field(default=None, init=False)
+    canary: Canary | None = field(default=None, init=False)
+
+    def admits(self, queued: Sequence[Chunk]) -> bool:
+        """Tell whether the first of these chunks may be bought now."""
+        return self._has_place(queued[0]) and self._canary_lives(queued[0]) and self._is_within_cost(queued)
+
+    def _has_place(self, chunk: Chunk) -> bool:
+        policy, provider = self.context.policy, self.context.provider
+        tokens = sum(one.tokens for one in self.at_provider) + chunk.tokens
+        if policy.enqueued_tokens is not None and self.at_provider and tokens > policy.enqueued_tokens:
+            return False
+        return len(self.at_provider) < (policy.in_flight or provider.limits(self.context.spec).in_flight)
+
+    def _canary_lives(self, chunk: Chunk) -> bool:
+        wave = self.waves[-1]
+        if not wave.canary or chunk.number == 0:
+            return True
+        canary = canary_of(self.context.files, wave)
+        if canary is None:
+            return False
+        self.canary = canary if canary.failed else None
+        return not canary.failed
+
+    def _is_within_cost(self, queued: Sequence[Chunk]) -> bool:
+        limit, wave = self._limit, self.waves[-1]
+        if limit is None:
+            return True
+        if self._is_claimed(queued[0]):
+            limit.commit(wave, queued[:1])
+            return True
+        if limit.withhold(wave, queued[:1]) is None:
+            return True
+        self.withheld = limit.withhold(wave, queued)
+        return False
+
+    def _is_claimed(self, chunk: Chunk) -> bool:
+        """Tell whether the chunk may have been bought already, so that its batch must be looked for."""
+        number = self.waves[-1].number
+        batch = BatchFiles.of(self.context.files.wave_directory(number), chunk)
+        tag = self.plan.tag(number, chunk.number, batch.failures(batch.names()))
+        return batch.claim_under(tag) is not None
+
+    @cached_property
+    def _limit(self) -> CostLimit | None:
+        limit = CostLimit.of(self.context, self.plan, self.waves)
+        if limit is not None:
+            limit.commit(self.waves[-1], self.at_provider)
+        return limit
