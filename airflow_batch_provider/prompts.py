@@ -39,9 +39,17 @@ class PromptTemplate:
 
 
 def as_text(value: Any) -> str:
-    """Return a cell as it stands in a prompt or key; lists and dicts as JSON."""
+    """Return a cell as it stands in a prompt or key: lists and dicts as JSON, bytes as the text that they are.
+
+    Parquet files of some writers hold texts as plain bytes (Spark's `spark.sql.parquet.binaryAsString`, 2026-11).
+
+    Raises:
+        ValueError, RecursionError: it is no text.
+    """
     if isinstance(value, str):
         return value
-    return (
-        "" if value is None else msgspec.json.encode(value).decode() if isinstance(value, dict | list) else str(value)
-    )
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode()
+    return msgspec.json.encode(value, enc_hook=str).decode() if isinstance(value, dict | list) else str(value)

@@ -30,6 +30,8 @@ Row: TypeAlias = dict[str, Any] | BadRow
 _BLOCK = 1 << 20
 # Characters; the largest that csv takes on every platform.
 _LONGEST_CELL = 2**31 - 1
+# What pyarrow 26 raises for a value that Python has none of; a time zone that nobody knows is a KeyError.
+_UNREADABLE = (ValueError, OverflowError, TypeError, KeyError)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -156,11 +158,9 @@ def _csv(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> Itera
 
 
 def _records(path: RowFile, lines: Iterator[list[str]], needed: list[str] | None) -> Iterator[Row]:
-    header = next(lines, [])
+    header = next(filter(None, lines), [])
     if header:
         _check_columns(path, header, needed)
-    if doubled := sorted({name for name in header if header.count(name) > 1}):
-        raise UsageError(f"{path} has the column {doubled[0]!r} more than once. Rename it in the header.")
     for number, fields in enumerate(filter(None, lines)):
         if len(fields) != len(header):
             yield BadRow(
@@ -171,11 +171,13 @@ def _records(path: RowFile, lines: Iterator[list[str]], needed: list[str] | None
 
 
 def _check_columns(path: RowFile, names: list[str], needed: list[str] | None) -> None:
-    """Refuse a file that lacks a column; its rows are not bad one by one."""
+    """Refuse a file that lacks a column, or has one twice; its rows are not bad one by one."""
     if missing := [name for name in needed or () if name not in names]:
         raise UsageError(
             f"Row 0 of {path} has no column {missing[0]!r}. Its columns are {', '.join(map(repr, names))}."
         )
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{path} has the column {doubled[0]!r} more than once. Rename it in the header.")
 
 
 def _tsv(path: RowFile, needed: list[str] | None) -> Iterator[Row]:
@@ -194,7 +196,7 @@ def _parquet(path: RowFile, needed: list[str] | None) -> Iterator[Row]:
 def _values(path: RowFile, batch: Any, first: int) -> list[Row]:
     try:
         rows: list[Row] = batch.to_pylist()
-    except (ValueError, OverflowError, TypeError):
+    except _UNREADABLE:
         return [_value(f"Row {first + number} of {path}", batch, number) for number in range(batch.num_rows)]
     return rows
 
@@ -205,7 +207,7 @@ def _value(where: str, batch: Any, number: int) -> Row:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             row[name] = column[number].as_py()
-        except (ValueError, OverflowError, TypeError) as error:
+        except _UNREADABLE as error:
             return BadRow(
                 f"{where}: column {name!r} holds a {column.type} that Python cannot: {error}. Fix the file, or leave the "
                 "column out of the prompt."

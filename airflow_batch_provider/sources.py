@@ -48,8 +48,8 @@ def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any
     custom_id = None if key is None else _key(path, number, row, key)
     try:
         text = template.fill(row)
-    except RecursionError:
-        raise UsageError(f"Row {number} of {path} is nested too deeply. Fix the file.") from None
+    except (RecursionError, ValueError) as error:
+        raise UsageError(f"Row {number} of {path} {_why_no_text(error)}. Fix the file.") from None
     if not text:
         raise UsageError(f"Row {number} of {path} gives an empty prompt. Fill its columns {template.columns!r}.")
     return BatchRequest(prompt=text, custom_id=custom_id)
@@ -62,7 +62,11 @@ def _keyed(path: Any, number: int, row: dict[str, Any], key: str | None) -> dict
 
 
 def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
-    text = as_text(_need(path, number, row, column))
+    cell = _need(path, number, row, column)
+    try:
+        text = as_text(cell)
+    except (RecursionError, ValueError) as error:
+        raise UsageError(f"Row {number} of {path}: column {column!r} {_why_no_text(error)}. Fix the file.") from None
     if _usable_key(text):
         return text
     fact = "is empty" if not text else f"has {len(text)} characters, more than {LONGEST_ID}"
@@ -71,8 +75,18 @@ def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
     )
 
 
+def _why_no_text(error: Exception) -> str:
+    """Say what is wrong with a cell, without what it holds."""
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    return "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else f"is no text: {error}"
+
+
 def _usable_key(value: Any) -> str | None:
-    text = as_text(value)
+    try:
+        text = as_text(value)
+    except (RecursionError, ValueError):
+        return None
     return text if 0 < len(text) <= LONGEST_ID else None
 
 

@@ -6,12 +6,17 @@ import datetime as dt
 import gzip
 import io
 import json
+import math
 from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from upath import UPath
 
 from airflow_batch_provider.compression import writing
@@ -26,6 +31,17 @@ def compressed(data):
     with io.BytesIO() as raw:
         with writing(raw, "x.zst") as file:
             file.write(data)
+        return raw.getvalue()
+
+
+def parquet(columns, names=("text",), zone=None):
+    """A Parquet file of these columns; with a zone they are times there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.timestamp("us", zone) if zone else None
+    with io.BytesIO() as raw:
+        pq.write_table(pa.Table.from_arrays([pa.array(column, kind) for column in columns], names=[*names]), raw)
         return raw.getvalue()
 
 
@@ -61,6 +77,33 @@ def test_common_files_are_read(tmp_path, name, data):
     assert prompts(tmp_path / name) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.csv", b"\n\ntext\na\n", "a"),
+        ("a.parquet", parquet([[b"a"]]), "a"),
+        ("a.parquet", parquet([[[dt.datetime(2026, 1, 2, tzinfo=dt.UTC)]]]), '["2026-01-02T00:00:00Z"]'),
+    ],
+    ids=["empty lines first", "texts kept as bytes", "times in lists"],
+)
+def test_6_what_other_programs_write_is_read(tmp_path, name, data, expected):
+    """Spark and Hive write texts as plain bytes, which came out as `b'a'`."""
+    (tmp_path / name).write_bytes(data)
+
+    assert prompts(tmp_path / name, key="text") == [expected]
+
+
+def test_6_nanoseconds_in_a_list_become_text(tmp_path):
+    """Python has no type for them, and pandas' has no JSON."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = pa.array([[1]], pa.list_(pa.timestamp("ns")))
+    pq.write_table(pa.table({"text": times}), tmp_path / "a.parquet")
+
+    assert prompts(tmp_path / "a.parquet") == ['["1970-01-01 00:00:00.000000001"]']
+
+
 @pytest.mark.parametrize("place", ["", "*.csv"])
 def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path, place):
     """Marks such as `_SUCCESS` are not rows."""
@@ -83,6 +126,9 @@ def test_a_long_cell_is_taken(tmp_path):
     [
         ("a.csv", b'text\n"a\nb\n', "Line 3 of .*a.csv is not CSV: unexpected end"),
         ("a.csv", b"text,text\na,b\n", "column 'text' more than once"),
+        ("a.parquet", parquet([[1], [2]], ["text", "text"]), "column 'text' more than once"),
+        ("a.parquet", parquet([[b"\xff"]]), "Row 0 of .*a.parquet holds bytes that are not UTF-8"),
+        ("a.parquet", parquet([[1]], zone="Mars/Phobos"), "Row 0 of .* column 'text' holds a timestamp"),
         ("a.csv", b"text\na,b\n", "Row 0 of .* 2 of 1"),
         ("a.csv", "text\na\n".encode("utf-16"), "UTF-16"),
         ("a.csv", b"text\n\xff\n", "a.csv' is not UTF-8"),
@@ -206,3 +252,86 @@ class Asked:
 async def test_dataclasses_are_rows(job):
     """Their fields are those of a request."""
     assert (await job([Asked("a", "x")]).run()).counts["succeeded"] == 1
+
+
+class Model(BaseModel):
+    custom_id: str
+    prompt: str
+
+
+class Named(NamedTuple):
+    custom_id: str
+    prompt: str
+
+
+FIELDS = {"custom_id": "a", "prompt": "x"}
+
+
+@pytest.mark.parametrize(
+    "row", [Model(**FIELDS), Named(**FIELDS), MappingProxyType(FIELDS)], ids=lambda row: type(row).__name__
+)
+async def test_6_whatever_has_fields_is_a_row(job, row):
+    """Models, named tuples and mappings, like dataclasses."""
+    task = job([row])
+    (found,) = task.rows(await task.run())
+
+    assert (found["custom_id"], found["output"]) == ("a", "echo: x")
+
+
+async def test_6_what_a_frame_lacks_is_not_given(job):
+    """It says NaN, and makes floats of the whole numbers beside it."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {"custom_id": [1, 2], "prompt": ["a", "b"], "system": ["s", None], "max_tokens": [10, None]}
+    ).astype({"custom_id": float})
+    task = job()
+    task.requests = frame
+    found = task.rows(await task.run())
+
+    assert [row["custom_id"] for row in found] == ["1", "2"]
+    assert [row["status"] for row in found] == ["succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (UUID(int=1), None),
+        (dt.date(2026, 1, 2), None),
+        (Decimal("1.50"), None),
+        (2.0, None),
+        (1.5, "1.5"),
+        (True, "True"),
+        (math.nan, "nan"),
+        ("k" * 600, "'kkk"),
+        (10**5000, "thousands of digits"),
+    ],
+    ids=["uuid", "date", "decimal", "whole", "half", "truth", "nan", "long", "huge"],
+)
+async def test_6_a_key_is_text_or_shown(job, provider, key, said):
+    """As files give it; what is no key is refused with its value, which is not a secret."""
+    task = job([{"custom_id": key, "prompt": "x"}])
+    if said is None:
+        (row,) = task.rows(await task.run())
+        assert row["custom_id"] == ("2" if key == 2.0 else str(key))
+        return
+    with pytest.raises(UsageError, match=rf"Row 0 is not a request: custom_id: .*, and this is .*{said}"):
+        await task.start()
+    assert not provider.batches
+
+
+@pytest.mark.parametrize("prompt", [" ", "\n\t", "\u3000"])
+async def test_6_a_prompt_of_white_space_is_refused(job, provider, prompt):
+    """Anthropic refuses it row by row, hours later; the others would charge for it."""
+    with pytest.raises(UsageError, match="Row 1: its prompt holds nothing but white space"):
+        await job(["a", prompt]).start()
+    assert not provider.batches
+
+
+async def test_6_a_set_is_refused_because_it_has_no_order(job, provider):
+    """In the next process its texts come in another one, so a retry would ask other requests."""
+    task = job()
+    task.requests = {"a", "b"}
+    with pytest.raises(UsageError, match="requests is a set, which has no order"):
+        await task.start()
+    assert not provider.batches

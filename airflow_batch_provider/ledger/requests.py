@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import date
+from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.bad_rows import refuse_bad
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
 
 _LOOKED_UP_AT_ONCE = 5000
+_LONGEST_SHOWN = 50
+"""Characters of a key that a message shows."""
+_TOO_LARGE = 10**LONGEST_ID
 
 
 def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
@@ -85,7 +92,8 @@ def _checked(index: int, given: Any, bodies: Bodies) -> PlannedRow:
 
 def _key_of(given: Any) -> str | None:
     """Return the key of a row that cannot be asked, None where that cannot be used either."""
-    key = _plain(given).get("custom_id") if isinstance(given, dict) else getattr(given, "custom_id", None)
+    fields = _fields(given)
+    key = _plain(fields).get("custom_id") if isinstance(fields, dict) else getattr(fields, "custom_id", None)
     if isinstance(key, str) and 0 < len(key) <= LONGEST_ID and _is_text(key):
         return key
     return None
@@ -105,18 +113,29 @@ def _as_request(index: int, given: Any) -> BatchRequest:
         raise UsageError(given.problem)
     if isinstance(given, BatchRequest):
         return given
-    if is_dataclass(given) and not isinstance(given, type):
-        given = asdict(given)
+    if not isinstance(given, str | dict):
+        given = _fields(given)
     try:
         if isinstance(given, str):
             return BatchRequest(prompt=given)
         if isinstance(given, dict):
             return BatchRequest.model_validate(_plain(given))
     except ValidationError as error:
-        problems = "; ".join(map(_told, error.errors(include_url=False, include_input=False)[:3]))
+        problems = "; ".join(map(_told, error.errors(include_url=False, include_context=False)[:3]))
         known = ", ".join(BatchRequest.model_fields)
         raise UsageError(f"Row {index} is not a request: {problems}. A row is a str or a dict of {known}.") from None
     raise UsageError(f"Row {index} is not a prompt but {type(given).__name__}. Give a str, a dict or a BatchRequest.")
+
+
+def _fields(given: Any) -> Any:
+    """Return an object with fields (of a dataclass, a pydantic model, a named tuple, any mapping) as a dict."""
+    if is_dataclass(given) and not isinstance(given, type):
+        return asdict(given)
+    if isinstance(given, BaseModel):
+        return given.model_dump()
+    if isinstance(given, tuple) and hasattr(given, "_asdict"):
+        return given._asdict()
+    return dict(given) if isinstance(given, Mapping) else given
 
 
 def _told(problem: ErrorDetails) -> str:
@@ -125,22 +144,36 @@ def _told(problem: ErrorDetails) -> str:
     if problem["type"] == "string_unicode":
         return f"{field} holds a lone surrogate, which is not a character"
     if problem["type"] != "extra_forbidden":
-        return f"{field}: {problem['msg']}"
+        shown = f", and this is {_shown(problem['input'])}" if field == "custom_id" else ""
+        return f"{field}: {problem['msg']}{shown}"
     near = get_close_matches(field.lower(), BatchRequest.model_fields, n=1)
-    return f"{field!r} is not a field" + (f", did you mean {near[0]!r}?" if near else "")
+    return f"{field!r} is not a field" + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+def _shown(key: Any) -> str:
+    try:
+        return repr(key)[:_LONGEST_SHOWN]
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with its key as text, also one that was a number, and without request_params that are null."""
+    """Return a row with its key as text, as files give it too, and without request_params that are null."""
     plain = {name: value for name, value in row.items() if name != "request_params" or value is not None}
     key = plain.get("custom_id")
-    if isinstance(key, Integral) and not isinstance(key, bool):
+    if isinstance(key, float) and key.is_integer():  # a frame makes 1.0 of 1 where another row has none
+        key = int(key)
+    if isinstance(key, Integral) and not isinstance(key, bool) and abs(int(key)) < _TOO_LARGE:
         plain["custom_id"] = str(int(key))
+    elif isinstance(key, UUID | date | Decimal):
+        plain["custom_id"] = str(key)
     return plain
 
 
 def _encoded(index: int, request: BatchRequest, bodies: Bodies) -> tuple[msgspec.Raw, msgspec.Raw]:
     """Return the row's body, and its own schema if it has one."""
+    if request.prompt is not None and request.prompt.isspace():
+        raise UsageError(f"Row {index}: its prompt holds nothing but white space. Fill it.")
     schema = encoded(request.output_type)
     try:
         if schema:

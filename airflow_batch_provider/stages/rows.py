@@ -43,6 +43,8 @@ def rows_of(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
     if source is not None:
         return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
     rows: Iterable[Any] = _records(ctx.input)
+    if isinstance(rows, set | frozenset):
+        raise UsageError("requests is a set, which has no order, so that a retry would ask other requests. Sort it.")
     if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
         raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
     return rows
@@ -57,7 +59,7 @@ def _records(rows: Any) -> Any:
     elif hasattr(rows, "to_dicts"):
         records = rows.to_dicts()
     elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        records = rows.to_dict("records")
+        records = rows.astype(object).where(rows.notna(), None).to_dict("records")
     else:
         records = rows
     return records

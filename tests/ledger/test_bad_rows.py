@@ -15,8 +15,8 @@ from airflow_batch_provider.storage import Directory
 
 BAD = [
     ({"custom_id": "b", "prompt": None}, "exactly one of"),
-    ({"custom_id": "b", "promt": "x"}, "'promt' is not a field, did you mean 'prompt'"),
-    ({"custom_id": "b", "prompt": "x", "Max_Tokens": 5}, "'Max_Tokens' is not a field, did you mean 'max_tokens'"),
+    ({"custom_id": "b", "promt": "x"}, "'promt' is not a field (did you mean 'prompt'?)"),
+    ({"custom_id": "b", "prompt": "x", "Max_Tokens": 5}, "'Max_Tokens' is not a field (did you mean 'max_tokens'?)"),
     ({"custom_id": "b", "prompt": "x", "zzz": 5}, "'zzz' is not a field"),
     ({"custom_id": "b", "prompt": 5}, "prompt: Input should be a valid string"),
     ({"custom_id": "b", "prompt": "\ud800"}, "lone surrogate"),
