@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scenes import SOON
+from scenes import PATIENCE, SOON
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.demo.stack import USERNAME, AirflowStack
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and {"stack", "finished"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.airflow)
-            item.add_marker(pytest.mark.timeout(600))  # the first one waits for Airflow to start, and for its own run
+            item.add_marker(pytest.mark.timeout(600 * PATIENCE))  # the first one waits for Airflow to start, and for its own run
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,6 @@ def runs(stack: AirflowStack) -> dict[str, Run]:
 def finished(request: pytest.FixtureRequest, stack: AirflowStack, runs: dict[str, Run]) -> Finished:
     """The run of the DAG that the test's `dag` mark names."""
     run = runs[request.node.get_closest_marker("dag").args[0]]
-    state = stack.rest.wait(run, timeout_seconds=200)
+    state = stack.rest.wait(run, timeout_seconds=200 * PATIENCE)
     stack.check()
     return Finished(stack.rest, run, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,10 @@ MODELS = {
     "gemini": "google:gemini-2.5-flash",
 }
 _FOREVER = 1e9
+# How many times as long to wait for a real Airflow; for machines that do much else.
+PATIENCE = float(os.environ.get("PATIENCE", "1"))
 # Seconds; generous, because a busy machine may take ten times as long as an idle one.
-_LONGEST_WAIT = 180.0
+_LONGEST_WAIT = 180.0 * PATIENCE
 # Seconds until Airflow gives a dead component or a dead task up; its own values are 30 and 300.
 SOON = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
