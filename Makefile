@@ -1,5 +1,6 @@
 # A bare machine needs Python >= 3.11 with venv, make and a package index; the rest is made here.
 #
+#   make setup            the virtual environment; every other target makes it as well
 #   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
@@ -28,8 +29,10 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: screenshots demo test test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
+.PHONY: setup screenshots demo test test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
+
+setup: $(READY)
 
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
