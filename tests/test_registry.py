@@ -144,6 +144,21 @@ async def test_a_lock_of_a_dead_worker_is_taken_after_its_lease(registry, clock)
         await registry.acquire_submit_lock(ACCOUNT, "third", clock, MAX_WAIT)
 
 
+async def test_a_settled_claim_gives_the_lock_of_its_submit_back(registry, clock):
+    """And no other claim's, whoever holds it."""
+    registry.enter(entry("mine"))
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT, tag="mine")
+
+    registry.end_submit(ACCOUNT, ["another"])
+    with pytest.raises(Unavailable):
+        await registry.acquire_submit_lock(ACCOUNT, "two", clock, MAX_WAIT)
+
+    waited = clock.time
+    registry.end_submit(ACCOUNT, ["another", "mine"])
+    await registry.acquire_submit_lock(ACCOUNT, "two", clock, MAX_WAIT)
+    assert clock.time == waited
+
+
 async def test_releasing_a_lock_that_is_gone_is_not_an_error(registry):
     """It may have been taken away and released by another since."""
     registry.release_submit_lock(ACCOUNT, "one")

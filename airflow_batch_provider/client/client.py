@@ -116,7 +116,7 @@ class BatchClient:
         if not name or "/" in name:
             raise UsageError(f"{name!r} names no child of {self.topic!r}. Give a word without a slash.")
         one = copy.copy(self)
-        one.topic = f"{self.topic}/{name}".lstrip("/")
+        one.topic = f"{self.topic}/{name}" if self.topic else name
         one._submissions = dataclasses.replace(self._submissions, label=one.topic)  # noqa: SLF001 — of this class
         one._parent = self  # noqa: SLF001 — of this class
         return one

@@ -29,7 +29,7 @@ def is_passing(error: Exception) -> bool:
     if status is not None:
         return status in _PASSING_STATUS or status in _SERVER_ERRORS
     names = (base.__name__ for base in type(error).__mro__ if base.__module__ != "builtins")
-    return isinstance(error, OSError) or any(_NO_ANSWER.search(name) for name in (*names, _code(error)))
+    return isinstance(error, OSError) or any(_NO_ANSWER.search(name) for name in (*names, *_codes(error)))
 
 
 def _http_status(error: Exception) -> int | None:
@@ -44,10 +44,10 @@ def _http_status(error: Exception) -> int | None:
     return told if isinstance(told, int) else None
 
 
-def _code(error: Exception) -> str:
-    """Return the word that botocore's `ClientError` or grpc's `RpcError` has for a refusal, empty for any other error."""
+def _codes(error: Exception) -> list[str]:
+    """Return the word that botocore's `ClientError` or grpc's `RpcError` has for a refusal; none for any other error."""
     reply: Any = getattr(error, "response", None)
     if isinstance(reply, Mapping):
-        return str(reply.get("Error", {}).get("Code", ""))
+        return [str(reply.get("Error", {}).get("Code"))]
     code = getattr(error, "code", None)
-    return str(getattr(code(), "name", "")) if callable(code) else ""
+    return [str(code())] if callable(code) else []

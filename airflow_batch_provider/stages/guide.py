@@ -64,9 +64,7 @@ def _between(moment: Any, state: Any) -> timedelta | None:
     """Return the time from the submission to the first poll; None where one of them cannot be read."""
     begin = state.get("submitted_at") if isinstance(state, dict) else getattr(state, "submitted_at", None)
     try:
-        first, last = (
-            value if isinstance(value, datetime) else datetime.fromisoformat(str(value)) for value in (begin, moment)
-        )
+        first, last = (datetime.fromisoformat(str(value)) for value in (begin, moment))
         return max(last - first, timedelta(0))
     except (TypeError, ValueError):
         return None

@@ -54,10 +54,12 @@ class PollPlan:
 
     Attributes:
         faults: polls in a row that met a passing fault.
+        backoff: pause after the last of them.
     """
 
     suspension: Suspension
     faults: int = 0
+    backoff: timedelta = timedelta(0)
 
     def first_pause(self, now: datetime) -> float:
         """Seconds until the first poll."""
@@ -89,6 +91,6 @@ class PollPlan:
 
     def _backoff(self, error: Exception) -> timedelta:
         interval = self.suspension.poll.interval
-        doubled: timedelta = min(interval * 2 ** min(self.faults - 1, 10), max(LONGEST_POLL_PAUSE, interval))
-        asked = getattr(error, "retry_after", None) or 0.0
-        return doubled if asked <= doubled.total_seconds() else timedelta(seconds=asked)
+        self.backoff = interval if self.faults == 1 else min(self.backoff * 2, max(LONGEST_POLL_PAUSE, interval))
+        asked = getattr(error, "retry_after", None)
+        return max(self.backoff, timedelta(seconds=asked)) if asked else self.backoff

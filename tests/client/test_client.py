@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import date
 
 import pytest
@@ -363,3 +364,20 @@ async def test_results_are_read_by_the_type_that_is_given(client, provider):
 
     assert (row.status, row.output) == ("succeeded", ["2026-02-30"])
     assert (checked.status, checked.error.code) == ("invalid", "invalid_output")
+
+
+async def test_a_child_keeps_the_scratch_files_of_its_parent(client):
+    """What it buys is still known when nobody else holds the parent."""
+    child = client(storage=None).child("part")
+    gc.collect()
+
+    handle = await child.submit(["a"])
+
+    assert (await child.get_status(handle.id)).batch_id == handle.id
+
+
+@pytest.mark.parametrize(("label", "topic"), [("dag/run/task", "dag/run/task/part"), ("", "part"), ("/x/", "/x//part")])
+async def test_a_child_has_a_topic_below_its_parents(provider, clock, label, topic):
+    """The first one below none is its own name."""
+    whole = BatchClient(FakeHub(provider, clock), ConnectionRef(conn_id="c"), "openai:m", label=label)
+    assert whole.child("part").topic == topic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -97,11 +98,25 @@ def test_the_first_poll_counts_from_the_submission_of_whatever_state_it_stands_b
     assert run_stage(told(returned)).suspensions[0].poll.first_poll == 7 * SECOND
 
 
+def test_a_first_poll_beside_no_state_is_told_as_a_lack_of_state():
+    """Not as a bug of this package."""
+    returned = {name: value for name, value in GUIDES.items() if name != "state"}
+    with pytest.raises(UsageError, match="state: Field required"):
+        run_stage(told(returned))
+
+
+def test_the_guides_times_may_be_times_already():
+    """Milliseconds are for numbers only."""
+    poll = PollConfig.model_validate({"pollInterval": MINUTE, "maxWaitTime": HOUR})
+    assert poll == PollConfig(interval=MINUTE, max_wait=HOUR)
+
+
 @pytest.mark.parametrize(
     ("returned", "said"),
     [
         ({"answer": "private", "n": 1}, r"returned a dict of answer, n\."),
         ({}, r"returned a dict of nothing\."),
+        (dict.fromkeys("abcdefghijk"), r"returned a dict of a, b, c, d, e, f, g, h, i, j\."),
         (None, r"returned None\."),
         ("private", r"returned a str\."),
         (["private"], r"returned a list\."),
@@ -258,6 +273,13 @@ def named(name, **fields):
     return error
 
 
+class RpcCode(Enum):
+    """As `grpc.StatusCode`."""
+
+    INVALID_ARGUMENT = (3, "invalid argument")
+    UNAVAILABLE = (14, "unavailable")
+
+
 REQUEST = httpx.Request("GET", "http://localhost")
 
 
@@ -284,7 +306,7 @@ REQUEST = httpx.Request("GET", "http://localhost")
         named("AutoReconnect"),  # pymongo
         named("ServiceRequestError"),  # azure-core
         named("HttpError", code=503),  # gcsfs
-        named("AioRpcError", code=lambda: SimpleNamespace(name="UNAVAILABLE")),  # grpc
+        named("AioRpcError", code=lambda: RpcCode.UNAVAILABLE),  # grpc
     ],
     ids=repr,
 )
@@ -312,7 +334,7 @@ def test_a_fault_that_stays_ends_at_the_deadline():
         requests.HTTPError(response=SimpleNamespace(status_code=401)),
         urllib.error.HTTPError("http://localhost", 404, "gone", None, None),
         named("HttpError", code=404),
-        named("AioRpcError", code=lambda: SimpleNamespace(name="INVALID_ARGUMENT")),
+        named("AioRpcError", code=lambda: RpcCode.INVALID_ARGUMENT),
     ],
     ids=repr,
 )
