@@ -46,9 +46,9 @@ class Deployment:
         Raises:
             UsageError: the entry names no place below this root.
         """
-        *_, folder, number, name = ["", "", "", *entry.claim.split("/")]
-        files = BatchFiles.at(self.ledger(entry).sub(f"{folder}/{number}"), name)
-        if folder != WAVES or files is None:
+        *folders, name = entry.claim.split("/")[-3:]
+        files = BatchFiles.at(self.ledger(entry).sub("/".join(folders)), name)
+        if folders[:1] != [WAVES] or files is None:
             raise _stray(entry)
         return files
 
@@ -98,11 +98,10 @@ def _place(entry: Entry) -> _Place:
     above = entry.claim.split("/")[:-3]
     if found := _task_place(entry, above):
         return found
-    *outer, folder, name = ["", "", *above]
-    found = _task_place(entry, outer)
-    if found is None or folder != SUBMISSIONS or name in ("", ".", ".."):
+    found, submission = _task_place(entry, above[:-2]), above[-2:]
+    if found is None or submission[:1] != [SUBMISSIONS] or {"", ".", ".."} & {*submission}:
         raise _stray(entry)
-    return replace(found, submission=(folder, name))
+    return replace(found, submission=tuple(submission))
 
 
 def _stray(entry: Entry) -> UsageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from datetime import date
 
 import pytest
@@ -12,9 +13,9 @@ from msgspec import structs
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
-from airflow_batch_provider.exceptions import Rejected, Unavailable, UsageError
+from airflow_batch_provider.exceptions import Rejected, Unavailable, Unresolved, UsageError
 from airflow_batch_provider.fleet.deployment import Deployment, task_of
-from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.models import ConnectionRef, Reply, RequestCounts, Spec
 from airflow_batch_provider.storage import Directory, StageStorage
 
 
@@ -381,3 +382,134 @@ async def test_a_child_has_a_topic_below_its_parents(provider, clock, label, top
     """The first one below none is its own name."""
     whole = BatchClient(FakeHub(provider, clock), ConnectionRef(conn_id="c"), "openai:m", label=label)
     assert whole.child("part").topic == topic
+
+
+async def test_a_submit_asks_as_it_is_told(client, provider, monkeypatch):
+    """Every word of the call is in the spec that the provider checks and the rows are encoded by."""
+    told = []
+    monkeypatch.setattr(provider, "check_spec", told.append)
+    schema = {"type": "object", "required": ["n"]}
+
+    await client(kind="embed").submit(
+        ["a"], system="Be brief.", max_tokens=7, output_type=schema, request_params={"temperature": 0}
+    )
+
+    assert told == [
+        Spec(
+            kind="embed",
+            model="m",
+            system="Be brief.",
+            max_tokens=7,
+            output_schema=schema,
+            request_params={"temperature": 0},
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"batch_size": 0}, r"batch_size=0 leaves no room for a request\. Give 1 or more, or None\.$"),
+        ({"retry_rows": -1}, r"retry_rows=-1 is not a number of repetitions\. Give 0 or more\.$"),
+    ],
+)
+async def test_a_wrong_size_is_refused_with_the_remedy(client, provider, wrong, said):
+    """Before anything is paid."""
+    with pytest.raises(UsageError, match=said):
+        await client().submit(["a"], **wrong)
+    assert not provider.bought
+
+
+async def test_without_storage_a_repeated_submit_is_another_one(client, provider):
+    """Nothing tells the two apart, so both are bought."""
+    scratch = client(storage=None)
+    first, second = await scratch.submit(["a"]), await scratch.submit(["a"])
+
+    assert first.id != second.id
+    assert provider.bought == {"a": 2}
+
+
+async def test_a_batch_whose_files_are_gone_is_a_question_with_a_way_on(client, provider, tmp_path):
+    """It was paid, so nothing is bought in its place."""
+    handle = await client().submit(["a"])
+    shutil.rmtree(next((tmp_path / "dag/run/task").glob("submissions")))
+
+    with pytest.raises(
+        Unresolved, match=rf"files of batch '{handle.id}' are gone from .*see the batch at the provider\.$"
+    ):
+        await client().get_results(handle.id)
+
+
+async def test_a_model_on_the_wrong_connection_is_refused_with_both_names(provider, clock):
+    """Before anything is paid."""
+    wrong = BatchClient(FakeHub(provider, clock), ConnectionRef(conn_id="mine"), "anthropic:claude-x")
+    with pytest.raises(
+        UsageError, match=r"belongs to anthropic, but connection 'mine' is of openai\. Change one of the two\.$"
+    ):
+        await wrong.submit(["a"])
+
+
+async def test_results_that_are_late_are_told_with_the_time_to_come_back(client, provider, clock):
+    """The provider counts an answer that it does not send yet."""
+    handle = await client().submit(["a"])
+    end(provider)
+    statuses = provider.statuses
+
+    async def told(batch_ids):
+        more = {"counts": RequestCounts(total=1, succeeded=1), "ended_at": clock.now()}
+        return {name: one.model_copy(update=more) for name, one in (await statuses(batch_ids)).items()}
+
+    provider.statuses, provider.answer = told, lambda _body, _n: None
+
+    with pytest.raises(Unavailable, match="has not ended, or has not sent all its answers so far") as caught:
+        await client().get_results(handle.id)
+
+    assert caught.value.retry_after == 600
+    assert not caught.value.ambiguous
+
+
+async def test_a_batch_that_landed_has_ended_whatever_was_bought_after_it(client, provider):
+    """Of a submission only those batches are polled that have no rows yet."""
+    shaky(provider, "b")
+    first = await client().submit(["a", "b"])
+    end(provider)
+    await client().get_results(first.id)
+    second = await client(attempt=2).submit(["a", "b"])
+    end(provider)
+    await client().get_results(second.id)
+
+    provider.batches.pop(second.id)
+    provider.polls_until_done = 0
+    assert (await client().get_status(first.id)).ended
+
+
+async def test_a_row_with_a_schema_of_its_own_is_checked_against_it(client, provider):
+    """Whatever schema replaces that of all rows."""
+    answer = provider.answer
+    provider.answer = lambda body, n: structs.replace(answer(body, n), output='{"red": 1}')
+    red, blue = ({"type": "object", "required": [name]} for name in ("red", "blue"))
+    handle = await client().submit([{"prompt": "a", "output_type": red}, "b"])
+    end(provider)
+
+    assert [row.status for row in await client().get_results(handle.id, output_type=blue)] == ["succeeded", "invalid"]
+    assert [row.output for row in await client().get_results(handle.id)] == [{"red": 1}, '{"red": 1}']
+
+
+async def test_results_are_cleaned_up_once_they_landed(client, provider):
+    """Files at the provider count against its storage."""
+    handle = await client().submit(["a"])
+    end(provider)
+    await client().submit(["a"])
+    assert provider.cleaned == [handle.id]
+
+
+async def test_a_cut_off_answer_of_a_client_is_not_asked_again_with_more_room(client, provider):
+    """A stage of one's own says itself how much room its rows have."""
+    cut = Reply(key="", status="succeeded", output="and th", finish_reason="max_tokens")
+    provider.answer = lambda _body, _n: cut
+    await client().submit(["a"])
+    end(provider)
+
+    handle = await client(attempt=2).submit(["a"])
+
+    assert (handle.status, provider.bought) == ("completed", {"a": 1})

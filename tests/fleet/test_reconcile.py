@@ -531,7 +531,20 @@ async def test_a_damaged_entry_is_reported(world):
 
 
 @pytest.mark.parametrize(
-    "claim", ["/etc/passwd", "x/../run/task/waves/0/00000.claim.json", "dag/run/task/y/0/0.claim.json"]
+    "claim",
+    [
+        "/etc/passwd",
+        "x/../run/task/waves/0/00000.claim.json",
+        "dag/run/task/y/0/0.claim.json",
+        "dag/run/task/waves/0",
+        "task/waves/0/00000.claim.json",
+        "waves/0/00000.claim.json",
+        "dag/run/task/elsewhere/one/waves/0/00000.claim.json",
+        "dag/run/task/submissions/../waves/0/00000.claim.json",
+        "dag/run/task/submissions/./waves/0/00000.claim.json",
+        "dag/run/task/submissions//waves/0/00000.claim.json",
+        "",
+    ],
 )
 async def test_an_entry_that_points_elsewhere_is_refused(world, claim):
     """Entries are files that others may write: they name no path of ours."""

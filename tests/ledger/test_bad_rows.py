@@ -17,8 +17,14 @@ BAD = [
     ({"custom_id": "b", "prompt": None}, "exactly one of"),
     ({"custom_id": "b", "promt": "x"}, "'promt' is not a field (did you mean 'prompt'?)"),
     ({"custom_id": "b", "prompt": "x", "Max_Tokens": 5}, "'Max_Tokens' is not a field (did you mean 'max_tokens'?)"),
-    ({"custom_id": "b", "prompt": "x", "zzz": 5}, "'zzz' is not a field"),
+    (
+        {"custom_id": "b", "prompt": "x", "system_prompt": "y"},
+        "'system_prompt' is not a field (did you mean 'system'?).",
+    ),
+    ({"custom_id": "b", "prompt": "x", "zzz": 5}, "'zzz' is not a field. A row is"),
     ({"custom_id": "b", "prompt": 5}, "prompt: Input should be a valid string"),
+    ({"custom_id": "b", "prompt": "x", "messages": [5]}, "messages.0: Input should be a valid dictionary"),
+    ({"custom_id": "b", "prompt": "x", "messages": [{}]}, "row: Value error, give exactly one of"),
     ({"custom_id": "b", "prompt": "\ud800"}, "lone surrogate"),
     ({"custom_id": "b", "prompt": "x", "request_params": {"a": object()}}, "object has no JSON form"),
     ({"custom_id": "b", "prompt": "x", "output_type": {"type": "nonsense"}}, "schema"),
@@ -46,10 +52,29 @@ async def test_a_bad_row_is_refused_by_default_and_skipped_on_demand(job, provid
     found = task.rows(manifest)
     assert statuses(found) == [("request-0", "succeeded"), ("b", "failed"), ("request-2", "succeeded")]
     assert problem in found[1]["error"]["message"]
-    assert found[1]["error"]["code"] == "bad_row"
+    assert (found[1]["error"]["code"], found[1]["error"]["retryable"]) == ("bad_row", False)
     assert provider.bought == {"good": 1, "better": 1}
     assert (manifest.requests, manifest.counts["succeeded"], manifest.counts["failed"]) == (3, 2, 1)
     assert manifest.errors.reasons[0].sample == ("b",)
+
+
+async def test_a_bad_row_keeps_a_key_of_the_greatest_length(job):
+    """512 characters, as a good one."""
+    task = job([{"custom_id": "k" * 512, "prompt": None}, "x"], on_bad_row="skip")
+
+    assert statuses(task.rows(await task.run()))[0] == ("k" * 512, "failed")
+
+
+async def test_every_skipped_row_is_in_the_results(job):
+    """However many."""
+    task = job([BAD_ROW, BAD_ROW, "x", BAD_ROW], on_bad_row="skip")
+
+    assert [status for _, status in statuses(task.rows(await task.run()))] == [
+        "failed",
+        "failed",
+        "succeeded",
+        "failed",
+    ]
 
 
 @pytest.mark.parametrize("key", ["", "k" * 513, "\ud800", None, 7])

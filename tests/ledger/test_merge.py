@@ -126,13 +126,14 @@ async def test_a_good_answer_of_an_early_wave_is_kept(job, provider):
     ]
 
 
-def landed(root, number, *rows):
-    """A wave with these rows: index → status."""
+def landed(root, number, *rows, **more):
+    """A wave with these rows: index → status, and these fields of all of them."""
     chunk = Chunk(number=0, requests=len(rows), bytes=1, tokens=1, draft="")
     directory = TaskFiles(root).wave_directory(number)
     with directory.writer("00000.rows.jsonl") as file:
         for index, status in rows:
-            row = BatchRow(custom_id=f"id-{index}", index=index, status=status, wave=number)
+            fields = {"custom_id": f"id-{index}", "index": index, "status": status, "wave": number}
+            row = BatchRow(**fields | more)
             file.write(row.model_dump_json().encode() + b"\n")
     return Wave(nonce="n", number=number, attempt=1, opened_at=START, chunks=(chunk,))
 
@@ -153,6 +154,32 @@ def test_a_good_answer_is_not_replaced_by_a_later_bad_one(tmp_path):
         (1, "succeeded", 2),
         (2, "invalid", 2),
     ]
+
+
+CUT = {"output": "and th", "error": RowError(code="truncated", message="cut", retryable=True)}
+REFUSED = {"error": RowError(code="bad", message="no", retryable=False)}
+BUSY = {"error": RowError(code="busy", message="later", retryable=True)}
+
+
+@pytest.mark.parametrize(
+    ("later", "retryable"),
+    [
+        ({"status": "failed", **REFUSED}, False),
+        ({"status": "failed", **BUSY}, True),
+        ({"status": "succeeded", "output": "and then"}, None),
+    ],
+)
+def test_a_text_that_was_cut_off_stays_where_nothing_better_comes(tmp_path, later, retryable):
+    """And is not asked again where asking again was refused."""
+    root = Directory(UPath(tmp_path))
+    waves = [landed(root, 0, (0, "failed"), **CUT), landed(root, 1, (0, later["status"]), **later)]
+
+    (best,) = best_rows(TaskFiles(root), waves)
+
+    if retryable is None:
+        assert (best.status, best.value) == ("succeeded", "and then")
+    else:
+        assert (best.value, best.error.code, best.error.retryable) == ("and th", "truncated", retryable)
 
 
 async def test_a_row_whose_batch_has_not_landed_is_missing_and_says_why(ledger, provider):

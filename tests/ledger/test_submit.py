@@ -498,11 +498,35 @@ async def test_a_batch_is_cancelled_when_its_successor_has_another(batch, provid
         batch.files.replace_receipt(Receipt(batch_id="its own", tag=TAG, requests=2, submitted_at=START))
 
     provider.while_creating = [overtake]
-    with pytest.raises(Overtaken, match="'new-0-00000' over while this one created 'batch-0'"):
+    with pytest.raises(Overtaken) as caught:
         await submit_once(batch)
 
+    assert str(caught.value) == (
+        "Another worker took batch 'new-0-00000' over while this one created 'batch-0', which is cancelled. No action is "
+        "needed: the other one goes on."
+    )
     assert provider.batches["batch-0"].status == "cancelled"
     assert batch.files.receipt().batch_id == "its own"
+
+
+async def test_a_batch_that_a_successor_has_too_and_that_cannot_be_cancelled_is_for_a_person(batch, provider, clock):
+    """The message says which, where, why, and that the other worker is not in the way."""
+
+    async def overtake():
+        left_by_a_dead_worker(batch, tag=TAG, owner="successor")
+        batch.files.replace_receipt(Receipt(batch_id="its own", tag=TAG, requests=2, submitted_at=START))
+
+    async def refuse(_batch_id):
+        raise Unavailable("503")
+
+    provider.while_creating, provider.cancel = [overtake], refuse
+    with pytest.raises(Unresolved) as caught:
+        await submit_once(batch)
+
+    assert str(caught.value) == (
+        "Another worker took batch 'new-0-00000' over while this one created 'batch-0', which could not be cancelled: 503 "
+        "Cancel it in openai's console; the other worker goes on."
+    )
 
 
 async def test_a_batch_is_cancelled_when_there_is_another_receipt_already(batch, provider, clock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -187,8 +188,11 @@ async def test_a_batch_is_late_for_ten_minutes_and_then_gone(job, provider, cloc
     assert isinstance(await task.resume(suspended), Suspended)
     clock.advance(1)
 
-    with pytest.raises(Unresolved, match="openai does not know batch 'batch-0', bought 2026-11-23 08:00:00"):
+    with pytest.raises(Unresolved, match="openai does not know batch 'batch-0', bought 2026-11-23 08:00:00") as caught:
         await task.resume(suspended)
+    assert re.search(
+        r"again: delete \S+00000\.receipt\S* and \S+00000\.claim\S+, then clear the task\.$", str(caught.value)
+    )
 
 
 async def test_the_token_budget_is_filled_to_the_last(job, provider):

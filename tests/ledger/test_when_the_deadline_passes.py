@@ -11,6 +11,7 @@ from airflow_batch_provider.exceptions import (
     NotFound,
     Overdue,
     Overtaken,
+    RowsFailed,
     Unavailable,
 )
 from airflow_batch_provider.models import Reply
@@ -131,6 +132,24 @@ async def test_the_deadline_may_leave_the_batches_running(job, provider):
 
     assert provider.batches["batch-0"].status == "processing"
     assert again.state.submitted_at > suspended.state.submitted_at
+
+
+async def test_a_deadline_that_leaves_batches_running_shows_no_results_of_an_earlier_attempt(job, provider):
+    """They are not those of what runs."""
+    provider.answer = lambda _body, _n: failing(retryable=False)
+    task = job(on_timeout="leave", min_success_ratio=1.0)
+    with pytest.raises(RowsFailed):
+        await task.run()
+    assert task.shown[-1]["results"]
+
+    task.requests = ["other rows"]
+    task.attempt += 1
+    suspended = await task.start()
+    task.clock.advance(36_000)
+    with pytest.raises(Overdue, match="go on running"):
+        await task.overdue(suspended)
+
+    assert task.shown[-1]["results"] is None
 
 
 async def test_a_retry_within_the_deadline_goes_on_with_the_same_one(job, provider, clock):

@@ -255,3 +255,6 @@ async def test_rows_whose_answers_cannot_be_read_are_in_the_results_too(job, pro
     assert provider.bought == {"a": 1, "b": 1}
     assert provider.cleaned == []
     assert not (task.root / "clock.json").exists()
+    assert task.shown[-1]["state"] == "unmet"
+    assert [batch["batch_id"] for batch in task.shown[-1]["landed"]] == ["batch-0"]
+    assert "Not one answer of openai could be read" in task.shown[-1]["next_action"]
