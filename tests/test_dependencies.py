@@ -26,6 +26,17 @@ BROUGHT = {
     "wtforms": "only Airflow before 3.2 loads the form widgets, and brings it for them",
 }
 
+# Declared without a highest version, and why that is right.
+UNBOUNDED = {
+    "fsspec": "numbered by the calendar, and brought by Airflow",
+    "packaging": "numbered by the calendar, and brought by Airflow",
+    "rich": "brought by Airflow, which bounds it; only its tables are used",
+    "pyarrow": "a major version each quarter, whose formats stay readable",
+    "apache-airflow-providers-amazon": "Airflow's constraints choose it; only its filesystem is used",
+    "apache-airflow-providers-google": "Airflow's constraints choose it; only its filesystem is used",
+    "apache-airflow-providers-microsoft-azure": "Airflow's constraints choose it; only its filesystem is used",
+}
+
 
 def imported():
     """The third parties that any module imports, wherever in it, each with one of these modules."""
@@ -68,3 +79,10 @@ def test_every_exception_is_needed(name):
 def test_every_declared_distribution_has_a_lowest_version():
     """The one that is known to have what is used."""
     assert [entry for entry in declared().values() if ">=" not in entry] == []
+
+
+def test_10_every_declared_distribution_has_a_highest_version():
+    """The next major one may break what is used; or it stands above with the reason."""
+    unbounded = {name for name, entry in declared().items() if "<" not in entry.split(";")[0]}
+
+    assert unbounded == set(UNBOUNDED)

@@ -49,7 +49,7 @@ class Deployment:
         *folders, name = entry.claim.split("/")[-3:]
         files = BatchFiles.at(self.ledger(entry).sub("/".join(folders)), name)
         if folders[:1] != [WAVES] or files is None:
-            raise _stray(entry)
+            raise _points_elsewhere(entry)
         return files
 
     def ledger(self, entry: Entry) -> Directory:
@@ -100,11 +100,11 @@ def _place(entry: Entry) -> _Place:
         return found
     found, submission = _task_place(entry, above[:-2]), above[-2:]
     if found is None or submission[:1] != [SUBMISSIONS] or {"", ".", ".."} & {*submission}:
-        raise _stray(entry)
+        raise _points_elsewhere(entry)
     return replace(found, submission=tuple(submission))
 
 
-def _stray(entry: Entry) -> UsageError:
+def _points_elsewhere(entry: Entry) -> UsageError:
     return UsageError(
         f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}, which is not the "
         f"file of a claim. Delete the entry {entry.tag!r} below {REGISTRY}; look for the batch by its tag in the "

@@ -18,6 +18,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
 from airflow_batch_provider.providers.google import replies
 from airflow_batch_provider.providers.google.schema import response_schema
+from airflow_batch_provider.providers.parameters import GOOGLE, GOOGLE_WITHIN, camel, refuse_misspelt
 from airflow_batch_provider.providers.room import refuse_too_much
 from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects
 
@@ -31,6 +32,7 @@ _OURS = {
     "content": "the prompt",
     "systemInstruction": "system",
     "model": "the task's model",
+    "config": "generationConfig",
 }
 _ROLES = ("user", "model", "function", None)
 
@@ -79,8 +81,9 @@ class GoogleCodec(Codec):
 
 
 def _embed(request: BatchRequest, spec: Spec) -> dict[str, Any]:
-    fields = {_camel(name): value for name, value in (spec.request_params | request.request_params).items()}
+    fields = {camel(name): value for name, value in (spec.request_params | request.request_params).items()}
     _refuse_ours(fields)
+    refuse_misspelt(fields, GOOGLE, GOOGLE_WITHIN, spelt=camel)
     if request.messages is None:
         return {"content": {"parts": [{"text": request.prompt}]}, **fields}
     if len(request.messages) != 1:
@@ -111,12 +114,13 @@ def _params(*given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     top: dict[str, Any] = {}
     config: dict[str, Any] = {}
     for params in given:
-        flat = {_camel(name): value for name, value in params.items()}
+        flat = {camel(name): value for name, value in params.items()}
         nested = flat.pop("generationConfig", {})
         if not isinstance(nested, dict):
             raise UsageError(f"generationConfig in request_params is {nested!r}. Give a dictionary.")
-        flat |= {_camel(name): value for name, value in nested.items()}
+        flat |= {camel(name): value for name, value in nested.items()}
         _refuse_ours(flat)
+        refuse_misspelt(params, GOOGLE, GOOGLE_WITHIN, spelt=camel)
         for name, value in flat.items():
             (top if name in _TOP else config)[name] = value
     return top, config
@@ -149,8 +153,3 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
     if clash:
         raise UsageError(f"Gemini takes cachedContent without {', '.join(sorted(clash))}. Put them into the cache.")
     return body
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part[:1].upper() + part[1:] for part in rest)
