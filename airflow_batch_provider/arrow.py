@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa  # noqa: TID253 — an extra; only writers and readers of Parquet import this module
 
+from airflow_batch_provider.output_types import resolved
+
 # A schema that nests deeper has no column, which also ends recursive ones.
 _MOST_LEVELS = 16
 # The largest whole number up to which every one is a float64 of its own.
@@ -96,6 +98,13 @@ class _Struct(Column):
 def column_of(schema: dict[str, Any]) -> Column | None:
     """Return the column for answers of a JSON schema; None where there is none (open dictionaries, unions, anything)."""
     return _column(schema, schema.get("$defs", {}), 0)
+
+
+def field_columns(schema: dict[str, Any]) -> tuple[dict[str, Column | None], frozenset[str]]:
+    """Return the column of each property of an object, None where its schema maps to none, and the required properties."""
+    defs, node = schema.get("$defs", {}), resolved(schema)
+    columns = {name: _column(inner, defs, 1) for name, inner in node.get("properties", {}).items()}
+    return columns, frozenset(node.get("required", ()))
 
 
 def _column(schema: Any, defs: dict[str, Any], level: int) -> Column | None:

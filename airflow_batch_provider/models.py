@@ -183,7 +183,11 @@ class Reply(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchRow(FrozenModel):
-    """One line of the results: what became of one request."""
+    """One line of the results: what became of one request.
+
+    Attributes:
+        columns: what a table of results has kept of the source's row; empty in results that are no table.
+    """
 
     custom_id: str
     index: int = Field(ge=0)
@@ -195,6 +199,26 @@ class BatchRow(FrozenModel):
     finish_reason: str | None = None
     wave: int = 0
     batch_id: str | None = None
+    columns: dict[str, Any] = Field(default_factory=dict)
+
+
+class TableColumns(FrozenModel):
+    """The columns of results that are a table.
+
+    Attributes:
+        key: the source's column that holds the `custom_id`; None where rows are numbered.
+        kept: the columns of the source, in order.
+        fields: fields of the answers, each a column; None where the column `output` holds the whole answer. In CSV a field
+            that is `text` is written as it is, and one that is `json` as JSON.
+        output: the same of the column `output`.
+        prefix: stands before the names of all columns that are not the source's.
+    """
+
+    key: str | None = None
+    kept: tuple[str, ...] = ()
+    fields: dict[str, Literal["text", "json"]] | None = None
+    output: Literal["text", "json"] = "json"
+    prefix: str = ""
 
 
 class RequestCounts(FrozenModel):
@@ -287,6 +311,8 @@ class Manifest(FrozenModel):
         results: URI of the rows, readable with `BatchResults(manifest)`.
         format: `jsonl`, `csv`, `tsv` or `parquet`; all but the last also with `.gz` or `.zst`.
         counts: row status → number of rows; the numbers sum to `requests`.
+        table: the columns of results that are a table, None of others.
+        files: number of part files in the folder `results`; None where `results` is a file.
         waves: number of waves that were asked.
         batches: ids at the provider, oldest first.
         dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
@@ -300,6 +326,8 @@ class Manifest(FrozenModel):
     model: str
     results: str
     format: ResultFormat = "jsonl"
+    table: TableColumns | None = None
+    files: int | None = None
     requests: int
     counts: dict[RowStatus, int]
     usage: Usage = Usage()

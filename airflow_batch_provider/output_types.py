@@ -99,13 +99,24 @@ def _checked(given: Any) -> Any:
     return given
 
 
-def _is_object(schema: dict[str, Any]) -> bool:
-    node = schema
+def resolved(schema: dict[str, Any], defs: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a schema is that may be a reference; empty where that leads nowhere.
+
+    Args:
+        defs: the definitions that references lead to; None takes the schema's own.
+    """
+    known, node = schema.get("$defs", {}) if defs is None else defs, schema
     for _ in range(16):
-        if not isinstance(node, dict) or "$ref" not in node:
-            break
-        node = schema.get("$defs", {}).get(str(node["$ref"]).removeprefix("#/$defs/"), {})
-    return isinstance(node, dict) and node.get("type") == "object"
+        if not isinstance(node, dict):
+            return {}
+        if "$ref" not in node:
+            return node
+        node = known.get(str(node["$ref"]).removeprefix("#/$defs/"), {})
+    return {}
+
+
+def _is_object(schema: dict[str, Any]) -> bool:
+    return resolved(schema).get("type") == "object"
 
 
 def _is_something_else(schema: dict[str, Any]) -> bool:

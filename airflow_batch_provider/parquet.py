@@ -47,11 +47,12 @@ def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
         ) from error
     table = _Table(pa, spec)
     with pq.ParquetWriter(file, table.schema, compression="zstd") as writer:
-        for group in _groups(table.batch(chunk) for chunk in _chunks(rows)):
+        for group in groups(table.batch(chunk) for chunk in chunks(rows)):
             writer.write_table(pa.Table.from_batches(group))
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Return rows so many at a time as may be in memory as Python objects."""
     chunk: list[Row] = []
     size = 0
     for row in rows:
@@ -64,7 +65,8 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Return the batches of one row group at a time."""
     group: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:

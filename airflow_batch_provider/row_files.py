@@ -8,9 +8,10 @@ import io
 import re
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from urllib.parse import unquote
 
 import msgspec
 
@@ -21,9 +22,12 @@ from airflow_batch_provider.models import BadRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pyarrow as pa
     import pyarrow.parquet as pq
     from upath import UPath
     from upath.extensions import ProxyUPath
+
+    from airflow_batch_provider.tables.keeping import Keeper
 
 Row: TypeAlias = dict[str, Any] | BadRow
 
@@ -31,17 +35,24 @@ _BLOCK = 1 << 20
 # Characters; the largest that csv takes on every platform.
 _LONGEST_CELL = 2**31 - 1
 # What pyarrow 26 raises for a value that Python has none of; a time zone that nobody knows is a KeyError.
-_UNREADABLE = (ValueError, OverflowError, TypeError, KeyError)
+UNREADABLE = (ValueError, OverflowError, TypeError, KeyError)
+# What Hive and Spark name the folder of rows without a value.
+_HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
 class RowFile:
-    """One file of rows."""
+    """One file of rows.
+
+    Attributes:
+        partitions: columns that the folders above the file name, as Hive writes them: `day=2026-11-23/`.
+    """
 
     fs: Any
     path: str
     name: str
+    partitions: dict[str, str | None] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -65,17 +76,34 @@ def files_at(path: UPath | ProxyUPath) -> list[RowFile]:
     if "*" not in place and (one.ending in _READERS or not fs.isdir(place)):
         return [one]
     found = sorted(fs.glob(place) if "*" in place else fs.find(place))
-    files = [RowFile(fs, name, name) for name in found if not PurePosixPath(name).name.startswith((".", "_"))]
+    root = _root(place)
+    files = [
+        RowFile(fs, name, name, partitions_of(name.removeprefix(root)))
+        for name in found
+        if not PurePosixPath(name).name.startswith((".", "_"))
+    ]
     if not files:
         raise UsageError(f"source={str(path)!r} names no file. Check the path.")
     return files
 
 
-def rows_in(file: RowFile, needed: list[str] | None) -> Iterator[Row]:
+def _root(place: str) -> str:
+    """Return the folder, or what of a glob is a folder, below which folders may name partitions."""
+    return place.rstrip("/") if "*" not in place else place.partition("*")[0].rpartition("/")[0]
+
+
+def partitions_of(path: str) -> dict[str, str | None]:
+    """Return the columns that folders name: `{"day": "2026-11-23"}` of `day=2026-11-23/part-0.parquet`; all are text."""
+    pairs = (folder.partition("=") for folder in path.split("/")[:-1] if "=" in folder)
+    return {unquote(name): None if value == _HIVES_NULL else unquote(value) for name, _, value in pairs if name}
+
+
+def rows_in(file: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[Row]:
     """Return the rows of a file, in its order; one that cannot be read is a `BadRow`.
 
     Args:
-        needed: columns that the file must have, where it has any; None takes every column.
+        needed: columns that the file must have, where it has any; None takes every column, and no partition.
+        keeper: takes columns of every row.
 
     Raises:
         UsageError: the file cannot be read, or lacks a column.
@@ -86,13 +114,24 @@ def rows_in(file: RowFile, needed: list[str] | None) -> Iterator[Row]:
             f"source={str(file)!r} ends with {file.ending!r}. Give one of {', '.join(_READERS)}, also with .gz or .zst."
         )
     try:
-        yield from reader(file, needed)
+        yield from (
+            reader(file, needed, keeper) if reader is _parquet else _kept(file, reader(file, needed), needed, keeper)
+        )
     except UnicodeDecodeError as error:
         raise UsageError(f"source={str(file)!r} is not UTF-8: {error.reason}. Save it as UTF-8.") from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UsageError(
             f"source={str(file)!r} cannot be read: {error}. Check path, connection and content."
         ) from error
+
+
+def _kept(file: RowFile, rows: Iterator[Row], needed: list[str] | None, keeper: Keeper | None) -> Iterator[Row]:
+    """Return rows with their partitions, and let their columns be kept."""
+    for given in rows:
+        row = file.partitions | given if file.partitions and needed is not None and isinstance(given, dict) else given
+        if keeper is not None:
+            keeper.row(row if isinstance(row, dict) else {})
+        yield row
 
 
 def _jsonl(path: RowFile, _needed: Any) -> Iterator[Row]:
@@ -160,7 +199,7 @@ def _csv(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> Itera
 def _records(path: RowFile, lines: Iterator[list[str]], needed: list[str] | None) -> Iterator[Row]:
     header = next(filter(None, lines), [])
     if header:
-        _check_columns(path, header, needed)
+        _check_columns(path, [*header, *(name for name in path.partitions if name not in header)], needed)
     for number, fields in enumerate(filter(None, lines)):
         if len(fields) != len(header):
             yield BadRow(
@@ -184,19 +223,53 @@ def _tsv(path: RowFile, needed: list[str] | None) -> Iterator[Row]:
     return _csv(path, needed, "\t")
 
 
-def _parquet(path: RowFile, needed: list[str] | None) -> Iterator[Row]:
+def _parquet(path: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[Row]:
     with open_parquet(path) as table:
-        _check_columns(path, table.schema_arrow.names, needed)
+        schema = table.schema_arrow
+        own = [] if needed is None else [name for name in path.partitions if name not in schema.names]
+        _check_columns(path, [*schema.names, *own], needed)
+        wanted = _wanted(schema.names, needed, keeper)
+        if keeper is not None:
+            keeper.batch(_partitioned(_empty(schema, wanted), path, own))
         first = 0
-        for batch in table.iter_batches(batch_size=1000, use_threads=False, columns=needed):
-            yield from _values(path, batch, first)
+        for batch in table.iter_batches(batch_size=1000, use_threads=False, columns=wanted):
+            rows = _partitioned(batch, path, own)
+            if keeper is not None:
+                keeper.batch(rows)
+            yield from _values(path, rows if needed is None else rows.select(needed), first)
             first += batch.num_rows
+
+
+def _wanted(names: list[str], needed: list[str] | None, keeper: Keeper | None) -> list[str] | None:
+    """Return the columns that must be read of a file, None for all."""
+    if needed is None or (keeper is not None and keeper.kept.columns is None):
+        return None
+    more = () if keeper is None else keeper.kept.columns or ()
+    return [name for name in dict.fromkeys([*needed, *more]) if name in names]
+
+
+def _empty(schema: pa.Schema, names: list[str] | None) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    chosen = schema if names is None else pa.schema([schema.field(name) for name in names])
+    return pa.RecordBatch.from_pylist([], chosen)
+
+
+def _partitioned(batch: pa.RecordBatch, path: RowFile, names: list[str]) -> pa.RecordBatch:
+    """Return rows with the columns that the folders above their file name."""
+    if not names:
+        return batch
+    import pyarrow as pa
+
+    for name in names:
+        batch = batch.append_column(name, pa.repeat(pa.scalar(path.partitions[name], pa.string()), batch.num_rows))
+    return batch
 
 
 def _values(path: RowFile, batch: Any, first: int) -> list[Row]:
     try:
         rows: list[Row] = batch.to_pylist()
-    except _UNREADABLE:
+    except UNREADABLE:
         return [_value(f"Row {first + number} of {path}", batch, number) for number in range(batch.num_rows)]
     return rows
 
@@ -207,7 +280,7 @@ def _value(where: str, batch: Any, number: int) -> Row:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             row[name] = column[number].as_py()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return BadRow(
                 f"{where}: column {name!r} holds a {column.type} that Python cannot: {error}. Fix the file, or leave the "
                 "column out of the prompt."
@@ -239,7 +312,7 @@ def parquet_records(table: pq.ParquetFile) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-_READERS: dict[str, Callable[[Any, list[str] | None], Iterator[Row]]] = {
+_READERS: dict[str, Callable[..., Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from upath import UPath
     from upath.extensions import ProxyUPath
 
+    from airflow_batch_provider.tables.keeping import Keeper
 
-def requests_of(path: UPath | ProxyUPath, prompt: str | None = None, key: str | None = None) -> Iterator[Any]:
+
+def requests_of(
+    path: UPath | ProxyUPath, prompt: str | None = None, key: str | None = None, keeper: Keeper | None = None
+) -> Iterator[Any]:
     """One request per row of a file, a folder or a glob, in order of names and rows; memory stays flat.
 
     Args:
         prompt: template filled from the row's columns; None takes each row as a request itself.
         key: column of the `custom_id`.
+        keeper: takes columns of every row, from the first one on; only together with `prompt`.
 
     A row that cannot be asked is a `BadRow`, which names file and row.
 
@@ -30,8 +35,10 @@ def requests_of(path: UPath | ProxyUPath, prompt: str | None = None, key: str | 
     """
     template = PromptTemplate(prompt) if prompt is not None else None
     needed = None if template is None else [*dict.fromkeys([*template.columns, *([key] if key else [])])]
+    if keeper is not None:
+        keeper.begin()
     for file in files_at(path):
-        for number, row in enumerate(rows_in(file, needed)):
+        for number, row in enumerate(rows_in(file, needed, keeper)):
             yield row if isinstance(row, BadRow) else _request(file, number, row, template, key)
 
 

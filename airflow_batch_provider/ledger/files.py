@@ -6,11 +6,12 @@ clock.json                    when the deadline began to count; absent while not
 waves/1/wave.json             the chunks of a later wave; made after its request files, by one worker only
 waves/0/00000-DRAFT.requests.jsonl  one planned row a line
 waves/0/NONCE.skipped.jsonl   rows that cannot be asked, as they are in the results; absent without any
+waves/0/NONCE.kept-COLUMNS.jsonl.zst | .parquet  columns of the source that go into the results; absent without any
 waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
 waves/0/00000.receipt.json    the provider has it
 waves/0/00000.failed-1.json   a batch of this chunk failed as a whole, before anything ran
 waves/0/00000-DRAFT.rows.jsonl  landed: one row per request
-results.jsonl | .parquet      one row per request, in the order asked
+results.jsonl | .parquet …    one row per request, in the order asked; part files of them in results/
 manifest.json                 done
 manifest.unmet.json           what an attempt came to that fell short
 ```
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.records import Receipt
     from airflow_batch_provider.storage import Directory
+    from airflow_batch_provider.tables.columns import KeptColumns
 
 SKIPPED = ".skipped.jsonl"
+KEPT = ".kept-"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,16 @@ class TaskFiles:
 
     def drafts(self, number: int) -> list[str]:
         """Return the names of all files of a wave's requests, whoever wrote them."""
-        return [name for name in self.wave_directory(number).names() if name.endswith((REQUESTS, SKIPPED))]
+        names = self.wave_directory(number).names()
+        return [name for name in names if name.endswith((REQUESTS, SKIPPED)) or KEPT in name]
+
+    def is_beside(self, nonce: str, name: str) -> bool:
+        """Tell whether a file of wave 0 stands beside the requests of this plan: skipped rows, kept columns."""
+        return name.startswith(f"{nonce}.")
+
+    def kept(self, nonce: str, columns: KeptColumns) -> tuple[Directory, str]:
+        """Return where the kept columns of a plan are: directory, and name without its ending."""
+        return self.wave_directory(0), f"{nonce}{KEPT}{columns.digest}"
 
     def skipped_name(self, nonce: str) -> str:
         """Return the name, in wave 0, of the file of a plan's rows that cannot be asked."""

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from airflow_batch_provider.ledger.context import LedgerContext
+    from airflow_batch_provider.ledger.final_files import Target
     from airflow_batch_provider.ledger.limit import Withheld
-    from airflow_batch_provider.ledger.manifest import Outcome, Target
+    from airflow_batch_provider.ledger.manifest import Outcome
     from airflow_batch_provider.ledger.plan import Draft
     from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
     from airflow_batch_provider.models import Cost, Manifest
     from airflow_batch_provider.pricing import Forecast
+    from airflow_batch_provider.tables.keeping import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,13 @@ class Ledger:
         """Return the plan of these requests, None when they must be planned; see `Planner.current_plan`."""
         return self._planner.current_plan(requests)
 
-    def draft(self, requests: Iterable[Any]) -> Draft:
+    def draft(self, requests: Iterable[Any], keeper: Keeper | None = None) -> Draft:
         """Write the request files of a new plan, to be priced and committed; see `Planner.draft`."""
-        return self._planner.draft(requests)
+        return self._planner.draft(requests, keeper)
+
+    def keep(self, plan: Plan, keeper: Keeper | None) -> None:
+        """Keep the columns of a plan's rows that were just read, unless the plan has these; see `Planner.keep`."""
+        self._planner.keep(plan, keeper)
 
     def forecast(self, plan: Plan) -> Forecast:
         """Return what the first wave of a plan may use and cost at most, read from its request files.
@@ -232,6 +238,11 @@ class Ledger:
         plan = self.plan()
         assert plan is not None  # only a planned ledger has results
         return write_results(self._context, plan, stage, target, self._withheld)
+
+    def is_written(self, manifest: Manifest, target: Target) -> bool:
+        """Tell whether the results of a finished task are there as they are asked for now; see `Target.is_of`."""
+        plan = self.plan()
+        return plan is not None and target.is_of(manifest, plan, self.files)
 
     def finished(self) -> Manifest | None:
         """Return the manifest of a task that is done, None when a batch was bought since or has yet to land."""

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.compression import writing
-from airflow_batch_provider.formats import ResultFormat, format_of
-from airflow_batch_provider.ledger.merge import NOT_ASKED, TOO_DEAR, Tally, best_rows, only_lines
+from airflow_batch_provider.ledger.final_files import write_files
+from airflow_batch_provider.ledger.merge import NOT_ASKED, TOO_DEAR, Tally
 from airflow_batch_provider.models import ROW_STATUSES, Manifest
-from airflow_batch_provider.rows import encode_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.final_files import Target
     from airflow_batch_provider.ledger.limit import Withheld
-    from airflow_batch_provider.ledger.records import Plan, Wave
-    from airflow_batch_provider.models import RowError
-    from airflow_batch_provider.rows import Row
-    from airflow_batch_provider.storage import Directory
+    from airflow_batch_provider.ledger.records import Plan
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where the results go.
-
-    Attributes:
-        directory: on any filesystem.
-        name: file name in it; its ending is the format.
-    """
-
-    directory: Directory
-    name: str
-
-    @property
-    def format(self) -> ResultFormat:
-        """Return the format that the file's ending names."""
-        return format_of(self.name) or "jsonl"
 
 
 @dataclass(frozen=True)
@@ -74,7 +47,7 @@ def write_results(
     while True:
         bill, waves = context.bill(plan), files.waves()
         tally, receipts = Tally(bill=bill), files.receipts(waves)
-        _write(target, plan, files, waves, tally, TOO_DEAR if withheld else NOT_ASKED)
+        written = write_files(target, plan, files, waves, tally, TOO_DEAR if withheld else NOT_ASKED)
         files.check_current(plan)
         again = files.waves()
         if (again, files.receipts(again)) == (waves, receipts):
@@ -84,8 +57,10 @@ def write_results(
         stage=stage,
         provider=plan.provider,
         model=plan.spec.model,
-        results=target.directory.uri(target.name),
+        results=target.uri,
         format=target.format,
+        table=written.table,
+        files=written.files,
         requests=plan.requests,
         counts={status: tally.counts[status] for status in ROW_STATUSES},
         usage=tally.usage,
@@ -98,29 +73,3 @@ def write_results(
         completed_at=now,
     )
     return Outcome(manifest, tally.open)
-
-
-def _write(target: Target, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> None:
-    with target.directory.writer(target.name) as raw, writing(raw, target.name) as file:
-        if target.format == "parquet":
-            from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
-
-            write_parquet(file, _rows(plan, files, waves, tally, absence), plan.spec)
-        elif _was_asked_once(plan, files, waves):
-            for line in only_lines(files, waves[0], tally):
-                file.write(line + b"\n")
-        else:
-            file.writelines(map(encode_row, _rows(plan, files, waves, tally, absence)))
-
-
-def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[Row]:
-    skipped = tally.settling(files.skipped_rows(plan))
-    return heapq.merge(best_rows(files, waves, tally, absence), skipped, key=attrgetter("index"))
-
-
-def _was_asked_once(plan: Plan, files: TaskFiles, waves: list[Wave]) -> bool:
-    """Tell whether what landed is the results, line by line: nothing was asked again, left out or has yet to land."""
-    if len(waves) > 1 or plan.skipped:
-        return False
-    names = set(files.wave_directory(0).names())
-    return all(batch.has_landed(names) for batch in files.batches(waves[0]))

@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.bad_rows import Rows, SkippedRows
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.limit import Withheld
+    from airflow_batch_provider.tables.keeping import Keeper
 
 log = logging.getLogger(__name__)
 
 # The ledger's own files in the order in which a finished plan is set aside: answers first, and the plan last, so that
 # an attempt which dies meanwhile leaves a plan that the next one sets aside again.
-_SET_ASIDE = (*(f"{RESULTS}.{one}" for one in RESULT_FORMATS), UNMET, MANIFEST, WAVES, CLOCK, PLAN)
+_SET_ASIDE = (RESULTS, *(f"{RESULTS}.{one}" for one in RESULT_FORMATS), UNMET, MANIFEST, WAVES, CLOCK, PLAN)
 
 
 class Planner:
@@ -121,8 +122,11 @@ class Planner:
             if name in there and self._files.is_current(plan):  # no other worker did the same meanwhile
                 root.move(name, f"{SUPERSEDED}/{plan.nonce}/{name}")
 
-    def draft(self, requests: Iterable[Any]) -> Draft:
+    def draft(self, requests: Iterable[Any], keeper: Keeper | None = None) -> Draft:
         """Write the request files of a new plan; nothing counts before the draft is committed.
+
+        Args:
+            keeper: gathers columns of the source while the requests are read; they are kept with the plan.
 
         Raises:
             UsageError: a row or the spec is wrong.
@@ -135,6 +139,8 @@ class Planner:
             kept = skipped if policy.skip_bad_rows else None
             wave = self._write_wave(0, nonce, rows, fingerprint, kept, canary=policy.canary)
             skipped.save(self._files.wave_directory(0), self._files.skipped_name(nonce))
+        if keeper is not None:
+            keeper.save(*self._files.kept(nonce, keeper.kept))
         plan = Plan(
             fingerprint=str(fingerprint),
             provider=context.provider.name,
@@ -144,6 +150,17 @@ class Planner:
             first=wave,
         )
         return Draft(plan, self)
+
+    def keep(self, plan: Plan, keeper: Keeper | None) -> None:
+        """Keep columns of the rows of a plan, which were just read again, unless it has these already.
+
+        So an attempt may ask for other columns than the one that planned, and buys nothing for them.
+        """
+        if keeper is None:
+            return
+        directory, stem = self._files.kept(plan.nonce, keeper.kept)
+        if not any(name.startswith(f"{stem}.") for name in directory.names()):
+            keeper.save(directory, stem)
 
     def check_latest(self) -> None:
         """Fence a zombie off, which must not plan the requests that its successor has just set aside.
@@ -270,8 +287,9 @@ class Planner:
 
         They are listed before it does: files that come later may be of a plan that has replaced this one.
         """
-        ours = {self._files.skipped_name(wave.nonce), *(batch.requests_name for batch in self._files.batches(wave))}
-        return [name for name in self._files.drafts(wave.number) if name not in ours]
+        ours = {batch.requests_name for batch in self._files.batches(wave)}
+        drafts = self._files.drafts(wave.number)
+        return [name for name in drafts if name not in ours and not self._files.is_beside(wave.nonce, name)]
 
     def _delete_drafts(self, number: int, names: list[str]) -> None:
         directory = self._files.wave_directory(number)
@@ -283,7 +301,8 @@ class Planner:
         for batch in self._files.batches(wave):
             batch.delete_requests()
         if wave.number == 0:
-            self._files.wave_directory(0).delete(self._files.skipped_name(wave.nonce))
+            drafts = self._files.drafts(0)
+            self._delete_drafts(0, [name for name in drafts if self._files.is_beside(wave.nonce, name)])
 
 
 @dataclass

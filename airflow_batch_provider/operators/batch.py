@@ -32,6 +32,7 @@ _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_defa
 # Stands for a value that is only known when the task runs.
 _LATER = "later"
 _LATER_TEXT = "{later}"
+_LATER_PATH = "later/results/"
 
 
 def _is_late_text(text: Any) -> bool:
@@ -54,7 +55,8 @@ class BatchOperator(StageOperator):
         with as_airflow_errors():
             dag = self.dag if self.has_dag() else None  # type: ignore[no-untyped-call]  # Airflow's has no annotations
             task = dag.task_dict.get(self.task_id) if dag else None
-            check_own_file(task, self._result_path, self.result_path, context)
+            has_parts = self.options.get("max_rows_per_file") is not None
+            check_own_file(task, self._result_path, self.result_path, context, is_folder=has_parts)
             config = self._config()
         return self._begin(context, config, self.requests.value(context))
 
@@ -109,10 +111,10 @@ class BatchOperator(StageOperator):
 
     def _config(self, *, parsing: bool = False) -> BatchConfig:
         """Make the stage's configuration; while the DAG is parsed, a stand-in replaces a value that is only known later."""
-        model, conn_id, result_path, source = (
-            _LATER if parsing and is_late(value) else value
-            for value in (self.model, self.conn_id, self.result_path, self.source)
+        model, conn_id, source = (
+            _LATER if parsing and is_late(value) else value for value in (self.model, self.conn_id, self.source)
         )
+        result_path = _LATER_PATH if parsing and is_late(self.result_path) else self.result_path
         prompt, system = (
             _LATER_TEXT if parsing and _is_late_text(text) else unrendered(text) for text in (self.prompt, self.system)
         )

@@ -34,7 +34,13 @@ class BatchGenerateOperator(BatchOperator):
         result_path: file for the rows, or a folder, in which each task instance has a file of its own,
             `dag/run/task[/map_index]/results.jsonl`; a URI; templated; stage storage by default. Mapped tasks give a folder, or a
             file with `{{ ti.map_index }}` in its name.
-        result_format: `jsonl` (default), `jsonl.gz`, `jsonl.zst` or `parquet`; the ending of a file's name says it as well.
+        result_format: `jsonl`, `csv`, `tsv` (each also with `.gz` or `.zst`) or `parquet`. By default as the file of
+            `result_path` ends; a table is of the format of its source; else `jsonl`. CSV and TSV are for tables only.
+        keep_columns: makes the results a table: these columns of the source (`True`: all), the fields of the answer, and
+            status, error, tokens, model and batch of each row ([tables](docs/tables.md)).
+        column_prefix: stands before the names of the table's columns that are not the source's, such as `llm_`.
+        max_rows_per_file: `result_path` is then a folder, which gets part files of at most so many rows under names that
+            stay the same, `part-00000.parquet`.
         poll: `quick`, `medium`, `long` or a `PollConfig`; `[batch_provider] poll` by default.
         deferrable: False waits on the worker.
         retry_rows: waves after the first for rows without a good answer; default 2.
@@ -79,6 +85,9 @@ class BatchGenerateOperator(BatchOperator):
         request_params: dict[str, Any] | None = None,
         result_path: str | None = None,
         result_format: ResultFormat | None = None,
+        keep_columns: bool | Sequence[str] = False,
+        column_prefix: str = "",
+        max_rows_per_file: int | None = None,
         poll: PollConfig | str | None = None,
         deferrable: bool = True,
         retry_rows: int = 2,
@@ -113,6 +122,9 @@ class BatchGenerateOperator(BatchOperator):
             request_params=request_params,
             result_path=result_path,
             result_format=result_format,
+            keep_columns=keep_columns,
+            column_prefix=column_prefix,
+            max_rows_per_file=max_rows_per_file,
             poll=poll,
             retry_rows=retry_rows,
             retry_truncated=retry_truncated,

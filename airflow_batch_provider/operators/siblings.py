@@ -19,25 +19,29 @@ if TYPE_CHECKING:
 _TELLS_TASK = re.compile(r"\bmap_index\b|\btask\.")
 
 
-def check_own_file(task: Any, given: str | None, rendered: str | None, context: Context) -> None:
-    """Refuse one of several instances of a mapped task that write the same result file.
+def check_own_file(
+    task: Any, given: str | None, rendered: str | None, context: Context, *, is_folder: bool = False
+) -> None:
+    """Refuse one of several instances of a mapped task that write the same result file, or folder of part files.
 
     Args:
         task: the task as the DAG has it, mapped or not.
         given: its `result_path` before it was rendered.
         rendered: and after.
+        is_folder: True when the path is a folder that gets part files.
 
     Raises:
         UsageError: another instance has this file as well.
     """
     ti: Any = context["ti"]
     is_mapped = isinstance(task, MappedOperator) and ti.map_index is not None and ti.map_index >= 0
-    if not is_mapped or given is None or not names_file(str(rendered)) or _TELLS_TASK.search(given):
+    if not is_mapped or given is None or _TELLS_TASK.search(given) or not (is_folder or names_file(str(rendered))):
         return
     if "result_path" in task.partial_kwargs or _instances(task, given, context) > 1:
         raise UsageError(
-            f"Several instances of the mapped task {task.task_id!r} have one result file, {rendered!r}: each would replace "
-            "the rows of the others. Add {{ ti.map_index }} to result_path, or give a folder."
+            f"Several instances of the mapped task {task.task_id!r} have one result {'folder' if is_folder else 'file'}, "
+            f"{rendered!r}: each would replace the rows of the others. Add {{{{ ti.map_index }}}} to result_path"
+            f"{'.' if is_folder else ', or give a folder.'}"
         )
 
 

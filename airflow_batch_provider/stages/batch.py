@@ -70,6 +70,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             return estimate
         if (done := ledger.finished()) and ctx.config.criteria.are_met(done):
             await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
+            if not ledger.is_written(done, target_of(ctx)):
+                return await self._finish(ctx, ledger, report)
             await report.ended(done, landed_rows(ledger), "succeeded", None)
             return done
         await report.submitting(landed_rows(ledger))

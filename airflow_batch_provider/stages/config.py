@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from airflow_batch_provider.compression import without_compression
 from airflow_batch_provider.formats import RESULT_FORMATS, ResultFormat, format_of, is_plain
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.ledger import SuccessCriteria
@@ -15,6 +16,7 @@ from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.prompts import PromptTemplate
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
+from airflow_batch_provider.tables.columns import KeptColumns, check_fields
 
 # Endings of files that results are not written as.
 _FORMATS = ", ".join(f".{one}" for one in RESULT_FORMATS)
@@ -49,6 +51,15 @@ def names_file(result_path: str) -> bool:
     return format_of(result_path) is not None
 
 
+def _format_of_source(source: Source | None) -> ResultFormat | None:
+    """Return the format of result files that a source's files have, where its name tells."""
+    name = source.uri.lower() if source else ""
+    for ending in (".json", ".ndjson"):
+        if without_compression(name).endswith(ending):
+            return format_of(name.replace(ending, ".jsonl"))
+    return format_of(name)
+
+
 class BatchConfig(FrozenModel):
     """The settings of a built-in stage.
 
@@ -60,7 +71,10 @@ class BatchConfig(FrozenModel):
         max_tokens: tokens of one answer.
         request_params: further fields of the provider's request body.
         result_path: file for the results, or a folder, in which each task instance has its own; stage storage by default.
-        result_format: None is that of `result_path`'s ending, or else `jsonl`.
+        result_format: None is that of `result_path`'s ending, or that of the source of a table, or else `jsonl`.
+        keep_columns: columns of the source that go into the results, which makes them a table; True keeps all.
+        column_prefix: stands before the names of the table's other columns.
+        max_rows_per_file: `result_path` is then a folder of part files of at most so many rows; None writes one file.
         retry_rows: waves after the first in one attempt of the task, for rows without a good answer.
         min_success_ratio: share of rows with a good answer below which the task fails; 0 fails only when no row has one.
         retry_truncated: text that was cut off at `max_tokens` counts as `failed`, keeps its text, and is asked again with twice
@@ -91,6 +105,9 @@ class BatchConfig(FrozenModel):
     request_params: dict[str, Any] = Field(default_factory=dict)
     result_path: str | None = None
     result_format: ResultFormat | None = None
+    keep_columns: bool | tuple[str, ...] = False
+    column_prefix: str = ""
+    max_rows_per_file: int | None = Field(default=None, gt=0)
     poll: PollConfig = PRESETS["long"]
     retry_rows: int = Field(default=2, ge=0, le=100)
     min_success_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -121,14 +138,48 @@ class BatchConfig(FrozenModel):
             raise ValueError(
                 f"result_path ends with .{told}, but result_format is {self.result_format!r}; change one of them"
             )
-        if is_plain(self.format):
-            raise ValueError(f"results as {self.format} are not written yet")
+        return self
+
+    @model_validator(mode="after")
+    def _result_is_no_source(self) -> Self:
+        source = self.source.uri.rstrip("/") if self.source else None
+        if self.result_path is not None and self.result_path.rstrip("/") == source:
+            raise ValueError("result_path is the source, which a retry reads again; give another place")
+        if self.max_rows_per_file and names_file(self.result_path or ""):
+            raise ValueError(
+                f"max_rows_per_file makes part files, but result_path {self.result_path!r} is one; give a folder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _table_is_possible(self) -> Self:
+        if self.kept is None:
+            if is_plain(self.format):
+                raise ValueError(
+                    f"{self.format} results are tables; say which columns go into them, keep_columns=True for all"
+                )
+            if self.column_prefix:
+                raise ValueError(
+                    "column_prefix names columns of a table; say which of the source it keeps in keep_columns"
+                )
+            return self
+        if self.source is None or self.source.prompt is None:
+            raise ValueError("keep_columns keeps columns of a source; give source and prompt, or leave it out")
+        if self.kept.columns == ():
+            raise ValueError("keep_columns names no column; name one, or give key")
+        check_fields(self.spec)
         return self
 
     @property
     def format(self) -> ResultFormat:
         """Return the format of the results."""
-        return self.result_format or format_of(self.result_path or "") or "jsonl"
+        told = self.result_format or format_of(self.result_path or "")
+        return told or (_format_of_source(self.source) if self.kept else None) or "jsonl"
+
+    @property
+    def kept(self) -> KeptColumns | None:
+        """Return the columns of the source that go into the results; None where these are no table."""
+        return KeptColumns.of(self.keep_columns, self.source.key if self.source else None, self.column_prefix)
 
     @property
     def provider(self) -> str | None:

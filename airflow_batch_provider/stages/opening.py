@@ -11,7 +11,7 @@ from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.report import landed_rows
-from airflow_batch_provider.stages.rows import check_writable, rows_of, target_of
+from airflow_batch_provider.stages.rows import check_writable, source_rows, target_of
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Plan
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.config import BatchConfig
     from airflow_batch_provider.stages.context import StageContext
+    from airflow_batch_provider.stages.rows import SourceRows
 
 
 def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
@@ -65,12 +66,17 @@ async def open_plan(ctx: StageContext[BatchConfig], ledger: Ledger, provider: Ba
         raise UsageError(
             "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
         )
-    requests = rows_of(ctx)
+    with source_rows(ctx) as rows:
+        return await _planned(ctx, ledger, rows)
+
+
+async def _planned(ctx: StageContext[BatchConfig], ledger: Ledger, rows: SourceRows) -> Manifest | None:
     while True:
-        plan = ledger.current_plan(requests)
+        plan = ledger.current_plan(rows)
         if plan is not None:
+            ledger.keep(plan, rows.keeper)
             return (await _priced(ctx, ledger, plan, "Going on with"))[0]
-        with ledger.draft(requests) as draft:
+        with ledger.draft(rows, rows.keeper) as draft:
             ctx.config.criteria.check_possible(draft.plan)
             estimate, cost = await _priced(ctx, ledger, draft.plan, "Planned")
             if estimate is not None:

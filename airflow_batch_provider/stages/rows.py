@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.tables.keeping import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from upath import UPath
     from upath.extensions import ProxyUPath
 
+    from airflow_batch_provider.stages.config import Source
     from airflow_batch_provider.stages.context import StageContext
 
 # Answers of a storage that takes no file at this place, whenever it is asked; other faults may pass.
@@ -26,23 +29,48 @@ _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryE
 
 
 @dataclass(frozen=True)
+class SourceRows:
+    """The rows of a task; they can be iterated again and again.
+
+    Attributes:
+        keeper: gathers columns of the rows whenever they are iterated; None where the result is no table.
+    """
+
+    rows: Iterable[Any]
+    keeper: Keeper | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+
+@dataclass(frozen=True)
 class _FileRows:
     """The rows of a file, read again each time they are iterated."""
 
     path: UPath | ProxyUPath
-    prompt: str | None
-    key: str | None
+    source: Source
+    keeper: Keeper | None
 
     def __iter__(self) -> Iterator[Any]:
-        return requests_of(self.path, self.prompt, self.key)
+        return requests_of(self.path, self.source.prompt, self.source.key, self.keeper)
 
 
-def rows_of(ctx: StageContext[BatchConfig]) -> Iterable[Any]:
-    """Return the rows; they can be iterated again and again."""
-    source = ctx.config.source
-    if source is not None:
-        return _FileRows(ctx.open_path(source.uri), source.prompt, source.key)
-    rows: Iterable[Any] = _records(ctx.input)
+@contextmanager
+def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
+    """The rows of the task, for the length of the block."""
+    config = ctx.config
+    if config.source is None:
+        yield SourceRows(_given(ctx.input))
+        return
+    with ExitStack() as stack:
+        keeper = None if config.kept is None else Keeper(config.kept, config.spec)
+        if keeper is not None:
+            stack.callback(keeper.close)
+        yield SourceRows(_FileRows(ctx.open_path(config.source.uri), config.source, keeper), keeper)
+
+
+def _given(value: Any) -> Iterable[Any]:
+    rows: Iterable[Any] = _records(value)
     if isinstance(rows, set | frozenset):
         raise UsageError("requests is a set, which has no order, so that a retry would ask other requests. Sort it.")
     if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
@@ -66,14 +94,19 @@ def _records(rows: Any) -> Any:
 
 
 def target_of(ctx: StageContext[BatchConfig]) -> Target:
-    """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder."""
+    """Return the stage's own storage, or the user's file, or a file of the task instance's own in the user's folder.
+
+    Part files go into the user's folder itself.
+    """
     config = ctx.config
+    more: dict[str, Any] = {"kept": config.kept, "rows_per_file": config.max_rows_per_file, "of_parts": config.format}
+    own = RESULTS if config.max_rows_per_file else f"{RESULTS}.{config.format}"
     if config.result_path is None:
-        return Target(ctx.storage.directory, f"{RESULTS}.{config.format}")
+        return Target(ctx.storage.directory, own, **more)
     path = ctx.open_path(config.result_path)
-    if names_file(config.result_path):
-        return Target(Directory(path.parent), path.name)
-    return Target(Directory(path), "/".join((*task_folders(ctx.key), f"{RESULTS}.{config.format}")))
+    if names_file(config.result_path) or config.max_rows_per_file:
+        return Target(Directory(path.parent), path.name, **more)
+    return Target(Directory(path), "/".join((*task_folders(ctx.key), own)), **more)
 
 
 def check_writable(directory: Directory) -> None:

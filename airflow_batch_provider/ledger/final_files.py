@@ -1,0 +1,188 @@
+"""The final files: rows or a table, of any format, in one file or in part files of bounded length."""
+
+from __future__ import annotations
+
+import heapq
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_batch_provider.compression import writing
+from airflow_batch_provider.formats import ResultFormat, format_of
+from airflow_batch_provider.ledger.merge import best_rows, only_lines
+from airflow_batch_provider.models import TableColumns
+from airflow_batch_provider.parts import is_part, part_name
+from airflow_batch_provider.rows import encode_row
+from airflow_batch_provider.tables.answers import Cells
+from airflow_batch_provider.tables.kept_rows import kept_rows
+from airflow_batch_provider.tables.text import write_csv, write_jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from airflow_batch_provider.ledger.files import TaskFiles
+    from airflow_batch_provider.ledger.merge import Tally
+    from airflow_batch_provider.ledger.records import Plan, Wave
+    from airflow_batch_provider.models import Manifest, RowError, Spec
+    from airflow_batch_provider.rows import Row
+    from airflow_batch_provider.storage import Directory
+    from airflow_batch_provider.tables.columns import KeptColumns
+    from airflow_batch_provider.tables.kept_rows import KeptRows
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the results go, and as what.
+
+    Attributes:
+        directory: on any filesystem.
+        name: file name in it; its ending is the format. Of part files, the folder in it that has them.
+        kept: the columns of the source that make the results a table; None writes a row of results for each request.
+        rows_per_file: most rows of a part file; None writes one file.
+        of_parts: the format of part files.
+    """
+
+    directory: Directory
+    name: str
+    kept: KeptColumns | None = None
+    rows_per_file: int | None = None
+    of_parts: ResultFormat = "jsonl"
+
+    @property
+    def format(self) -> ResultFormat:
+        """Return the format of the files."""
+        return self.of_parts if self.rows_per_file else format_of(self.name) or "jsonl"
+
+    @property
+    def uri(self) -> str:
+        """Return the address of the file, or of the folder of part files."""
+        return self.directory.uri(self.name)
+
+    def is_of(self, manifest: Manifest, plan: Plan, files: TaskFiles) -> bool:
+        """Tell whether finished results are as they are asked for here: place, format, columns and part files."""
+        parts = None if self.rows_per_file is None else max(1, -(-manifest.requests // self.rows_per_file))
+        if (manifest.results, manifest.format, manifest.files) != (self.uri, self.format, parts):
+            return False
+        with _kept(self, plan, files) as kept:
+            return manifest.table == (None if kept is None else table_columns(self, plan.spec, kept))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        files: number of part files; None where it is one file.
+    """
+
+    table: TableColumns | None
+    files: int | None
+
+
+def write_files(
+    target: Target, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError
+) -> Written:
+    """Write the rows of the best answers of all waves, whole files only.
+
+    Part files have the names `part-00000.jsonl` and so on, whoever writes them and how often; what an earlier run has
+    written beyond their number is deleted.
+
+    Args:
+        absence: why rows have no answer that were not asked.
+    """
+    with _kept(target, plan, files) as kept:
+        if kept is not None:
+            table = table_columns(target, plan.spec, kept)
+            return Written(
+                table, _write(target, _rows(plan, files, waves, tally, absence), _table(target, plan.spec, table, kept))
+            )
+        if target.format == "parquet":
+            return Written(None, _write(target, _rows(plan, files, waves, tally, absence), _parquet(plan.spec)))
+        lines = _lines(plan, files, waves, tally, absence)
+        return Written(None, _write(target, lines, lambda file, part: file.writelines(part)))
+
+
+def _kept(target: Target, plan: Plan, files: TaskFiles) -> AbstractContextManager[KeptRows | None]:
+    return nullcontext() if target.kept is None else kept_rows(*files.kept(plan.nonce, target.kept))
+
+
+def table_columns(target: Target, spec: Spec, kept: KeptRows) -> TableColumns:
+    """Return the names of a table's columns."""
+    assert target.kept is not None
+    cells = Cells(spec, target.kept.prefix)
+    return TableColumns(
+        key=target.kept.key,
+        kept=kept.names,
+        fields=cells.kinds,
+        output="text" if cells.is_text and spec.kind == "generate" else "json",
+        prefix=target.kept.prefix,
+    )
+
+
+def _write(target: Target, rows: Iterator[Any], write: Callable[[BinaryIO, Iterator[Any]], None]) -> int | None:
+    """Write all rows, or lines, to one file or to as many as they need; return their number, None for one file."""
+    if target.rows_per_file is None:
+        _write_file(target.directory, target.name, rows, write)
+        return None
+    directory, known = target.directory.sub(target.name), 0
+    for number in count():
+        ahead = list(islice(rows, 1))
+        if number and not ahead:
+            break
+        part = chain(ahead, islice(rows, target.rows_per_file - 1))
+        _write_file(directory, part_name(number, target.format), part, write)
+        known = number + 1
+    ours = {part_name(number, target.format) for number in range(known)}
+    for name in directory.names():
+        if is_part(name) and name not in ours:
+            directory.delete(name)
+    return known
+
+
+def _write_file(
+    directory: Directory, name: str, rows: Iterator[Any], write: Callable[[BinaryIO, Iterator[Any]], None]
+) -> None:
+    with directory.writer(name) as raw, writing(raw, name) as file:
+        write(file, rows)
+
+
+def _parquet(spec: Spec) -> Callable[[BinaryIO, Iterator[Row]], None]:
+    from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
+
+    return lambda file, rows: write_parquet(file, rows, spec)
+
+
+def _table(
+    target: Target, spec: Spec, table: TableColumns, kept: KeptRows
+) -> Callable[[BinaryIO, Iterator[Row]], None]:
+    cells = Cells(spec, table.prefix)
+    if target.format == "parquet":
+        from airflow_batch_provider.tables.parquet_table import write_table  # noqa: PLC0415 — pyarrow is an extra
+
+        return lambda file, rows: write_table(file, rows, spec, table, cells, kept)
+    if target.format.startswith("jsonl"):
+        return lambda file, rows: write_jsonl(file, rows, cells, kept)
+    delimiter = "\t" if target.format.startswith("tsv") else ","
+    return lambda file, rows: write_csv(file, rows, cells, kept, delimiter)
+
+
+def _lines(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[bytes]:
+    if _was_asked_once(plan, files, waves):
+        return (line + b"\n" for line in only_lines(files, waves[0], tally))
+    return map(encode_row, _rows(plan, files, waves, tally, absence))
+
+
+def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[Row]:
+    skipped = tally.settling(files.skipped_rows(plan))
+    return heapq.merge(best_rows(files, waves, tally, absence), skipped, key=attrgetter("index"))
+
+
+def _was_asked_once(plan: Plan, files: TaskFiles, waves: list[Wave]) -> bool:
+    """Tell whether what landed is the results, line by line: nothing was asked again, left out or has yet to land."""
+    if len(waves) > 1 or plan.skipped:
+        return False
+    names = set(files.wave_directory(0).names())
+    return all(batch.has_landed(names) for batch in files.batches(waves[0]))
