@@ -10,6 +10,7 @@
 #   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='cadwyn<8' adds what that one needs
 #   make compat-sdk       the tests of the providers on the lowest and the newest SDKs that are allowed
 #   make lint             ruff, mypy, import-linter, zizmor
+#   make docs             the site of documentation, in .docs/site; fails for a wrong page, docstring or link
 #   make screenshots      take the pictures of README and docs; needs Chromium
 #   make bench            benchmarks
 #   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
@@ -83,6 +84,9 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/zizmor --offline --pedantic --quiet --no-progress .
 
+docs: $(READY)
+	$(PY) docs/builder/build_site.py
+
 screenshots: $(READY)
 	$(PY) tests/support/pictures.py
 
@@ -94,7 +98,7 @@ $(READY): pyproject.toml constraints.txt $(shell $(RUNS) || echo FORCE)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found. Install it, or name it: make PYTHON=…"; exit 1; }
 	@$(RUNS) || { echo "making $(VENV) (about a minute)"; $(PYTHON) -m venv --clear $(VENV); }
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip==$(PIP)'
-	@$(PY) -m pip install --quiet --disable-pip-version-check --compile -c constraints.txt -e . --group test --group lint
+	@$(PY) -m pip install --quiet --disable-pip-version-check --compile -c constraints.txt -e . --group test --group lint --group docs
 	@touch $@
 
 # A group of its own: nobody else needs it. mutmut calls mypy by name, so it is found in the virtual environment first.
@@ -139,10 +143,10 @@ audit: $(VENV)/.release
 constraints: $(VENV)/.release
 	@head -2 constraints.txt > $(VENV)/constraints.txt
 	@echo '-e .[parquet,pandas,s3]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
-		--group test --group lint --group mutate --group release \
+		--group test --group lint --group docs --group mutate --group release \
 		--no-emit-package airflow-batch-provider --no-emit-package pip \
 		--no-annotate --no-header --no-emit-index-url --quiet >> $(VENV)/constraints.txt
 	@cp $(VENV)/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) mutants dist .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) mutants dist .demo .docs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -40,9 +40,8 @@ class ReconcileOperator(BaseOperator):
         grace: how long a task must have been over before its batches are cancelled: time to fix and clear it.
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default; templated.
 
-    Returns:
-        Number of batches by what was found: `keep`, `adopt`, `cancel`, `forget`, `report`; the last are for a person, and
-        named in the log.
+    The task returns the number of batches by what was found: `keep`, `adopt`, `cancel`, `forget`, `report`; the last are for a
+    person, and named in the log.
     """
 
     template_fields: Sequence[str] = ("conn_ids", "storage_path")
