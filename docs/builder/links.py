@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Tags that make a browser load something, and the attribute that says what.
 _LOADS = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from commands import commands
@@ -20,6 +21,8 @@ _ELSEWHERE = {
     "README.md": "index.md",
     "ARCHITECTURE.md": "architecture.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
 }
 # `<!-- made: settings -->` on a page is replaced by what the function returns.
@@ -40,7 +43,7 @@ def write_pages(folder: Path) -> None:
     sources: set[Path] = set()
     for path in repository_pages():
         text = _MARK.sub(lambda found: _MADE[found[1]](), path.read_text(encoding="utf-8"))
-        _write(folder / _place(path), _LINK.sub(lambda found: _relinked(path, found[1], sources), text))
+        _write(folder / _place(path), _LINK.sub(partial(_relinked, path, sources), text))
     for path in sources:
         _write(folder / _place(path), _source_page(path))
 
@@ -60,7 +63,8 @@ def _place(path: Path) -> PurePosixPath:
     return PurePosixPath("source", f"{name}.md")
 
 
-def _relinked(page: Path, link: str, sources: set[Path]) -> str:
+def _relinked(page: Path, sources: set[Path], found: re.Match[str]) -> str:
+    link = found[1]
     target = (page.parent / link).resolve()
     if not target.is_file():
         return link  # the strict build tells what is wrong with it

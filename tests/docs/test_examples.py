@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from airflow.cli.cli_parser import get_parser
 from page_code import OUTPUT, blocks_of, dags_of, write_files
 
 from airflow_batch_provider.airflow.connections import OWN_TYPES
@@ -98,7 +99,7 @@ def test_the_tests_of_a_page_pass(page, database, tmp_path):
     done = subprocess.run(command, check=False, cwd=tmp_path, env=env, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout
-    assert f"{sum(len(re.findall('^def test_', b.text, re.M)) for b in CODE[page])} passed" in done.stdout
+    assert f"{sum(len(re.findall('^def test_', b.text, re.MULTILINE)) for b in CODE[page])} passed" in done.stdout
 
 
 @pytest.mark.parametrize("page", with_files(r"^airflow/dags/"), ids=by_page)
@@ -125,12 +126,9 @@ def check_command(command):
     match words:
         case ["export", *given]:
             variables += given
-        case ["airflow", "batches", *arguments]:
-            batches_parser().parse_args(["batches", *arguments])
         case ["airflow", *arguments]:
-            from airflow.cli.cli_parser import get_parser
-
-            get_parser().parse_args(arguments)
+            parser = batches_parser() if arguments[0] == "batches" else get_parser()
+            parser.parse_args(arguments)
         case ["python", "-m", "airflow_batch_provider.emulator", *arguments]:
             if "--help" not in arguments:
                 emulator_parser().parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -47,3 +48,25 @@ def test_a_message_is_parted_into_fact_and_remedy():
 
     assert (one.fact, one.remedy) == ("Row … has no key.", "Give it one. Or two.")
     assert Message("UsageError", "m", "Row … has no key: ….").remedy == ""
+
+
+def codes():
+    """Every code that the package itself gives to a row, from the calls that make it."""
+    package = Path(exceptions.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if "emulator" not in path.parts:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RowError":
+                    yield from (
+                        word.value.value
+                        for word in node.keywords
+                        if word.arg == "code" and isinstance(word.value, ast.Constant)
+                    )
+
+
+def test_every_reason_of_a_row_is_told():
+    """The page about rows without an answer says what each of our own codes means."""
+    page = PAGE.with_name("how-to") / "rows-without-an-answer.md"
+    told = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8").split("## Reasons")[1]))
+
+    assert set(codes()) - told == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from links import broken_links
 from pages import repository_pages, write_pages
+
+from airflow_batch_provider.operators import BatchGenerateOperator
 
 ROOT = Path(__file__).parents[2]
 BUILDER = ROOT / "docs/builder/build_site.py"
@@ -57,6 +60,18 @@ def test_the_reference_has_every_public_name(site, module):
     page = (site / f"reference/{module}.html").read_text(encoding="utf-8")
 
     assert [name for name in import_module(f"airflow_batch_provider.{module}").__all__ if name not in page] == []
+
+
+def test_the_reference_names_every_argument_of_the_operator(site):
+    """With its default, and what the docstring says of it."""
+    page = (site / "reference/operators.html").read_text(encoding="utf-8")
+    arguments = [
+        name
+        for name, parameter in inspect.signature(BatchGenerateOperator).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+    assert [name for name in arguments if f"<code>{name}</code>" not in page] == []
 
 
 def test_nothing_on_a_page_waits_to_be_made(tmp_path):

@@ -50,9 +50,10 @@ def write_files(blocks: list[Block], folder: Path) -> list[Path]:
 
 @contextmanager
 def dags_of(name: str, code: str, path: Path) -> Iterator[list[Any]]:
-    """Run code as the module of a DAG file, importable while the block lasts; gives the DAGs that it defines."""
+    """Run code as the module of a DAG file, which is written, and importable while the block lasts; gives its DAGs."""
     from airflow.sdk.definitions._internal.contextmanager import DagContext
 
+    path.write_text(code, encoding="utf-8")
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
