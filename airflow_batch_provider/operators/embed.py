@@ -32,7 +32,7 @@ class BatchEmbedOperator(BatchOperator):
         result_format: `jsonl`, `csv`, `tsv` (each also with `.gz` or `.zst`) or `parquet`. By default as the file of
             `result_path` ends; a table is of the format of its source; else `jsonl`. CSV and TSV are for tables only.
         keep_columns: makes the results a table: these columns of the source (`True`: all), the fields of the answer, and
-            status, error, tokens, model and batch of each row ([tables](docs/tables.md)).
+            status, error, tokens, model and batch of each row (docs/tables.md).
         column_prefix: stands before the names of the table's columns that are not the source's, such as `llm_`.
         max_rows_per_file: `result_path` is then a folder, which gets part files of at most so many rows under names that
             stay the same, `part-00000.parquet`.

@@ -51,6 +51,10 @@ class Message:
 
     @property
     def _parts(self) -> tuple[str, str]:
+        # What a value says of itself is one clause of a sentence, and its remedy another.
+        if self.error == "ValueError" and "; " in self.text:
+            fact, _, rest = self.text.partition("; ")
+            return fact, rest
         fact, _, rest = _SENTENCE.sub("\n", self.text, count=1).partition("\n")
         return (fact, rest) if _words(fact) > 1 and _words(rest) else (self.text, "")
 
