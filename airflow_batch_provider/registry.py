@@ -19,6 +19,7 @@ from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LAYOUT
 from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.records import create, load, save
+from airflow_batch_provider.spending import SpendingBook
 from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_LEASE, LOCK_PAUSE, WORST_SKEW
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OPEN, _OVER = "open", "over"
+_OPEN, _OVER, _SPENT = "open", "over", "spent"
 _TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -100,6 +101,11 @@ class Registry:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+
+    @property
+    def spending(self) -> SpendingBook:
+        """Return what the landed batches of the deployment have cost."""
+        return SpendingBook(self._directory.sub(_SPENT))
 
     def enter(self, entry: Entry) -> None:
         """Note a claimed batch, or more about one that is noted."""

@@ -2,81 +2,35 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import sys
-from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from airflow.utils.cli import action_cli
-from airflow.utils.providers_configuration_loader import providers_configuration_loaded
+from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider import loop
 from airflow_batch_provider.airflow import database
 from airflow_batch_provider.airflow.deployment import open_deployment
 from airflow_batch_provider.airflow.task_state import ask_database
+from airflow_batch_provider.cli.answer import DECIDE, FINE, Answer, account_of, command
 from airflow_batch_provider.cli.output import clean, rendered
 from airflow_batch_provider.clock import Clock
-from airflow_batch_provider.exceptions import BatchError, UsageError
 from airflow_batch_provider.fleet.prune import Pruner
 from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
 from airflow_batch_provider.fleet.resolve import Resolver
 from airflow_batch_provider.models import RequestCounts
 from airflow_batch_provider.providers import connected
 from airflow_batch_provider.providers.consoles import console_url
-from airflow_batch_provider.registry import account_digest
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator
 
-    from airflow_batch_provider.fleet.deployment import Deployment
     from airflow_batch_provider.fleet.findings import Finding
     from airflow_batch_provider.models import Account, BatchStatus
     from airflow_batch_provider.registry import Entry
 
-FINE, DECIDE, USAGE = 0, 1, 2
-
 _DONE = {"cancel": "cancelled", "adopt": "adopted", "forget": "forgotten"}
 
 
-class Answer(NamedTuple):
-    """The result of a command: its exit code and its standard output."""
-
-    code: int
-    text: str
-
-
-def _command(function: Callable[[Namespace], Answer]) -> Callable[[Namespace], int]:
-    """Airflow's audit log around it; our errors as one line and a code."""
-
-    @functools.wraps(function)
-    def carried_out(arguments: Namespace) -> int:
-        try:
-            with _logs_on_stderr():
-                answer = function(arguments)
-        except BatchError as error:
-            print(f"error: {clean(error)}", file=sys.stderr)
-            return USAGE if isinstance(error, UsageError) else DECIDE
-        print(answer.text)
-        return answer.code
-
-    wrapped: Callable[[Namespace], int] = action_cli(check_db=False)(providers_configuration_loaded(carried_out))
-    return wrapped
-
-
-@contextmanager
-def _logs_on_stderr() -> Iterator[None]:
-    """Airflow logs to standard output, which here belongs to the answer; Airflow 3.3 does so by itself."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
-    with redirect_stdout(sys.stderr):
-        yield
-
-
-@_command
+@command
 def list_batches(arguments: Namespace) -> Answer:
     """Show the registry."""
     deployment = open_deployment(arguments.storage_path)
@@ -97,12 +51,12 @@ def _entry_row(entry: Entry) -> dict[str, Any]:
     }
 
 
-@_command
+@command
 def show_batches(arguments: Namespace) -> Answer:
     """Show all that is known of one batch, here and at its provider."""
     deployment = open_deployment(arguments.storage_path)
     entry = Resolver(deployment, ask_database, Clock()).entry(arguments.tag)
-    account = _account(entry, deployment, arguments)
+    account = account_of(entry, deployment, arguments)
     status = loop.run(_status(entry, account)) if entry.batch_id else None
     facts: dict[str, Any] = _entry_row(entry) | {
         "connection": str(entry.connection) if entry.connection else None,
@@ -132,7 +86,7 @@ def _status_row(status: BatchStatus) -> dict[str, Any]:
     }
 
 
-@_command
+@command
 def check_batches(arguments: Namespace) -> Answer:
     """Make one call over a connection that costs nothing."""
     deployment = open_deployment(arguments.storage_path)
@@ -145,7 +99,7 @@ async def _check(account: Account) -> str:
         return await provider.check()
 
 
-@_command
+@command
 def reconcile_batches(arguments: Namespace) -> Answer:
     """Show what to do about each batch, and do it with `--apply`."""
     deployment = open_deployment(arguments.storage_path)
@@ -173,13 +127,13 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
     }
 
 
-@_command
+@command
 def adopt_batches(arguments: Namespace) -> Answer:
     """Write a receipt by hand."""
     deployment = open_deployment(arguments.storage_path)
     resolver = Resolver(deployment, ask_database, Clock())
     entry = resolver.entry(arguments.tag)
-    receipt = loop.run(_adopt(resolver, entry, arguments.batch_id, _account(entry, deployment, arguments)))
+    receipt = loop.run(_adopt(resolver, entry, arguments.batch_id, account_of(entry, deployment, arguments)))
     text = f"Batch {receipt.batch_id} is {entry.tag} of {entry.label} from now on. Clear the task: it goes on with it."
     return Answer(FINE, text)
 
@@ -189,13 +143,13 @@ async def _adopt(resolver: Resolver, entry: Entry, batch_id: str, account: Accou
         return await resolver.adopt(entry.tag, batch_id, provider)
 
 
-@_command
+@command
 def absent_batches(arguments: Namespace) -> Answer:
     """Withdraw a claim by hand."""
     deployment = open_deployment(arguments.storage_path)
     resolver = Resolver(deployment, ask_database, Clock())
     entry = resolver.entry(arguments.tag)
-    loop.run(_absent(resolver, entry, _account(entry, deployment, arguments)))
+    loop.run(_absent(resolver, entry, account_of(entry, deployment, arguments)))
     text = (
         f"The claim {entry.tag} of {entry.label} is withdrawn. Clear the task: it buys these {entry.requests} requests."
     )
@@ -207,19 +161,7 @@ async def _absent(resolver: Resolver, entry: Entry, account: Account) -> None:
         await resolver.absent(entry.tag, provider)
 
 
-def _account(entry: Entry, deployment: Deployment, arguments: Namespace) -> Account:
-    """The account that the batch was bought with, or another that a person names."""
-    found = [one for one in database.accounts(arguments.conn_id, deployment) if one.provider == entry.provider]
-    same = [one for one in found if account_digest(one) == entry.account]
-    if same or (arguments.conn_id and len(found) == 1):
-        return (same or found)[0]
-    raise UsageError(
-        f"No connection to {entry.provider} has the key that batch {entry.tag!r} was claimed with. Name the connection whose "
-        "account it is: --conn-id CONN_ID."
-    )
-
-
-@_command
+@command
 def prune_batches(arguments: Namespace) -> Answer:
     """List old stage storage, and delete it with `--apply`."""
     deployment = open_deployment(arguments.storage_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
 
-_COMMANDS = "airflow_batch_provider.cli.commands"
+_MODULES = "airflow_batch_provider.cli"
 GROUP = "batches"
 HELP = "Batches at LLM providers: what is open, what nobody waits for, what a person must decide"
 CODES = "Exit code: 0 all is well, 1 a person must decide, 2 the command cannot be carried out as given."
@@ -23,12 +24,13 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One command; `name` is also the name of its function in `commands`."""
+    """One command; `name` is also the name of its function, in one of the modules beside this one."""
 
     name: str
     help: str
     arguments: tuple[Argument, ...]
     description: str = ""
+    module: str = "commands"
 
 
 def number_above_zero(text: str) -> float:
@@ -36,6 +38,24 @@ def number_above_zero(text: str) -> float:
     if not (number := float(text)) > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
     return number
+
+
+# Days of a span that any date can be before.
+_LONGEST = 365.0 * 1000
+
+
+def moment(text: str) -> datetime | timedelta:
+    """A date, `2026-11-01`, aware and in UTC, or a number of days until now, `30d`, as argparse reads it."""
+    days = text.removesuffix("d")
+    try:
+        if days != text:
+            return timedelta(days=min(float(days), _LONGEST))
+        found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a date such as 2026-11-01 nor days such as 30d"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _option(*flags: str, **options: Any) -> Argument:
@@ -60,6 +80,8 @@ _OUTPUT = _option(
 )
 _APPLY = _option("--apply", action="store_true", help="Act; without it nothing is changed")
 _TAG = _option("tag", help="Our name of the batch, as the task's message or 'batches list' shows it")
+
+GROUPS = ("dag", "run", "task", "model", "provider", "connection", "month")
 
 COMMANDS = (
     Command("list", "List the batches that are claimed or running, with what Airflow says of their tasks", (_STORAGE, _OUTPUT)),
@@ -102,6 +124,35 @@ COMMANDS = (
         "For a task that ended as 'Unresolved'. Clear the task afterwards: it buys the batch.",
     ),
     Command(
+        "cost",
+        "Sum what batches have cost that have landed, whoever bought them",
+        (
+            _option("--since", type=moment, metavar="DATE", help="Only batches submitted from then on: a date, 2026-11-01, or days until now, 30d"),
+            _option("--by", choices=GROUPS, default="dag", help="What to sum by; default dag"),
+            _STORAGE,
+            _OUTPUT,
+        ),
+        "Amounts are in US dollars, each row at its own price; a batch counts for the month in which it was submitted.",
+        module="money",
+    ),
+    Command(
+        "cancel",
+        "Cancel the open batches of a run, or of one task in it",
+        (
+            _option("dag_id", help="Id of the DAG"),
+            _option("run_id", help="Id of the run"),
+            _option("task_id", nargs="?", help="Id of the task; all tasks of the run by default"),
+            _option("--map-index", type=int, metavar="N", help="One instance of a mapped task; all by default"),
+            _option("-y", "--yes", action="store_true", help="Do not ask before cancelling"),
+            _option("--even-if-waiting", action="store_true", help="Also batches whose task waits, and may ask their rows again"),
+            _STORAGE,
+            _CONNECTIONS,
+            _OUTPUT,
+        ),
+        "What a batch has finished by then is paid; a clear of the task lands it and buys the rest.",
+        module="money",
+    ),
+    Command(
         "prune",
         "List old stage storage; with --apply, delete it with the results in it",
         (
@@ -122,7 +173,8 @@ COMMANDS = (
 
 def run(arguments: argparse.Namespace, name: str) -> None:
     """Carry a command out; exits with its code."""
-    code: int = getattr(import_module(_COMMANDS), f"{name}_batches")(arguments)
+    (module,) = (command.module for command in COMMANDS if command.name == name)
+    code: int = getattr(import_module(f"{_MODULES}.{module}"), f"{name}_batches")(arguments)
     raise SystemExit(code)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import unquote
 
 from airflow_batch_provider.exceptions import UsageError
@@ -76,6 +76,17 @@ class _Place:
     submission: tuple[str, ...] = ()
 
 
+class Claimed(Protocol):
+    """What tells whose a batch is: an entry of the registry, or a record of what it cost."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def claim(self) -> str: ...
+
+
 def segments(entry: Entry) -> list[str]:
     """Return the folders, below the storage root, of the task that claimed a batch: percent-encoded ids.
 
@@ -85,7 +96,7 @@ def segments(entry: Entry) -> list[str]:
     return [*_place(entry).folders]
 
 
-def task_of(entry: Entry) -> TaskKey:
+def task_of(entry: Claimed) -> TaskKey:
     """Return the task instance that claimed a batch.
 
     Raises:
@@ -94,7 +105,7 @@ def task_of(entry: Entry) -> TaskKey:
     return _place(entry).task
 
 
-def _place(entry: Entry) -> _Place:
+def _place(entry: Claimed) -> _Place:
     above = entry.claim.split("/")[:-3]
     if found := _task_place(entry, above):
         return found
@@ -104,7 +115,7 @@ def _place(entry: Entry) -> _Place:
     return replace(found, submission=tuple(submission))
 
 
-def _points_elsewhere(entry: Entry) -> UsageError:
+def _points_elsewhere(entry: Claimed) -> UsageError:
     return UsageError(
         f"The registry says that batch {entry.tag!r} of {entry.label!r} is claimed in {entry.claim!r}, which is not the "
         f"file of a claim. Delete the entry {entry.tag!r} below {REGISTRY}; look for the batch by its tag in the "
@@ -112,7 +123,7 @@ def _points_elsewhere(entry: Entry) -> UsageError:
     )
 
 
-def _task_place(entry: Entry, folders: list[str]) -> _Place | None:
+def _task_place(entry: Claimed, folders: list[str]) -> _Place | None:
     """Return the place that the last folders spell, None when they do not spell the entry's label."""
     for count in (3, 4):
         found = folders[-count:]

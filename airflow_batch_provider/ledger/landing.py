@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.ledger.records import Receipt
+    from airflow_batch_provider.ledger.settlement import Settlement
     from airflow_batch_provider.models import BatchStatus, Spec
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.schemas import AnswerSchema
@@ -46,6 +47,7 @@ class Landing:
         files: of the batch; they get the rows.
         retry_truncated: an answer that was cut off at its `max_tokens` counts as failed and may be asked again.
         schema: of the answers of all rows that have none of their own.
+        settlement: told of every row, and closed before the rows are there; None counts nothing.
     """
 
     files: BatchFiles
@@ -54,6 +56,7 @@ class Landing:
     spec: Spec
     retry_truncated: bool = False
     schema: AnswerSchema | None = None
+    settlement: Settlement | None = None
 
     def row(self, reply: Reply, schema: AnswerSchema | None, index: int = 0) -> Row:
         """Return the row of a reply, without the user's key."""
@@ -217,14 +220,18 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
     if landing.files.has_landed():
         log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
         return counts
-    absent = landing.row(absence(status), None)
+    absent, settlement = landing.row(absence(status), None), landing.settlement
     with landing.files.directory.writer(landing.files.rows_name) as file:
         for place, asked in enumerate(_asked(landing.files)):
             row = replies.at(place) or absent
             if asked.schema:
                 row = rechecked(row, answer_schema(bytes(asked.schema)))
             counts[row.status] += 1
+            if settlement is not None:
+                settlement.add(row)
             file.write(encode_row(replace(row, custom_id=asked.custom_id, index=asked.index)))
+        if settlement is not None:
+            settlement.note()
     return counts
 
 

@@ -15,6 +15,7 @@ from airflow_batch_provider.ledger.gate import Gate
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import Chunk, FailedBatch, Plan, Receipt, Wave
 from airflow_batch_provider.ledger.retry import RetryBudget
+from airflow_batch_provider.ledger.settlement import Settlement
 from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.timing import COME_BACK, GONE_AFTER, LONGEST_RESUBMIT_DELAY, RESUBMIT_DELAY
@@ -229,7 +230,13 @@ class WaveRun:
         context, files, receipt, status = self._context, ended.files, ended.receipt, ended.status
         spec = self._plan.spec
         landing = Landing(
-            files, self._wave.number, receipt, spec, context.policy.retry_truncated, context.answers(spec)
+            files,
+            self._wave.number,
+            receipt,
+            spec,
+            context.policy.retry_truncated,
+            context.answers(spec),
+            Settlement(context, self._plan, receipt, files.claim_uri) if context.registry else None,
         )
         try:
             counts = await land(landing, context.provider, status, context.provider_now())

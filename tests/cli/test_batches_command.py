@@ -4,106 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import warnings
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from airflow.sdk import DAG
+from failed_dags import MODELS, failed_dag
 from upath import UPath
 
-from airflow_batch_provider.cli.definition import COMMANDS, parser, run
-from airflow_batch_provider.demo.connections import to_emulator
-from airflow_batch_provider.emulator.server import EmulatorServer
-from airflow_batch_provider.emulator.settings import Progress, Settings
+from airflow_batch_provider.cli.definition import COMMANDS, parser
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.operators import BatchGenerateOperator, ReconcileOperator
-from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.operators import ReconcileOperator
 from airflow_batch_provider.storage import Directory
-
-MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-4o-mini", "gemini": "gemini-2.5-flash"}
-_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ \[\w+ *\]")
-SHORT = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(seconds=1), first_poll=timedelta(0))
-
-
-@pytest.fixture
-def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="time", pending=0, running=3600, finalizing=0))) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _connections(monkeypatch, emulator):
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def storage(tested, tmp_path):
-    return tmp_path / "batches"
 
 
 def phases(emulator):
     return [job["phase"] for job in emulator.books()["jobs"]]
-
-
-def failed_dag(name, providers=MODELS):
-    """Tasks that fail while their batches run on."""
-    with DAG(name, schedule=None) as dag:
-        for provider in providers:
-            BatchGenerateOperator(
-                task_id=provider,
-                model=MODELS[provider],
-                conn_id=f"{provider}_default",
-                requests=["one", "two"],
-                poll=SHORT,
-                on_timeout="leave",
-                deferrable=False,
-            )
-    return dag
-
-
-def forget_the_purpose(storage):
-    """As if the tasks had been killed instead of told to leave their batches running."""
-    for entry in storage.rglob("=registry/open/*.json"):
-        entry.write_text(entry.read_text().replace('"leave_running":true', '"leave_running":false'))
-
-
-@pytest.fixture
-def orphans(request, tested, storage):
-    """A batch at each provider whose task has failed; `=registry` has three entries. Returns the DAG's id."""
-    dag = failed_dag(f"orphans_{request.node.name.partition('[')[0]}")
-    run = tested(dag)
-    assert set(run.states().values()) == {"failed"}
-    forget_the_purpose(storage)
-    return dag.dag_id
-
-
-@pytest.fixture
-def batches(capsys):
-    """Runs `batches …` in this process; returns exit code, standard output and standard error."""
-
-    def call(*words):
-        capsys.readouterr()
-        arguments = parser().parse_args(["batches", *map(str, words)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Airflow's own machinery warns about itself
-            with pytest.raises(SystemExit) as ended:
-                run(arguments, arguments.command)
-        out, err = capsys.readouterr()
-        return ended.value.code, _without_airflows_log(out), err
-
-    return call
-
-
-def _without_airflows_log(text):
-    """Airflow logs to standard output where it was set up for tests; `airflow` itself logs to standard error."""
-    return "".join(line for line in text.splitlines(keepends=True) if not _LOG_LINE.match(line))
 
 
 def test_nothing_open_is_said_so(database, batches, storage):

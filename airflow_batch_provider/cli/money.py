@@ -1,0 +1,91 @@
+"""The commands about money: what batches have cost, and the end of those that are not wanted any more."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider import loop
+from airflow_batch_provider.airflow.deployment import open_deployment
+from airflow_batch_provider.airflow.task_state import ask_database
+from airflow_batch_provider.cli.answer import DECIDE, FINE, Answer, account_of, command
+from airflow_batch_provider.cli.output import rendered
+from airflow_batch_provider.clock import Clock
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.fleet.cancel import Canceller
+from airflow_batch_provider.fleet.costs import sum_of, sums_by
+from airflow_batch_provider.providers import connected
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from datetime import datetime
+
+    from airflow_batch_provider.fleet.cancel import Cancellation
+    from airflow_batch_provider.fleet.costs import Sum
+    from airflow_batch_provider.models import Account
+
+_FOR_PROGRAMS = ("json", "yaml")
+
+
+@command
+def cost_batches(arguments: Namespace) -> Answer:
+    """Sum what landed batches have cost."""
+    deployment = open_deployment(arguments.storage_path)
+    start = _start(arguments.since)
+    spent = list(deployment.registry.spending.since(start))
+    for_programs = arguments.output in _FOR_PROGRAMS
+    sums = sums_by(spent, arguments.by)
+    if len(sums) > 1 and not for_programs:
+        sums.append(sum_of("total", spent))
+    rows = [_sum_row(one, arguments.by, for_programs=for_programs) for one in sums]
+    since = "" if start is None else f" since {start:%Y-%m-%d}"
+    open_now = len(deployment.registry.tags())
+    if open_now:
+        print(f"{open_now} open or claimed: what they cost is known when they have landed.", file=sys.stderr)
+    return Answer(FINE, rendered(rows, arguments.output, f"No batch has landed{since}."))
+
+
+def _start(since: datetime | timedelta | None) -> datetime | None:
+    return Clock().now() - since if isinstance(since, timedelta) else since
+
+
+def _sum_row(one: Sum, group: str, *, for_programs: bool) -> dict[str, Any]:
+    row = {group: one.group, **one.model_dump(mode="json", exclude={"group"})}
+    return row if for_programs else row | {"unpriced": ", ".join(one.unpriced) or None}
+
+
+@command
+def cancel_batches(arguments: Namespace) -> Answer:
+    """Cancel the open batches of a run's task, after a person agreed."""
+    deployment = open_deployment(arguments.storage_path)
+    canceller = Canceller(deployment, ask_database, even_if_waiting=arguments.even_if_waiting)
+    entries = canceller.entries(arguments.dag_id, arguments.run_id, arguments.task_id, arguments.map_index)
+    planned = canceller.plan(entries)
+    wanted = [one for one in planned if one.action == "cancel"]
+    if wanted and not arguments.yes and not _agreed(planned, len(wanted)):
+        return Answer(DECIDE, "Nothing was cancelled.")
+    by_tag = {entry.tag: entry for entry in entries}
+    accounts = [account_of(by_tag[one.tag], deployment, arguments) for one in wanted]
+    done = [one for one in planned if one.action == "skip"] + loop.run(_cancel(canceller, wanted, accounts))
+    left = any(one.action != "cancelled" for one in done)
+    return Answer(DECIDE if left else FINE, rendered(_rows(done), arguments.output, "No batch of it is open."))
+
+
+def _rows(cancellations: list[Cancellation]) -> list[dict[str, Any]]:
+    return [one.model_dump(mode="json") for one in cancellations]
+
+
+def _agreed(planned: list[Cancellation], number: int) -> bool:
+    """Ask the person at the terminal."""
+    print(rendered(_rows(planned), "table", ""), file=sys.stderr)
+    try:
+        answer = input(f"Cancel {number} at the provider? (y/n) ")
+    except EOFError:
+        raise UsageError("Nobody is here to agree, so nothing was cancelled. Add --yes.") from None
+    return answer.strip().lower() in ("y", "yes")
+
+
+async def _cancel(canceller: Canceller, planned: list[Cancellation], accounts: list[Account]) -> list[Cancellation]:
+    async with connected(accounts) as providers:
+        return [await canceller.cancel(one, provider) for one, provider in zip(planned, providers, strict=True)]

@@ -1,0 +1,172 @@
+"""`airflow batches cost` and `cancel`, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+import yaml
+from airflow.sdk import DAG
+from failed_dags import MODELS
+
+from airflow_batch_provider.cli.definition import moment
+from airflow_batch_provider.clock import utc_now
+from airflow_batch_provider.operators import BatchGenerateOperator
+
+
+@pytest.fixture
+def spent(tested, emulator, request):
+    """Two rows at each provider have landed. Returns the run."""
+    emulator.emulator.settings = emulator.emulator.settings.model_copy(
+        update={"progress": emulator.emulator.settings.progress.model_copy(update={"running": 0})}
+    )
+    with DAG(f"spent_{request.node.name.partition('[')[0]}", schedule=None) as dag:
+        for provider, model in MODELS.items():
+            conn_id = f"{provider}_default"
+            BatchGenerateOperator(task_id=provider, model=model, conn_id=conn_id, requests=["a", "b"], poll="quick")
+    run = tested(dag)
+    assert set(run.states().values()) == {"success"}
+    return run
+
+
+def test_what_batches_cost_is_summed_by_what_one_asks_for(spent, batches):
+    """To the cent of the manifests, for people with a total."""
+    manifests = {provider: spent.xcom(provider) for provider in MODELS}
+    usd = {manifest["model"]: manifest["cost"]["usd"] for manifest in manifests.values()}
+
+    rows = json.loads(batches("cost", "--by", "model", "-o", "json")[1])
+    assert {row["model"]: row["usd"] for row in rows} == pytest.approx(usd)
+    assert [row["usd"] for row in rows] == sorted(usd.values(), reverse=True)
+    assert {(row["batches"], row["requests"], row["succeeded"]) for row in rows} == {(1, 2, 2)}
+    code, out, _ = batches("cost", "--by", "task")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[2:]] == [
+        *(f"{spent.run.dag_id}/{name}" for name in sorted(MODELS, key=lambda one: -manifests[one]["cost"]["usd"])),
+        "total",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ("dag", 1),
+        ("run", 1),
+        ("month", 1),
+        ("connection", {f"{provider}_default" for provider in MODELS}),
+        ("provider", {"anthropic", "openai", "google"}),
+    ],
+)
+def test_every_group_has_its_names(spent, batches, group, names):
+    """All of the same batches."""
+    rows = yaml.safe_load(batches("cost", "--by", group, "--output", "yaml")[1])
+
+    assert sum(row["batches"] for row in rows) == 3
+    assert (len(rows) if isinstance(names, int) else {row[group] for row in rows}) == names
+
+
+def test_only_batches_since_a_day_are_summed(spent, batches):
+    """A date, or days until now."""
+    assert batches("cost", "--since", "1d", "-o", "json")[1].count('"dag"') == 1
+    later = f"{utc_now() + timedelta(days=1):%Y-%m-%d}"
+    assert batches("cost", "--since", later)[:2] == (0, f"No batch has landed since {later}.\n")
+
+
+def test_costs_outlast_the_stage_storage(spent, batches, storage):
+    """What was pruned was paid nevertheless."""
+    before = batches("cost", "-o", "json")[1]
+    assert batches("prune", "--older-than", 1e-9, "--apply")[0] == 0
+    assert not (storage / spent.run.dag_id).exists()
+
+    assert batches("cost", "-o", "json")[1] == before
+
+
+def test_what_is_open_costs_nothing_yet_and_is_told(orphans, batches):
+    """On standard error."""
+    code, out, err = batches("cost")
+
+    assert (code, out) == (0, "No batch has landed.\n")
+    assert "3 open or claimed" in err
+
+
+@pytest.mark.parametrize("word", ["yesterday", "xd", "nand", "2026-13-01"])
+def test_a_date_that_is_none_is_refused(word):
+    """With what would be one."""
+    with pytest.raises(Exception, match="neither a date such as 2026-11-01 nor days such as 30d"):
+        moment(word)
+
+
+# cancel
+
+
+@pytest.fixture
+def run_id(orphans):
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalar(select(DagRun.run_id).where(DagRun.dag_id == orphans))
+
+
+def running(emulator):
+    return sum(job["phase"] == "running" for job in emulator.books()["jobs"])
+
+
+def test_a_tasks_open_batch_is_cancelled_once_a_person_agrees(orphans, run_id, batches, emulator, monkeypatch):
+    """Only that task's."""
+    monkeypatch.setattr("builtins.input", lambda _question: "n")
+    assert batches("cancel", orphans, run_id, "openai")[:2] == (1, "Nothing was cancelled.\n")
+    assert running(emulator) == 3
+    monkeypatch.setattr("builtins.input", lambda _question: "y")
+
+    code, out, err = batches("cancel", orphans, run_id, "openai", "-o", "json")
+
+    (row,) = json.loads(out)
+    assert (code, row["action"], row["provider"], row["task_is"]) == (0, "cancelled", "openai", "over")
+    assert row["batch_id"] in err
+    assert running(emulator) == 2
+
+
+def test_all_batches_of_a_run_are_cancelled_without_a_question(orphans, run_id, batches, emulator):
+    """As a script asks for it."""
+    code, out, _ = batches("cancel", orphans, run_id, "--yes", "-o", "json")
+
+    assert (code, {row["action"] for row in json.loads(out)}) == (0, {"cancelled"})
+    assert running(emulator) == 0
+
+
+def test_nobody_at_the_terminal_agrees_to_nothing(orphans, run_id, batches, emulator, monkeypatch):
+    """A script that forgot `--yes` is told so."""
+
+    def nobody(_question):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+
+    code, _, err = batches("cancel", orphans, run_id)
+
+    assert (code, running(emulator)) == (2, 3)
+    assert err.rstrip().endswith("Add --yes.")
+
+
+def test_what_a_task_waits_for_is_cancelled_by_marking_the_task(orphans, run_id, batches, emulator):
+    """Else the task would ask the rows again; a person may insist."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(TaskInstance).where(TaskInstance.dag_id == orphans).values(state="deferred"))
+
+    code, out, _ = batches("cancel", orphans, run_id, "--yes")
+    assert (code, running(emulator)) == (1, 3)
+    assert out.count("mark the task failed in Airflow") == 3
+
+    assert batches("cancel", orphans, run_id, "--yes", "--even-if-waiting")[0] == 0
+    assert running(emulator) == 0
+
+
+def test_a_run_without_open_batches_is_said_so(database, batches, storage):
+    """And is not an error."""
+    assert batches("cancel", "nothing", "here", "--yes")[:2] == (0, "No batch of it is open.\n")

@@ -1,0 +1,91 @@
+"""What a batch has cost is known to the deployment once its rows are there, and once only."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import Bomb, Job, Killed, bombed_storage, failing
+from pydantic import SecretStr
+from upath import UPath
+
+from airflow_batch_provider.models import Account, Reply
+from airflow_batch_provider.registry import Registry
+from airflow_batch_provider.storage import Directory
+
+OK = Reply(key="", status="succeeded", output="fine")
+
+
+def registry_in(path):
+    return Registry(Directory(UPath(path)))
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return registry_in(tmp_path / "registry")
+
+
+async def test_every_batch_of_every_wave_is_noted_with_what_it_cost(job, provider, registry):
+    """The sums are those of the manifest."""
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else OK
+    manifest = await job(model="openai:gpt-5-mini", retry_rows=1, registry=registry).run()
+
+    first, second = sorted(registry.spending.since(), key=lambda one: one.tag)
+
+    assert (first.requests, first.succeeded, second.requests, second.succeeded) == (3, 2, 1, 1)
+    assert (first.model, first.provider, first.connection, first.label) == ("gpt-5-mini", "openai", "c", "dag/run/task")
+    assert first.usage + second.usage == manifest.usage
+    assert first.cost.usd + second.cost.usd == pytest.approx(manifest.cost.usd, abs=1e-12)
+    assert {first.batch_id, second.batch_id} == set(manifest.batches)
+
+
+async def test_a_clear_counts_nothing_again(job, registry):
+    """The same batches are on the books afterwards."""
+    task = job(registry=registry)
+    await task.run()
+    before = [*registry.spending.since()]
+
+    await task.retry()
+
+    assert [*registry.spending.since()] == before
+
+
+async def test_rows_land_although_their_price_cannot_be_read(job, provider, registry):
+    """They are paid; what they cost is named as not known."""
+    task = job(registry=registry)
+    suspended = await task.start()
+    await task.wait(suspended)
+    provider.account = Account(provider="openai", api_key=SecretStr("k"), options={"prices": "{"})
+
+    with pytest.raises(Exception, match="not valid JSON"):  # the manifest needs prices
+        await task.resume(suspended)
+
+    (noted,) = registry.spending.since()
+    assert (noted.succeeded, noted.cost.usd, noted.cost.unpriced) == (3, None, ("model",))
+
+
+@pytest.mark.sweep
+async def test_a_job_killed_anywhere_is_on_the_books_once(tmp_path, clock, provider, monkeypatch, sweep):
+    """Five rows in three batches and a second wave: what the books say is what the provider has sold."""
+
+    def make(root, bomb, patch):
+        here = type(provider)(
+            clock, bomb, answer=lambda body, n: failing() if body["prompt"] == "c" and n == 1 else OK, max_requests=2
+        )
+        bombed_storage(bomb, patch)
+        return Job(root / "s", here, clock, list("abcde"), retry_rows=1, registry=registry_in(root / "r"))
+
+    with monkeypatch.context() as patch:
+        counting = Bomb()
+        await make(tmp_path / "count", counting, patch).run()
+
+    for at in sweep.of(range(counting.moment)):
+        with monkeypatch.context() as patch:
+            bomb = Bomb(at)
+            task = make(tmp_path / str(at), bomb, patch)
+            with pytest.raises(Killed):
+                await task.run()
+            manifest = await task.retry()
+
+            noted = [*task.registry.spending.since()]
+            assert sum(one.requests for one in noted) == sum(task.provider.bought.values()) == 6, bomb.where
+            assert {one.batch_id for one in noted} == set(manifest.batches), bomb.where
+            assert sum(one.usage.input_tokens for one in noted) == manifest.usage.input_tokens == 60, bomb.where
