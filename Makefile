@@ -4,6 +4,7 @@
 #   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
+#   make stores           only the tests on Google Cloud Storage and Azure, against local servers; part of `make test` without ARGS
 #   make test-all         every test, every sweep whole
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
@@ -30,7 +31,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: setup screenshots demo test test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
+.PHONY: setup screenshots demo test stores test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -43,6 +44,22 @@ PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 
 test: $(READY)
 	$(PYTEST) -m "not kills and not slow" $(ARGS)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory stores)
+
+# gcsfs needs a newer grpcio than constraints.txt has, so both stores lie beside the virtual environment, in front of it for
+# their tests alone. Azurite, the server of Azure's tests, is a program of Node; without npm these are skipped.
+STORES  := $(VENV)/stores
+AZURITE := 3.35.0
+
+$(STORES)/.ready: tests/support/stores.txt $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(STORES) -r tests/support/stores.txt
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(STORES) azurite@$(AZURITE); \
+	else echo "npm was not found: the tests on Azure will be skipped"; fi
+	@touch $@
+
+stores: $(STORES)/.ready
+	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud" \
+		tests/test_storage.py tests/operators/test_files_anywhere.py tests/ledger/test_killed_on_any_storage.py
 
 test-all: $(READY)
 	$(PYTEST) --whole $(ARGS)

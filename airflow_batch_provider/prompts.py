@@ -44,7 +44,7 @@ def as_text(value: Any) -> str:
     Parquet files of some writers hold texts as plain bytes (Spark's `spark.sql.parquet.binaryAsString`, 2026-11).
 
     Raises:
-        ValueError, RecursionError: it is no text.
+        ValueError, RecursionError: it cannot be a text.
     """
     if isinstance(value, str):
         return value

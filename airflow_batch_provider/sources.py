@@ -86,7 +86,7 @@ def _why_no_text(error: Exception) -> str:
     """Say what is wrong with a cell, without what it holds."""
     if isinstance(error, RecursionError):
         return "is nested too deeply"
-    return "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else f"is no text: {error}"
+    return "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be a text: {error}"
 
 
 def _usable_key(value: Any) -> str | None:

@@ -1,7 +1,7 @@
 """Stage storage on this machine and on object stores: real fsspec classes over HTTP, each against a server of its own.
 
-S3 is moto, Azure is Azurite: `pip install adlfs` and `npm install --global azurite`; without them its tests are skipped.
-Google Cloud Storage is gcp-storage-emulator: `pip install gcsfs gcp-storage-emulator`, else skipped. It speaks no gRPC, which
+S3 is moto, Azure is Azurite, Google Cloud Storage is gcp-storage-emulator; `make stores` installs the last two and runs their
+tests, which are skipped elsewhere. gcp-storage-emulator speaks no gRPC, which
 gcsfs 2026.10 tries first, and takes every upload, whatever its precondition: who is first cannot be tested there.
 """
 
@@ -45,7 +45,7 @@ def azure(tmp_path_factory):
     """Options of adlfs for a local server with a container `batches`."""
     adlfs, binary = pytest.importorskip("adlfs"), shutil.which("azurite-blob")
     if binary is None:
-        pytest.skip("Azurite is not installed: npm install --global azurite")
+        pytest.skip("Azurite is not installed: make stores, where npm is")
     port = _free_port()
     command = [binary, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
     process = subprocess.Popen(
