@@ -65,5 +65,7 @@ class BatchToBuy:
     def lines(self, tag: str) -> Iterator[tuple[str, bytes]]:
         """Write the rows as they are sent under a tag: the key and the wire line, without newline, of each."""
         for row in self.files.planned_rows():
+            # Anthropic takes keys of at most 64 letters, digits, `_` and `-`, the others document no rule
+            # (https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-09); a tag has far fewer.
             key = f"{tag}-{row.index}"
             yield key, self.context.provider.codec.line(key, bytes(row.body), self.plan.spec)

@@ -43,6 +43,7 @@ _ALWAYS_THINKING = ("claude-opus-5-5", "claude-fable", "claude-mythos")
 _TOOL_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # "input_schema does not support oneOf, allOf, or anyOf at the top level" (opencodex#75, 2026-11).
 _NOT_AT_TOP = {"oneOf", "allOf", "anyOf"}
+# anthropic 2.12, `types/thinking_config_enabled_param.py`: at least 1024 and less than max_tokens (2026-11).
 _LEAST_BUDGET = 1024
 # Choices that no model takes while it thinks: https://platform.claude.com/docs/en/build-with-claude/thinking (2026-08).
 _FORCING = ("tool", "any")

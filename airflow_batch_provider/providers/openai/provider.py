@@ -116,6 +116,7 @@ class OpenAIProvider(StainlessProvider):
         call = self._batches.create(
             input_file_id=prepared.file,
             endpoint=cast("_Endpoint", self.codec.endpoint(payload.spec)),
+            # The only window there is, and at most 512 characters a value (openai 3.54, `types/batch_create_params.py`).
             completion_window="24h",
             metadata={"tag": payload.tag} | ({"label": payload.label[:512]} if payload.label else {}),
             timeout=http.timeouts(self.account, times=5),
