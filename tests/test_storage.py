@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 
 import pytest
 from fakes import Job, failing
@@ -209,3 +211,23 @@ def test_a_full_disk_leaves_no_drafts(tmp_path, monkeypatch, call):
         change("plan.json", b"{}")
 
     assert not list(tmp_path.iterdir())
+
+
+def test_10_a_claim_outlasts_a_power_cut_before_it_counts(tmp_path, monkeypatch):
+    """Its bytes are on the disk before it has its name, and the name before anybody goes on."""
+    steps = []
+
+    def noted(name, call):
+        def first(*args):
+            steps.append(
+                f"{name} {'folder' if name == 'fsync' and stat.S_ISDIR(os.fstat(args[0]).st_mode) else 'file'}"
+            )
+            return call(*args)
+
+        return first
+
+    monkeypatch.setattr(os, "fsync", noted("fsync", os.fsync))
+    monkeypatch.setattr(os, "link", noted("link", os.link))
+
+    assert Directory(UPath(tmp_path)).create("claim.json", b"{}")
+    assert steps == ["fsync file", "link file", "fsync folder"]

@@ -28,7 +28,9 @@ def phases(emulator):
 
 def test_nothing_open_is_said_so(database, batches, storage):
     """And is not an error."""
-    assert batches("list")[:2] == (0, "No batch is open.\n")
+    code, out, err = batches("list")
+    assert (code, out) == (0, "No batch is open.\n")
+    assert f"Stage storage: {storage.as_uri()}" in err
     assert batches("reconcile", "--apply")[:2] == (0, "No batch is open.\n")
     assert batches("prune", "--older-than", 1)[:2] == (0, "No stage storage is that old.\n")
 

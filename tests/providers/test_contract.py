@@ -447,12 +447,13 @@ async def test_a_hostile_id_is_sent_nowhere(bench, batch_id):
 
 
 async def test_a_closed_port_is_not_ambiguous(backend):
-    """A refused connection bought nothing."""
+    """A refused connection bought nothing; its address is told, which is what one has to look at."""
     provider = connect(backend.account("http://127.0.0.1:9"))
     try:
         with pytest.raises(Unavailable) as caught:
             await provider.status("batch_1")
         assert not caught.value.ambiguous
+        assert "127.0.0.1:9" in str(caught.value)
     finally:
         await provider.aclose()
 
