@@ -13,6 +13,7 @@
 #   make lint             ruff, mypy, import-linter, zizmor
 #   make docs             the site of documentation, in .docs/site; fails for a wrong page, docstring or link
 #   make screenshots      take the pictures of README and docs; needs Chromium
+#   make signals          renew the tables of docs/signals.md
 #   make bench            benchmarks
 #   make mutate           breaks the code that handles money in every small way and shows what no test notices; goes on
 #                         where it was stopped. MODULE=submit: that module alone, afresh
@@ -31,10 +32,13 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: setup screenshots demo test stores test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
+.PHONY: setup signals screenshots demo test stores test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
+
+signals: $(READY)
+	@$(PY) -m airflow_batch_provider.airflow.signals.page docs/signals.md
 
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
@@ -159,7 +163,7 @@ audit: $(VENV)/.release
 # uv resolves for all supported Pythons at once.
 constraints: $(VENV)/.release
 	@head -2 constraints.txt > $(VENV)/constraints.txt
-	@echo '-e .[parquet,pandas,s3]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
+	@echo '-e .[parquet,pandas,s3,openlineage]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
 		--group test --group lint --group docs --group mutate --group release \
 		--no-emit-package airflow-batch-provider --no-emit-package pip \
 		--no-annotate --no-header --no-emit-index-url --quiet >> $(VENV)/constraints.txt

@@ -2,6 +2,7 @@
 
 BatchError
 ├── UsageError      change the DAG, the connection or the input; trying again cannot help
+│   └── OverBudget  a limit of money refuses to buy; ask less or raise it
 ├── Rejected        the provider refused; nothing was billed; trying again cannot help
 │   └── Denied      the key is wrong or lacks a right (401, 403); a retry reads the connection again
 ├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
@@ -28,6 +29,10 @@ class BatchError(Exception):
 
 class UsageError(BatchError):
     """The DAG, the connection or the input must change; raised before anything is paid."""
+
+
+class OverBudget(UsageError):
+    """A limit of money refuses to buy; nothing was paid."""
 
 
 class Rejected(BatchError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import Clock, utc_now
 from airflow_batch_provider.polling import Connection, Poller, Subscription
+from airflow_batch_provider.signals import SILENT, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -26,6 +27,7 @@ class Hub:
         open_account: turns a connection into an account; raises `UsageError` when there is none.
         sleep: waits seconds; injected in tests.
         now: the clock by which statuses get old; injected in tests.
+        signals: told of every sweep.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Hub:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], datetime] = utc_now,
+        signals: Signals = SILENT,
     ) -> None:
         self._open_account = open_account
+        self._signals = signals
         self._clock = Clock(now, sleep)
         self._connections: dict[ConnectionRef, Connection] = {}
         self._pollers: dict[ConnectionRef, Poller] = {}
@@ -82,7 +86,7 @@ class Hub:
     def poller(self, connection: ConnectionRef) -> Poller:
         """Return the poller that serves everybody who waits at this connection."""
         if connection not in self._pollers:
-            self._pollers[connection] = Poller(self._connection(connection), self._clock, WINDOW)
+            self._pollers[connection] = Poller(self._connection(connection), self._clock, WINDOW, self._signals)
         return self._pollers[connection]
 
     async def aclose(self) -> None:

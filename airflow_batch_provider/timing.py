@@ -58,6 +58,14 @@ PROGRESS_INTERVAL = timedelta(seconds=60)
 # front of several batches may need several waves.
 LONGEST_WAIT = timedelta(days=14)
 
+# A deadline is near when so much of the time until it has passed.
+NEAR = 0.8
+
+# The process of a task waits so long at its end for its metrics and spans to leave.
+FLUSH_LIMIT = timedelta(seconds=3)
+# A notifier has so long; then the task goes on without it.
+NOTIFY_LIMIT = timedelta(seconds=30)
+
 # The relations that the protocol rests on; `tests/test_timing.py` says what each is good for.
 assert LIST_LAG < GONE_AFTER < WAKE_AFTER
 assert not LIST_LAG % SEARCH_PAUSE

@@ -17,6 +17,8 @@ DISTRIBUTIONS = {
     "airflow": "apache-airflow",
     "backports": "backports-zstd",
     "google": "google-genai",
+    "openlineage": "openlineage-python",
+    "opentelemetry": "opentelemetry-api",
     "upath": "universal-pathlib",
 }
 # Imported without being declared, and why that is right.
@@ -35,6 +37,7 @@ UNBOUNDED = {
     "apache-airflow-providers-amazon": "Airflow's constraints choose it; only its filesystem is used",
     "apache-airflow-providers-google": "Airflow's constraints choose it; only its filesystem is used",
     "apache-airflow-providers-microsoft-azure": "Airflow's constraints choose it; only its filesystem is used",
+    "apache-airflow-providers-openlineage": "Airflow's constraints choose it; only what its extractors return is used",
 }
 
 

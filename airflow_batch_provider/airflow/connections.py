@@ -15,6 +15,7 @@ from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.pricing import CONFIGURED
 from airflow_batch_provider.providers import PROVIDERS
+from airflow_batch_provider.signals import SILENT
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_batch_provider.models import ConnectionRef
+    from airflow_batch_provider.signals import Signals
 
 # Connection type → provider. The types below ours belong to other Airflow providers, which keep a key in `password`
 # (`anthropic`, `openai`), or need one in `extra` (Google's Gemini hook takes it as an argument, its connection has none).
@@ -73,9 +75,9 @@ def _configured_prices() -> dict[str, str]:
     return {CONFIGURED: prices} if prices else {}
 
 
-def worker_hub() -> AbstractAsyncContextManager[Hub]:
+def worker_hub(signals: Signals = SILENT) -> AbstractAsyncContextManager[Hub]:
     """Return connections for one `async with` in a process that may wait for Airflow (worker, API server, notebook)."""
-    return aclosing(Hub(open_account_in_worker))
+    return aclosing(Hub(open_account_in_worker, signals=signals))
 
 
 def open_account(ref: ConnectionRef) -> Account:

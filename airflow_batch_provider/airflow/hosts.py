@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
+from airflow_batch_provider.airflow.signals import task_signals
 from airflow_batch_provider.paths import open_path, open_path_here
 from airflow_batch_provider.stages.host import MANIFEST, MOVING, PROGRESS, Host
 from airflow_batch_provider.timing import PROGRESS_INTERVAL
@@ -38,8 +39,9 @@ class AirflowHost(Host):
 
     logger = log
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, task: TaskKey) -> None:
         self.clock = clock
+        self.signals = task_signals(task)
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI as Airflow does, with the connection that it names."""
@@ -50,18 +52,19 @@ class WorkerHost(AirflowHost):
     """A worker that runs the stage's task.
 
     Args:
-        context: Airflow's context of the running task.
+        task: the running one.
+        context: Airflow's context of it.
         upstream: ids of all tasks upstream of it.
     """
 
-    def __init__(self, clock: Clock, context: Mapping[str, Any], upstream: frozenset[str]) -> None:
-        super().__init__(clock)
+    def __init__(self, clock: Clock, task: TaskKey, context: Mapping[str, Any], upstream: frozenset[str]) -> None:
+        super().__init__(clock, task)
         self.upstream = upstream
         self._context = context
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Open connections of its own."""
-        return worker_hub()
+        return worker_hub(self.signals)
 
     def output_of(self, task_id: str) -> Any:
         """Return an XCom of the run."""
@@ -86,7 +89,7 @@ class TriggererHost(AirflowHost):
     """A triggerer that waits for the stage's task."""
 
     def __init__(self, clock: Clock, task: TaskKey) -> None:
-        super().__init__(clock)
+        super().__init__(clock, task)
         self._task = task
         self._shown_at: datetime | None = None
         self._shown: bytes | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_batch_provider.airflow.connections import open_account_in_triggerer
+from airflow_batch_provider.airflow.signals import hub_signals
 from airflow_batch_provider.hub import Hub
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ async def shared_hub(clock: Clock) -> AsyncIterator[Hub]:
     loop = asyncio.get_running_loop()
     shared = _SHARED.get(loop)
     if shared is None:
-        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer, now=clock.now))
+        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer, now=clock.now, signals=hub_signals()))
     shared.users += 1
     try:
         yield shared.hub

@@ -23,6 +23,7 @@ from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.signals import SILENT, Signals
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class BatchClient:
         attempt: try of the task, from 1; each may ask rows again that have no good answer.
         kind: text or vectors; by default vectors when the model's name says `embedding`.
         registry: what this deployment has at the providers, so that a lost batch is told from a neighbour's.
+        signals: told what is bought and what has landed.
     """
 
     def __init__(  # noqa: PLR0913 — one argument for each thing that a purchase rests on
@@ -86,6 +88,7 @@ class BatchClient:
         kind: Kind | None = None,
         registry: Registry | None = None,
         new_id: Callable[[], str] = random_id,
+        signals: Signals = SILENT,
     ) -> None:
         self.model = model
         self.topic = label
@@ -101,6 +104,7 @@ class BatchClient:
             clock=clock or Clock(),
             registry=registry,
             new_id=new_id,
+            signals=signals,
         )
         self._spending = Spending(storage.directory if storage else None)
         self._parent: BatchClient | None = None  # holds the scratch directory

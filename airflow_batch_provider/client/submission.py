@@ -23,6 +23,7 @@ from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.records import load, save
 from airflow_batch_provider.rows import public
 from airflow_batch_provider.schemas import answer_schema
+from airflow_batch_provider.signals import SILENT, Signals
 from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Submissions:
         label: whose the batches are, for the provider's console.
         attempt: try of the task, from 1.
         registry: what this deployment has at the providers; None where there is none.
+        signals: told what is bought and what has landed.
     """
 
     root: Directory
@@ -87,6 +89,7 @@ class Submissions:
     clock: Clock = field(default_factory=Clock)
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
+    signals: Signals = SILENT
 
     @property
     def purchases(self) -> Purchases:
@@ -115,6 +118,7 @@ class Submissions:
             connection=connection,
             registry=self.registry,
             new_id=self.new_id,
+            signals=self.signals,
         )
         return Submission(name, context, self.purchases)
 
@@ -195,6 +199,7 @@ class Submission:
             await budget.wait(self._refusal(waiting))
         if waiting is None:
             await self._ledger.clean_up()
+        await asyncio.to_thread(self._tell_landed)
         return self._noted(is_done=waiting is None)
 
     async def rows(self, purchase: Purchase, schema: AnswerSchema | None) -> list[BatchRow]:
@@ -208,6 +213,7 @@ class Submission:
             Unresolved: the batch was taken for ours by its time and size, and is not.
         """
         waiting = await self._ledger.land()
+        await asyncio.to_thread(self._tell_landed)
         return await asyncio.to_thread(self._rows, purchase, schema, waiting)
 
     async def cancel(self) -> tuple[str, ...]:
@@ -216,6 +222,15 @@ class Submission:
         if ours:
             await self._ledger.cancel(WORKER_RETRY_BUDGET)
         return ours
+
+    def _tell_landed(self) -> None:
+        """Tell who observes the task what has landed; without anybody no row is counted for it."""
+        if self._context.signals is SILENT:
+            return
+        try:
+            self._ledger.landed()
+        except Exception:  # the errors of object stores have no common class
+            log.debug("The landed rows of %s cannot be counted", self._ledger.root, exc_info=True)
 
     def _refusal(self, waiting: Waiting) -> Unavailable:
         pause = waiting.resume_at - self._context.clock.now() if waiting.resume_at else None

@@ -13,6 +13,7 @@ from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import Overtaken, Unavailable
 from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.registry import Entry, account_digest
+from airflow_batch_provider.signals import BatchBought
 from airflow_batch_provider.timing import WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
@@ -110,21 +111,29 @@ class ClaimHandle:
 
     def write_receipt(self, claim: Claim, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Receipt:
         """Write the receipt and tell the deployment; return the one that counts, which another worker may have written."""
+        context = self.batch.context
         receipt = Receipt(
             batch_id=batch_id,
             tag=claim.tag,
             requests=claim.requests,
             submitted_at=submitted_at,
-            as_of=self.batch.context.provider.now(),
+            as_of=context.provider.now(),
             tentative=tentative,
+            traceparent=context.signals.traceparent(),
         )
-        if not self.files.add_receipt(receipt):
+        if self.files.add_receipt(receipt):
+            context.signals.bought(self._bought(receipt))
+        else:
             there = self.receipt()
             if there is not None and there.batch_id != batch_id:
                 return there
             self.files.replace_receipt(receipt)
         self.register(claim, batch_id, tentative=tentative)
         return receipt
+
+    def _bought(self, receipt: Receipt) -> BatchBought:
+        context = self.batch.context
+        return BatchBought(provider=context.provider.name, model=self.batch.plan.spec.model, requests=receipt.requests)
 
     # the deployment
 

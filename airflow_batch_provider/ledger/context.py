@@ -9,6 +9,7 @@ from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.pricing import Bill, price_book
 from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.signals import SILENT, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ class LedgerContext:
         connection: how a person's commands find the account again; no key.
         registry: what this deployment has at the providers; None where there is none (a script).
         new_id: draws 32 hex digits that nobody else has.
+        signals: told what is bought and what has landed.
     """
 
     root: Directory
@@ -79,6 +81,7 @@ class LedgerContext:
     connection: ConnectionRef | None = None
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
+    signals: Signals = SILENT
 
     def provider_now(self) -> datetime:
         """Return the provider's time, by which its batches are dated; this machine's where the provider tells none."""

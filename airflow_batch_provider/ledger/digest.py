@@ -32,8 +32,8 @@ class Reasons:
         for reason in digest.reasons:
             self._of(reason.code, reason.message).add(reason.count, reason.sample)
 
-    def digest(self, most: int = _TOP_REASONS) -> ErrorDigest:
-        """Return the top reasons, most frequent first, each in the words of its first row."""
+    def digest(self, most: int | None = _TOP_REASONS) -> ErrorDigest:
+        """Return the top reasons, or with None all of them, most frequent first, each in the words of its first row."""
         top = sorted(self._found.items(), key=lambda item: -item[1].count)[:most]
         return ErrorDigest(
             reasons=tuple(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,9 +17,10 @@ from pydantic import AwareDatetime, ValidationError
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
-from airflow_batch_provider.models import Cost, ErrorDigest, RequestCounts, RowError, Usage
+from airflow_batch_provider.models import Cost, ErrorDigest, RequestCounts, RowError, RowStatus, Usage
 from airflow_batch_provider.records import save
 from airflow_batch_provider.rows import Row, decode_row
+from airflow_batch_provider.signals import BatchLanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +116,9 @@ class LandedRows(FrozenModel):
 
 
 def count_landed(context: LedgerContext, plan: Plan, waves: list[Wave], estimate: Cost | None = None) -> LandedRows:
-    """Return the sums, with the rows that landed since they were kept last.
+    """Return the sums, with the rows that landed since they were kept last; of these the context's observer is told.
+
+    It is told when the new sums are kept: after a kill before that, the next process tells it.
 
     Args:
         estimate: kept with the sums; None leaves it as it was.
@@ -122,12 +126,17 @@ def count_landed(context: LedgerContext, plan: Plan, waves: list[Wave], estimate
     root = context.root
     kept = landed_so_far(root, plan.nonce)
     sums = kept or LandedRows(nonce=plan.nonce, requests=plan.requests)
+    news: list[BatchLanded] = []
     for wave in waves[sums.wave :]:
-        sums = _with_wave(sums, context, plan, wave)
+        sums = _in_wave(sums, wave)
+        for one in _fresh(sums, context, plan, wave):
+            sums = _with_batch(sums, one)
+            news += _news(one, context, plan)
     if estimate is not None:
         sums = sums.model_copy(update={"estimate": estimate})
-    if sums != kept:
-        _keep(root, sums)
+    if sums != kept and _keep(root, sums):
+        for landed in news:
+            context.signals.landed(landed)
     return sums
 
 
@@ -144,81 +153,154 @@ def landed_so_far(root: Directory, nonce: str | None = None) -> LandedRows | Non
     return sums if nonce in (None, sums.nonce) else None
 
 
-def _keep(root: Directory, sums: LandedRows) -> None:
+def _keep(root: Directory, sums: LandedRows) -> bool:
+    """Keep the sums; False when that failed, which stops nothing."""
     try:
         save(root, LANDED, sums)
     except Exception:  # the errors of object stores have no common class
         log.debug("%s was not written; the rows are counted again next time", root.uri(LANDED), exc_info=True)
-
-
-def _with_wave(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> LandedRows:
-    files = context.files
-    if wave.number != sums.wave:
-        over = {"asked_again": sums.unsettled, "unsettled": ErrorDigest(), "landed": 0}
-        sums = sums.model_copy(update={"wave": wave.number, **over})
-    sums = sums.model_copy(update={"asked": wave.requests})
-    names = set(files.wave_directory(wave.number).names())
-    for batch in files.batches(wave):
-        if batch.has_landed(names) and name_of(wave, batch) not in sums.batches:
-            sums = _with_batch(sums, wave, batch, context.bill(plan))
-    return sums
+        return False
+    return True
 
 
 def name_of(wave: Wave, batch: BatchFiles) -> str:
     return f"{wave.number}/{batch.rows_name}"
 
 
-def _with_batch(sums: LandedRows, wave: Wave, batch: BatchFiles, bill: Bill) -> LandedRows:
+@dataclass(frozen=True, kw_only=True)
+class _Counted:
+    """What one landed batch brought.
+
+    Attributes:
+        name: of its row file.
+        settled: why rows have no good answer that no wave asks again.
+        unsettled: why those have none that another wave may ask again.
+    """
+
+    wave: int
+    name: str
+    receipt: Receipt | None
+    rows: Counter[RowStatus]
+    cut_off: int
+    answers: int
+    longest: int
+    ended_early: int
+    usage: Usage
+    cost: Cost
+    settled: Reasons
+    unsettled: Reasons
+
+    @property
+    def landed(self) -> int:
+        """Return the number of its rows."""
+        return self.rows.total()
+
+
+def _fresh(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> Iterator[_Counted]:
+    """Yield every batch of a wave that has landed and is not in the sums."""
+    names = set(context.files.wave_directory(wave.number).names())
+    for batch in context.files.batches(wave):
+        name = name_of(wave, batch)
+        if batch.has_landed(names) and name not in sums.batches:
+            yield _count(wave.number, name, batch, context.bill(plan))
+
+
+def _count(wave: int, name: str, batch: BatchFiles, bill: Bill) -> _Counted:
     settled, unsettled = Reasons(), Reasons()
-    settled.merge(sums.settled)
-    unsettled.merge(sums.unsettled)
-    receipt = batch.receipt()
-    landed, good, cut_off = 0, 0, 0
-    answers, longest, ended_early = 0, sums.longest, 0
-    total = Counter[str]()
+    rows, used = Counter[RowStatus](), Counter[str]()
+    answers, longest, ended_early, cut_off = 0, 0, 0, 0
     for row in _rows(batch):
-        landed += 1
-        total.update(row.usage.told())
+        rows[row.status] += 1
+        used.update(row.usage.told())
         bill.add(row.usage, row.model)
         answers += row.usage.output_tokens > 0
         longest = max(longest, row.usage.output_tokens)
         ended_early += row.finish_reason == "max_tokens"
         if row.status == "succeeded":
-            good += 1
             cut_off += row.finish_reason == "max_tokens"
             continue
         error = row.error or RowError(code=row.status, message="no reason was given", retryable=True)
         (unsettled if error.retryable else settled).add(error.code, error.message, row.custom_id)
+    return _Counted(
+        wave=wave,
+        name=name,
+        receipt=batch.receipt(),
+        rows=rows,
+        cut_off=cut_off,
+        answers=answers,
+        longest=longest,
+        ended_early=ended_early,
+        usage=Usage(**used),
+        cost=bill.cost,
+        settled=settled,
+        unsettled=unsettled,
+    )
+
+
+def _in_wave(sums: LandedRows, wave: Wave) -> LandedRows:
+    if wave.number != sums.wave:
+        over = {"asked_again": sums.unsettled, "unsettled": ErrorDigest(), "landed": 0}
+        sums = sums.model_copy(update={"wave": wave.number, **over})
+    return sums.model_copy(update={"asked": wave.requests})
+
+
+def _with_batch(sums: LandedRows, one: _Counted) -> LandedRows:
     return sums.model_copy(
         update={
-            "landed": sums.landed + landed,
-            "batches": (*sums.batches, name_of(wave, batch)),
-            "batch_ids": (*sums.batch_ids, *([receipt.batch_id] if receipt else [])),
-            "latest": (*sums.latest, *_landed_batch(receipt, wave.number, landed, good))[-_MOST_KEPT:],
-            "succeeded": sums.succeeded + good,
-            "cut_off": sums.cut_off + cut_off,
-            "usage": sums.usage + Usage(**total),
-            "answers": sums.answers + answers,
-            "longest": longest,
-            "ended_early": sums.ended_early + ended_early,
-            "cost": _sum(sums.cost, bill.cost),
-            "settled": settled.digest(_MOST_KEPT),
-            "unsettled": unsettled.digest(_MOST_KEPT),
+            "landed": sums.landed + one.landed,
+            "batches": (*sums.batches, one.name),
+            "batch_ids": (*sums.batch_ids, *([one.receipt.batch_id] if one.receipt else [])),
+            "latest": (*sums.latest, *_landed_batch(one))[-_MOST_KEPT:],
+            "succeeded": sums.succeeded + one.rows["succeeded"],
+            "cut_off": sums.cut_off + one.cut_off,
+            "usage": sums.usage + one.usage,
+            "answers": sums.answers + one.answers,
+            "longest": max(sums.longest, one.longest),
+            "ended_early": sums.ended_early + one.ended_early,
+            "cost": _sum(sums.cost, one.cost),
+            "settled": _merged(sums.settled, one.settled),
+            "unsettled": _merged(sums.unsettled, one.unsettled),
         }
     )
 
 
-def _landed_batch(receipt: Receipt | None, wave: int, requests: int, succeeded: int) -> tuple[LandedBatch, ...]:
-    if receipt is None:
+def _merged(kept: ErrorDigest, fresh: Reasons) -> ErrorDigest:
+    reasons = Reasons()
+    reasons.merge(kept)
+    reasons.merge(fresh.digest(None))
+    return reasons.digest(_MOST_KEPT)
+
+
+def _landed_batch(one: _Counted) -> tuple[LandedBatch, ...]:
+    if one.receipt is None:
         return ()
-    one = LandedBatch(
-        batch_id=receipt.batch_id,
-        wave=wave,
-        requests=requests,
-        succeeded=succeeded,
-        submitted_at=receipt.submitted_at,
+    batch = LandedBatch(
+        batch_id=one.receipt.batch_id,
+        wave=one.wave,
+        requests=one.landed,
+        succeeded=one.rows["succeeded"],
+        submitted_at=one.receipt.submitted_at,
     )
-    return (one,)
+    return (batch,)
+
+
+def _news(one: _Counted, context: LedgerContext, plan: Plan) -> tuple[BatchLanded, ...]:
+    if one.receipt is None:
+        return ()
+    news = BatchLanded(
+        provider=plan.provider,
+        model=plan.spec.model,
+        kind=plan.spec.kind,
+        batch_id=one.receipt.batch_id,
+        wave=one.wave,
+        rows=one.rows,
+        usage=one.usage,
+        cost=one.cost,
+        bought_at=one.receipt.submitted_at,
+        landed_at=context.clock.now(),
+        traceparent=one.receipt.traceparent,
+    )
+    return (news,)
 
 
 def _rows(batch: BatchFiles) -> Iterator[Row]:

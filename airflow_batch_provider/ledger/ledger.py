@@ -50,6 +50,11 @@ class Ledger:
         self._planner = Planner(context)
         self._withheld: Withheld | None = None
 
+    @property
+    def provider(self) -> str:
+        """Return the name of the provider that is asked."""
+        return self._context.provider.name
+
     # what is asked
 
     def plan(self) -> Plan | None:

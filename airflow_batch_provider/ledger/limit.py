@@ -6,13 +6,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import OverBudget
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import SUPERSEDED
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.chunks import wire_line
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed, name_of
 from airflow_batch_provider.pricing import NOTHING_LEARNED, Learned, forecast
+from airflow_batch_provider.signals import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ class CostLimit:
     """Counts what a task has spent and is about to spend; made where a limit is set, right before something is bought.
 
     Raises:
-        UsageError: something has no known price.
+        OverBudget: something has no known price.
     """
 
     def __init__(self, context: LedgerContext, plan: Plan, waves: list[Wave], limit: float) -> None:
@@ -109,7 +110,7 @@ def spent(context: LedgerContext) -> Decimal:
     """Return what the rows of a task have cost that have landed, also those that were set aside; US dollars.
 
     Raises:
-        UsageError: something that landed has no known price.
+        OverBudget: something that landed has no known price.
     """
     plan = context.files.plan()
     own = _dollars(count_landed(context, plan, context.files.waves()), plan) if plan else Decimal(0)
@@ -120,24 +121,24 @@ def spent_on_others(context: LedgerContext) -> Decimal:
     """Return what landed rows of requests have cost that were set aside since; US dollars."""
     total = Decimal(0)
     for nonce in context.root.names(SUPERSEDED):
-        aside = replace(context, root=context.root.sub(SUPERSEDED).sub(nonce))
+        aside = replace(context, root=context.root.sub(SUPERSEDED).sub(nonce), signals=SILENT)
         if plan := aside.files.plan():
             total += _dollars(count_landed(aside, plan, aside.files.waves()), plan)
     return total
 
 
-def cannot_hold(limit: float, gaps: str | None) -> UsageError:
+def cannot_hold(limit: float, gaps: str | None) -> OverBudget:
     """Return the error for a limit that cannot be held, because not everything has a known price.
 
     Args:
         gaps: `Forecast.gaps`.
     """
-    return UsageError(f"max_cost_usd={limit} cannot be held. {gaps} Or drop the limit.")
+    return OverBudget(f"max_cost_usd={limit} cannot be held. {gaps} Or drop the limit.")
 
 
 def _dollars(sums: LandedRows, plan: Plan) -> Decimal:
     if sums.cost.usd is None:
-        raise UsageError(
+        raise OverBudget(
             f"What {plan.spec.model!r} has answered so far has no known price, so max_cost_usd cannot be held. Set its price "
             "in the connection's option 'prices', or drop the limit."
         )

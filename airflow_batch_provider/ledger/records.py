@@ -142,6 +142,7 @@ class Receipt(FrozenModel):
         submitted_at: when, by the clock of the worker; for people.
         as_of: when, by the provider's own clock; None where it does not tell its time.
         tentative: True when the batch was found by time and size only; the keys of its results must confirm it.
+        traceparent: W3C trace context in which it was bought; None where nothing is traced.
     """
 
     batch_id: str
@@ -150,6 +151,7 @@ class Receipt(FrozenModel):
     submitted_at: AwareDatetime
     as_of: AwareDatetime | None = None
     tentative: bool = False
+    traceparent: str | None = None
 
     @property
     def bought_at(self) -> datetime:

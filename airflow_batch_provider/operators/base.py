@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
 
 from airflow_batch_provider import loop
-from airflow_batch_provider.airflow import settings
+from airflow_batch_provider.airflow import settings, signals
 from airflow_batch_provider.airflow.exceptions import (
     AirflowSensorTimeout,
     TaskDeferralError,
@@ -18,6 +19,7 @@ from airflow_batch_provider.airflow.exceptions import (
 )
 from airflow_batch_provider.airflow.hosts import WorkerHost
 from airflow_batch_provider.airflow.reach import require_reach
+from airflow_batch_provider.airflow.signals.notifiers import checked, errors_noticed, near_notice, notify
 from airflow_batch_provider.airflow.xcom import to_xcom
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.links import BatchLink, ConsoleLink
@@ -32,8 +34,11 @@ from airflow_batch_provider.timing import DEADLINE_MARGIN
 from airflow_batch_provider.triggers.stage import AsyncBatchTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.sdk import Context
 
+    from airflow_batch_provider.airflow.signals.notifiers import Notify
     from airflow_batch_provider.stages import PollConfig
     from airflow_batch_provider.stages.polling import Event
     from airflow_batch_provider.stages.runner import Outcome
@@ -47,6 +52,7 @@ class StageOperator(BaseOperator):
         storage_path: root of stage storage, a URI; None takes the configured one.
         deferrable: False waits on the worker.
         poll: wins over the stage's own; None for stages whose configuration says it.
+        on_deadline_near, on_unresolved, on_budget: whom to tell, see `airflow/signals/notifiers.py`.
     """
 
     stage: str
@@ -54,13 +60,16 @@ class StageOperator(BaseOperator):
     storage_path: str | None
     deferrable: bool
     poll: PollConfig | None = None
+    on_deadline_near: Notify = None
+    on_unresolved: Notify = None
+    on_budget: Notify = None
     operator_extra_links = (*([BatchLink()] if has_page() else []), ConsoleLink())
 
     _clock: ClassVar[Clock] = Clock()
 
     def execute_complete(self, context: Context, event: Event | None = None) -> Any:
         """Resume the task; everything but the event comes from stage storage."""
-        with as_airflow_errors():
+        with self._running(context):
             run = self._stage_run(context)
             outcome = self._proceed(run, context, run.files.suspension(), event or READY)
             return self._until_end(run, context, outcome)
@@ -71,15 +80,33 @@ class StageOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout, AirflowSensorTimeout) as error:
             why = str(error)
-        with as_airflow_errors():
+        with self._running(context):
             return self._recover(context, why)
 
     def _begin(self, context: Context, config: Any, value: Any) -> Any:
         """Start the stage; the first run of a try."""
-        with as_airflow_errors():
+        with self._running(context):
             require_reach(self.storage_path)
             run = self._stage_run(context)
             return self._until_end(run, context, loop.run(run.start(config, value)))
+
+    @contextmanager
+    def _running(self, context: Context) -> Iterator[None]:
+        """Tell people of the errors they want to know, raise them as Airflow's, and let all signals leave the process."""
+        wanted = {"unresolved": self.on_unresolved, "budget": self.on_budget}
+        with signals.running(), as_airflow_errors(), errors_noticed(wanted, context):
+            yield
+
+    def _notify(
+        self, *, on_deadline_near: Notify = None, on_unresolved: Notify = None, on_budget: Notify = None
+    ) -> None:
+        """Keep whom to tell; what cannot be called is refused while the DAG is parsed."""
+        self.on_deadline_near = checked("on_deadline_near", on_deadline_near)
+        self.on_unresolved = checked("on_unresolved", on_unresolved)
+        self.on_budget = checked("on_budget", on_budget)
+
+    def _finished(self, output: Any, context: Context) -> None:
+        """Tell of the output of a task that has succeeded; nothing by default."""
 
     def _input_again(self, _context: Context) -> Any:
         """The stage's input at a resume; None where it cannot be had twice."""
@@ -87,14 +114,16 @@ class StageOperator(BaseOperator):
 
     def _stage_run(self, context: Context) -> StageRun:
         ti: Any = context["ti"]
+        map_index = -1 if ti.map_index is None else ti.map_index
+        task = TaskKey(ti.dag_id, ti.run_id, ti.task_id, map_index, ti.try_number)
         location = StageLocation(
             stage=self.stage,
-            task=TaskKey(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index, ti.try_number),
+            task=task,
             storage=self.storage_path or settings.storage_path(),
             conn_id=self.conn_id,
         )
         upstream = frozenset(self.get_flat_relative_ids(upstream=True))
-        host = WorkerHost(self._clock, context, upstream)
+        host = WorkerHost(self._clock, task, context, upstream)
         return StageRun(
             stage=load_stage(self.stage),
             location=location,
@@ -102,6 +131,7 @@ class StageOperator(BaseOperator):
             host=host,
             registry=location.registry(host.open_path),
             poll=self.poll,
+            tells_near=bool(self.on_deadline_near),
         )
 
     def _until_end(self, run: StageRun, context: Context, outcome: Outcome) -> Any:
@@ -111,9 +141,13 @@ class StageOperator(BaseOperator):
             if self.deferrable:
                 self._defer(outcome)
             outcome = self._proceed(run, context, outcome, loop.run(run.until_event(outcome)))
-        return to_xcom(outcome.output, run.files.directory)
+        returned = to_xcom(outcome.output, run.files.directory)
+        self._finished(outcome.output, context)
+        return returned
 
     def _proceed(self, run: StageRun, context: Context, suspension: Suspension, event: Event) -> Outcome:
+        if event["status"] == "near":
+            notify(self.on_deadline_near, context, near_notice(suspension))
         value = self._input_again(context) if event["status"] == "ready" else None
         return loop.run(run.proceed(suspension, event, value))
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_batch_provider.airflow import settings
 from airflow_batch_provider.airflow.exceptions import as_airflow_errors
+from airflow_batch_provider.airflow.signals.assets import tell_assets
+from airflow_batch_provider.airflow.signals.lineage import lineage
+from airflow_batch_provider.airflow.signals.notifiers import notice, notify
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.models import ConnectionRef, Manifest
 from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
 from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
@@ -45,6 +48,7 @@ class BatchOperator(StageOperator):
     kind: ClassVar[Literal["generate", "embed"]]
     template_fields: Sequence[str] = ("requests", "source", "prompt", "model", "conn_id", "result_path", "storage_path")
     system: str | None = None
+    _manifest: Manifest | None = None
     ui_color = "#e8f0e4"
 
     def execute(self, context: Context) -> Any:
@@ -59,6 +63,20 @@ class BatchOperator(StageOperator):
             check_own_file(task, self._result_path, self.result_path, context, is_folder=has_parts)
             config = self._config()
         return self._begin(context, config, self.requests.value(context))
+
+    def _finished(self, output: Any, context: Context) -> None:
+        self._manifest = Manifest.model_validate(output)
+        tell_assets(self.outlets, context, self._manifest)
+        if self._manifest.withheld:
+            notify(self.on_budget, context, notice("budget", self._manifest.withheld))
+
+    def get_openlineage_facets_on_start(self) -> Any:
+        """Return what OpenLineage is told when the task begins or goes on: the source."""
+        return lineage(self.source, None)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 — Airflow's signature
+        """Return what OpenLineage is told at the end: source and results with their rows, and what was used and paid."""
+        return lineage(self.source, self._manifest)
 
     def _configure(  # noqa: PLR0913 — the arguments that are attributes of the operator
         self,

@@ -9,6 +9,7 @@ from airflow_batch_provider.operators.batch import BatchOperator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_batch_provider.airflow.signals.notifiers import Notify
     from airflow_batch_provider.formats import ResultFormat
     from airflow_batch_provider.stages import PollConfig
 
@@ -53,6 +54,9 @@ class BatchEmbedOperator(BatchOperator):
         on_timeout: `fail` (default), `salvage` or `leave`, see `BatchConfig`.
         dry_run: count, validate and estimate; buy nothing.
         clean_up: remove the files at the provider once their rows have landed; default True.
+        on_deadline_near: an Airflow notifier, a function of the context, or several: told once when 80 % of the time has passed.
+        on_unresolved: the same, told when it cannot be known whether a batch was bought.
+        on_budget: the same, told when a limit of money refuses to buy.
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default.
 
     Raises:
@@ -91,10 +95,14 @@ class BatchEmbedOperator(BatchOperator):
         on_timeout: Literal["fail", "salvage", "leave"] = "fail",
         dry_run: bool = False,
         clean_up: bool = True,
+        on_deadline_near: Notify = None,
+        on_unresolved: Notify = None,
+        on_budget: Notify = None,
         storage_path: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._notify(on_deadline_near=on_deadline_near, on_unresolved=on_unresolved, on_budget=on_budget)
         self._configure(
             requests,
             model=model,

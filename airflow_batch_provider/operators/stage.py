@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import BaseModel
 
+    from airflow_batch_provider.airflow.signals.notifiers import Notify
     from airflow_batch_provider.stages import AsyncBatchStage
 
 
@@ -30,6 +31,9 @@ class AsyncBatchStageOperator(StageOperator):
         conn_id: Airflow connection that `ctx.batch` uses when none is named; templated.
         poll: a preset's name or a `PollConfig`; the stage's own suspension says it by default.
         deferrable: False waits on the worker.
+        on_deadline_near: an Airflow notifier, a function of the context, or several: told once when 80 % of the time has passed.
+        on_unresolved: the same, told when it cannot be known whether a batch was bought.
+        on_budget: the same, told when a limit of money refuses to buy.
         storage_path: root of stage storage, a URI; `[batch_provider] storage_path` by default; templated.
 
     Raises:
@@ -39,7 +43,7 @@ class AsyncBatchStageOperator(StageOperator):
     template_fields: Sequence[str] = ("config", "conn_id", "storage_path", "input")
     ui_color = "#e8f0e4"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — an operator's arguments are its public face
         self,
         *,
         stage: type[AsyncBatchStage[Any, Any]] | str,
@@ -48,10 +52,14 @@ class AsyncBatchStageOperator(StageOperator):
         conn_id: str | None = None,
         poll: PollConfig | str | None = None,
         deferrable: bool = True,
+        on_deadline_near: Notify = None,
+        on_unresolved: Notify = None,
+        on_budget: Notify = None,
         storage_path: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._notify(on_deadline_near=on_deadline_near, on_unresolved=on_unresolved, on_budget=on_budget)
         self.stage = stage_path(stage)
         self.config = {} if config is None else to_json(config)
         self.input = OpaqueInput(input)

@@ -14,6 +14,7 @@ from airflow_batch_provider.polling.board import Answer, Board, Turn
 from airflow_batch_provider.polling.listing import FEW, Listing
 from airflow_batch_provider.polling.singles import Singles, as_batch_error
 from airflow_batch_provider.polling.trouble import Trouble
+from airflow_batch_provider.signals import SILENT, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +44,12 @@ class Poller:
 
     Args:
         window: polls asked for within this time share a sweep; seconds.
+        signals: told of every sweep.
     """
 
-    def __init__(self, connection: Connection, clock: Clock, window: float) -> None:
+    def __init__(self, connection: Connection, clock: Clock, window: float, signals: Signals = SILENT) -> None:
         self._connection = connection
+        self._signals = signals
         self._clock = clock
         self._window = window
         self._board = Board(clock.now)
@@ -186,6 +189,8 @@ class Poller:
         self._trouble.first = min(self._intervals(), default=self._trouble.first)
         turn, self._singles.proven = self._board.turn(), False
         fault = await self._read_list(wanted)
+        if (opened := self._connection.opened) is not None:
+            self._signals.swept(opened.name, answered=fault is None)
         rest = self._unseen(wanted, turn)
         if fault is not None:
             self._board.post_all(rest, turn, fault)

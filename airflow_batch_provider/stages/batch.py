@@ -91,7 +91,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         if waiting is None:
             return None
         await report.waiting(waiting, landed, (), ledger.receipts(unlanded=True))
-        return suspended(waiting, ctx.config, landed.batch_ids if landed else ())
+        return suspended(waiting, ctx.config, ledger.provider, landed.batch_ids if landed else ())
 
     async def check_completion(
         self, state: SuspendedState, ctx: CheckCompletionContext[BatchConfig]

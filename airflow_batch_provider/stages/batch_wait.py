@@ -34,10 +34,11 @@ class Wait:
         return cls(state, waiting_of(state))
 
 
-def suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) -> Suspended:
+def suspended(waiting: Waiting, config: BatchConfig, provider: str, landed: tuple[str, ...]) -> Suspended:
     """Return the suspension of a task that waits.
 
     Args:
+        provider: its name.
         landed: ids of the batches whose answers it has.
     """
     state = SuspendedState(
@@ -45,7 +46,13 @@ def suspended(waiting: Waiting, config: BatchConfig, landed: tuple[str, ...]) ->
         submitted_at=waiting.started_at,
         metadata=waiting.model_dump(mode="json"),
     )
-    return Suspended(state=state, poll=_poll(waiting, config), batch_ids=(*landed, *waiting.batch_ids))
+    return Suspended(
+        state=state,
+        poll=_poll(waiting, config),
+        batch_ids=(*landed, *waiting.batch_ids),
+        provider=provider,
+        model=config.spec.model,
+    )
 
 
 def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:

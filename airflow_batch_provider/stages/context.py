@@ -15,6 +15,7 @@ from airflow_batch_provider.client.submission import Submissions
 from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import connection_ref
+from airflow_batch_provider.signals import SILENT, Signals
 from airflow_batch_provider.stages.host import PROGRESS
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class CheckCompletionContext(Generic[ConfigT]):
         registry: what this deployment has at the providers; None in scripts.
         new_id: draws 32 hex digits that nobody else has.
         client: returned by `batch` for every model, where a test gives one; None makes a client of the connection.
+        signals: told what is bought and what has landed.
     """
 
     stage_id: str
@@ -85,6 +87,7 @@ class CheckCompletionContext(Generic[ConfigT]):
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
     client: BatchClient | None = None
+    signals: Signals = SILENT
 
     @property
     def clock(self) -> Clock:
@@ -133,6 +136,7 @@ class CheckCompletionContext(Generic[ConfigT]):
             registry=self.registry,
             attempt=self.key.try_number,
             new_id=self.new_id,
+            signals=self.signals,
         )
 
     async def cancel_all(self) -> tuple[str, ...]:

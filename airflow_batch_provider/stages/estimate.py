@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import OverBudget
 from airflow_batch_provider.ledger import cannot_hold
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.summary import dollars, number_of
@@ -31,7 +31,7 @@ class Estimate:
             spent: on earlier requests of the task; US dollars.
 
         Raises:
-            UsageError: the estimate is above the limit, or leaves something out.
+            OverBudget: the estimate is above the limit, or leaves something out.
         """
         if limit is None or not self.plan.first.requests:
             return
@@ -40,7 +40,7 @@ class Estimate:
             raise cannot_hold(limit, gaps)
         if price + spent > Decimal(str(limit)):
             before = f" with the ${spent:.4f} that earlier requests of the task have cost" if spent else ""
-            raise UsageError(
+            raise OverBudget(
                 f"{self.plan.first.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
                 f"{usage.output_tokens} out),{before} more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the "
                 "limit."

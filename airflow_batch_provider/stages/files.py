@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from pydantic import ValidationError
+
 from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import CONFIG, OUTPUT, SUSPENDED
@@ -91,6 +93,14 @@ class StageFiles:
                 f"{self.directory} holds no {SUSPENDED}: stage storage is gone. Clear the task to start over."
             )
         return Suspension.model_validate(found)
+
+    def last_suspension(self) -> Suspension | None:
+        """Return the wait that the task was in last, None where it has not waited or that cannot be read any more."""
+        found = self._read(SUSPENDED)
+        try:
+            return None if found is None else Suspension.model_validate(found)
+        except ValidationError:
+            return None
 
     def whole(self, suspension: Suspension) -> Suspension:
         """Return a wait with its state, which a trigger may not have been given.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from upath import UPath
 
 from airflow_batch_provider.clock import Clock, random_id
+from airflow_batch_provider.signals import SILENT, Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ class Host:
         upstream: ids of all tasks upstream of the stage's task.
         new_id: draws 32 hex digits that nobody else has.
         client: given to stages as `ctx.batch(…)`, where a test has one.
+        signals: told what the task does; metrics, traces.
     """
 
     clock: Clock = Clock()
@@ -46,6 +48,7 @@ class Host:
     upstream: frozenset[str] = frozenset()
     client: BatchClient | None = None
     new_id: Callable[[], str] = staticmethod(random_id)
+    signals: Signals = SILENT
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Return the connections to providers, open for the length of one `async with` in the running event loop."""

@@ -50,6 +50,7 @@ def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger
             connection=config.connection,
             registry=ctx.registry,
             new_id=ctx.new_id,
+            signals=ctx.signals,
         )
     )
 

@@ -31,16 +31,17 @@ def with_remedy(error: BatchError) -> str:
 class Event(TypedDict):
     """The event that wakes the worker; small, because Airflow logs it and stores it in a row."""
 
-    status: Literal["ready", "failed", "timeout"]
+    status: Literal["ready", "failed", "timeout", "near"]
     error: str | None
     retryable: NotRequired[bool]
     """True where another attempt of the task may succeed; left out otherwise."""
 
 
 READY: Event = {"status": "ready", "error": None}
+NEAR_DEADLINE: Event = {"status": "near", "error": None}
 
 
-def event(status: Literal["ready", "failed", "timeout"], error: str | None = None, *, retryable: bool = False) -> Event:
+def event(status: Literal["failed", "timeout"], error: str | None = None, *, retryable: bool = False) -> Event:
     """Return an event whose error is cut to a length that a person reads."""
     found: Event = {"status": status, "error": error[:_LONGEST_ERROR] if error else None}
     if retryable:
@@ -66,7 +67,10 @@ class PollPlan:
         return seconds_until(self.suspension.first_poll_at, now)
 
     def within_deadline(self, pause: float, now: datetime) -> float:
-        """Seconds to sleep, so that the deadline itself gets a poll."""
+        """Seconds to sleep, so that the deadline itself gets a poll, and the time when it is near."""
+        near_at = self.suspension.near_at
+        if near_at is not None:
+            pause = min(pause, seconds_until(near_at, now))
         return min(pause, seconds_until(self.suspension.deadline, now))
 
     def after_check(self, check: CompletionCheck[Any], now: datetime) -> Event | timedelta:
@@ -78,7 +82,7 @@ class PollPlan:
             return READY
         if now >= self.suspension.deadline:
             return event("timeout")
-        return check.next_check_in or self.suspension.poll.interval
+        return self._near(now) or check.next_check_in or self.suspension.poll.interval
 
     def after_fault(self, error: Exception, now: datetime) -> Event | timedelta:
         """Decide after a poll that met a fault which may pass."""
@@ -87,7 +91,11 @@ class PollPlan:
         if now >= self.suspension.deadline:
             return event("timeout", f"{type(error).__name__}: {error}")
         self.faults += 1
-        return self._backoff(error)
+        return self._near(now) or self._backoff(error)
+
+    def _near(self, now: datetime) -> Event | None:
+        near_at = self.suspension.near_at
+        return NEAR_DEADLINE if near_at is not None and now >= near_at else None
 
     def _backoff(self, error: Exception) -> timedelta:
         interval = self.suspension.poll.interval

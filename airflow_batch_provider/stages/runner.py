@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.registry import Registry
+    from airflow_batch_provider.signals import WaitEnd, WaitSignals
     from airflow_batch_provider.stages.base import AsyncBatchStage
     from airflow_batch_provider.stages.files import StageFiles
     from airflow_batch_provider.stages.host import Host
@@ -56,6 +57,7 @@ class StageRun:
         registry: where submits are noted for the whole deployment, and landed batches leave.
         poll: wins over the stage's own.
         config: in the shape of the stage's `config_schema`; None reads the saved one when it is needed.
+        tells_near: somebody wants to be told when a deadline is near, by the event of that name.
         jitter: a number from 0 to 1 for each poll, so that stages which started together spread.
     """
 
@@ -65,6 +67,7 @@ class StageRun:
     host: Host
     registry: Registry | None = None
     poll: PollConfig | None = None
+    tells_near: bool = False
     jitter: Callable[[], float] = random.random
     config: Any = None
     _has_config: bool = field(default=False, init=False)
@@ -91,6 +94,8 @@ class StageRun:
             StageFailed: the completion check said so.
             Unavailable: polling failed, and another attempt may go on with the same batch.
         """
+        if event["status"] == "near":
+            return self._wait_on(suspension)
         if event["status"] == "failed":
             if event.get("retryable"):
                 raise Unavailable(str(event["error"]), ambiguous=False)
@@ -128,20 +133,33 @@ class StageRun:
         """Sleep and poll until the stage is ready, has failed, or the deadline passes; the deadline itself gets a poll."""
         if suspension.is_bare:
             suspension = await asyncio.to_thread(self.files.whole, suspension)
+        told = self.host.signals.wait(suspension.begun(self.host.clock.now()))
+        end: WaitEnd = "stopped"
+        try:
+            async with self.host.hub() as hub:
+                found = await self._until_event(hub, suspension, told)
+            end = found["status"]
+            return found
+        finally:
+            told.over(end, self.host.clock.now())
+
+    async def _until_event(self, hub: Hub, suspension: Suspension, told: WaitSignals) -> Event:
         plan, clock = PollPlan(suspension), self.host.clock
-        async with self.host.hub() as hub:
-            subscription = hub.subscribe(suspension.poll.interval, clock.sleep)
-            ctx = self.check_context(subscription, suspension)
-            await self._listen(subscription, suspension)
-            pause = plan.first_pause(clock.now())
-            while True:
-                await subscription.pause(plan.within_deadline(pause, clock.now()))
-                found = await self._poll(plan, ctx)
-                if not isinstance(found, timedelta):
-                    await self.host.publish_last()
-                    return found
-                await self.host.publish_due()
-                pause = found.total_seconds() * (1 + 0.1 * self.jitter())
+        subscription = hub.subscribe(suspension.poll.interval, clock.sleep)
+        ctx = self.check_context(subscription, suspension)
+        await self._listen(subscription, suspension)
+        pause = plan.first_pause(clock.now())
+        while True:
+            begun = clock.now()
+            pause = plan.within_deadline(pause, begun)
+            await subscription.pause(pause)
+            told.polled(max((clock.now() - begun).total_seconds() - pause, 0.0))
+            found = await self._poll(plan, ctx)
+            if not isinstance(found, timedelta):
+                await self.host.publish_last()
+                return found
+            await self.host.publish_due()
+            pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
     async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
         """Poll once in place of a trigger that was lost; where that gives nothing, wait again.
@@ -162,6 +180,12 @@ class StageRun:
             )
         self.files.save_suspension(again)
         return again
+
+    def _wait_on(self, suspension: Suspension) -> Suspension:
+        """Wait on, after somebody was told that the deadline is near."""
+        on = suspension.after_near(self.host.clock.now())
+        self.files.save_suspension(on)
+        return on
 
     def load_config(self) -> Any:
         """Read the saved configuration once; blocking. That of a stage without one is None."""
@@ -261,7 +285,10 @@ class StageRun:
         suspended = as_suspended(self.stage, returned)
         if suspended is None:
             return Finished(output_json(self.stage, returned))
-        suspension = Suspension.begin(self.location, suspended, self.host.clock.now(), self.poll)
+        now, traceparent = self.host.clock.now(), self.host.signals.traceparent()
+        suspension = Suspension.begin(self.location, suspended, now, self.poll, traceparent)
+        if self.tells_near:
+            suspension = suspension.with_near(self.files.last_suspension())
         self.files.save_suspension(suspension)
         await self.host.publish(BATCH_IDS, list(suspended.batch_ids) or suspension.batch_ids)
         if suspension.metrics:
@@ -284,6 +311,7 @@ class StageRun:
             "new_id": self.host.new_id,
             "registry": self.registry,
             "client": self.host.client,
+            "signals": self.host.signals,
         }
 
     async def _show(self, record: dict[str, Any], key: str = PROGRESS) -> None:

@@ -14,8 +14,10 @@ from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import REGISTRY
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.registry import Registry
+from airflow_batch_provider.signals import WaitBegun
 from airflow_batch_provider.stages.values import PollConfig, SuspendedState
 from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.timing import NEAR
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.context import OpenPath
@@ -57,6 +59,9 @@ class Suspension(FrozenModel):
         lost: how often its trigger was lost.
         metrics: of the suspension.
         is_bare: state and metrics are left out, because they are too large for a trigger.
+        provider, model: whom the stage waits for, where it says so.
+        traceparent: W3C trace context of the worker that suspended; None where nothing is traced.
+        near_at: when the worker is woken to say that the deadline is near; None where nobody wants to be told, or was.
     """
 
     location: StageLocation
@@ -67,10 +72,19 @@ class Suspension(FrozenModel):
     lost: int = 0
     metrics: dict[str, float] = Field(default_factory=dict)
     is_bare: bool = False
+    provider: str | None = None
+    model: str | None = None
+    traceparent: str | None = None
+    near_at: AwareDatetime | None = None
 
     @classmethod
     def begin(
-        cls, location: StageLocation, suspended: Suspended, now: datetime, poll: PollConfig | None = None
+        cls,
+        location: StageLocation,
+        suspended: Suspended,
+        now: datetime,
+        poll: PollConfig | None = None,
+        traceparent: str | None = None,
     ) -> Suspension:
         """Make a new wait; `poll` wins over the stage's own."""
         return cls(
@@ -80,6 +94,9 @@ class Suspension(FrozenModel):
             suspended_at=now,
             token=uuid4().hex,
             metrics=suspended.metrics,
+            provider=suspended.provider,
+            model=suspended.model,
+            traceparent=traceparent,
         )
 
     @property
@@ -104,9 +121,36 @@ class Suspension(FrozenModel):
         wait = self.poll.interval if self.poll.first_poll is None else self.poll.first_poll
         return min(self.suspended_at + wait, self.deadline)
 
+    def begun(self, now: datetime) -> WaitBegun:
+        """Return what an observer is told when it begins to be polled."""
+        named = self.state.metadata.get("batch_ids")
+        return WaitBegun(
+            provider=self.provider,
+            model=self.model,
+            batches=len(named) if isinstance(named, list) else 1,
+            started_at=self.state.submitted_at,
+            deadline=self.deadline,
+            now=now,
+            traceparent=self.traceparent,
+        )
+
     def again(self, now: datetime) -> Suspension:
         """Return the same wait for another trigger, because this one was lost."""
         return self.model_copy(update={"lost": self.lost + 1, "suspended_at": now})
+
+    def with_near(self, earlier: Suspension | None) -> Suspension:
+        """Return this wait with a time at which somebody is told that its deadline is near, once for each deadline.
+
+        Args:
+            earlier: the wait of the same task before this one.
+        """
+        is_told = earlier is not None and earlier.near_at is None and earlier.deadline == self.deadline
+        near_at = None if is_told else self.deadline - (1 - NEAR) * self.poll.max_wait
+        return self.model_copy(update={"near_at": near_at})
+
+    def after_near(self, now: datetime) -> Suspension:
+        """Return the same wait, after somebody was told that its deadline is near."""
+        return self.model_copy(update={"near_at": None, "suspended_at": now})
 
     def kwargs(self) -> dict[str, Any]:
         """Return the trigger's arguments; a large state stays in stage storage, where `StageFiles.whole` finds it."""

@@ -109,12 +109,15 @@ class Suspended(FrozenModel):
 
     Attributes:
         batch_ids: every batch that was bought so far, to show to people; by default those that are waited for.
+        provider, model: whom the stage waits for, to tell its metrics from those of others; few different values.
     """
 
     state: SuspendedState
     poll: PollConfig = PRESETS["long"]
     metrics: dict[str, float] = Field(default_factory=dict)
     batch_ids: tuple[str, ...] = ()
+    provider: str | None = Field(default=None, max_length=200)
+    model: str | None = Field(default=None, max_length=200)
 
     @model_validator(mode="before")
     @classmethod
