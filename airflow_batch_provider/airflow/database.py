@@ -44,7 +44,7 @@ def accounts(conn_ids: Iterable[str] | None, deployment: Deployment) -> list[Acc
         UsageError: one that was given does not exist or cannot be used.
     """
     if conn_ids:
-        return distinct(_account(ConnectionRef(conn_id=conn_id)) for conn_id in conn_ids)
+        return distinct(account_of(ConnectionRef(conn_id=conn_id)) for conn_id in conn_ids)
     return distinct(_usable(_known(deployment)))
 
 
@@ -63,12 +63,17 @@ def _known(deployment: Deployment) -> Iterator[ConnectionRef]:
 def _usable(connections: Iterable[ConnectionRef]) -> Iterator[Account]:
     for connection in dict.fromkeys(connections):
         try:
-            yield _account(connection)
+            yield account_of(connection)
         except UsageError as error:
             log.debug("Left out: %s", error)
 
 
-def _account(ref: ConnectionRef) -> Account:
+def account_of(ref: ConnectionRef) -> Account:
+    """Return the account of one connection.
+
+    Raises:
+        UsageError: there is no such connection, or it cannot be used.
+    """
     try:
         # The SDK's connections are for tasks, which have no database.
         connection: Any = Connection.get_connection_from_secrets(ref.conn_id)

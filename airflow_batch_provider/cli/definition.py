@@ -50,11 +50,16 @@ def moment(text: str) -> datetime | timedelta:
     try:
         if days != text:
             return timedelta(days=min(float(days), _LONGEST))
-        found = datetime.fromisoformat(text)
+        return date(text)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a date such as 2026-11-01 nor days such as 30d"
         ) from None
+
+
+def date(text: str) -> datetime:
+    """A date, `2026-11-01`, as argparse reads it; aware, in UTC where it names no zone."""
+    found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -134,6 +139,18 @@ COMMANDS = (
         ),
         "Amounts are in US dollars, each row at its own price; a batch counts for the month in which it was submitted.",
         module="money",
+    ),
+    Command(
+        "estimate",
+        "Price what a task of a DAG would ask; nothing is bought",
+        (
+            _option("dag_id", help="Id of the DAG"),
+            _option("task_id", help="Id of a BatchGenerateOperator or BatchEmbedOperator in it"),
+            _option("--date", type=date, metavar="DATE", help="Fill templates as for a run of this date; today by default"),
+            _OUTPUT,
+        ),
+        "All input of the first wave, and the longest answers that it may have. Rows that other tasks make are known in a run only.",
+        module="estimate",
     ),
     Command(
         "cancel",
