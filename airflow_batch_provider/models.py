@@ -186,7 +186,7 @@ class BatchRow(FrozenModel):
     """One line of the results: what became of one request.
 
     Attributes:
-        columns: what a table of results has kept of the source's row; empty in results that are no table.
+        columns: what a table of results has kept of the source's row; empty where they are not one.
     """
 
     custom_id: str

@@ -38,7 +38,7 @@ class ResultFiles:
 
     Attributes:
         paths: in the order of the rows.
-        table: the columns of a table that is no Parquet, which knows them itself; None where each line is a row of results.
+        table: the columns of a table as text; Parquet knows its own. None where each line is a row of results.
     """
 
     paths: list[UPath | ProxyUPath]

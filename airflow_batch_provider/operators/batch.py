@@ -15,6 +15,7 @@ from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.jinja import for_jinja, has_jinja, unrendered
 from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
 from airflow_batch_provider.operators.siblings import check_own_file
+from airflow_batch_provider.operators.tables import SourceFunction
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.providers import codec_class, connection_ref, split_model
 from airflow_batch_provider.schemas import AnswerSchema
@@ -22,7 +23,7 @@ from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.shapes import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.sdk import Context
 
@@ -62,7 +63,9 @@ class BatchOperator(StageOperator):
             has_parts = self.options.get("max_rows_per_file") is not None
             check_own_file(task, self._result_path, self.result_path, context, is_folder=has_parts)
             config = self._config()
-        return self._begin(context, config, self.requests.value(context))
+            rows = self.source if isinstance(self.source, SourceFunction) else self.requests
+            given = rows.value(context)
+        return self._begin(context, config, given)
 
     def _finished(self, output: Any, context: Context) -> None:
         self._manifest = Manifest.model_validate(output)
@@ -70,20 +73,24 @@ class BatchOperator(StageOperator):
         if self._manifest.withheld:
             notify(self.on_budget, context, notice("budget", self._manifest.withheld))
 
+    @property
+    def _source_uri(self) -> str | None:
+        return None if isinstance(self.source, SourceFunction) else self.source
+
     def get_openlineage_facets_on_start(self) -> Any:
         """Return what OpenLineage is told when the task begins or goes on: the source."""
-        return lineage(self.source, None)
+        return lineage(self._source_uri, None)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 — Airflow's signature
         """Return what OpenLineage is told at the end: source and results with their rows, and what was used and paid."""
-        return lineage(self.source, self._manifest)
+        return lineage(self._source_uri, self._manifest)
 
     def _configure(  # noqa: PLR0913 — the arguments that are attributes of the operator
         self,
         requests: Any,
         *,
         model: str,
-        source: str | None,
+        source: str | Callable[..., Any] | None,
         prompt: str | None,
         key: str | None,
         conn_id: str | None,
@@ -95,7 +102,7 @@ class BatchOperator(StageOperator):
         """Keep an operator's arguments; `options` go into the stage's configuration as they are."""
         self.requests = OpaqueInput(requests)
         self.model = model
-        self.source = source
+        self.source = SourceFunction(source) if callable(source) else source
         self.prompt = for_jinja(prompt)
         self.key = key
         self.conn_id = conn_id
@@ -146,7 +153,8 @@ class BatchOperator(StageOperator):
         if system is not None:
             fields["system"] = system
         if source is not None:
-            fields["source"] = {"uri": source, "prompt": prompt, "key": self.key}
+            uri = None if isinstance(source, SourceFunction) else source
+            fields["source"] = {"uri": uri, "prompt": prompt, "key": self.key}
         config: BatchConfig = parse(BatchConfig, fields, f"Task {self.task_id!r}")
         return config
 

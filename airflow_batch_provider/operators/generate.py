@@ -8,7 +8,7 @@ from airflow_batch_provider.operators.batch import BatchOperator
 from airflow_batch_provider.operators.jinja import for_jinja
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_batch_provider.airflow.signals.notifiers import Notify
     from airflow_batch_provider.formats import ResultFormat
@@ -21,7 +21,9 @@ class BatchGenerateOperator(BatchOperator):
     Args:
         model: `claude-…`, or with its provider, `openai:gpt-…`; templated.
         requests: list of str, dict or `BatchRequest`, or an XComArg of one; never templated, never in rendered fields.
-        source: `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file of rows, a folder or a glob of them, a URI; templated.
+        source: `.jsonl`, `.json`, `.csv`, `.tsv` (each also with `.gz` or `.zst`) or `.parquet` file of rows, a folder or a
+            glob of them, a URI; templated. Or a function that returns a table when the task runs, as Arrow, a frame, or an
+            iterator of such pieces or of dicts; it may name `ds` or others of the task's context.
         prompt: for `source`: a text with the row's columns in braces, `Classify: {text}`. Airflow renders it once for each
             task, `On {{ ds }}: {text}`, before the rows are filled in, which are never templates; the braces of JSON are
             written twice, `Answer {{"label": "…"}}: {text}`.
@@ -79,7 +81,7 @@ class BatchGenerateOperator(BatchOperator):
         *,
         model: str,
         requests: Any = None,
-        source: str | None = None,
+        source: str | Callable[..., Any] | None = None,
         prompt: str | None = None,
         key: str | None = None,
         conn_id: str | None = None,

@@ -24,17 +24,17 @@ _NO_FORMATS = frozenset({".json", ".ndjson", ".txt", ".xlsx", ".gz", ".zst", ".b
 
 
 class Source(FrozenModel):
-    """Rows of a file, one request each.
+    """Rows of a file or a table, one request each.
 
     Attributes:
         uri: `.jsonl`, `.json`, `.csv`, `.tsv` (each also with `.gz` or `.zst`) or `.parquet`, a folder or a glob of them, anywhere
-            fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it).
+            fsspec reads (`s3://conn_id@bucket/key` as Airflow writes it); None takes the table that is the stage's input.
         prompt: template such as `Classify: {text}`, filled from the row's columns; None takes each row as a request
             (`prompt` or `messages`, and the other fields of `BatchRequest`).
         key: column that holds the `custom_id`; None numbers the rows.
     """
 
-    uri: str = Field(min_length=1)
+    uri: str | None = Field(default=None, min_length=1)
     prompt: str | None = None
     key: str | None = None
 
@@ -53,7 +53,7 @@ def names_file(result_path: str) -> bool:
 
 def _format_of_source(source: Source | None) -> ResultFormat | None:
     """Return the format of result files that a source's files have, where its name tells."""
-    name = source.uri.lower() if source else ""
+    name = source.uri.lower() if source and source.uri else ""
     for ending in (".json", ".ndjson"):
         if without_compression(name).endswith(ending):
             return format_of(name.replace(ending, ".jsonl"))
@@ -141,9 +141,9 @@ class BatchConfig(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def _result_is_no_source(self) -> Self:
-        source = self.source.uri.rstrip("/") if self.source else None
-        if self.result_path is not None and self.result_path.rstrip("/") == source:
+    def _result_is_not_the_source(self) -> Self:
+        source = self.source.uri if self.source else None
+        if source and self.result_path and self.result_path.rstrip("/") == source.rstrip("/"):
             raise ValueError("result_path is the source, which a retry reads again; give another place")
         if self.max_rows_per_file and names_file(self.result_path or ""):
             raise ValueError(
@@ -178,7 +178,7 @@ class BatchConfig(FrozenModel):
 
     @property
     def kept(self) -> KeptColumns | None:
-        """Return the columns of the source that go into the results; None where these are no table."""
+        """Return the columns of the source that go into the results; None where these are not a table."""
         return KeptColumns.of(self.keep_columns, self.source.key if self.source else None, self.column_prefix)
 
     @property

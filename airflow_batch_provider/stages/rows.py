@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from upath import UPath
 
 from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
 from airflow_batch_provider.folders import task_folders
@@ -13,12 +17,12 @@ from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.tables.incoming import write_incoming
 from airflow_batch_provider.tables.keeping import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from upath import UPath
     from upath.extensions import ProxyUPath
 
     from airflow_batch_provider.stages.config import Source
@@ -33,7 +37,7 @@ class SourceRows:
     """The rows of a task; they can be iterated again and again.
 
     Attributes:
-        keeper: gathers columns of the rows whenever they are iterated; None where the result is no table.
+        keeper: gathers columns of the rows whenever they are iterated; None where the result is not a table.
     """
 
     rows: Iterable[Any]
@@ -66,7 +70,14 @@ def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
         keeper = None if config.kept is None else Keeper(config.kept, config.spec)
         if keeper is not None:
             stack.callback(keeper.close)
-        yield SourceRows(_FileRows(ctx.open_path(config.source.uri), config.source, keeper), keeper)
+        path: UPath | ProxyUPath
+        if config.source.uri is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="batch-")))
+            write_incoming(ctx.input, folder)
+            path = UPath(folder)
+        else:
+            path = ctx.open_path(config.source.uri)
+        yield SourceRows(_FileRows(path, config.source, keeper), keeper)
 
 
 def _given(value: Any) -> Iterable[Any]:

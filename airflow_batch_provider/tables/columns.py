@@ -30,7 +30,7 @@ ADDED = (
     "batch_id",
     "raw_output",
 )
-# The one column of answers that are no objects with fields.
+# The one column of answers without fields.
 OUTPUT = "output"
 # A schema that nests deeper refers to itself.
 _MOST_STEPS = 16

@@ -27,8 +27,8 @@ from airflow_batch_provider.stages.polling import PollPlan
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-# Its stages have tests of their own: tests/test_writing_a_stage.py.
-OTHERS = {DOCS / "writing-a-stage.md"}
+# They have tests of their own: tests/test_writing_a_stage.py, tests/operators/test_tables_page.py.
+OTHERS = {DOCS / "writing-a-stage.md", DOCS / "tables.md"}
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if page not in OTHERS]
 CODE = {page: blocks_of(page) for page in [ROOT / "README.md", *PAGES]}
 COMMANDS = [

@@ -120,7 +120,7 @@ async def test_no_rows_are_one_empty_part(job, tmp_path):
     assert list(BatchResults(manifest)) == []
 
 
-async def test_a_folder_without_part_files_is_no_result(tmp_path):
+async def test_a_folder_without_part_files_is_not_a_result(tmp_path):
     """By its name."""
     with pytest.raises(UsageError, match="has no part files"):
         BatchResults(tmp_path)

@@ -271,7 +271,7 @@ async def test_an_answer_is_given_back_exactly(job, provider, tmp_path, out, ans
     assert json.dumps(row.output, sort_keys=True) == json.dumps(answer, sort_keys=True)
 
 
-async def test_a_type_that_is_no_object_has_one_column(job, provider, tmp_path):
+async def test_a_type_without_fields_has_one_column(job, provider, tmp_path):
     """A list, of the type of the list."""
     provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output='{"value": [1, 2]}')
     source = written(tmp_path / "in.jsonl", ROWS[:1])
