@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scenes import PATIENCE, SOON
+from scenes import SLOW_MACHINE, SOON
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.demo.stack import USERNAME, AirflowStack
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents and {"stack", "finished"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.airflow)
             item.add_marker(
-                pytest.mark.timeout(600 * PATIENCE)
+                pytest.mark.timeout(600 * SLOW_MACHINE)
             )  # the first one waits for Airflow to start, and for its own run
 
 
@@ -115,6 +115,6 @@ def runs(stack: AirflowStack) -> dict[str, Run]:
 def finished(request: pytest.FixtureRequest, stack: AirflowStack, runs: dict[str, Run]) -> Finished:
     """The run of the DAG that the test's `dag` mark names."""
     run = runs[request.node.get_closest_marker("dag").args[0]]
-    state = stack.rest.wait(run, timeout_seconds=200 * PATIENCE)
+    state = stack.rest.wait(run, timeout_seconds=200 * SLOW_MACHINE)
     stack.check()
     return Finished(stack.rest, run, state)

@@ -29,9 +29,9 @@ MODELS = {
 }
 _FOREVER = 1e9
 # How many times as long to wait for a real Airflow; for machines that do much else.
-PATIENCE = float(os.environ.get("PATIENCE", "1"))
+SLOW_MACHINE = float(os.environ.get("SLOW_MACHINE", "1"))
 # Seconds; generous, because a busy machine may take ten times as long as an idle one.
-_LONGEST_WAIT = 180.0 * PATIENCE
+_LONGEST_WAIT = 180.0 * SLOW_MACHINE
 # Seconds until Airflow gives a dead component or a dead task up; its own values are 30 and 300.
 SOON = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
