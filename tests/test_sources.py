@@ -46,7 +46,10 @@ def parquet(columns, names=("text",), zone=None):
 
 
 def prompts(path, prompt="{text}", key=None):
-    return [asked(request).prompt for request in requests_of(UPath(path), prompt=prompt, key=key)]
+    return [
+        asked(request).prompt
+        for request in requests_of(path if isinstance(path, UPath) else UPath(path), prompt=prompt, key=key)
+    ]
 
 
 def asked(request):
@@ -112,6 +115,15 @@ def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path, place)
     (tmp_path / "_SUCCESS").touch()
 
     assert prompts(tmp_path / place) == ["part-0", "part-1"]
+
+
+@pytest.mark.parametrize("name", ["a b", "a+b", "a%20b", "größe", "日本", "a=1,b=2", "a&b", "(a)'b"])
+def test_7_a_key_in_an_object_store_may_be_any_text(s3_url, name):
+    """As other programs write them."""
+    path = UPath(f"s3://batches/odd/{name}/{name}.csv", key="k", secret="s", endpoint_url=s3_url)
+    path.write_bytes(b"text\r\na\r\n")
+
+    assert prompts(path) == prompts(path.parent) == ["a"]
 
 
 def test_a_long_cell_is_taken(tmp_path):

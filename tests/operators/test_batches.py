@@ -105,6 +105,35 @@ def test_requests_may_come_from_a_task_and_be_mapped(tested):
     assert run.state("ask", 1) == "success"
 
 
+def test_7_requests_may_be_what_mapped_tasks_returned(tested):
+    """Airflow hands over a lazy sequence, one XCom of each."""
+    with DAG("fan_in", schedule=None) as dag:
+
+        @task
+        def write(word):
+            return {"custom_id": word, "prompt": f"Say {word}"}
+
+        BatchGenerateOperator(task_id="ask", model=CLAUDE, requests=write.expand(word=["a", "b"]), poll=SOON)
+    run = tested(dag)
+
+    assert [(row.custom_id, row.output) for row in rows(run, "ask")] == [("a", "echo: Say a"), ("b", "echo: Say b")]
+
+
+def test_7_a_dag_is_serialised_the_same_each_time():
+    """Else Airflow makes a new version of it whenever it is parsed."""
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+
+    def made():
+        with DAG("stable", schedule=None) as dag:
+            BatchGenerateOperator(
+                task_id="ask", model=CLAUDE, requests=[{"prompt": "a"}], output_type=Mood, request_params={"top_k": 3}
+            )
+        return json.dumps(LazyDeserializedDAG.from_dag(dag).data, sort_keys=True, default=str)
+
+    assert made() == made()
+    assert " object at 0x" not in made()
+
+
 def test_decorated_functions_yield_requests(tested):
     """Generators are streamed, arguments from other tasks resolve, and nothing that is yielded is a template."""
     with DAG("decorated", schedule=None) as dag:
