@@ -504,7 +504,7 @@ async def test_results_are_cleaned_up_once_they_landed(client, provider):
 
 
 async def test_a_cut_off_answer_of_a_client_is_not_asked_again_with_more_room(client, provider):
-    """A stage of one's own says itself how much room its rows have."""
+    """A custom stage says itself how much room its rows have."""
     cut = Reply(key="", status="succeeded", output="and th", finish_reason="max_tokens")
     provider.answer = lambda _body, _n: cut
     await client().submit(["a"])
