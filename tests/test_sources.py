@@ -321,7 +321,7 @@ async def test_6_what_a_frame_lacks_is_not_given(job):
     ids=["uuid", "date", "decimal", "whole", "half", "truth", "nan", "long", "huge"],
 )
 async def test_6_a_key_is_text_or_shown(job, provider, key, said):
-    """As files give it; what is no key is refused with its value, which is not a secret."""
+    """As files give it; anything else is refused with its value, which is not a secret."""
     task = job([{"custom_id": key, "prompt": "x"}])
     if said is None:
         (row,) = task.rows(await task.run())
