@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self
 
+import msgspec
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from airflow_batch_provider.formats import ResultFormat
@@ -114,6 +115,18 @@ class BatchRequest(FrozenModel):
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give exactly one of 'prompt' and 'messages'")
         return self
+
+
+class PlainRequest(msgspec.Struct, frozen=True, gc=False):
+    """A row of nothing but a prompt, as most are: made many times quicker than a `BatchRequest`, and not checked.
+
+    Attributes:
+        prompt: at least one character.
+        custom_id: 1 to `LONGEST_ID` characters; None lets the task number the rows.
+    """
+
+    prompt: str
+    custom_id: str | None = None
 
 
 @dataclass(frozen=True)

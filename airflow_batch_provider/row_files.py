@@ -38,6 +38,7 @@ _LONGEST_CELL = 2**31 - 1
 UNREADABLE = (ValueError, OverflowError, TypeError, KeyError)
 # What Hive and Spark name the folder of rows without a value.
 _HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
+_ANYTHING = msgspec.json.Decoder()
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -137,9 +138,21 @@ def _kept(file: RowFile, rows: Iterator[Row], needed: list[str] | None, keeper: 
 def _jsonl(path: RowFile, _needed: Any) -> Iterator[Row]:
     with path.open() as file:
         for number, line in enumerate(file):
+            if (row := _plain_object(line)) is not None:
+                yield row
+                continue
             text = _unmarked(path, line) if number == 0 else line
             if text.strip():
                 yield _line(f"Line {number + 1} of {path}", text)
+
+
+def _plain_object(line: bytes) -> dict[str, Any] | None:
+    """Return the object that a line is, None for whatever else it is: `_line` says what."""
+    try:
+        row = _ANYTHING.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return row if type(row) is dict else None
 
 
 def _line(where: str, text: bytes) -> Row:

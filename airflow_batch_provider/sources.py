@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
+from airflow_batch_provider.models import LONGEST_ID, BadRow, PlainRequest
 from airflow_batch_provider.prompts import PromptTemplate, as_text
 from airflow_batch_provider.row_files import RowFile, files_at, rows_in
 
@@ -49,7 +49,7 @@ def _request(path: RowFile, number: int, row: dict[str, Any], template: PromptTe
         return BadRow(str(error), _usable_key(row.get(key)) if key else None)
 
 
-def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any], key: str | None) -> BatchRequest:
+def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any], key: str | None) -> PlainRequest:
     for column in template.columns:
         _need(path, number, row, column)
     custom_id = None if key is None else _key(path, number, row, key)
@@ -59,7 +59,7 @@ def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any
         raise UsageError(f"Row {number} of {path} {_why_no_text(error)}. Fix the file.") from None
     if not text:
         raise UsageError(f"Row {number} of {path} gives an empty prompt. Fill its columns {template.columns!r}.")
-    return BatchRequest(prompt=text, custom_id=custom_id)
+    return PlainRequest(text, custom_id)
 
 
 def _keyed(path: Any, number: int, row: dict[str, Any], key: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from uuid import uuid4
 
 import msgspec
@@ -179,13 +180,9 @@ class Directory:
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield lines without their newlines. Only a line feed ends one: JSON strings may hold U+2028 and U+0085."""
-        rest = b""
-        with self.reader(name) as file:
-            while block := file.read(_BLOCK):
-                *lines, rest = (rest + block).split(b"\n")
-                yield from lines
-        if rest:
-            yield rest
+        with self.reader(name) as file, io.BufferedReader(cast("io.RawIOBase", file), _BLOCK) as lines:
+            for line in lines:
+                yield line.removesuffix(b"\n")
 
     def fetch(self, name: str, local: Path) -> None:
         """Copy a file here to a local one."""

@@ -21,7 +21,7 @@ from upath import UPath  # noqa: E402 — the package is found without being ins
 
 from airflow_batch_provider.clock import utc_now  # noqa: E402
 from airflow_batch_provider.hub import Hub  # noqa: E402
-from airflow_batch_provider.models import Account, Manifest  # noqa: E402
+from airflow_batch_provider.models import Account, ConnectionRef, Manifest  # noqa: E402
 from airflow_batch_provider.stages import (  # noqa: E402
     CheckCompletionContext,
     PollConfig,
@@ -102,7 +102,7 @@ def config(rows: Path, result_format: str) -> BatchConfig:
     return BatchConfig.model_validate(
         {
             "model": "openai:gpt-emulated-1",
-            "conn_id": "bench",
+            "connection": ConnectionRef(conn_id="bench", provider="openai"),
             "source": Source(uri=str(rows), prompt="Classify: {text}", key="id"),
             "result_format": result_format,
             "poll": PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(hours=1)),

@@ -7,8 +7,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_batch_provider.client.purchases import Purchase, Purchases
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import BatchError, Unavailable, Unresolved
@@ -18,6 +16,7 @@ from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, RetryBu
 from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.ledger.landing import rechecked
 from airflow_batch_provider.ledger.merge import best_rows, planned_rows
+from airflow_batch_provider.ledger.records import planned_line
 from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
 from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.records import load, save
@@ -100,7 +99,8 @@ class Submissions:
         """Return the folder of these requests: one for each account, spec and list of rows."""
         fingerprint = Fingerprint(f"{provider.name}\n{connection}", spec)
         for row in plan_rows(requests, provider, spec):
-            fingerprint.add(msgspec.json.encode(row))
+            fingerprint.add(planned_line(row))
+        fingerprint.check_any()
         return str(fingerprint)
 
     def open(
@@ -192,7 +192,7 @@ class Submission:
         save(self._ledger.root, SUBMISSION, SubmissionRecord(connection=connection, clean_up=policy.clean_up))
         while self._ledger.plan() is None:
             with self._ledger.draft(requests) as draft:
-                if draft.commit() and (gaps := self._ledger.forecast(draft.plan).gaps):
+                if draft.commit() and (gaps := draft.forecast.gaps):
                     log.warning("%s", gaps)
         budget = RetryBudget(self._context.provider.name, self._context.clock)
         while (waiting := await self._ledger.advance()) and waiting.queued:

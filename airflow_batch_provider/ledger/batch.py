@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.envelope import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,10 +63,9 @@ class BatchToBuy:
         known = {receipt.batch_id for receipt in self.context.files.receipts(self.waves)} if found else set()
         return [one for one in found if one.batch_id not in known]
 
-    def lines(self, tag: str) -> Iterator[tuple[str, bytes]]:
-        """Write the rows as they are sent under a tag: the key and the wire line, without newline, of each."""
-        for row in self.files.planned_rows():
-            # Anthropic takes keys of at most 64 letters, digits, `_` and `-`, the others document no rule
-            # (https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-09); a tag has far fewer.
-            key = f"{tag}-{row.index}"
-            yield key, self.context.provider.codec.line(key, bytes(row.body), self.plan.spec)
+    def lines(self, tag: str) -> Iterator[bytes]:
+        """Return the rows as they are sent under a tag, a line each, newline included."""
+        # Anthropic takes keys of at most 64 letters, digits, `_` and `-`, the others document no rule
+        # (https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-09); a tag has far fewer.
+        envelope, mark = Envelope(self.context.provider.codec, self.plan.spec), tag.encode()
+        return (envelope.packed(line, mark) for line in self.files.request_lines())

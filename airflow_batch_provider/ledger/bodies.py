@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.models import BatchRequest, PlainRequest
+from airflow_batch_provider.pricing import may_hold_media
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Spec
@@ -31,24 +32,32 @@ class Bodies:
         self._around = self._shared()
 
     def _shared(self) -> tuple[bytes, bytes] | None:
-        """Return what stands before and after the prompt of a plain request, None where that cannot be told."""
+        """Return what stands before and after the prompt of a plain request, None where that cannot be told.
+
+        Nor are bodies alike that all hold an image: each is then estimated by itself.
+        """
         body = self._codec.encode(BatchRequest(prompt=_PROMPT), self._spec)
         try:
             head, *tail = self._encoder.encode(body).split(self._encoder.encode(_PROMPT))
         except (TypeError, ValueError, OverflowError, RecursionError):
             return None  # each row then says that it cannot be sent, and why
-        return (head, tail[0]) if len(tail) == 1 else None
+        return (head, tail[0]) if len(tail) == 1 and not may_hold_media(head + tail[0]) else None
 
-    def encode(self, request: BatchRequest) -> msgspec.Raw:
+    def are_alike(self, request: BatchRequest | PlainRequest) -> bool:
+        """Tell whether the body of this request differs from that of any other such request in its prompt only."""
+        return self._around is not None and (type(request) is PlainRequest or _is_plain(request))
+
+    def encode(self, request: BatchRequest | PlainRequest) -> msgspec.Raw:
         """Return the body of one request.
 
         Raises:
             UsageError: the provider does not take it.
             TypeError, ValueError, OverflowError, RecursionError: it has no JSON form.
         """
-        if self._around is not None and _is_plain(request):
-            head, tail = self._around
-            return msgspec.Raw(b"%b%b%b" % (head, self._encoder.encode(request.prompt), tail))
+        if self._around is not None and self.are_alike(request):
+            return msgspec.Raw(b"%b%b%b" % (self._around[0], self._encoder.encode(request.prompt), self._around[1]))
+        if isinstance(request, PlainRequest):
+            request = BatchRequest.model_construct(prompt=request.prompt, custom_id=request.custom_id)
         return msgspec.Raw(self._encoder.encode(self._codec.encode(request, self._spec)))
 
 
@@ -56,7 +65,9 @@ class Bodies:
 _PLAIN = frozenset({"prompt", "custom_id"})
 
 
-def _is_plain(request: BatchRequest) -> bool:
+def _is_plain(request: BatchRequest | PlainRequest) -> bool:
+    if isinstance(request, PlainRequest):
+        return True
     return request.model_fields_set <= _PLAIN and request.prompt is not None
 
 

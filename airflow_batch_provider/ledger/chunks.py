@@ -9,8 +9,9 @@ import msgspec
 
 from airflow_batch_provider.ledger.bad_rows import Problems
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.records import Chunk, PlannedRow
-from airflow_batch_provider.pricing import estimate_tokens
+from airflow_batch_provider.ledger.envelope import Envelope
+from airflow_batch_provider.ledger.records import Chunk, PlainRow, PlannedRow, planned_line
+from airflow_batch_provider.pricing import Expected, expected, text_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.bad_rows import SkippedRows
     from airflow_batch_provider.ledger.requests import Fingerprint
     from airflow_batch_provider.models import Spec
+    from airflow_batch_provider.pricing import Forecast
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.storage import Directory
 
@@ -60,20 +62,25 @@ class ChunkWriter:
         skipped: SkippedRows | None = None,
     ) -> None:
         self._directory = directory
-        self._provider = provider
-        self._spec = spec
+        self._measure = _Measure(Envelope(provider.codec, spec), spec)
         self._limits = limits
         self._skipped = skipped
         self._filling = _Filling(0, draft)
 
-    def write(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None) -> tuple[Chunk, ...]:
+    def write(
+        self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None, forecast: Forecast | None = None
+    ) -> tuple[Chunk, ...]:
         """Write every row and return the chunks.
+
+        Args:
+            fingerprint: takes in every row.
+            forecast: takes in every row that is written.
 
         Raises:
             UsageError: rows that alone are over a limit, unless those are skipped; names them.
         """
         chunks: list[Chunk] = []
-        source = self._fitting(rows, fingerprint)
+        source = self._fitting(rows, fingerprint, forecast)
         waiting = next(source, None)
         while waiting is not None:
             files = BatchFiles.of(self._directory, self._filling.done())
@@ -83,16 +90,19 @@ class ChunkWriter:
             self._filling = _Filling(self._filling.number + 1, self._filling.draft)
         return tuple(chunks)
 
-    def _fitting(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None) -> Iterator[_Sized]:
+    def _fitting(
+        self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None, forecast: Forecast | None
+    ) -> Iterator[_Sized]:
         """Return the rows that have room in a chunk of their own."""
         problems = Problems()
         for row in rows:
-            sent = wire_line(self._provider, row, self._spec)
-            sized = _Sized(msgspec.json.encode(row), len(sent), estimate_tokens(sent, self._spec.model))
+            sized = self._measure.sized(row)
             if fingerprint:
                 fingerprint.add(sized.line)
             problem = self._too_large(row, sized)
             if problem is None and not problems:
+                if forecast:
+                    forecast.add(sized.expected, sized.tokens)
                 yield sized
             elif problem is not None and self._skipped is not None:
                 self._skipped.add(row, problem)
@@ -102,22 +112,13 @@ class ChunkWriter:
 
     def _fill(self, file: BinaryIO, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
+        filling, limits = self._filling, self._limits
         while row is not None:
-            if not self._has_room(row):
+            if not filling.takes(row, limits):
                 return row
-            file.write(row.line + b"\n")
-            self._filling.add(row.size, row.tokens)
+            file.write(row.line)
             row = next(source, None)
         return None
-
-    def _has_room(self, row: _Sized) -> bool:
-        filled, limits = self._filling, self._limits
-        over_tokens = limits.tokens is not None and filled.tokens + row.tokens > limits.tokens
-        return (
-            filled.bytes + row.size <= limits.bytes
-            and filled.requests < limits.requests_of(filled.number)
-            and not over_tokens
-        )
 
     def _too_large(self, row: PlannedRow, sized: _Sized) -> str | None:
         limits = self._limits
@@ -131,22 +132,40 @@ class ChunkWriter:
         )
 
 
-@dataclass(frozen=True)
-class _Sized:
-    """A planned row as its file keeps it, with the size and the estimated tokens of what is sent."""
+class _Sized(msgspec.Struct, gc=False):
+    """A planned row as its file keeps it.
+
+    Attributes:
+        size: bytes of what is sent.
+        tokens: estimate of its input.
+        expected: what it will use; of a plain row, what the first plain one will.
+    """
 
     line: bytes
     size: int
     tokens: int
+    expected: Expected
 
 
-# As long as any key of a plan: nonce, wave, chunk, index.
-_LONGEST_KEY = "0" * 12 + "-000-00000-0000000000"
+class _Measure:
+    """Tells how large rows are. Plain ones differ in their length only, so one of them is read for all."""
 
+    def __init__(self, envelope: Envelope, spec: Spec) -> None:
+        self._envelope = envelope
+        self._spec = spec
+        self._plain: Expected | None = None
+        self._around = 0
 
-def wire_line(provider: BatchProvider, row: PlannedRow, spec: Spec) -> bytes:
-    """Return the line that a row is sent as, newline included, under a key as long as any."""
-    return provider.codec.line(_LONGEST_KEY, bytes(row.body), spec) + b"\n"
+    def sized(self, row: PlannedRow) -> _Sized:
+        """Return a row as its file keeps it, measured."""
+        if self._plain is not None and type(row) is PlainRow:
+            size = self._around + memoryview(row.body).nbytes
+            return _Sized(planned_line(row), size, text_tokens(size), self._plain)
+        sent = self._envelope.longest(row.body)
+        use = expected(sent, self._spec)
+        if type(row) is PlainRow:
+            self._plain, self._around = use, len(sent) - memoryview(row.body).nbytes
+        return _Sized(planned_line(row), len(sent), use.usage.input_tokens, use)
 
 
 @dataclass
@@ -159,11 +178,15 @@ class _Filling:
     bytes: int = 0
     tokens: int = 0
 
-    def add(self, size: int, tokens: int) -> None:
-        """Count one wire line."""
+    def takes(self, row: _Sized, limits: ChunkLimits) -> bool:
+        """Count a row, unless the chunk has no room for it."""
+        tokens, size = self.tokens + row.tokens, self.bytes + row.size
+        over_tokens = limits.tokens is not None and tokens > limits.tokens
+        if size > limits.bytes or self.requests >= limits.requests_of(self.number) or over_tokens:
+            return False
         self.requests += 1
-        self.bytes += size
-        self.tokens += tokens
+        self.bytes, self.tokens = size, tokens
+        return True
 
     def done(self) -> Chunk:
         """Return the chunk as the wave records it."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.records import Plan
     from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.output_types import OutputType
     from airflow_batch_provider.providers.base import BatchProvider
@@ -99,10 +98,10 @@ class LedgerContext:
         known = self.output_type
         return AnswerSchema(spec.output_schema, known.adapter if known and known.schema == spec.output_schema else None)
 
-    def bill(self, plan: Plan) -> Bill:
+    def bill(self, spec: Spec) -> Bill:
         """Return an empty bill at the prices of this moment.
 
         Raises:
             UsageError: the connection's own prices cannot be read.
         """
-        return Bill(price_book(self.provider.account), plan.spec.model)
+        return Bill(price_book(self.provider.account), spec.model)

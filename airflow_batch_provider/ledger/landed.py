@@ -202,7 +202,7 @@ def _fresh(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> 
     for batch in context.files.batches(wave):
         name = name_of(wave, batch)
         if batch.has_landed(names) and name not in sums.batches:
-            yield _count(wave.number, name, batch, context.bill(plan))
+            yield _count(wave.number, name, batch, context.bill(plan.spec))
 
 
 def _count(wave: int, name: str, batch: BatchFiles, bill: Bill) -> _Counted:

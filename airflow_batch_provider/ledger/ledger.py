@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
-from airflow_batch_provider.ledger.chunks import wire_line
+from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
@@ -83,9 +83,9 @@ class Ledger:
         Raises:
             UsageError: the connection's own prices cannot be read.
         """
-        provider = self._context.provider
-        lines = (wire_line(provider, row, plan.spec) for row in planned_rows(self.files, plan.first))
-        return forecast(lines, self._context.bill(plan), plan.spec)
+        envelope = Envelope(self._context.provider.codec, plan.spec)
+        lines = (envelope.longest(row.body) for row in planned_rows(self.files, plan.first))
+        return forecast(lines, self._context.bill(plan.spec), plan.spec)
 
     # what is bought
 

@@ -45,7 +45,7 @@ def write_results(
     """
     files, now = context.files, context.clock.now()
     while True:
-        bill, waves = context.bill(plan), files.waves()
+        bill, waves = context.bill(plan.spec), files.waves()
         tally, receipts = Tally(bill=bill), files.receipts(waves)
         written = write_files(target, plan, files, waves, tally, TOO_DEAR if withheld else NOT_ASKED)
         files.check_current(plan)

@@ -11,8 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
 from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
 from airflow_batch_provider.formats import RESULT_FORMATS
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
@@ -21,14 +19,15 @@ from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
 from airflow_batch_provider.ledger.limit import CostLimit
 from airflow_batch_provider.ledger.merge import rows_to_ask, unreadable_rows
-from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
-from airflow_batch_provider.ledger.requests import Fingerprint, check_rows, refuse_empty
+from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave, planned_line
+from airflow_batch_provider.ledger.requests import Fingerprint, check_rows
+from airflow_batch_provider.pricing import Forecast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from airflow_batch_provider.ledger.bad_rows import Rows, SkippedRows
+    from airflow_batch_provider.ledger.bad_rows import SkippedRows
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.limit import Withheld
     from airflow_batch_provider.tables.keeping import Keeper
@@ -92,16 +91,16 @@ class Planner:
     def _fingerprint(self, requests: Iterable[Any]) -> str:
         context = self._context
         fingerprint = Fingerprint(context.provider.name, context.spec)
-        for row in self._rows(requests):
-            fingerprint.add(msgspec.json.encode(row))
+        rows = check_rows(requests, context.provider, context.spec)
+        for row in rows if context.policy.skip_bad_rows else refuse_bad(rows):
+            fingerprint.add(planned_line(row))
+        self._check_any(fingerprint)
         return str(fingerprint)
 
-    def _rows(self, requests: Iterable[Any]) -> Rows:
-        context = self._context
-        rows = check_rows(requests, context.provider, context.spec)
-        if not context.policy.skip_bad_rows:
-            rows = refuse_bad(rows)
-        return rows if context.policy.may_be_empty else refuse_empty(rows)
+    def _check_any(self, fingerprint: Fingerprint) -> None:
+        """Refuse to ask nothing, unless that is wanted."""
+        if not self._context.policy.may_be_empty:
+            fingerprint.check_any()
 
     def _supersede(self, plan: Plan, waves: list[Wave]) -> None:
         """Set a finished plan of other requests aside; refuse when any of its batches is still open."""
@@ -134,10 +133,14 @@ class Planner:
         context = self._context
         fingerprint = Fingerprint(context.provider.name, context.spec)
         nonce = context.new_id()[:12]
-        with skipped_rows() as skipped, closing(skipped.without(self._rows(requests), fingerprint)) as rows:
+        forecast = Forecast(context.bill(context.spec))
+        checked = check_rows(requests, context.provider, context.spec)
+        with skipped_rows() as skipped:
             policy = context.policy
             kept = skipped if policy.skip_bad_rows else None
-            wave = self._write_wave(0, nonce, rows, fingerprint, kept, canary=policy.canary)
+            with closing(skipped.without(checked, fingerprint) if kept else refuse_bad(checked)) as rows:
+                wave = self._write_wave(0, nonce, rows, fingerprint, kept, forecast, canary=policy.canary)
+            self._check_any(fingerprint)
             skipped.save(self._files.wave_directory(0), self._files.skipped_name(nonce))
         if keeper is not None:
             keeper.save(*self._files.kept(nonce, keeper.kept))
@@ -149,7 +152,7 @@ class Planner:
             created_at=context.clock.now(),
             first=wave,
         )
-        return Draft(plan, self)
+        return Draft(plan, forecast, self)
 
     def keep(self, plan: Plan, keeper: Keeper | None) -> None:
         """Keep columns of the rows of a plan, which were just read again, unless it has these already.
@@ -258,6 +261,7 @@ class Planner:
         rows: Iterable[PlannedRow],
         fingerprint: Fingerprint | None = None,
         skipped: SkippedRows | None = None,
+        forecast: Forecast | None = None,
         canary: int = 0,
     ) -> Wave:
         context = self._context
@@ -269,7 +273,7 @@ class Planner:
             draft=context.new_id()[:8],
             skipped=skipped,
         )
-        chunks = writer.write(rows, fingerprint)
+        chunks = writer.write(rows, fingerprint, forecast)
         now = context.clock.now()
         canary = min(canary, chunks[0].requests) if len(chunks) > 1 else 0
         return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks, canary=canary)
@@ -311,9 +315,11 @@ class Draft:
 
     Attributes:
         plan: as it will be committed.
+        forecast: what its first wave may use and cost at most.
     """
 
     plan: Plan
+    forecast: Forecast
     _planner: Planner
     _may_count: bool = field(default=False, init=False)
 

@@ -187,8 +187,10 @@ def encoded(schema: dict[str, Any] | None) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(schema)) if schema else NO_SCHEMA
 
 
-class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True):
+class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """One line of a request file: the row's index, the user's key and the provider's request body.
+
+    The body comes last, so that it is found in the line without reading the line.
 
     Attributes:
         schema: the row's own JSON schema; empty takes the plan's.
@@ -197,6 +199,18 @@ class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     index: int
     custom_id: str
-    body: msgspec.Raw
     schema: msgspec.Raw = NO_SCHEMA
     problem: str = ""
+    body: msgspec.Raw
+
+
+class PlainRow(PlannedRow, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """A planned row whose body differs from that of other plain rows of its plan in the prompt only; kept like any other."""
+
+
+_JSON = msgspec.json.Encoder()
+
+
+def planned_line(row: PlannedRow) -> bytes:
+    """Return a planned row as its file keeps it, newline included."""
+    return _JSON.encode(row) + b"\n"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import tempfile
 from collections.abc import Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,21 +18,22 @@ from pydantic import BaseModel, ValidationError
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.bad_rows import refuse_bad
 from airflow_batch_provider.ledger.bodies import Bodies
-from airflow_batch_provider.ledger.records import NO_BODY, PlannedRow, encoded
-from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest
+from airflow_batch_provider.ledger.keys import Keys
+from airflow_batch_provider.ledger.records import NO_BODY, NO_SCHEMA, PlainRow, PlannedRow, encoded
+from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest, PlainRequest
 from airflow_batch_provider.schemas import answer_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import msgspec
     from pydantic_core import ErrorDetails
 
     from airflow_batch_provider.ledger.bad_rows import Rows
+    from airflow_batch_provider.ledger.keys import Doubled
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.providers.base import BatchProvider
 
-_LOOKED_UP_AT_ONCE = 5000
 _LONGEST_SHOWN = 50
 """Characters of a key that a message shows."""
 _TOO_LARGE = 10**LONGEST_ID
@@ -45,24 +43,9 @@ def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> R
     """Check, number and encode every request, in the order given; memory does not grow with their number.
 
     Raises:
-        UsageError: no rows at all, rows that cannot be asked, or a `custom_id` that is used twice; names the rows.
+        UsageError: rows that cannot be asked, or a `custom_id` that is used twice; names the rows.
     """
-    return refuse_empty(refuse_bad(check_rows(requests, provider, spec)))
-
-
-def refuse_empty(rows: Rows) -> Rows:
-    """Return the rows.
-
-    Raises:
-        UsageError: there are none.
-    """
-    is_empty = True
-    with closing(rows):
-        for row in rows:
-            is_empty = False
-            yield row
-    if is_empty:
-        raise UsageError("Cannot submit empty batch: the list of requests has no rows.")
+    return refuse_bad(check_rows(requests, provider, spec))
 
 
 def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
@@ -72,22 +55,43 @@ def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> 
         UsageError: a `custom_id` is used twice.
     """
     bodies = Bodies(provider.codec, spec)
-    with _seen_ids() as seen:
+    with closing(Keys()) as keys:
         for index, given in enumerate(requests):
             row = _checked(index, given, bodies)
-            seen.add(index, row.custom_id)
+            keys.add(row.custom_id)
             yield row
-        seen.flush()
+        doubled = keys.doubled()
+    if doubled:
+        _refuse_doubled(((_checked(index, given, bodies)) for index, given in enumerate(requests)), doubled)
+
+
+def _refuse_doubled(rows: Iterable[PlannedRow], doubled: Doubled) -> None:
+    """Name the first row whose key an earlier one has, out of rows that are gone through again."""
+    first: dict[str, int] = {}
+    for row in rows:
+        if row.custom_id not in doubled:
+            continue
+        if row.custom_id in first:
+            raise UsageError(
+                f"custom_id {row.custom_id!r} is used by row {first[row.custom_id]} and by row {row.index}. Give each row "
+                "a key of its own."
+            )
+        first[row.custom_id] = row.index
+    if not first:  # the rows of a generator come once
+        raise UsageError("Two rows have the same custom_id. Give each row a key of its own.")
 
 
 def _checked(index: int, given: Any, bodies: Bodies) -> PlannedRow:
-    numbered = f"request-{index}"
     try:
-        request = _as_request(index, given)
+        request = given if type(given) is PlainRequest else _as_request(index, given)
         body, schema = _encoded(index, request, bodies)
     except UsageError as error:
-        return PlannedRow(index=index, custom_id=_key_of(given) or numbered, body=NO_BODY, problem=str(error))
-    return PlannedRow(index=index, custom_id=request.custom_id or numbered, body=body, schema=schema)
+        key = _key_of(given) or f"request-{index}"
+        return PlannedRow(index=index, custom_id=key, body=NO_BODY, problem=str(error))
+    key = request.custom_id or f"request-{index}"
+    if bodies.are_alike(request):
+        return PlainRow(index=index, custom_id=key, body=body)
+    return PlannedRow(index=index, custom_id=key, body=body, schema=schema)
 
 
 def _key_of(given: Any) -> str | None:
@@ -108,10 +112,10 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _as_request(index: int, given: Any) -> BatchRequest:
+def _as_request(index: int, given: Any) -> BatchRequest | PlainRequest:
     if isinstance(given, BadRow):
         raise UsageError(given.problem)
-    if isinstance(given, BatchRequest):
+    if isinstance(given, BatchRequest | PlainRequest):
         return given
     if not isinstance(given, str | dict):
         given = _fields(given)
@@ -170,11 +174,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _encoded(index: int, request: BatchRequest, bodies: Bodies) -> tuple[msgspec.Raw, msgspec.Raw]:
+def _encoded(index: int, request: BatchRequest | PlainRequest, bodies: Bodies) -> tuple[msgspec.Raw, msgspec.Raw]:
     """Return the row's body, and its own schema if it has one."""
     if request.prompt is not None and request.prompt.isspace():
         raise UsageError(f"Row {index}: its prompt holds nothing but white space. Fill it.")
-    schema = encoded(request.output_type)
+    schema = NO_SCHEMA if isinstance(request, PlainRequest) else encoded(request.output_type)
     try:
         if schema:
             answer_schema(bytes(schema))
@@ -190,46 +194,6 @@ def _encoded(index: int, request: BatchRequest, bodies: Bodies) -> tuple[msgspec
     return body, schema
 
 
-class _SeenIds:
-    """Finds a key used twice with a table on disk, so that a million keys take no memory."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        self._waiting: list[tuple[bytes, int, str]] = []
-        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, row INTEGER) WITHOUT ROWID")
-
-    def add(self, index: int, custom_id: str) -> None:
-        self._waiting.append((hashlib.blake2b(custom_id.encode(), digest_size=16).digest(), index, custom_id))
-        if len(self._waiting) >= _LOOKED_UP_AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        before = self._database.total_changes
-        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", [entry[:2] for entry in waiting])
-        if self._database.total_changes - before == len(waiting):
-            return
-        for digest, index, custom_id in waiting:
-            (first,) = self._database.execute("SELECT row FROM seen WHERE digest = ?", (digest,)).fetchone()
-            if first != index:
-                raise UsageError(
-                    f"custom_id {custom_id!r} is used by row {first} and by row {index}. Give each row a key of its own."
-                )
-
-
-@contextmanager
-def _seen_ids() -> Iterator[_SeenIds]:
-    with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-        database = sqlite3.connect(Path(scratch, "seen.sqlite"), isolation_level=None)
-        try:
-            database.execute("PRAGMA journal_mode = OFF")
-            database.execute("PRAGMA synchronous = OFF")
-            database.execute("BEGIN")
-            yield _SeenIds(database)
-        finally:
-            database.close()
-
-
 class Fingerprint:
     """Tells whether two plans ask the same rows in the same way."""
 
@@ -238,9 +202,18 @@ class Fingerprint:
         self.requests = 0
 
     def add(self, line: bytes) -> None:
-        """Take in one planned row."""
-        self._hash.update(line + b"\n")
+        """Take in one planned row, as its file keeps it."""
+        self._hash.update(line)
         self.requests += 1
+
+    def check_any(self) -> None:
+        """Refuse to ask nothing.
+
+        Raises:
+            UsageError: no row was taken in.
+        """
+        if not self.requests:
+            raise UsageError("Cannot submit empty batch: the list of requests has no rows.")
 
     def __str__(self) -> str:
         """32 hex digits."""

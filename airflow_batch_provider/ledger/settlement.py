@@ -35,7 +35,7 @@ class Settlement:
 
     def __post_init__(self) -> None:
         try:
-            bill = self.context.bill(self.plan)
+            bill = self.context.bill(self.plan.spec)
         except UsageError as error:  # what was paid lands all the same
             log.warning("What batch %s cost is not counted: %s", self.receipt.batch_id, error)
             bill = None

@@ -124,18 +124,14 @@ class _Submission:
         return receipt
 
     def _pack(self, tag: str, path: Path, *, resumed: bool) -> Payload:
-        first_key = ""
         with path.open("wb", buffering=1 << 20) as file:
-            for key, line in self._batch.lines(tag):
-                first_key = first_key or key
-                file.write(line + b"\n")
+            file.writelines(self._batch.lines(tag))
         return Payload(
             tag=tag,
             label=self._batch.context.label[:512],
             path=path,
             requests=self._batch.chunk.requests,
             bytes=path.stat().st_size,
-            first_key=first_key,
             spec=self._batch.plan.spec,
             resumed=resumed,
         )

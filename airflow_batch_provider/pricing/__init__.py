@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from airflow_batch_provider.pricing.bill import Bill, cost
 from airflow_batch_provider.pricing.book import CONFIGURED, PriceBook, price_book
-from airflow_batch_provider.pricing.estimate import Estimate, estimate, estimate_tokens
-from airflow_batch_provider.pricing.forecast import NOTHING_LEARNED, Forecast, Learned, forecast
+from airflow_batch_provider.pricing.estimate import Estimate, estimate, estimate_tokens, may_hold_media, text_tokens
+from airflow_batch_provider.pricing.forecast import NOTHING_LEARNED, Expected, Forecast, Learned, expected, forecast
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "NOTHING_LEARNED",
     "Bill",
     "Estimate",
+    "Expected",
     "Forecast",
     "Learned",
     "OwnPrice",
@@ -23,7 +24,10 @@ __all__ = [
     "cost",
     "estimate",
     "estimate_tokens",
+    "expected",
     "forecast",
+    "may_hold_media",
     "own_prices",
     "price_book",
+    "text_tokens",
 ]

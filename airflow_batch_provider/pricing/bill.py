@@ -61,6 +61,21 @@ class Bill:
             self._left_out.add("model")
             self._count_unknown(asked or answered or self._model)
 
+    def add_text(self, tokens_in: int, tokens_out: int, asked: str | None = None) -> None:
+        """Charge one row that is nothing but text, in and out.
+
+        Args:
+            asked: the model that the row itself names.
+        """
+        try:
+            known = self._by_names[asked, None]
+        except KeyError:
+            known = self._sum(asked, None)
+        if known is None:
+            self.add(Usage(input_tokens=tokens_in, output_tokens=tokens_out), asked=asked)
+        else:
+            known.add_text(tokens_in, tokens_out)
+
     def add_rows(self, rows: Iterable[BatchRow]) -> None:
         """Charge every row."""
         for row in rows:
@@ -131,13 +146,20 @@ class _Sum:
         self._counts = [[0] * len(KINDS) for _ in price.tiers]
 
     def add(self, usage: Usage) -> None:
-        price = self.price
-        counts = self._counts[price.tier(usage) if price.starts else 0]
         if _BEYOND_TEXT(usage) == _NOTHING:
-            counts[_INPUT] += usage.input_tokens
-            counts[_OUTPUT] += usage.output_tokens
+            self.add_text(usage.input_tokens, usage.output_tokens)
             return
+        counts = self._tier(usage.input_tokens)
         counts[:] = map(add, counts, counted(usage))
+
+    def add_text(self, tokens_in: int, tokens_out: int) -> None:
+        counts = self._tier(tokens_in)
+        counts[_INPUT] += tokens_in
+        counts[_OUTPUT] += tokens_out
+
+    def _tier(self, tokens_in: int) -> list[int]:
+        price = self.price
+        return self._counts[price.tier(tokens_in) if price.starts else 0]
 
     @property
     def unpriced(self) -> set[str]:

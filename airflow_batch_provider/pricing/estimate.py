@@ -69,9 +69,12 @@ def estimate_tokens(body: bytes, model: str = "") -> int:
         body: JSON of a request or of its line in a batch, as the provider takes it.
         model: for images of bodies that name no model (Gemini).
     """
-    if not may_hold_media(body):
-        return max(1, len(body) // BYTES_PER_TOKEN)
-    return estimate(body, model).usage.input_tokens
+    return estimate(body, model).usage.input_tokens if may_hold_media(body) else text_tokens(len(body))
+
+
+def text_tokens(size: int) -> int:
+    """Return the input tokens of so many bytes of text, at least 1."""
+    return size // BYTES_PER_TOKEN or 1
 
 
 def may_hold_media(body: bytes) -> bool:
@@ -104,7 +107,7 @@ def estimate(body: bytes, model: str = "") -> Estimate:
                 unknown.add(f"input_{media.kind}_tokens")
             case _:
                 unknown.add("input_tokens")
-    total = max(1, size // BYTES_PER_TOKEN) + sum(counts.values())
+    total = text_tokens(size) + sum(counts.values())
     del counts["document"]
     return Estimate(Usage(input_tokens=total, **counts), frozenset(unknown))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import msgspec
 
 from airflow_batch_provider.models import Cost, Spec, Usage
-from airflow_batch_provider.pricing.estimate import BYTES_PER_TOKEN, estimate, may_hold_media
+from airflow_batch_provider.pricing.estimate import estimate, may_hold_media, text_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,16 +77,65 @@ class Learned:
 NOTHING_LEARNED = Learned()
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """The highest usage and cost of rows.
+class Expected(msgspec.Struct, frozen=True, gc=False):
+    """What one request will use at most.
 
     Attributes:
         usage: estimated input, and the longest possible output.
+        model: the one that the request names; None where it names none.
+        unknown: fields of `Usage` that hold more than is told here.
+        is_text: nothing but text goes in.
     """
 
     usage: Usage
-    bill: Bill
+    model: str | None
+    unknown: frozenset[str] = frozenset()
+    is_text: bool = True
+
+
+def expected(line: bytes, spec: Spec) -> Expected:
+    """Return what a line of a batch will use, as it will be sent."""
+    body = _body(line)
+    model, room = body.model if isinstance(body.model, str) else None, body.room(spec)
+    if not may_hold_media(line):
+        return Expected(Usage(input_tokens=text_tokens(len(line)), output_tokens=room), model)
+    told = estimate(line, model or spec.model)
+    return Expected(msgspec.structs.replace(told.usage, output_tokens=room), model, told.unknown, is_text=False)
+
+
+class Forecast:
+    """The highest usage and cost of rows, summed up as they pass.
+
+    Args:
+        bill: an empty one, which is filled.
+    """
+
+    def __init__(self, bill: Bill) -> None:
+        self.bill = bill
+        self._media = Usage()
+        self._text_in = self._text_out = 0  # of rows of nothing but text, which most are
+
+    def add(self, row: Expected, tokens: int) -> None:
+        """Count one row.
+
+        Args:
+            row: what it will use, or another one that differs in the length of its text only.
+            tokens: its own input.
+        """
+        if row.is_text:
+            room = row.usage.output_tokens
+            self._text_in += tokens
+            self._text_out += room
+            self.bill.add_text(tokens, room, asked=row.model)
+            return
+        self._media += row.usage
+        self.bill.leave_out(row.unknown)
+        self.bill.add(row.usage, asked=row.model)
+
+    @property
+    def usage(self) -> Usage:
+        """Return the estimated input, and the longest possible output."""
+        return self._media + Usage(input_tokens=self._text_in, output_tokens=self._text_out)
 
     @property
     def cost(self) -> Cost:
@@ -118,24 +167,13 @@ def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec, learned: Learned = 
         bill: an empty one, which is filled.
         learned: from the rows of the task that have landed.
     """
-    total = Usage()
-    tokens_in = tokens_out = 0  # of lines of nothing but text, which most are
+    total = Forecast(bill)
     for line in lines:
-        body = _body(line)
-        model = body.model if isinstance(body.model, str) else None
-        if not may_hold_media(line):
-            used, made = learned.usage(max(1, len(line) // BYTES_PER_TOKEN), body.room(spec))
-            usage = Usage(input_tokens=used, output_tokens=made)
-            tokens_in += usage.input_tokens
-            tokens_out += usage.output_tokens
-        else:
-            expected = estimate(line, model or spec.model)
-            used, made = learned.usage(expected.usage.input_tokens, body.room(spec))
-            usage = msgspec.structs.replace(expected.usage, input_tokens=used, output_tokens=made)
-            total += usage
-            bill.leave_out(expected.unknown)
-        bill.add(usage, asked=model)
-    return Forecast(total + Usage(input_tokens=tokens_in, output_tokens=tokens_out), bill)
+        row = expected(line, spec)
+        used, made = learned.usage(row.usage.input_tokens, row.usage.output_tokens)
+        usage = msgspec.structs.replace(row.usage, input_tokens=used, output_tokens=made)
+        total.add(msgspec.structs.replace(row, usage=usage), used)
+    return total
 
 
 def _meant(near: tuple[str, ...]) -> str:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_batch_provider.models import Usage
-
 DOLLAR = 10**18
 """Attodollars. A price of $0.000001 per million tokens is still a whole number of them per token."""
 
@@ -49,9 +47,9 @@ class Price:
     estimated: bool
     source: str
 
-    def tier(self, usage: Usage) -> int:
-        """Return the index in `tiers` of the tier that a row falls into."""
-        return bisect_left(self.starts, usage.input_tokens)
+    def tier(self, tokens_in: int) -> int:
+        """Return the index in `tiers` of the tier that a row of so many input tokens falls into."""
+        return bisect_left(self.starts, tokens_in)
 
 
 def amount(counts: Iterable[int], rates: Rates) -> int:

@@ -57,7 +57,6 @@ class Payload:
         path: local JSONL file of the wire lines, each ended by `\n`.
         requests: number of lines.
         bytes: size of the file.
-        first_key: key of the first line.
         resumed: True when an earlier attempt may have sent parts of it (an uploaded file), which are looked for first.
     """
 
@@ -66,7 +65,6 @@ class Payload:
     path: Path
     requests: int
     bytes: int
-    first_key: str
     spec: Spec
     resumed: bool = False
 
@@ -134,7 +132,10 @@ class Codec(ABC):
 
     @abstractmethod
     def line(self, key: str, body: bytes, spec: Spec) -> bytes:
-        """Return one wire line, without newline: the JSON `body` in the provider's batch envelope under `key`."""
+        """Return one wire line, without newline: the JSON `body`, as it is, in the provider's batch envelope under `key`.
+
+        Nothing but the two differs from line to line of one spec.
+        """
 
     @abstractmethod
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from airflow_batch_provider.stages.report import landed_rows
 from airflow_batch_provider.stages.rows import check_writable, source_rows, target_of
 
 if TYPE_CHECKING:
-    from airflow_batch_provider.ledger import Plan
     from airflow_batch_provider.models import Cost, Manifest
     from airflow_batch_provider.providers.base import BatchProvider
     from airflow_batch_provider.stages.config import BatchConfig
@@ -76,10 +75,10 @@ async def _planned(ctx: StageContext[BatchConfig], ledger: Ledger, rows: SourceR
         plan = ledger.current_plan(rows)
         if plan is not None:
             ledger.keep(plan, rows.keeper)
-            return (await _priced(ctx, ledger, plan, "Going on with"))[0]
+            return (await _priced(ctx, ledger, Estimate(plan, ledger.forecast(plan)), "Going on with"))[0]
         with ledger.draft(rows, rows.keeper) as draft:
             ctx.config.criteria.check_possible(draft.plan)
-            estimate, cost = await _priced(ctx, ledger, draft.plan, "Planned")
+            estimate, cost = await _priced(ctx, ledger, Estimate(draft.plan, draft.forecast), "Planned")
             if estimate is not None:
                 return estimate
             if draft.commit():
@@ -100,12 +99,12 @@ def _check_request_kind(provider: BatchProvider, config: BatchConfig) -> None:
 
 
 async def _priced(
-    ctx: StageContext[BatchConfig], ledger: Ledger, plan: Plan, said: str
+    ctx: StageContext[BatchConfig], ledger: Ledger, estimate: Estimate, said: str
 ) -> tuple[Manifest | None, Cost]:
     """Refuse a plan that is too dear; return the estimate of a dry run, None when the plan may be bought."""
-    estimate, config = Estimate(plan, ledger.forecast(plan)), ctx.config
+    config = ctx.config
     await ctx.log("INFO", f"{'Dry run, nothing is bought' if config.dry_run else said}: {estimate}")
-    if plan.first.requests and estimate.expected.gaps and (config.dry_run or config.max_cost_usd is None):
+    if estimate.plan.first.requests and estimate.expected.gaps and (config.dry_run or config.max_cost_usd is None):
         await ctx.log("WARN", estimate.expected.gaps)
     if config.dry_run:
         return estimate.manifest(ctx.stage_id, config.format), estimate.expected.cost

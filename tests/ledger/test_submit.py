@@ -30,8 +30,7 @@ OLD = "new-old"
 
 def lines(tag):
     for index in range(2):
-        key = f"{tag}-{index}"
-        yield key, json.dumps({"key": key, "body": {"prompt": f"q{index}"}}).encode()
+        yield json.dumps({"key": f"{tag}-{index}", "body": {"prompt": f"q{index}"}}).encode() + b"\n"
 
 
 def with_its_bytes(payload):
@@ -148,12 +147,12 @@ def left_by_a_dead_worker(batch, **more):
 
 
 async def test_a_payload_says_what_is_in_it(batch, provider, clock, payloads):
-    """Every line with its newline, the first key, the size, and a label no longer than a provider keeps."""
+    """Every line with its newline, the size, and a label no longer than a provider keeps."""
     await submit_once(replace(batch, context=replace(batch.context, label="x" * 600)))
 
     ((payload, data),) = payloads
-    assert data == b"".join(line + b"\n" for _, line in lines(TAG))
-    assert (payload.first_key, payload.requests, payload.bytes) == (f"{TAG}-0", 2, len(data))
+    assert data == b"".join(lines(TAG))
+    assert (payload.requests, payload.bytes) == (2, len(data))
     assert (payload.tag, payload.label, payload.spec, payload.resumed) == (TAG, "x" * 512, SPEC, False)
 
 
@@ -212,8 +211,8 @@ async def test_a_claim_whose_batch_is_absent_is_submitted_under_its_tag(batch, p
     receipt = await submit_once(batch)
 
     ((payload, data),) = payloads
-    assert (payload.tag, payload.resumed, payload.first_key) == (OLD, True, f"{OLD}-0")
-    assert data == b"".join(line + b"\n" for _, line in lines(OLD))
+    assert (payload.tag, payload.resumed) == (OLD, True)
+    assert data == b"".join(lines(OLD))
     assert receipt.tag == OLD
     assert (clock.time - START).total_seconds() == 60
     assert claim_on(batch).attempt == 3

@@ -8,7 +8,7 @@ import pytest
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.models import BadRow, BatchRequest
+from airflow_batch_provider.models import BadRow, PlainRequest
 from airflow_batch_provider.prompts import PromptTemplate
 from airflow_batch_provider.sources import requests_of
 
@@ -91,8 +91,8 @@ def test_csv_rows_fill_the_prompt(tmp_path):
     requests = list(requests_of(path, prompt="Classify {{this}}: {text}", key="id"))
 
     assert requests == [
-        BatchRequest(custom_id="7", prompt="Classify {this}: multi\nline"),
-        BatchRequest(custom_id="8", prompt="Classify {this}: ünï"),
+        PlainRequest("Classify {this}: multi\nline", "7"),
+        PlainRequest("Classify {this}: ünï", "8"),
     ]
 
 

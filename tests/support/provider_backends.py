@@ -91,7 +91,7 @@ class Bench:
         lines = [self.provider.codec.line(f"{PREFIX}{index}", body, spec) for index, body in enumerate(bodies)]
         path = self.directory / f"{tag}.jsonl"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
-        given = {"label": "dag/run/task", "requests": len(lines), "first_key": f"{PREFIX}0", **changes}
+        given = {"label": "dag/run/task", "requests": len(lines), **changes}
         return Payload(tag=tag, path=path, bytes=path.stat().st_size, spec=spec, **given)
 
     async def submit(self, payload: Payload) -> str:

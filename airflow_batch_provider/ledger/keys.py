@@ -1,0 +1,82 @@
+"""Whether two rows have the same key, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections import Counter
+from typing import BinaryIO
+
+_PARTS = 256
+# Hashes of a part that are in memory, 8 bytes each; a full part goes to disk.
+_FULL = 4096
+
+
+class Doubled:
+    """The hashes that several keys have; keys of one hash are, but for a rare chance, the same."""
+
+    def __init__(self, hashes: set[int]) -> None:
+        self._hashes = hashes
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self._hashes)
+
+    def __contains__(self, key: str) -> bool:
+        """Tell whether this key may be one of those."""
+        return hash(key) in self._hashes
+
+
+class Keys:
+    """Gathers keys by their hash, in parts that are each small enough to be looked through at once.
+
+    Ten million keys take 80 MB of disk, and some 8 MB of memory.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [array("q") for _ in range(_PARTS)]
+        self._blocks: list[list[int]] = [[] for _ in range(_PARTS)]
+        self._spool: BinaryIO | None = None
+
+    def add(self, key: str) -> None:
+        """Take in the key of one row."""
+        digest = hash(key)  # Python's own, of 64 bits: it is the same within one process, and at hand
+        part = self._parts[digest % _PARTS]
+        part.append(digest)
+        if len(part) == _FULL:
+            self._write(digest % _PARTS)
+
+    def _write(self, number: int) -> None:
+        """Put a full part on disk."""
+        if self._spool is None:
+            self._spool = tempfile.TemporaryFile(prefix="batch-")  # noqa: SIM115 — closed by `close`
+        self._blocks[number].append(self._spool.tell())
+        self._parts[number].tofile(self._spool)
+        self._parts[number] = array("q")
+
+    def doubled(self) -> Doubled:
+        """Return what several keys have in common."""
+        found: set[int] = set()
+        for number in range(_PARTS):
+            part = self._whole(number)
+            if len(set(part)) < len(part):
+                found |= _repeated(part)
+        return Doubled(found)
+
+    def _whole(self, number: int) -> array[int]:
+        part = self._parts[number]
+        if self._spool is None:
+            return part
+        for start in self._blocks[number]:
+            self._spool.seek(start)
+            part.fromfile(self._spool, _FULL)
+        return part
+
+    def close(self) -> None:
+        """Delete what is on disk."""
+        if self._spool is not None:
+            self._spool.close()
+
+
+def _repeated(part: array[int]) -> set[int]:
+    return {digest for digest, count in Counter(part).items() if count > 1}
