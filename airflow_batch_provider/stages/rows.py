@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +17,13 @@ from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig, names_file
+from airflow_batch_provider.stages.spooled import SpooledRows
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.tables.incoming import write_incoming
 from airflow_batch_provider.tables.keeping import Keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from upath.extensions import ProxyUPath
 
@@ -64,7 +66,7 @@ def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
     """The rows of the task, for the length of the block."""
     config = ctx.config
     if config.source is None:
-        yield SourceRows(_given(ctx.input))
+        yield from _given_rows(ctx.input)
         return
     with ExitStack() as stack:
         keeper = None if config.kept is None else Keeper(config.kept, config.spec)
@@ -78,6 +80,15 @@ def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
         else:
             path = ctx.open_path(config.source.uri)
         yield SourceRows(_FileRows(path, config.source, keeper), keeper)
+
+
+def _given_rows(value: Any) -> Iterator[SourceRows]:
+    rows = _given(value)
+    if not isinstance(rows, Iterator):
+        yield SourceRows(rows)
+        return
+    with closing(SpooledRows.of(rows)) as spooled:
+        yield SourceRows(spooled)
 
 
 def _given(value: Any) -> Iterable[Any]:

@@ -1,0 +1,51 @@
+"""Rows that can be had only once, such as a generator's, kept on local disk so that they can be iterated again."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class SpooledRows:
+    """The rows of an iterator, in order, however often they are iterated; one iteration at a time."""
+
+    spool: IO[bytes]
+    count: int
+
+    @classmethod
+    def of(cls, rows: Iterator[Any]) -> SpooledRows:
+        """Read an iterator to its end, onto a file without a name, which is gone when it is closed.
+
+        Raises:
+            UsageError: a row cannot be kept.
+        """
+        spool = tempfile.TemporaryFile(prefix="batch-")  # noqa: SIM115 — closed by `close`
+        count = 0
+        for row in rows:
+            try:
+                spool.write(pickle.dumps(row))
+            except Exception as error:  # pickle lets through whatever a row's own class raises
+                spool.close()
+                raise UsageError(
+                    f"Row {count} is a {type(row).__name__}, which cannot be kept to be read again: {error}. Give str, dict or "
+                    "BatchRequest, or a list instead of an iterator."
+                ) from error
+            count += 1
+        return cls(spool, count)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.spool.seek(0)
+        for _ in range(self.count):
+            yield pickle.load(self.spool)  # noqa: S301 — written by this process, into a file that no other can open
+
+    def close(self) -> None:
+        """Delete the rows."""
+        self.spool.close()
