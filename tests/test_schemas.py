@@ -14,6 +14,8 @@ from airflow_batch_provider.schemas import AnswerSchema, Misfit
         ('{"a": 1}', {"a": 1}),
         ('```json\n{"a": 1}\n```', {"a": 1}),
         ('  ```\n{"a": 1}```  ', {"a": 1}),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('\ufeff```json\n{"a": 1}\n```', {"a": 1}),
         ("nul json", Misfit("the answer is not valid JSON: JSON is malformed: invalid character (byte 4)")),
         ('{"a": "x"}', Misfit('at a: "x" is not of type "integer"')),
         ("{}", Misfit('at the top: "a" is a required property')),
