@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,7 +39,7 @@ class Bodies:
         """
         body = self._codec.encode(BatchRequest(prompt=_PROMPT), self._spec)
         try:
-            head, *tail = self._encoder.encode(body).split(self._encoder.encode(_PROMPT))
+            head, *tail = self._json(body).split(self._encoder.encode(_PROMPT))
         except (TypeError, ValueError, OverflowError, RecursionError):
             return None  # each row then says that it cannot be sent, and why
         return (head, tail[0]) if len(tail) == 1 and not may_hold_media(head + tail[0]) else None
@@ -58,7 +59,14 @@ class Bodies:
             return msgspec.Raw(b"%b%b%b" % (self._around[0], self._encoder.encode(request.prompt), self._around[1]))
         if isinstance(request, PlainRequest):
             request = BatchRequest.model_construct(prompt=request.prompt, custom_id=request.custom_id)
-        return msgspec.Raw(self._encoder.encode(self._codec.encode(request, self._spec)))
+        return msgspec.Raw(self._json(self._codec.encode(request, self._spec)))
+
+    def _json(self, body: Any) -> bytes:
+        """Return a body as JSON, which has no word for NaN and infinity: msgspec writes them as null."""
+        encoded = self._encoder.encode(body)
+        if b"null" in encoded:
+            _refuse_odd_numbers(body, "")
+        return encoded
 
 
 # Fields that differ from row to row without changing anything but the prompt in the body.
@@ -69,6 +77,15 @@ def _is_plain(request: BatchRequest | PlainRequest) -> bool:
     if isinstance(request, PlainRequest):
         return True
     return request.model_fields_set <= _PLAIN and request.prompt is not None
+
+
+def _refuse_odd_numbers(value: Any, path: str) -> None:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{path.removeprefix('.')} is {value}, which JSON does not have")
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, one in inner:
+        _refuse_odd_numbers(one, f"{path}.{name}")
 
 
 def _as_json(value: Any) -> Any:

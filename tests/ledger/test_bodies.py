@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +49,30 @@ def test_a_spec_that_the_provider_does_not_take_is_refused_before_any_row():
     """It would be wrong in every body."""
     with pytest.raises(UsageError, match="stream"):
         Bodies(CODECS["openai"], Spec(model="m", request_params={"stream": True}))
+
+
+NAN, INFINITY = float("nan"), float("-inf")
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"request_params": {"temperature": NAN}}, "temperature is nan, which JSON does not have"),
+        ({"request_params": {"logit_bias": {"7": np.float32("inf")}}}, "logit_bias.7 is inf"),
+        ({"request_params": {"weights": np.array([1.0, NAN])}}, "weights.1 is nan"),
+        ({"messages": [{"role": "user", "content": "x", "score": INFINITY}]}, "messages.0.score is -inf"),
+    ],
+)
+def test_a_number_that_json_does_not_have_is_refused_by_its_path(request_, said):
+    """It would be sent as null, which the provider takes for something else."""
+    request = BatchRequest(**({} if "messages" in request_ else {"prompt": "a"}) | request_)
+    with pytest.raises(ValueError, match=said):
+        Bodies(CODECS["openai"], Spec(model="m")).encode(request)
+
+
+def test_a_number_of_the_whole_task_that_json_does_not_have_is_refused_with_each_row():
+    """And null itself is what a person may have meant."""
+    with pytest.raises(ValueError, match="top_p is nan"):
+        Bodies(CODECS["openai"], Spec(model="m", request_params={"top_p": NAN})).encode(BatchRequest(prompt="a"))
+    body = Bodies(CODECS["openai"], Spec(model="m", request_params={"stop": None})).encode(BatchRequest(prompt="null"))
+    assert json.loads(bytes(body))["stop"] is None
