@@ -54,7 +54,11 @@ class PriceList:
 
     def find(self, model: str) -> ModelInfo | None:
         """Return the entry of a model under any of its names, None when it is not listed."""
-        return self._provider.find_model(model, all_providers=self._everybody) if self._provider else None
+        if self._provider is None:
+            return None
+        found = self._provider.find_model(model, all_providers=self._everybody)
+        # Not every entry is found under its own id: that of `ft:gpt-4o` only finds longer names (genai-prices, 2026-11).
+        return found or next((one for one in self._provider.models if one.id == model), None)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -190,6 +190,12 @@ def test_a_bill_is_the_sum_of_its_rows_for_every_listed_model(job):
 
 
 @pytest.mark.parametrize(("name", "model"), MODELS, ids=lambda value: getattr(value, "id", value))
+def test_every_listed_model_has_a_price_under_its_own_name(name, model):
+    """Which is what a misspelt name is told."""
+    assert bill(name, model.id, Usage(input_tokens=1)).usd is not None
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=lambda value: getattr(value, "id", value))
 def test_a_row_costs_what_the_price_list_says_for_every_listed_model(name, model):
     """On both sides of each tier, genai-prices itself says the same of one row."""
     context = {"processing": "batch"} if _has_batch_price(model) else None
