@@ -28,7 +28,7 @@ def is_passing(error: Exception) -> bool:
     status = _http_status(error)
     if status is not None:
         return status in _PASSING_STATUS or status in _SERVER_ERRORS
-    names = (base.__name__ for base in type(error).__mro__ if base.__module__ != "builtins")
+    names = (base.__name__ for base in type(error).__mro__)
     return isinstance(error, OSError) or any(_NO_ANSWER.search(name) for name in (*names, *_codes(error)))
 
 

@@ -145,6 +145,16 @@ async def test_files_are_cleaned_up_once_their_rows_are_here_and_a_refusal_harms
     assert asked == ["batch-0", "batch-2"]
 
 
+async def test_landing_cleans_up_what_it_landed_and_nothing_twice(three, provider):
+    """A provider may refuse to delete what is gone."""
+    await three.advance()
+    for batch_id in ("batch-0", "batch-1"):
+        provider.batches[batch_id].status = "completed"
+        await three.land()
+
+    assert provider.cleaned == ["batch-0", "batch-1"]
+
+
 async def test_a_next_wave_is_opened_and_submitted_at_once(ledger, provider):
     """Nobody has to come back for it."""
     provider.answer = lambda body, n: None if body["prompt"] == "b" and n == 1 else Reply(key="", status="succeeded")
