@@ -61,8 +61,9 @@ class Landing:
     def row(self, reply: Reply, schema: AnswerSchema | None, index: int = 0) -> Row:
         """Return the row of a reply, without the user's key."""
         row = row_of(reply, schema, index=index, wave=self.wave, batch_id=self.receipt.batch_id)
-        is_cut = row.status == "succeeded" and row.finish_reason == "max_tokens" and isinstance(reply.output, str)
-        if is_cut and self.retry_truncated and schema is None:
+        is_cut = row.status == "succeeded" and row.finish_reason == "max_tokens"
+        is_checked = schema is not None and isinstance(reply.output, str)
+        if is_cut and self.retry_truncated and not is_checked:
             return replace(row, status="failed", error=CUT_OFF)
         return row
 

@@ -103,6 +103,17 @@ def joined(texts: list[str]) -> str:
     return next((text for text in reversed(texts) if is_json(text)), whole)
 
 
+def message_text(parts: list[str]) -> str:
+    """Return the text of the parts of one message: all of them, or the last that is a JSON object where the whole is not.
+
+    Parts follow each other without a break, so a list as the last of them may be the mark of a source, such as `[1]`.
+    """
+    whole = "".join(parts)
+    if len(parts) < 2 or is_json(whole):
+        return whole
+    return next((part for part in reversed(parts) if part.lstrip()[:1] == "{" and is_json(part)), whole)
+
+
 def is_json(text: str) -> bool:
     """Return True for the JSON of an object or a list."""
     if text.lstrip()[:1] not in {"{", "["}:

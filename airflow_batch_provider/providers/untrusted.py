@@ -144,6 +144,11 @@ def as_object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def as_error(value: object) -> dict[str, Any]:
+    """Return an error that is an object, or one of only a message where it is a text."""
+    return {"message": value} if isinstance(value, str) and value else as_object(value)
+
+
 def as_objects(value: object) -> list[dict[str, Any]]:
     """Return the objects in a list; nothing if it is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
@@ -155,7 +160,9 @@ def as_text(value: object) -> str:
 
 
 def as_count(value: object) -> int:
-    """Return the value if it is a credible number of things, 0 otherwise."""
+    """Return the value if it is a credible number of things, 0 otherwise; some servers write 12.0 for 12."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else 0
 
 

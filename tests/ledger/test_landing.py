@@ -330,6 +330,18 @@ async def test_a_cut_off_answer_that_must_be_asked_again_failed_for_lack_of_room
     assert failed.error.code == "overloaded"
 
 
+@pytest.mark.parametrize("schema", [None, NUMBER])
+async def test_a_cut_off_call_of_a_tool_failed_for_lack_of_room_too(batch, schema):
+    """Its arguments end in the middle; no schema is about them."""
+    called = {"tool_calls": [{"id": "c", "name": "f", "arguments": '{"q":'}], "text": None}
+    batch.replies = [good(2, called, finish_reason="max_tokens")]
+
+    await batch.land(retry_truncated=True, schema=schema)
+
+    cut, *_ = batch.rows
+    assert (cut.status, cut.output, cut.error.code, cut.error.retryable) == ("failed", called, "truncated", True)
+
+
 async def test_a_row_that_failed_and_was_cut_off_keeps_its_own_reason(batch):
     """More room would not help."""
     batch.replies = [bad(2, finish_reason="max_tokens")]

@@ -262,6 +262,13 @@ def test_a_count_that_nobody_can_believe_is_not_counted(count):
     assert told.input_tokens == (7 if count == "7" else 0)
 
 
+def test_a_whole_count_that_is_written_as_a_float_is_counted():
+    """Some servers write every number so, and their rows cost nothing then."""
+    assert claude({"input_tokens": 12.0, "output_tokens": 2}) == {"input_tokens": 12, "output_tokens": 2}
+    assert completion({"prompt_tokens": 12.0, "completion_tokens": 2.0}) == {"input_tokens": 12, "output_tokens": 2}
+    assert gemini({"promptTokenCount": 12.0}) == {"input_tokens": 12}
+
+
 def test_a_count_that_is_infinite_costs_the_row_no_other_count():
     """`Infinity` and `NaN` are not JSON, but some servers write them."""
     infinite, none = float("inf"), float("nan")

@@ -201,6 +201,50 @@ def test_5_what_anthropic_says_around_its_own_tools_is_several_texts():
 # servers that speak OpenAI's API
 
 
+PARTED = {
+    "anthropic": lambda *texts: anthropic(*({"type": "text", "text": text} for text in texts)),
+    "chat": lambda *texts: chat({"content": [{"type": "text", "text": text} for text in texts]}),
+    "responses": lambda *texts: responses(
+        {"type": "message", "content": [{"type": "output_text", "text": text} for text in texts]}
+    ),
+    "google": lambda *texts: google(*({"text": text} for text in texts)),
+}
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("parts", "output"),
+    [
+        (["Sure: ", '{"a": 1}'], '{"a": 1}'),
+        (['{"a":', " 1}"], '{"a": 1}'),
+        (['{"a": 1}', "Anything else?"], '{"a": 1}'),
+        (["Paris is the capital. ", "[1]"], "Paris is the capital. [1]"),
+    ],
+)
+def test_5_the_parts_of_one_message_are_its_text_or_the_object_among_them(name, parts, output):
+    """A preamble beside the JSON is left out; the mark of a source is kept."""
+    assert decode(name, PARTED[name](*parts)).output == output
+
+
+def test_5_what_gemini_says_around_its_own_tools_is_left_out_of_the_object():
+    """It runs code between its words and the JSON."""
+    ran = ({"executableCode": {"code": "1"}}, {"codeExecutionResult": {"output": "1"}})
+    assert decode("google", google({"text": "I compute."}, *ran, {"text": '{"a": 1}'})).output == '{"a": 1}'
+
+
+def test_5_commentary_before_a_final_answer_is_not_the_answer():
+    """`phase` of a message, openai 3.54; without it every message counts."""
+    said = {**message("I look."), "phase": "commentary"}
+    final = {**message("Yes."), "phase": "final_answer"}
+    assert decode("responses", responses(said, final)).output == "Yes."
+    assert decode("responses", responses(said)).output == "I look."
+
+
+def test_5_the_limit_of_the_model_itself_cuts_an_answer_too():
+    """Mistral calls it `model_length`."""
+    assert decode("chat", chat({"content": ""}, "model_length")).error.code == "truncated"
+
+
 def test_5_content_in_parts_is_read():
     """Mistral's models send their thoughts beside the text (integration_openai#408)."""
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "yes"}]
@@ -254,6 +298,64 @@ def test_10_a_body_in_a_text_is_read():
     """ogx writes the body as a JSON string; every row was an empty answer, bought again."""
     body = json.dumps({"choices": [{"finish_reason": "stop", "message": {"content": "yes"}}]})
     assert CHAT.decode(openai_line(body), "generate").output == "yes"
+
+
+def test_10_a_response_in_a_text_is_read():
+    """The same mistake, one level up."""
+    line = json.loads(chat({"content": "yes"}))
+    line["response"] = json.dumps(line["response"])
+    assert decode("chat", json.dumps(line).encode()).output == "yes"
+
+
+@pytest.mark.parametrize("status", [None, 0, "200", "ok"])
+def test_10_an_answer_whose_status_is_not_told_is_an_answer(status):
+    """It was an error that may pass, and the paid answer was bought again."""
+    reply = decode(
+        "chat",
+        chat({"content": "yes"}).replace(b'"status_code": 200', b'"status_code": %s' % json.dumps(status).encode()),
+    )
+    assert (reply.status, reply.output) == ("succeeded", "yes")
+
+
+@pytest.mark.parametrize("response", [{}, {"status_code": 0, "body": None}, None, ""])
+def test_10_an_error_beside_an_empty_response_is_the_reason(response):
+    """Some servers write an empty response where others write null."""
+    error = {"code": "batch_expired", "message": "late"}
+    reply = decode("chat", json.dumps({"custom_id": "k", "response": response, "error": error}).encode())
+    assert (reply.status, reply.error.code) == ("expired", "batch_expired")
+
+
+def test_10_a_response_without_a_status_word_that_has_an_answer_is_complete():
+    """Not every server of `responses` says so."""
+    assert decode("responses", openai_line({"output": [message("yes")]})).output == "yes"
+
+
+def test_10_a_gemini_response_of_another_shape_is_not_bought_again():
+    """As at the others: it was answered, so it may have been paid."""
+    reply = decode("google", b'{"key": "k", "response": "yes"}')
+    assert (reply.error.code, reply.error.retryable) == ("unreadable_result", False)
+
+
+@pytest.mark.parametrize("code", [{"code": 3}, {"code": "3"}, {"code": "400"}, {"status": "INVALID_ARGUMENT"}])
+def test_10_a_gemini_refusal_is_for_good_however_its_code_is_written(code):
+    """A number, its text, or the word beside it; also beside an empty response."""
+    for line in ({"error": code}, {"error": code, "response": {}}):
+        reply = decode("google", json.dumps({"key": "k", **line}).encode())
+        assert (reply.status, reply.error.retryable) == ("failed", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("anthropic", {"custom_id": "k", "result": {"type": "errored", "error": "no room"}}),
+        ("chat", {"custom_id": "k", "response": {"status_code": 400, "body": {"error": "no room"}}}),
+        ("chat", {"custom_id": "k", "response": None, "error": "no room"}),
+        ("google", {"key": "k", "error": "no room"}),
+    ],
+)
+def test_10_an_error_that_is_a_text_is_shown(name, line):
+    """Gateways write it so."""
+    assert decode(name, json.dumps(line).encode()).error.message == "no room"
 
 
 @pytest.mark.parametrize("body", ["not json", "[]", {}, {"object": "something"}, None, 7, {"choices": "x"}])

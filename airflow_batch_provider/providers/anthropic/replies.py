@@ -10,8 +10,16 @@ from itertools import groupby
 from typing import Any
 
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.answers import Answered, call, unreadable
-from airflow_batch_provider.providers.untrusted import MOST, as_count, as_object, as_objects, as_text, one_line
+from airflow_batch_provider.providers.answers import Answered, call, message_text, unreadable
+from airflow_batch_provider.providers.untrusted import (
+    MOST,
+    as_count,
+    as_error,
+    as_object,
+    as_objects,
+    as_text,
+    one_line,
+)
 
 ANSWER_TOOL = "structured_answer"
 """Name of the tool by which the model answers when its schema has open dictionaries, which `output_config` drops."""
@@ -54,7 +62,7 @@ def reply(key: str, record: dict[str, Any]) -> Reply:
     if word == "succeeded":
         return _answer(key, as_object(result.get("message")))
     if word == "errored":
-        return Reply(key=key, status="failed", error=_row_error(as_object(result.get("error"))))
+        return Reply(key=key, status="failed", error=_row_error(as_error(result.get("error"))))
     if word in {"canceled", "expired"}:
         error = RowError(code=word, message=f"The batch {word} before this request was sent.", retryable=True)
         return Reply(key=key, status="cancelled" if word == "canceled" else "expired", error=error)
@@ -96,7 +104,7 @@ _PARTS = {"text", "tool_use", "thinking", "redacted_thinking"}
 def _texts(content: list[dict[str, Any]]) -> list[str]:
     """Return the texts between the other blocks; citations split one text into several blocks."""
     runs = groupby(content, key=_is_text)
-    return ["".join(as_text(block.get("text")) for block in blocks) for is_text, blocks in runs if is_text]
+    return [message_text([as_text(block.get("text")) for block in blocks]) for is_text, blocks in runs if is_text]
 
 
 def _is_text(block: dict[str, Any]) -> bool:

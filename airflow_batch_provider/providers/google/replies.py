@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.answers import EMPTY, Answered, call
-from airflow_batch_provider.providers.untrusted import as_count, as_object, as_objects, as_text, one_line
+from airflow_batch_provider.providers.answers import EMPTY, Answered, call, message_text, unreadable
+from airflow_batch_provider.providers.untrusted import as_count, as_error, as_object, as_objects, as_text, one_line
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Kind, RowStatus
@@ -77,6 +77,8 @@ CODES = {
 }
 """google.rpc.Code, https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto (2026-11)."""
 
+_NUMBERS = {word: number for number, word in CODES.items()}
+
 PERMANENT = frozenset({3, 5, 6, 7, 9, 11, 12, 16})
 """Codes of rows that asking again does not cure; one that is in no table may, for failed rows cost nothing."""
 
@@ -98,8 +100,11 @@ def inlined(record: dict[str, Any], kind: Kind) -> Reply:
 def reply(key: str, record: dict[str, Any], kind: Kind) -> Reply:
     """Return what one result says about the row of this key."""
     response = record.get("response")
+    error = as_error(record.get("error")) or as_error(record.get("status"))
+    if response is None or (error and not as_object(response)):
+        return _unanswered(key, error)
     if not isinstance(response, dict):
-        return _unanswered(key, as_object(record.get("error")) or as_object(record.get("status")))
+        return unreadable(key)
     answered = Answered(key, usage(response), _field(response, "modelVersion"))
     if kind == "embed":
         return answered.vector(as_object(response.get("embedding")).get("values"))
@@ -107,8 +112,8 @@ def reply(key: str, record: dict[str, Any], kind: Kind) -> Reply:
 
 
 def _unanswered(key: str, error: dict[str, Any]) -> Reply:
-    code = error.get("code")
-    code = code if isinstance(code, int) and 0 <= code < 1000 else 0
+    code = int64(error.get("code")) or _NUMBERS.get(as_text(error.get("status")), 0)
+    code = code if code < 1000 else 0
     message = one_line(error.get("message")) or "The request was not executed."
     told = RowError(code=CODES.get(code, f"code_{code}"), message=message, retryable=not _permanent(code))
     return Reply(key=key, status=_UNRUN.get(code, "failed"), error=told)
@@ -135,7 +140,7 @@ def _answer(answered: Answered, response: dict[str, Any]) -> Reply:
     called = [as_object(_field(part, "functionCall")) for part in parts]
     calls = [call(one.get("id"), one.get("name"), one.get("args") or {}) for one in called if one]
     other = {one_line(name, 40) for part in parts for name in part} - _PARTS
-    return answered.said(["".join(as_text(part.get("text")) for part in parts)], calls, finish, other)
+    return answered.said([message_text([as_text(part.get("text")) for part in parts])], calls, finish, other)
 
 
 _PARTS = {"text", "thought", "thoughtSignature", "thought_signature", "functionCall", "function_call"}

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.answers import EMPTY, Answered, call, unreadable
+from airflow_batch_provider.providers.answers import EMPTY, Answered, call, message_text, unreadable
 from airflow_batch_provider.providers.untrusted import (
     as_count,
+    as_error,
     as_object,
     as_objects,
     as_text,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FINISH = {
     "stop": "stop",
     "length": "max_tokens",
+    "model_length": "max_tokens",  # Mistral's, for the model's own limit
     "max_output_tokens": "max_tokens",
     "tool_calls": "tool_use",
     "function_call": "tool_use",
@@ -44,12 +46,20 @@ _PASSING_STATUSES = frozenset({408, 409, 429})
 
 def reply(key: str, record: dict[str, Any], kind: Kind) -> Reply:
     """Return what one line of an output or error file says; its content tells, not the file it came from."""
-    response = record.get("response")
-    if not isinstance(response, dict):
-        return _unrun(key, as_object(record.get("error")))
+    told, error = record.get("response"), as_error(record.get("error"))
+    if not told:
+        return _unrun(key, error)
+    response = _body(told)
+    if not response:
+        return _unrun(key, error) if error else unreadable(key)
     body, status = _body(response.get("body")), as_count(response.get("status_code"))
+    if not status:
+        # Not told, or as no number: the rest of the line says what became of the request.
+        if error:
+            return _unrun(key, error)
+        status = 0 if not body or body.get("error") else 200
     if not 200 <= status < 300:
-        return Reply(key=key, status="failed", error=_row_error(as_object(body.get("error")), status))
+        return Reply(key=key, status="failed", error=_row_error(as_error(body.get("error")), status))
     answered = Answered(key, usage(body), body.get("model"))
     if kind == "embed" and isinstance(body.get("data"), list):
         return answered.vector(_numbers(body["data"]))
@@ -58,12 +68,12 @@ def reply(key: str, record: dict[str, Any], kind: Kind) -> Reply:
     if kind == "generate" and isinstance(body.get("output"), list):
         return _response(answered, body)
     if body.get("error"):
-        return Reply(key=key, status="failed", error=_row_error(as_object(body["error"]), status))
+        return Reply(key=key, status="failed", error=_row_error(as_error(body["error"]), status))
     return unreadable(key)
 
 
 def _body(body: object) -> dict[str, Any]:
-    """Return the body of a response, which some servers write as a text (ogx, 2026-11)."""
+    """Return a response or its body, which some servers write as a text (ogx, 2026-11)."""
     if isinstance(body, str):
         try:
             return read_object(body.encode())
@@ -116,7 +126,7 @@ def _parts(content: object) -> tuple[list[str], list[str], set[str]]:
     if isinstance(content, str):
         return [content], [], set()
     parts = as_objects(content)
-    text = "".join(as_text(part.get("text")) for part in parts if part.get("type") in _TEXTS)
+    text = message_text([as_text(part.get("text")) for part in parts if part.get("type") in _TEXTS])
     refusals = [as_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"]
     return [text], refusals, {one_line(part.get("type"), 40) or "a part without a type" for part in parts} - _KNOWN
 
@@ -127,14 +137,15 @@ _KNOWN = {*_TEXTS, "refusal", "thinking", "reasoning", "reasoning_text", "summar
 
 
 def _response(answered: Answered, body: dict[str, Any]) -> Reply:
-    status, items = one_line(body.get("status"), 80), as_objects(body["output"])
+    items = as_objects(body["output"])
+    status = one_line(body.get("status"), 80) or ("completed" if items and not body.get("error") else "")
     if status == "cancelled":
         return answered.reply(status="cancelled", error=EMPTY)
     if status not in {"completed", "incomplete"}:
         return answered.failed(_failure(as_object(body.get("error")), status))
     reason = as_text(as_object(body.get("incomplete_details")).get("reason"))
     finish = FINISH.get(reason, reason or "incomplete") if status == "incomplete" else "stop"
-    said = [_parts(item.get("content")) for item in items if item.get("type") == "message"]
+    said = [_parts(item.get("content")) for item in _final(items)]
     refusal = "".join(part for _, refusals, _ in said for part in refusals)
     if refusal or finish == "refusal":
         return answered.refused(refusal)
@@ -151,6 +162,12 @@ def _response(answered: Answered, body: dict[str, Any]) -> Reply:
     ]
     other = {kind for _, _, kinds in said for kind in kinds} | ({one_line(i.get("type"), 40) for i in items} - _ITEMS)
     return answered.said([text for texts, _, _ in said for text in texts], calls, finish, other)
+
+
+def _final(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages, without the commentary of a model that marks its final answer."""
+    messages = [item for item in items if item.get("type") == "message"]
+    return [one for one in messages if one.get("phase") == "final_answer"] or messages
 
 
 _ITEMS = {"message", "reasoning", "function_call", "custom_tool_call"}
