@@ -68,7 +68,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             await ctx.log("WARN", f"{ledger.root} cannot keep two workers on one task from buying twice. {_PLACES}")
         if (estimate := await open_plan(ctx, ledger, provider)) is not None:
             return estimate
-        if (done := ledger.finished()) and ctx.config.criteria.are_met(done):
+        # What was withheld may be bought by now: a limit that is as it was withholds it again.
+        if (done := ledger.finished()) and ctx.config.criteria.are_met(done) and done.withheld is None:
             await ctx.log("INFO", "Everything was answered by an earlier attempt; nothing is bought.")
             if not ledger.is_written(done, target_of(ctx)):
                 return await self._finish(ctx, ledger, report)

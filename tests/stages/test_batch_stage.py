@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import pytest
 from fakes import Killed, failing
+from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import RowsFailed, Unavailable, UsageError
-from airflow_batch_provider.models import Manifest, Reply
+from airflow_batch_provider.models import Account, Manifest, Reply
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
 
@@ -52,6 +53,26 @@ async def test_a_task_that_is_done_returns_what_it_returned(job, clock, provider
     task.config = task.config.model_copy(update={"min_success_ratio": 1.0})
     assert (await task.retry()).counts["succeeded"] == 3
     assert provider.bought == {"a": 1, "b": 2, "c": 1}
+
+
+async def test_a_higher_limit_buys_what_a_task_that_ended_well_went_without(job, provider):
+    """What was withheld is bought when the task is cleared, as its manifest says; under the same limit nothing is."""
+    ok = Reply(key="", status="succeeded", output="fine")
+    provider.account = Account(
+        provider="openai", api_key=SecretStr("k"), options={"prices": {"house": {"input": 0, "output": 100_000}}}
+    )
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n < 5 else ok  # each for $0.50
+    task = job(model="openai:house", max_tokens=10, max_cost_usd=3, retry_rows=9)
+    manifest = await task.run()
+    assert (manifest.counts["succeeded"], provider.bought["b"]) == (2, 3)
+
+    again = await task.retry()
+    assert (again.withheld, provider.bought["b"]) == (manifest.withheld, 3)
+
+    task.config = task.config.model_copy(update={"max_cost_usd": 5})
+    more = await task.retry()
+    assert (more.withheld, more.counts["succeeded"]) == (None, 3)
+    assert provider.bought == {"a": 1, "b": 5, "c": 1}
 
 
 # where results go
