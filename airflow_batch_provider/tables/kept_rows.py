@@ -129,4 +129,31 @@ def _values(column: pa.Array) -> list[Any]:
     try:
         return column.to_pylist()  # type: ignore[no-any-return]
     except UNREADABLE:
+        pass
+    try:
         return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+    except (pa.ArrowException, *UNREADABLE):
+        return list(map(_value, column))
+
+
+def _value(cell: pa.Scalar) -> Any:
+    """Return one cell: as Python has it, or what is in it each by itself, as text, or at last as the number or bytes it is.
+
+    The rows are paid by now, so no cell may keep them from being written.
+    """
+    import pyarrow as pa
+
+    try:
+        return cell.as_py()
+    except UNREADABLE:
+        pass
+    if isinstance(cell, pa.StructScalar):
+        return {field.name: _value(cell[place]) for place, field in enumerate(cell.type)}
+    if isinstance(cell, pa.ListScalar):
+        return list(map(_value, cell.values))
+    if hasattr(cell, "as_buffer"):
+        return cell.as_buffer().to_pybytes()
+    try:
+        return cell.cast(pa.string()).as_py()
+    except (pa.ArrowException, *UNREADABLE):
+        return str(getattr(cell, "value", cell.type))

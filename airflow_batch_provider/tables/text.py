@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
@@ -74,4 +75,7 @@ def _by_field(row: Row, cells: Cells) -> tuple[list[str], str | None]:
 def _cell(value: Any) -> str:
     if isinstance(value, float) and math.isnan(value):
         return ""
-    return as_text(value)
+    try:
+        return as_text(value)
+    except UnicodeDecodeError:  # other bytes stand as in JSON; the rows are paid by now
+        return b64encode(value).decode()

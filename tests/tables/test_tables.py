@@ -21,6 +21,7 @@ from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
 from airflow_batch_provider.row_files import RowFile, rows_in
 from airflow_batch_provider.stages.config import Source
+from airflow_batch_provider.tables import kept_rows
 
 
 class Review(BaseModel):
@@ -177,6 +178,34 @@ async def test_values_that_json_does_not_know_are_text_there(job, answers, tmp_p
     assert record["at"].startswith("2026-11-23")
     assert record["far"] == "12921-08-18"
     assert not record["nan"]
+
+
+@pytest.mark.parametrize("out", ["jsonl", "csv", "parquet"])
+async def test_a_cell_that_has_no_text_keeps_no_answer_from_being_written(job, answers, tmp_path, out):
+    """Bytes, a time zone that nobody knows, a date that Python does not know within others: the rows are paid by then."""
+    columns = {
+        "text": ["a"],
+        "bytes": [b"\xff"],
+        "at": pa.array([7], pa.timestamp("us", tz="Nowhere/City")),
+        "far": pa.array([{"on": [4_000_000, 0]}], pa.struct([("on", pa.list_(pa.date32()))])),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    path = tmp_path / f"out.{out}"
+    manifest = await table_job(job, tmp_path / "in.parquet", key=None, result_path=str(path)).run()
+
+    assert manifest.counts["succeeded"] == 1
+    if out != "parquet":
+        record = records_of(manifest)[0]
+        assert (record["bytes"], record["at"]) == ("/w==", "7")
+        far = record["far"] if out == "jsonl" else json.loads(record["far"])
+        assert far == {"on": ["12921-08-18", "1970-01-01"]}
+
+
+def test_text_that_is_not_utf8_is_the_bytes_that_it_is():
+    """As a file of another writer may hold it."""
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")])
+
+    assert kept_rows._values(bad) == [b"\xff"]
 
 
 async def test_csv_in_is_csv_out_and_a_table_of_text(job, answers, tmp_path):
