@@ -126,6 +126,8 @@ def count_landed(context: LedgerContext, plan: Plan, waves: list[Wave], estimate
     root = context.root
     kept = landed_so_far(root, plan.nonce)
     sums = kept or LandedRows(nonce=plan.nonce, requests=plan.requests)
+    if not _are_there(sums, context):  # a person lets the answers be read again
+        sums = LandedRows(nonce=plan.nonce, requests=plan.requests, estimate=sums.estimate)
     news: list[BatchLanded] = []
     for wave in waves[sums.wave :]:
         sums = _in_wave(sums, wave)
@@ -161,6 +163,13 @@ def _keep(root: Directory, sums: LandedRows) -> bool:
         log.debug("%s was not written; the rows are counted again next time", root.uri(LANDED), exc_info=True)
         return False
     return True
+
+
+def _are_there(sums: LandedRows, context: LedgerContext) -> bool:
+    """Tell whether every row file that is counted is still there."""
+    waves = {name.partition("/")[0] for name in sums.batches}
+    there = {f"{wave}/{name}" for wave in waves for name in context.files.wave_directory(int(wave)).names()}
+    return there.issuperset(sums.batches)
 
 
 def name_of(wave: Wave, batch: BatchFiles) -> str:

@@ -435,6 +435,26 @@ async def test_a_wave_of_which_nothing_can_be_read_is_not_bought_again(ledger, p
     assert set(provider.bought.values()) == {1}
 
 
+async def test_what_is_read_again_is_counted_again(ledger, provider):
+    """As the message says how: the row files are deleted, and the sums are of what they hold then."""
+    provider.answer = lambda _body, _n: failing("empty_answer")
+    task, _ = ledger(retry_rows=2)
+    await task.advance()
+    provider.batches["batch-0"].status = "completed"
+    with pytest.raises(RowsFailed):
+        await task.advance()
+    before = task.landed()
+
+    for batch in task.files.batches(task.waves()[0]):
+        batch.directory.delete(batch.rows_name)
+    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="fine")
+    task.landed()
+    assert await task.advance() is None
+
+    assert (before.succeeded, before.batch_ids) == (0, ("batch-0",))
+    assert (task.landed().succeeded, task.landed().batch_ids) == (3, ("batch-0",))
+
+
 @pytest.mark.parametrize("other", [failing("overloaded"), Reply(key="", status="succeeded", output="fine")])
 async def test_a_wave_of_which_one_row_says_something_is_asked_again(ledger, provider, other):
     """Where one row is understood, the others failed for reasons of their own."""
