@@ -149,8 +149,10 @@ class Suspension(FrozenModel):
         return self.model_copy(update={"near_at": near_at})
 
     def after_near(self, now: datetime) -> Suspension:
-        """Return the same wait, after somebody was told that its deadline is near."""
-        return self.model_copy(update={"near_at": None, "suspended_at": now})
+        """Return the same wait, after somebody was told that its deadline is near; its first poll is over, or due as before."""
+        left = self.first_poll_at - now
+        poll = self.poll.model_copy(update={"first_poll": left if left > timedelta(0) else None})
+        return self.model_copy(update={"near_at": None, "suspended_at": now, "poll": poll})
 
     def kwargs(self) -> dict[str, Any]:
         """Return the trigger's arguments; a large state stays in stage storage, where `StageFiles.whole` finds it."""

@@ -54,6 +54,18 @@ def test_a_wait_for_another_trigger_is_the_same_wait():
     assert again.first_poll_at == NOW + 2 * HOUR
 
 
+@pytest.mark.parametrize(("passed", "next_poll"), [(HOUR / 4, HOUR), (10 * HOUR, 10 * HOUR + HOUR / 2)])
+def test_who_was_told_that_the_deadline_is_near_goes_on_polling_as_before(passed, next_poll):
+    """The first poll is not waited for again."""
+    first = waiting()
+    first = first.model_copy(update={"poll": PollConfig(interval=HOUR / 2, first_poll=HOUR, max_wait=23 * HOUR)})
+
+    on = first.after_near(NOW + passed)
+
+    assert (on.near_at, on.deadline, on.token) == (None, first.deadline, first.token)
+    assert on.first_poll_at == NOW + next_poll
+
+
 def test_the_poll_of_the_operator_wins_over_that_of_the_stage():
     """Where it has one."""
     quick = PollConfig.of("quick")
