@@ -87,7 +87,10 @@ class BatchResults(Generic[OutputT]):
         if self._files.format == "parquet":
             return pa.concat_tables(self._files.arrow_tables())
         if self._files.table is not None:
-            return pa.Table.from_pylist(list(self._files.records()))
+            records = list(self._files.records())
+            names = dict.fromkeys(name for record in records for name in record)
+            # Arrow takes its columns from the first row, and an answer that lacks a field lacks its cell.
+            return pa.Table.from_pylist([dict.fromkeys(names) | record for record in records[:1]] + records[1:])
         file = io.BytesIO()
         write_parquet(file, map(decode_row, self._files.lines()), self._spec())
         return pq.read_table(file)

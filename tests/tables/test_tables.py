@@ -442,6 +442,16 @@ def test_what_makes_no_table_is_refused_while_the_dag_is_parsed(job, config, mes
         job(**{"source": Source(uri="x.jsonl", prompt="{text}"), "keep_columns": True} | config)
 
 
+async def test_a_field_that_the_first_answer_lacks_is_a_column_of_arrow_too(job, answers, tmp_path):
+    """Arrow alone would take the columns of the first row for all."""
+    source = written(tmp_path / "in.jsonl", [ROWS[2], ROWS[0]])
+    manifest = await table_job(job, source, output_type=Review).run()
+
+    table = BatchResults(manifest).to_arrow()
+    assert table["tags"].to_pylist() == [None, ["x", "y"]]
+    assert table["label"].to_pylist() == ["bad", "good"]
+
+
 async def test_a_table_without_its_manifest_says_what_is_missing(job, answers, tmp_path):
     """Parquet knows its own columns."""
     source = written(tmp_path / "in.parquet")
