@@ -103,7 +103,7 @@ def _asked(task: BatchOperator, date: datetime) -> tuple[BatchConfig, Any]:
     }
     try:
         task.render_template_fields(context)
-        rows = task.requests.value(context)
+        rows = task._given(context)  # noqa: SLF001 — what the operator itself would ask
     except Exception as error:  # a user's template, or an output that is not there, may fail in any way
         raise UsageError(
             f"What task {task.task_id!r} asks is known in a run only ({error!r}). Run it with dry_run=True: its manifest is "

@@ -23,7 +23,7 @@ from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.shapes import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -63,9 +63,13 @@ class BatchOperator(StageOperator):
             has_parts = self.options.get("max_rows_per_file") is not None
             check_own_file(task, self._result_path, self.result_path, context, is_folder=has_parts)
             config = self._config()
-            rows = self.source if isinstance(self.source, SourceFunction) else self.requests
-            given = rows.value(context)
+            given = self._given(context)
         return self._begin(context, config, given)
+
+    def _given(self, context: Mapping[str, Any]) -> Any:
+        """Return the rows, or the table of a source that is a function; None where a file has them."""
+        rows = self.source if isinstance(self.source, SourceFunction) else self.requests
+        return rows.value(context)
 
     def _finished(self, output: Any, context: Context) -> None:
         self._manifest = Manifest.model_validate(output)

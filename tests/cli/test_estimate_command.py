@@ -26,6 +26,10 @@ def dag(monkeypatch, tmp_path):
         BatchGenerateOperator(task_id="literal", requests=["one", "two"], **HAIKU)
         BatchGenerateOperator(task_id="file", source=f"{tmp_path}/{{{{ ds }}}}.jsonl", prompt="Say {text}", **HAIKU)
         BatchGenerateOperator(task_id="late", requests=rows(), **HAIKU)
+        BatchGenerateOperator(
+            task_id="table", source=lambda ds: [{"text": ds}, {"text": "b"}], prompt="{text}", **HAIKU
+        )
+        BatchGenerateOperator(task_id="of_a_run", source=lambda ti: [{"text": ti.task_id}], prompt="{text}", **HAIKU)
     monkeypatch.setattr(estimate, "get_bagged_dag", lambda _bundle, _dag_id: made)
     return made
 
@@ -49,8 +53,16 @@ def test_templates_are_filled_in_for_a_date(database, dag, batches):
     assert row["requests"] == 3
 
 
+def test_a_table_of_a_function_is_priced(database, dag, batches):
+    """The function is called as in a run of that date."""
+    (row,) = json.loads(batches("estimate", "estimated", "table", "-o", "json")[1])
+
+    assert row["requests"] == 2
+
+
 @pytest.mark.parametrize(
-    ("task_id", "said"), [("late", "dry_run=True"), ("rows", "has no estimate"), ("no", "tasks list")]
+    ("task_id", "said"),
+    [("late", "dry_run=True"), ("of_a_run", "known in a run only"), ("rows", "has no estimate"), ("no", "tasks list")],
 )
 def test_what_cannot_be_estimated_says_what_to_do(database, dag, batches, task_id, said):
     """Rows of another task, another kind of task, a task that does not exist."""
