@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -196,6 +197,27 @@ def test_a_wrong_setting_of_metrics_ends_no_task(monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "perhaps")
     assert signals.task_signals(TASK) is SILENT
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+@pytest.mark.parametrize("breaks", ["begin", "end"])
+def test_a_span_that_breaks_ends_no_run(monkeypatch, caplog, breaks):
+    """A sampler or a processor of the deployment's own may raise anything; an error of the run itself goes through."""
+
+    @contextmanager
+    def broken():
+        if breaks == "begin":
+            raise OSError("no sampler")
+        yield
+        raise OSError("no processor")
+
+    monkeypatch.setattr(traces, "are_on", lambda: True)
+    monkeypatch.setattr(traces, "run_span", broken)
+
+    with signals.running():
+        pass
+    with pytest.raises(KeyError), signals.running():
+        raise KeyError
+    assert len(caplog.records) == 2
 
 
 def test_a_poll_costs_next_to_nothing():

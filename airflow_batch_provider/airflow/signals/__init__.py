@@ -53,8 +53,25 @@ def running() -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(_flush)
         if _are_on()[1]:
-            stack.enter_context(traces.run_span())
+            stack.callback(_ended, _begun())
         yield
+
+
+def _begun() -> ExitStack:
+    """Return what ends the span of a run; samplers and processors are others' code, so there may be none."""
+    span = ExitStack()
+    try:
+        span.enter_context(traces.run_span())
+    except Exception as error:  # noqa: BLE001 — as above
+        log.warning("The run has no span: %r", error)
+    return span
+
+
+def _ended(span: ExitStack) -> None:
+    try:
+        span.close()
+    except Exception as error:  # noqa: BLE001 — as above
+        log.warning("The span of the run was not sent: %r", error)
 
 
 def _flush() -> None:
