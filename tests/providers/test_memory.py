@@ -73,7 +73,7 @@ async def main():
     name, url, path = sys.argv[1:]
     provider = connect(Account(provider=name, api_key="sk-1", base_url=url))
     file = Path(path)
-    payload = Payload("t-1", "d/r/t", file, 1, file.stat().st_size, "k-0", Spec(model="m"))
+    payload = Payload("t-1", "d/r/t", file, 1, file.stat().st_size, Spec(model="m"))
     await provider.check()
     before, worst = peak(), [0.0]
     watch = asyncio.create_task(stalls(worst))
