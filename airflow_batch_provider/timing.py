@@ -42,6 +42,8 @@ LOCK_LEASE = timedelta(minutes=15)
 # Pause between two tries to get the lock, and until a task that did not get it comes back.
 LOCK_PAUSE = timedelta(seconds=1)
 LOCK_COME_BACK = timedelta(seconds=30)
+# Shortest pause between two polls that a stage may ask for: a triggerer has thousands of them.
+SHORTEST_POLL_PAUSE = timedelta(seconds=1)
 # Longest pause between two polls while the provider or the storage cannot be reached.
 LONGEST_POLL_PAUSE = timedelta(minutes=15)
 # The scheduler may hear of a worker's exit after the event has queued the task again, and then fails the task

@@ -31,7 +31,8 @@ def state_fields(given: Any) -> Any:
     fields = snake_keys(given)
     if not isinstance(fields, dict):
         return given
-    return {_STATE.get(name, name): value for name, value in fields.items() if name not in _TIMES}
+    found = {_STATE.get(name, name): value for name, value in fields.items() if name not in _TIMES}
+    return {name: value for name, value in found.items() if name != "metadata" or value is not None}
 
 
 def poll_fields(given: Any) -> Any:
@@ -39,7 +40,7 @@ def poll_fields(given: Any) -> Any:
     fields = snake_keys(given)
     if not isinstance(fields, dict):
         return given
-    return {_TIMES.get(name, name): _milliseconds(value) if name in _TIMES else value for name, value in fields.items()}
+    return {_TIMES.get(name, name): milliseconds(value) if name in _TIMES else value for name, value in fields.items()}
 
 
 def suspended_fields(given: Any) -> Any:
@@ -48,6 +49,7 @@ def suspended_fields(given: Any) -> Any:
     if not isinstance(fields, dict):
         return given
     fields = {_SUSPENDED.get(name, name): value for name, value in fields.items() if name != "suspended"}
+    fields = {name: value for name, value in fields.items() if value is not None or name not in {"metrics", "poll"}}
     state, poll = snake_keys(fields.get("state")), poll_fields(fields.get("poll"))
     if isinstance(poll, dict) and "next_poll_at" in poll:
         poll["first_poll"] = _between(poll.pop("next_poll_at"), state)
@@ -56,8 +58,14 @@ def suspended_fields(given: Any) -> Any:
     return fields | ({} if poll is None else {"poll": poll})
 
 
-def _milliseconds(value: Any) -> Any:
-    return timedelta(milliseconds=value) if isinstance(value, int | float) else value
+def milliseconds(value: Any) -> Any:
+    """Return a number of milliseconds as a time; anything else as it is, for whoever checks it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return timedelta(milliseconds=value)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _between(moment: Any, state: Any) -> timedelta | None:

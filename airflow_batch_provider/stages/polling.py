@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from airflow_batch_provider.exceptions import BatchError, Denied, NotFound
 from airflow_batch_provider.stages.suspension import seconds_until
-from airflow_batch_provider.timing import GONE_AFTER, LONGEST_POLL_PAUSE
+from airflow_batch_provider.timing import GONE_AFTER, LONGEST_POLL_PAUSE, SHORTEST_POLL_PAUSE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,7 +82,7 @@ class PollPlan:
             return READY
         if now >= self.suspension.deadline:
             return event("timeout")
-        return self._near(now) or check.next_check_in or self.suspension.poll.interval
+        return self._near(now) or max(check.next_check_in or self.suspension.poll.interval, SHORTEST_POLL_PAUSE)
 
     def after_fault(self, error: Exception, now: datetime) -> Event | timedelta:
         """Decide after a poll that met a fault which may pass."""

@@ -15,7 +15,7 @@ from airflow_batch_provider.stages.context import CheckCompletionContext, StageC
 from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.host import BATCH_IDS, EMBEDDINGS, METRICS, PROGRESS
 from airflow_batch_provider.stages.polling import READY, PollPlan, event, with_remedy
-from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input, to_json
+from airflow_batch_provider.stages.shapes import as_check, as_json, as_suspended, output_json, parse_config, parse_input
 from airflow_batch_provider.stages.suspension import Suspension
 from airflow_batch_provider.storage import StageStorage
 from airflow_batch_provider.timing import CHECK_GRACE
@@ -273,7 +273,7 @@ class StageRun:
 
     async def _keep(self, check: CompletionCheck[Any], token: str) -> None:
         """Keep what a check returned for the worker that resumes the stage."""
-        kept: dict[str, Any] = {"metrics": check.metrics, "embeddings": to_json(check.embeddings)}
+        kept: dict[str, Any] = {"metrics": as_json(check.metrics), "embeddings": as_json(check.embeddings)}
         if check.output is not None:
             kept["output"] = output_json(self.stage, check.output)
         if check.output is not None or check.metrics or check.embeddings is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.stages.guide import snake_keys
+from airflow_batch_provider.stages.guide import milliseconds, snake_keys
 from airflow_batch_provider.stages.values import CompletionCheck, Suspended, SuspendedState
 
 if TYPE_CHECKING:
@@ -41,6 +41,21 @@ def describe(error: ValidationError) -> str:
 def to_json(value: Any) -> Any:
     """Return a pydantic model as JSON values; anything else as it is."""
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON values, as pydantic writes them: models, dataclasses, times, sets, wherever they stand.
+
+    Raises:
+        UsageError: it holds something that pydantic does not know.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    try:
+        return to_jsonable_python(value, by_alias=False)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        fact = " ".join(str(error).split())
+        raise UsageError(f"What the stage gives is not JSON: {fact}. Give dicts, lists or pydantic models.") from None
 
 
 def parse_config(stage: AsyncBatchStage[Any, Any], config: Any) -> Any:
@@ -83,14 +98,14 @@ def as_check(stage: AsyncBatchStage[Any, Any], returned: Any) -> CompletionCheck
     fields = snake_keys(returned)
     if isinstance(fields, dict) and isinstance(fields.get("ready"), bool) and not fields.keys() - _CHECK:
         pause = fields.get("next_check_in")
-        if isinstance(pause, int | float) and "nextCheckIn" in returned:
-            pause = timedelta(milliseconds=pause)
+        if "nextCheckIn" in returned:
+            pause = milliseconds(pause)
         return CompletionCheck(
             is_ready=fields["ready"],
             output=fields.get("output"),
             metrics=fields.get("metrics") or {},
             embeddings=fields.get("embeddings"),
-            error=fields.get("error"),
+            error=fields.get("error") or None,
             next_check_in=pause,
         )
     raise UsageError(
@@ -114,4 +129,4 @@ def output_json(stage: AsyncBatchStage[Any, Any], value: Any) -> Any:
     schema = stage.output_schema
     if schema is not None and isinstance(value, dict) and value.keys() == {"output"} - schema.model_fields.keys():
         value = value["output"]
-    return to_json(parse(stage.output_schema, value, f"The output of stage {stage.id!r}"))
+    return as_json(parse(stage.output_schema, value, f"The output of stage {stage.id!r}"))

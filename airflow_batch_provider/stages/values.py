@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Self
 
 from pydantic import AwareDatetime, Field, field_serializer, field_validator, model_validator
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
@@ -103,6 +105,16 @@ class SuspendedState(FrozenModel):
             raise ValueError(f"{value} has no timezone. Give ctx.now(), or datetime.now(UTC)")
         return value
 
+    @field_validator("metadata")
+    @classmethod
+    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            to_jsonable_python(value)
+        except (PydanticSerializationError, UnicodeDecodeError) as error:
+            fact = " ".join(str(error).split())
+            raise ValueError(f"it holds what is not JSON: {fact}. Give dicts, lists, texts and numbers") from None
+        return value
+
 
 class Suspended(FrozenModel):
     """`execute` returns this to free the worker until the batch is done.
@@ -144,10 +156,10 @@ class CompletionCheck(Generic[OutputT]):
         metrics: numbers for the log and for XCom.
         embeddings: any small JSON about embeddings; people find it in the XCom `batch_embeddings`.
         error: stops the task for good.
-        next_check_in: time to the next poll, instead of the poll interval; a number means seconds.
+        next_check_in: time to the next poll, instead of the poll interval; a number means seconds, less than one is one.
 
     Raises:
-        UsageError: `next_check_in` is not a time after now.
+        UsageError: `is_ready` is not True or False, `metrics` is not a dict, or `next_check_in` is not a time after now.
     """
 
     is_ready: bool
@@ -158,7 +170,15 @@ class CompletionCheck(Generic[OutputT]):
     next_check_in: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """Take a number of seconds for a time, and refuse a time that is none."""
+        """Take a number of seconds for a time and anything for the words of an error; refuse other shapes."""
+        if not isinstance(self.is_ready, bool):
+            raise UsageError(
+                f"is_ready is a {type(self.is_ready).__name__}, not True or False. Compare the status first."
+            )
+        if not isinstance(self.metrics, dict):
+            raise UsageError(f"metrics is a {type(self.metrics).__name__}, not a dict. Give numbers by their names.")
+        if self.error is not None and not isinstance(self.error, str):
+            object.__setattr__(self, "error", _told(self.error))
         if self.next_check_in is not None:
             object.__setattr__(self, "next_check_in", _pause(self.next_check_in))
 
@@ -177,11 +197,18 @@ class CompletionCheck(Generic[OutputT]):
     @classmethod
     def failed(cls, error: str) -> CompletionCheck[OutputT]:
         """The stage cannot succeed; the task fails with this message."""
-        return cls(is_ready=False, error=error)
+        return cls(is_ready=False, error=_told(error))
+
+
+def _told(error: Any) -> str:
+    """Return the words of an error of any kind: a text, an exception, what a provider sent."""
+    told = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error or "").strip()
+    return told or "The stage gave no reason."
 
 
 def _pause(given: Any) -> timedelta:
-    if isinstance(given, bool) or not isinstance(given, int | float | timedelta):
+    is_time = isinstance(given, timedelta) or (isinstance(given, int | float) and math.isfinite(given))
+    if isinstance(given, bool) or not is_time:
         raise UsageError(f"next_check_in={given!r} is not a time. Give a timedelta, or a number of seconds.")
     if isinstance(given, int | float) and given >= _MILLISECONDS:
         raise UsageError(f"next_check_in: {_hint(given)}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import urllib.error
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -205,11 +207,131 @@ def test_a_number_is_seconds_and_the_guides_is_milliseconds(pause):
     assert run_stage(told(None, check, CompletionCheck.ready())).waited == 17 * SECOND
 
 
-@pytest.mark.parametrize("pause", [0, -1, timedelta(0), -MINUTE, 60_000, "60", True])
+@pytest.mark.parametrize("pause", [0, -1, timedelta(0), -MINUTE, 60_000, "60", True, float("nan"), float("inf"), 1e300])
 def test_a_pause_that_is_not_a_time_after_now_is_refused(pause):
     """It would poll a hundred thousand times in a second, or never."""
     with pytest.raises(UsageError, match="next_check_in"):
         CompletionCheck.not_ready(next_check_in=pause)
+
+
+@pytest.mark.parametrize("pause", [float("nan"), float("inf"), 1e300, True, "5", -5])
+def test_a_pause_of_the_guide_that_is_not_a_time_after_now_is_refused(pause):
+    """As milliseconds, too."""
+    with pytest.raises(StageFailed, match="next_check_in"):
+        run_stage(told(None, {"ready": False, "nextCheckIn": pause}))
+
+
+def test_a_pause_of_less_than_a_second_is_a_second():
+    """A stage that asks for milliseconds would fill the triggerer's loop alone."""
+    hasty = [CompletionCheck.not_ready(next_check_in=0.001)] * 3
+
+    assert run_stage(told(None, *hasty, CompletionCheck.ready())).waited == 18 * SECOND
+
+
+@dataclasses.dataclass
+class Label:
+    """A result of the user's."""
+
+    name: str
+    when: datetime
+
+
+class Answer(BaseModel):
+    """Another one."""
+
+    labels: list[Label]
+
+
+LABEL = {"name": "a", "when": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (Label("a", NOW), LABEL),
+        ([Answer(labels=[Label("a", NOW)])], [{"labels": [LABEL]}]),
+        ({"when": NOW, "cost": Decimal("1.10")}, {"when": "2026-01-01T00:00:00Z", "cost": "1.10"}),
+        ({"a"}, ["a"]),
+        ((1, None), [1, None]),
+    ],
+)
+def test_what_pydantic_writes_as_json_is_an_output_from_the_check_and_from_execute(output, expected):
+    """In one shape; the batch was paid when it turned out."""
+    resumes = type("Resumes", (told(),), {"output": None})
+
+    async def execute(self, ctx):
+        return await Told.execute(self, ctx) if ctx.resume_state is None else output
+
+    resumes.execute = execute
+
+    assert run_stage(told(None, CompletionCheck.ready(output))).output == expected
+    assert run_stage(resumes).output == expected
+
+
+@pytest.mark.parametrize("output", [object(), ValueError("x"), {"a": print}, b"\xff"])
+def test_an_output_that_is_not_json_is_refused_with_a_sentence(output):
+    """Not with an error of a library."""
+    with pytest.raises(StageFailed, match=r"not JSON: .* Give dicts, lists or pydantic models"):
+        run_stage(told(None, CompletionCheck.ready(output)))
+
+
+@pytest.mark.parametrize("metadata", [{"a": b"\xff"}, {"a": print}])
+def test_a_state_that_is_not_json_is_refused_with_a_sentence(metadata):
+    """It could not come back."""
+    with pytest.raises(ValidationError, match=r"it holds what is not JSON: .* Give dicts"):
+        SuspendedState(batch_id="b", submitted_at=NOW, metadata=metadata)
+
+
+def test_what_the_guide_leaves_undefined_is_nothing():
+    """`None` in Python, where TypeScript leaves it out."""
+    state = {"batchId": "b", "submittedAt": NOW.isoformat(), "metadata": None}
+    returned = {"suspended": True, "state": state, "customMetrics": None, "pollConfig": None}
+
+    assert run_stage(told(returned, {"ready": True, "output": 1, "metrics": None, "error": None})).output == 1
+
+
+@pytest.mark.parametrize("metrics", [[1], "x", 5, {1}])
+def test_metrics_that_are_not_a_dict_are_refused_with_a_sentence(metrics):
+    """They failed the worker that came back, at each attempt."""
+    for check in (lambda: CompletionCheck.ready(1, metrics=metrics), lambda: {"ready": True, "metrics": metrics}):
+
+        class Measures(told()):
+            async def check_completion(self, state, ctx, check=check):
+                return check()
+
+        with pytest.raises(StageFailed, match=r"metrics is a .*, not a dict"):
+            run_stage(Measures)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("", "The stage gave no reason."),
+        (None, "The stage gave no reason."),
+        (ValueError("bad"), "ValueError: bad"),
+        ({"message": "bad"}, "bad"),
+        (429, "429"),
+    ],
+)
+def test_whatever_a_stage_fails_with_is_told(error, said):
+    """A text, nothing, an exception, what a provider sent."""
+    with pytest.raises(StageFailed, match=said):
+        run_stage(told(None, CompletionCheck.failed(error)))
+    if error:
+        with pytest.raises(StageFailed, match=said):
+            run_stage(told(None, {"ready": False, "error": error}))
+
+
+def test_an_empty_error_of_the_guide_is_none():
+    """As in TypeScript."""
+    assert run_stage(told(None, {"ready": True, "output": 1, "error": ""})).output == 1
+
+
+@pytest.mark.parametrize("ready", ["no", 1, None])
+def test_a_check_that_is_ready_in_other_words_is_refused(ready):
+    """The text "no" is true."""
+    with pytest.raises(UsageError, match="not True or False"):
+        CompletionCheck(is_ready=ready)
 
 
 def test_a_ready_dict_of_the_guide_is_a_check():
