@@ -70,11 +70,13 @@ def refused(fault: Fault) -> BatchError:
         return Denied(f"{fact} {remedy}", code=code or None, http_status=status)
     if status == 404:
         return NotFound(f"{fact} It is not visible yet, was removed, is another account's, or the base URL is wrong.")
-    if status in {408, 409, 429} or (status >= 500 and status != 501):
+    if status in _PASSING or (status >= 500 and status != 501):
         return Unavailable(fact, retry_after=fault.retry_after, ambiguous=status != 429)
     return Rejected(f"{fact} {_REMEDY.get(status, _CHANGE)}", code=code or None, http_status=status)
 
 
+# Also too early, and 499, by which gateways and google.rpc say that somebody hung up: the call may have taken effect.
+_PASSING = frozenset({408, 409, 425, 429, 499})
 _CHANGE = "Change the request or the connection; nothing was billed."
 _REMEDY = {
     501: "This server does not offer the call; check the connection's base URL.",

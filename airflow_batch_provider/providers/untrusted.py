@@ -216,7 +216,8 @@ def moment(value: object) -> datetime | None:
         when = datetime.fromisoformat(value) if isinstance(value, str) else None
     except (ValueError, OverflowError, OSError):
         return None
-    return when.replace(tzinfo=when.tzinfo or UTC) if when else None
+    # Years beyond these are not a time that anything can be added to.
+    return when.replace(tzinfo=when.tzinfo or UTC) if when and 1970 <= when.year < 9000 else None
 
 
 def checked_id(value: object, what: str = "batch") -> str:

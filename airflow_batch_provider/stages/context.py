@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias
 
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 from upath import UPath
 
@@ -105,12 +106,17 @@ class CheckCompletionContext(Generic[ConfigT]):
         return str(self.key)
 
     async def log(
-        self, level: Level, message: str, values: Mapping[str, Any] | None = None, /, **metadata: Any
+        self, level: Level | int, message: str, values: Mapping[str, Any] | None = None, /, **metadata: Any
     ) -> None:
-        """Write a line into the task's log; metadata, as a mapping or by name, follows the message as `key=value`."""
+        """Write a line into the task's log; metadata, as a mapping or by name, follows the message as `key=value`.
+
+        Args:
+            level: its name, or its number as `logging` has it.
+        """
         told = {**(values or {}), **metadata}
-        text = " ".join([message, *(f"{name}={value!r}" for name, value in told.items())])
-        self.logger.log(_LEVELS.get(level.upper(), logging.INFO), "%s", text)
+        text = " ".join([str(message), *(f"{name}={value!r}" for name, value in told.items())])
+        number = level if isinstance(level, int) else _LEVELS.get(str(level).upper(), logging.INFO)
+        self.logger.log(number, "%s", text)
 
     on_log = log
 
@@ -157,8 +163,10 @@ class CheckCompletionContext(Generic[ConfigT]):
         return await bought.cancel_all()
 
     async def progress(self, percent: float, message: str, **details: Any) -> None:
-        """Show people how far the stage is: 0 to 100, a sentence, and small details."""
-        await self.publish({"progress": percent, "message": message, **details})
+        """Show people how far the stage is: 0 to 100, a sentence, and small details; what is not JSON is shown as its text."""
+        record = {"progress": percent, "message": str(message), **details}
+        # What only tells people how it goes must not end a task.
+        await self.publish(to_jsonable_python(record, fallback=repr, bytes_mode="base64", inf_nan_mode="null"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

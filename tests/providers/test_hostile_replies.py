@@ -18,7 +18,7 @@ from provider_backends import BACKENDS, KEY, Bench, submitted
 from airflow_batch_provider.exceptions import BatchError, Denied, NotFound, Rejected, Unavailable
 from airflow_batch_provider.providers import http, provider_class
 from airflow_batch_provider.providers.listing import whole
-from airflow_batch_provider.providers.untrusted import one_line
+from airflow_batch_provider.providers.untrusted import moment, one_line
 
 IDS = ("batch_1", "batch_2", "batch_3", "batch_4")
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -136,6 +136,23 @@ async def test_a_refusal_that_cannot_be_read_is_still_that_refusal(name, status,
     assert isinstance(caught.value, expected)
     assert len(str(caught.value)) < 600
     await adapter.aclose()
+
+
+@everywhere
+@pytest.mark.parametrize("status", [408, 425, 499, 520, 529])
+async def test_a_reply_that_is_not_the_providers_last_word_may_pass(name, status):
+    """Too early, or hung up by a gateway; the call may have taken effect."""
+    adapter = provider(name, always(b"{}", status))
+    with pytest.raises(Unavailable) as caught:
+        await adapter.status("batch_1")
+    assert caught.value.ambiguous
+    await adapter.aclose()
+
+
+@pytest.mark.parametrize("when", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", -1e11])
+def test_a_time_to_which_nothing_can_be_added_is_not_told(when):
+    """Another time zone alone would overflow."""
+    assert moment(when) is None
 
 
 # size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 import urllib.error
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -542,6 +544,21 @@ def test_whole_numbers_that_look_like_milliseconds_are_refused_with_a_hint():
         with pytest.raises(ValidationError, match=r"For milliseconds write timedelta\(seconds=15\)"):
             PollConfig(**times)
     assert PollConfig.model_validate({"interval": 21600.0, "max_wait": 86400.0}).interval == 6 * HOUR
+
+
+def test_progress_of_any_values_is_shown_and_ends_nothing():
+    """Each record is written into Airflow's database, as JSON."""
+
+    class Shows(told()):
+        async def check_completion(self, state, ctx):
+            await ctx.log(logging.WARNING, ValueError("slow"), {"status": 429})
+            await ctx.progress(float("nan"), ValueError("slow"), at=NOW, cost=Decimal("1.5"), raw=b"\xff", odd=print)
+            return CompletionCheck.ready(1)
+
+    (shown,) = run_stage(Shows).progress
+
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    assert (shown["progress"], shown["message"], shown["cost"]) == (None, "slow", "1.5")
 
 
 async def test_the_log_takes_a_mapping_and_the_word_warning(caplog):
