@@ -333,3 +333,5 @@ _READERS: dict[str, Callable[..., Iterator[Row]]] = {
     ".tsv": _tsv,
     ".parquet": _parquet,
 }
+READ = frozenset(_READERS)
+"""The endings of files that are read, without those of compressed ones; whatever else a source names is a folder or a glob."""

@@ -36,7 +36,7 @@ _DEFAULT_CONNECTIONS = {"anthropic": "anthropic_default", "openai": "openai_defa
 # Stands for a value that is only known when the task runs.
 _LATER = "later"
 _LATER_TEXT = "{later}"
-_LATER_PATH = "later/results/"
+_LATER_PATH = "written/later/"
 
 
 def _is_late_text(text: Any) -> bool:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
 
+from fsspec.utils import glob_translate
 from pydantic import Field, field_validator, model_validator
 
 from airflow_batch_provider.compression import without_compression
 from airflow_batch_provider.formats import RESULT_FORMATS, ResultFormat, format_of, is_plain
 from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import SuccessCriteria
 from airflow_batch_provider.models import ConnectionRef, Kind, Spec
 from airflow_batch_provider.output_types import OutputType
+from airflow_batch_provider.parts import part_name
 from airflow_batch_provider.prompts import PromptTemplate
 from airflow_batch_provider.providers import split_model
+from airflow_batch_provider.row_files import READ
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
 from airflow_batch_provider.tables.columns import KeptColumns, check_fields
 
@@ -49,6 +54,14 @@ class Source(FrozenModel):
 def names_file(result_path: str) -> bool:
     """Return whether a result path is a file, not a folder."""
     return format_of(result_path) is not None
+
+
+def _is_among(file: str, source: str) -> bool:
+    """Tell whether a file is one of the files of a source that is a folder, or a glob."""
+    if "*" in source:
+        return re.fullmatch(glob_translate(source), file) is not None
+    is_folder = PurePosixPath(without_compression(source)).suffix not in READ
+    return is_folder and file.startswith(f"{source.rstrip('/')}/")
 
 
 def _format_of_source(source: Source | None) -> ResultFormat | None:
@@ -145,6 +158,10 @@ class BatchConfig(FrozenModel):
         source = self.source.uri if self.source else None
         if source and self.result_path and self.result_path.rstrip("/") == source.rstrip("/"):
             raise ValueError("result_path is the source, which a retry reads again; give another place")
+        if source and self.result_path and _is_among(self._written, source):
+            raise ValueError(
+                "result_path is among the files of the source, which a retry reads again; give another place"
+            )
         if self.max_rows_per_file and names_file(self.result_path or ""):
             raise ValueError(
                 f"max_rows_per_file makes part files, but result_path {self.result_path!r} is one; give a folder"
@@ -169,6 +186,14 @@ class BatchConfig(FrozenModel):
             raise ValueError("keep_columns names no column; name one, or give key")
         check_fields(self.spec)
         return self
+
+    @property
+    def _written(self) -> str:
+        """Return the address of a file as those of the results will be; of a folder, of one in it."""
+        path = str(self.result_path).rstrip("/")
+        if self.max_rows_per_file:
+            return f"{path}/{part_name(0, self.format)}"
+        return path if names_file(path) else f"{path}/dag/run/task/{RESULTS}.{self.format}"
 
     @property
     def format(self) -> ResultFormat:

@@ -442,6 +442,38 @@ def test_what_makes_no_table_is_refused_while_the_dag_is_parsed(job, config, mes
         job(**{"source": Source(uri="x.jsonl", prompt="{text}"), "keep_columns": True} | config)
 
 
+@pytest.mark.parametrize(
+    ("source", "result", "more"),
+    [
+        ("/in", "/in/out.jsonl", {}),
+        ("/in/", "/in/out", {}),
+        ("s3://b/in", "s3://b/in/deep/out.parquet", {}),
+        ("/in/*.jsonl", "/in/out.jsonl", {}),
+        ("/in/*/*.csv", "/in/out", {"max_rows_per_file": 5, "result_format": "csv"}),
+        ("/in/**", "/in/out", {}),
+    ],
+)
+def test_results_among_the_files_of_the_source_are_refused(job, source, result, more):
+    """A retry would read them as rows, and buy all of them under another plan."""
+    with pytest.raises(ValidationError, match="among the files of the source"):
+        table_job(job, source, result_path=result, **more)
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("/in", "/in-answered/out.jsonl"),
+        ("/in/*.csv", "/in/out.jsonl"),
+        ("/in/*.jsonl", "/in/out/out.jsonl"),
+        ("/in.parquet", "/in.parquet/out"),
+        ("/in", "/out"),
+    ],
+)
+def test_results_beside_the_files_of_the_source_are_taken(job, source, result):
+    """What a glob does not match is not read."""
+    assert table_job(job, source, result_path=result).config.result_path == result
+
+
 async def test_a_field_that_the_first_answer_lacks_is_a_column_of_arrow_too(job, answers, tmp_path):
     """Arrow alone would take the columns of the first row for all."""
     source = written(tmp_path / "in.jsonl", [ROWS[2], ROWS[0]])
