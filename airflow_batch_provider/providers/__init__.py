@@ -88,12 +88,16 @@ async def connected(accounts: Iterable[Account]) -> AsyncIterator[list[BatchProv
 
 
 def split_model(model: str) -> tuple[str | None, str]:
-    """Split `openai:gpt-5` into ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None."""
+    """Split `openai:gpt-5` into ("openai", "gpt-5"); without a known prefix the provider is guessed by the name, or None.
+
+    Gemini's own list writes `models/gemini-…`, prices and limits know the model without it.
+    """
     prefix, colon, rest = model.partition(":")
     if colon and prefix in PROVIDERS:
-        return prefix, rest
-    guess = next((provider for start, provider in MODEL_PREFIXES.items() if model.startswith(start)), None)
-    return guess, model
+        return prefix, rest.removeprefix("models/") if prefix == "google" else rest
+    bare = model.removeprefix("models/")
+    guess = next((provider for start, provider in MODEL_PREFIXES.items() if bare.startswith(start)), None)
+    return guess, bare if guess == "google" else model
 
 
 def connection_ref(conn_id: str, model: str) -> ConnectionRef:
