@@ -58,8 +58,9 @@ def lake(s3_url, monkeypatch, emulator):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
     monkeypatch.setattr(store, "_STORE_CACHE", {})
     filesystem = fsspec.filesystem("s3", key="k", secret="s", endpoint_url=s3_url, skip_instance_cache=True)
-    if not filesystem.exists("lake"):
-        filesystem.mkdir("lake")
+    if filesystem.exists("lake"):  # of another test, whose files are none of this one's
+        filesystem.rm("lake", recursive=True)
+    filesystem.mkdir("lake")
     return filesystem
 
 
