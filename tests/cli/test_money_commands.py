@@ -13,6 +13,9 @@ from failed_dags import MODELS
 from airflow_batch_provider.cli.definition import moment
 from airflow_batch_provider.clock import utc_now
 from airflow_batch_provider.operators import BatchGenerateOperator
+from airflow_batch_provider.stages import PollConfig
+
+SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def spent(tested, emulator, request):
     with DAG(f"spent_{request.node.name.partition('[')[0]}", schedule=None) as dag:
         for provider, model in MODELS.items():
             conn_id = f"{provider}_default"
-            BatchGenerateOperator(task_id=provider, model=model, conn_id=conn_id, requests=["a", "b"], poll="quick")
+            BatchGenerateOperator(task_id=provider, model=model, conn_id=conn_id, requests=["a", "b"], poll=SOON)
     run = tested(dag)
     assert set(run.states().values()) == {"success"}
     return run
