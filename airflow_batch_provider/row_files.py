@@ -33,7 +33,7 @@ Row: TypeAlias = dict[str, Any] | BadRow
 
 _BLOCK = 1 << 20
 # Characters; the largest that csv takes on every platform.
-_LONGEST_CELL = 2**31 - 1
+LONGEST_CELL = 2**31 - 1
 # What pyarrow 26 raises for a value that Python has none of; a time zone that nobody knows is a KeyError.
 UNREADABLE = (ValueError, OverflowError, TypeError, KeyError)
 # What Hive and Spark name the folder of rows without a value.
@@ -197,7 +197,7 @@ def _object(where: str, row: Any) -> Row:
 
 
 def _csv(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)  # of the process; the default of 131,072 characters is short for documents
+    csv.field_size_limit(LONGEST_CELL)  # of the process; the default of 131,072 characters is short for documents
     with path.open() as raw:
         _unmarked(path, raw.read(2))
         raw.seek(0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.models import Spec
 
+# The answer as JSON, where the columns made for it would not give it back exactly.
+RAW = "raw_output"
 # What became of a row, beside the columns of its answer.
 ADDED = (
     "status",
@@ -28,7 +30,7 @@ ADDED = (
     "model",
     "wave",
     "batch_id",
-    "raw_output",
+    RAW,
 )
 # The one column of answers without fields.
 OUTPUT = "output"

@@ -11,9 +11,9 @@ import msgspec
 from airflow_batch_provider.models import LONGEST_ID, BatchRow, RowError, Spec, TableColumns, Usage
 from airflow_batch_provider.parquet import SCHEMA_KEY
 from airflow_batch_provider.prompts import as_text
-from airflow_batch_provider.row_files import parquet_records
+from airflow_batch_provider.row_files import LONGEST_CELL, parquet_records
 from airflow_batch_provider.tables.answers import Cells
-from airflow_batch_provider.tables.columns import OUTPUT
+from airflow_batch_provider.tables.columns import ADDED, OUTPUT, RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # File metadata of Parquet that holds the names of a table's columns.
 TABLE_KEY = b"airflow_batch_provider.table"
-# A cell of a document; the largest that csv takes on every platform.
-_LONGEST_CELL = 2**31 - 1
+# What becomes a field of a row; `raw_output` is the answer, where its own columns do not hold it.
+_BECAME = tuple(name for name in ADDED if name != RAW)
 
 
 def jsonl_rows(lines: Iterator[bytes], table: TableColumns, first: int) -> Iterator[BatchRow]:
@@ -43,7 +43,7 @@ def _json_output(record: dict[str, Any], table: TableColumns) -> Any:
 
 def csv_rows(file: BinaryIO, table: TableColumns, delimiter: str, first: int) -> Iterator[BatchRow]:
     """Return the rows of a CSV file; what was kept of the source is text, and an empty cell of it is None."""
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_CELL)
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         for index, cells in enumerate(csv.DictReader(text, delimiter=delimiter), first):
             output = _csv_output(cells, table)
@@ -80,7 +80,7 @@ def _row(record: dict[str, Any], table: TableColumns, index: int, output: Any) -
         output: what the columns of the answer hold; it counts where `raw_output` holds no other answer.
     """
     became = {name: record[f"{table.prefix}{name}"] for name in _BECAME}
-    is_good, raw, code = became["status"] == "succeeded", record[f"{table.prefix}raw_output"], became.pop("error_code")
+    is_good, raw, code = became["status"] == "succeeded", record[f"{table.prefix}{RAW}"], became.pop("error_code")
     message, retryable = became.pop("error"), became.pop("retryable")
     if raw is not None:
         output = msgspec.json.decode(raw)
@@ -99,17 +99,3 @@ def _row(record: dict[str, Any], table: TableColumns, index: int, output: Any) -
         columns={name: record[name] for name in table.kept},
         **became | {"wave": int(became["wave"])},
     )
-
-
-_BECAME = (
-    "status",
-    "error_code",
-    "error",
-    "retryable",
-    "finish_reason",
-    "input_tokens",
-    "output_tokens",
-    "model",
-    "wave",
-    "batch_id",
-)
