@@ -69,7 +69,7 @@ def estimate_batches(arguments: Namespace) -> Answer:
         "input_tokens": usage.input_tokens,
         "most_output_tokens": usage.output_tokens,
         "most_usd": cost.usd,
-        "unpriced": list(cost.unpriced) if arguments.output in ("json", "yaml") else ", ".join(cost.unpriced) or None,
+        "unpriced": list(cost.unpriced),
     }
     return Answer(FINE, rendered([row], arguments.output, ""))
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_batch_provider.fleet.cancel import Cancellation
-    from airflow_batch_provider.fleet.costs import Sum
     from airflow_batch_provider.models import Account
 
 _FOR_PROGRAMS = ("json", "yaml")
@@ -34,11 +33,10 @@ def cost_batches(arguments: Namespace) -> Answer:
     deployment = open_deployment(arguments.storage_path)
     start = _start(arguments.since)
     spent = list(deployment.registry.spending.since(start))
-    for_programs = arguments.output in _FOR_PROGRAMS
     sums = sums_by(spent, arguments.by)
-    if len(sums) > 1 and not for_programs:
+    if len(sums) > 1 and arguments.output not in _FOR_PROGRAMS:
         sums.append(sum_of("total", spent))
-    rows = [_sum_row(one, arguments.by, for_programs=for_programs) for one in sums]
+    rows = [{arguments.by: one.group, **one.model_dump(mode="json", exclude={"group"})} for one in sums]
     since = "" if start is None else f" since {start:%Y-%m-%d}"
     open_now = len(deployment.registry.tags())
     if open_now:
@@ -48,11 +46,6 @@ def cost_batches(arguments: Namespace) -> Answer:
 
 def _start(since: datetime | timedelta | None) -> datetime | None:
     return Clock().now() - since if isinstance(since, timedelta) else since
-
-
-def _sum_row(one: Sum, group: str, *, for_programs: bool) -> dict[str, Any]:
-    row = {group: one.group, **one.model_dump(mode="json", exclude={"group"})}
-    return row if for_programs else row | {"unpriced": ", ".join(one.unpriced) or None}
 
 
 @command

@@ -48,5 +48,7 @@ def clean(value: object) -> str:
 
 
 def _cell(value: object, output: str) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value)) or None
     text = "-" if value is None else clean(value)
     return escape(text) if output == "table" else text
