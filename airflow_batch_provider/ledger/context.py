@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import random_id
+from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.files import TaskFiles
-from airflow_batch_provider.pricing import Bill, price_book
+from airflow_batch_provider.pricing import NOTHING_LEARNED, Bill, Forecast, Learned, forecast, price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.signals import SILENT, Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
+    from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.output_types import OutputType
     from airflow_batch_provider.providers.base import BatchProvider
@@ -105,3 +107,12 @@ class LedgerContext:
             UsageError: the connection's own prices cannot be read.
         """
         return Bill(price_book(self.provider.account), spec.model)
+
+    def forecast(self, rows: Iterable[PlannedRow], spec: Spec, learned: Learned = NOTHING_LEARNED) -> Forecast:
+        """Return what these rows of a plan may use and cost at most, read from their bodies.
+
+        Raises:
+            UsageError: as `bill`.
+        """
+        envelope = Envelope(self.provider.codec, spec)
+        return forecast((envelope.longest(row.body) for row in rows), self.bill(spec), spec, learned)

@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
-from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
@@ -19,7 +18,6 @@ from airflow_batch_provider.ledger.plan import Planner
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.waiting import Waiting
 from airflow_batch_provider.ledger.wave import WaveRun, clean_up
-from airflow_batch_provider.pricing import forecast
 from airflow_batch_provider.timing import SEARCH_PAUSE
 
 if TYPE_CHECKING:
@@ -83,9 +81,7 @@ class Ledger:
         Raises:
             UsageError: the connection's own prices cannot be read.
         """
-        envelope = Envelope(self._context.provider.codec, plan.spec)
-        lines = (envelope.longest(row.body) for row in planned_rows(self.files, plan.first))
-        return forecast(lines, self._context.bill(plan.spec), plan.spec)
+        return self._context.forecast(planned_rows(self.files, plan.first), plan.spec)
 
     # what is bought
 

@@ -10,9 +10,8 @@ from airflow_batch_provider.exceptions import OverBudget
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import SUPERSEDED
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed, name_of
-from airflow_batch_provider.pricing import NOTHING_LEARNED, Learned, forecast
+from airflow_batch_provider.pricing import NOTHING_LEARNED, Learned
 from airflow_batch_provider.signals import SILENT
 
 if TYPE_CHECKING:
@@ -99,9 +98,7 @@ class CostLimit:
             return Decimal(0)
         context, plan = self._context, self._plan
         rows = (row for batch, _ in self._batches(wave, chunks) for row in batch.planned_rows())
-        envelope = Envelope(context.provider.codec, plan.spec)
-        lines = (envelope.longest(row.body) for row in rows)
-        expected = forecast(lines, context.bill(plan.spec), plan.spec, self._learned)
+        expected = context.forecast(rows, plan.spec, self._learned)
         if expected.gaps or expected.bill.usd is None:
             raise cannot_hold(self._limit, expected.gaps)
         return expected.bill.usd
