@@ -51,10 +51,7 @@ class Bill:
             answered: the model that the provider says has answered.
             asked: the model that the row itself names.
         """
-        try:
-            known = self._by_names[asked, answered]
-        except KeyError:
-            known = self._sum(asked, answered)
+        known = self._known(asked, answered)
         if known is not None:
             known.add(usage)
         elif usage.told():
@@ -67,10 +64,7 @@ class Bill:
         Args:
             asked: the model that the row itself names.
         """
-        try:
-            known = self._by_names[asked, None]
-        except KeyError:
-            known = self._sum(asked, None)
+        known = self._known(asked, None)
         if known is None:
             self.add(Usage(input_tokens=tokens_in, output_tokens=tokens_out), asked=asked)
         else:
@@ -97,6 +91,12 @@ class Bill:
     def _count_unknown(self, model: str) -> None:
         if model in self._unknown or len(self._unknown) < MOST_MODELS:
             self._unknown[model] += 1
+
+    def _known(self, asked: str | None, answered: str | None) -> _Sum | None:
+        try:
+            return self._by_names[asked, answered]
+        except KeyError:
+            return self._sum(asked, answered)
 
     def _sum(self, asked: str | None, answered: str | None) -> _Sum | None:
         price = self._book.price(asked or self._model, answered)

@@ -62,16 +62,6 @@ class Estimate:
     unknown: frozenset[str] = frozenset()
 
 
-def estimate_tokens(body: bytes, model: str = "") -> int:
-    """Return the input tokens that a request will be, at least 1.
-
-    Args:
-        body: JSON of a request or of its line in a batch, as the provider takes it.
-        model: for images of bodies that name no model (Gemini).
-    """
-    return estimate(body, model).usage.input_tokens if may_hold_media(body) else text_tokens(len(body))
-
-
 def text_tokens(size: int) -> int:
     """Return the input tokens of so many bytes of text, at least 1."""
     return size // BYTES_PER_TOKEN or 1
