@@ -287,6 +287,11 @@ class ErrorDigest(FrozenModel):
 
     reasons: tuple[ErrorReason, ...] = ()
 
+    @property
+    def in_one_line(self) -> str:
+        """The same reasons as a part of a sentence."""
+        return "; ".join(" ".join(reason.split()) for reason in str(self).splitlines())
+
     def __str__(self) -> str:
         """One line per reason: count, code, message, sample of the users' keys."""
         return "\n".join(

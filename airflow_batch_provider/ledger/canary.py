@@ -37,11 +37,10 @@ class Canary(FrozenModel):
 
     def error(self) -> RowsFailed:
         """Return the error that stops the task before the rest is bought."""
-        reasons = "; ".join(" ".join(reason.split()) for reason in str(self.errors).splitlines())
         return RowsFailed(
             f"The canary failed: only {self.good} of the {self.rows} rows that were asked first have a good answer, so the "
             f"other {self.rest:,} were not bought. Fix the cause, then clear the task: it asks those without an answer first "
-            f"again, and buys the rest when most are good. Reasons: {reasons}",
+            f"again, and buys the rest when most are good. Reasons: {self.errors.in_one_line}",
             digest=self.errors,
             retryable=self.may_pass,
         )

@@ -64,9 +64,8 @@ class SuccessCriteria:
             else f"All batch requests failed: none of {manifest.requests} has an answer"
         )
         withheld = f" {manifest.withheld}" if manifest.withheld else ""
-        reasons = "; ".join(" ".join(reason.split()) for reason in str(manifest.errors).splitlines())
         raise RowsFailed(
-            f"{fact}.{withheld} All rows are in {manifest.results}; a retry asks only the rest. Reasons: {reasons}",
+            f"{fact}.{withheld} All rows are in {manifest.results}; a retry asks only the rest. Reasons: {manifest.errors.in_one_line}",
             digest=manifest.errors,
             retryable=outcome.open_rows > 0 and not manifest.withheld,
         )
