@@ -46,7 +46,7 @@ class Bodies:
 
     def are_alike(self, request: BatchRequest | PlainRequest) -> bool:
         """Tell whether the body of this request differs from that of any other such request in its prompt only."""
-        return self._around is not None and (type(request) is PlainRequest or _is_plain(request))
+        return self._around is not None and _is_plain(request)
 
     def encode(self, request: BatchRequest | PlainRequest) -> msgspec.Raw:
         """Return the body of one request.
@@ -55,8 +55,9 @@ class Bodies:
             UsageError: the provider does not take it.
             TypeError, ValueError, OverflowError, RecursionError: it has no JSON form.
         """
-        if self._around is not None and self.are_alike(request):
-            return msgspec.Raw(b"%b%b%b" % (self._around[0], self._encoder.encode(request.prompt), self._around[1]))
+        if self._around is not None and _is_plain(request):
+            head, tail = self._around
+            return msgspec.Raw(b"%b%b%b" % (head, self._encoder.encode(request.prompt), tail))
         if isinstance(request, PlainRequest):
             request = BatchRequest.model_construct(prompt=request.prompt, custom_id=request.custom_id)
         return msgspec.Raw(self._json(self._codec.encode(request, self._spec)))

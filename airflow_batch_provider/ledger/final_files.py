@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -127,19 +127,14 @@ def _write(target: Target, rows: Iterator[Any], write: Callable[[BinaryIO, Itera
     if target.rows_per_file is None:
         _write_file(target.directory, target.name, rows, write)
         return None
-    directory, known = target.directory.sub(target.name), 0
-    for number in count():
-        ahead = list(islice(rows, 1))
-        if number and not ahead:
-            break
-        part = chain(ahead, islice(rows, target.rows_per_file - 1))
-        _write_file(directory, part_name(number, target.format), part, write)
-        known = number + 1
-    ours = {part_name(number, target.format) for number in range(known)}
+    directory, ours = target.directory.sub(target.name), list[str]()
+    while (ahead := list(islice(rows, 1))) or not ours:
+        ours.append(part_name(len(ours), target.format))
+        _write_file(directory, ours[-1], chain(ahead, islice(rows, target.rows_per_file - 1)), write)
     for name in directory.names():
         if is_part(name) and name not in ours:
             directory.delete(name)
-    return known
+    return len(ours)
 
 
 def _write_file(

@@ -62,7 +62,7 @@ def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> 
             yield row
         doubled = keys.doubled()
     if doubled:
-        _refuse_doubled(((_checked(index, given, bodies)) for index, given in enumerate(requests)), doubled)
+        _refuse_doubled((_checked(index, given, bodies) for index, given in enumerate(requests)), doubled)
 
 
 def _refuse_doubled(rows: Iterable[PlannedRow], doubled: Doubled) -> None:

@@ -97,7 +97,7 @@ class StageOperator(BaseOperator):
         with signals.running(), as_airflow_errors(), errors_noticed(wanted, context):
             yield
 
-    def _notify(
+    def _keep_notifiers(
         self, *, on_deadline_near: Notify = None, on_unresolved: Notify = None, on_budget: Notify = None
     ) -> None:
         """Keep whom to tell; what cannot be called is refused while the DAG is parsed."""

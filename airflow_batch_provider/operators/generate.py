@@ -116,7 +116,7 @@ class BatchGenerateOperator(BatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._notify(on_deadline_near=on_deadline_near, on_unresolved=on_unresolved, on_budget=on_budget)
+        self._keep_notifiers(on_deadline_near=on_deadline_near, on_unresolved=on_unresolved, on_budget=on_budget)
         self.system = for_jinja(system)
         self._configure(
             requests,

@@ -59,7 +59,7 @@ class AsyncBatchStageOperator(StageOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._notify(on_deadline_near=on_deadline_near, on_unresolved=on_unresolved, on_budget=on_budget)
+        self._keep_notifiers(on_deadline_near=on_deadline_near, on_unresolved=on_unresolved, on_budget=on_budget)
         self.stage = stage_path(stage)
         self.config = {} if config is None else to_json(config)
         self.input = OpaqueInput(input)

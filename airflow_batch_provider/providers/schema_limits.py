@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.schema import Dialect
 
 _LONG_ENUM = 250
+# Keywords whose values are nodes by their names.
+_NAMED = ("properties", "$defs", "definitions")
 
 
 def is_too_wide(written: dict[str, Any], dialect: Dialect) -> bool:
@@ -55,26 +57,23 @@ def _without_another_way(
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the node and every node below it, definitions included."""
     yield node
-    for name in ("properties", "$defs", "definitions"):
-        for inner in node.get(name, {}).values():
-            yield from _nodes(inner)
-    for inner in (*node.get("anyOf", ()), *([node["items"]] if "items" in node else ())):
+    for inner in _inner(node):
         yield from _nodes(inner)
+
+
+def _inner(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the nodes right below this one."""
+    named = [inner for word in _NAMED for inner in node.get(word, {}).values()]
+    return [*named, *node.get("anyOf", ()), *([node["items"]] if "items" in node else ())]
 
 
 def _levels(node: dict[str, Any]) -> int:
     """Return how many objects and lists stand within each other below this node, references not followed."""
-    names = ("properties", "$defs", "definitions")
-    inner = [
-        *(one for name in names for one in node.get(name, {}).values()),
-        *node.get("anyOf", ()),
-        *([node["items"]] if "items" in node else ()),
-    ]
-    return max((_levels(one) + (one.get("type") in ("object", "array")) for one in inner), default=0)
+    return max((_levels(one) + (one.get("type") in ("object", "array")) for one in _inner(node)), default=0)
 
 
 def _characters(node: dict[str, Any]) -> int:
-    names = [name for word in ("properties", "$defs", "definitions") for name in node.get(word, ())]
+    names = [name for word in _NAMED for name in node.get(word, ())]
     return sum(len(text) for text in (*names, *node.get("enum", ()), node.get("const")) if isinstance(text, str))
 
 

@@ -23,8 +23,8 @@ from airflow_batch_provider.row_files import READ
 from airflow_batch_provider.stages.values import PRESETS, PollConfig
 from airflow_batch_provider.tables.columns import KeptColumns, check_fields
 
-# Endings of files that results are not written as.
 _FORMATS = ", ".join(f".{one}" for one in RESULT_FORMATS)
+# Endings of files that results are not written as.
 _NO_FORMATS = frozenset({".json", ".ndjson", ".txt", ".xlsx", ".gz", ".zst", ".bz2", ".xz", ".zip", ".avro", ".orc"})
 
 
