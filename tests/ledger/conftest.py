@@ -13,22 +13,34 @@ from airflow_batch_provider.storage import Directory
 
 
 @pytest.fixture
-def ledger(tmp_path, provider, clock):
+def new_ledger(tmp_path, provider, clock):
+    """Makes the ledger of a task without a plan: `new_ledger(skip_bad_rows=True)`."""
+
+    def make(registry=None, **policy):
+        return Ledger(
+            LedgerContext(
+                root=Directory(UPath(tmp_path / "storage")),
+                provider=provider,
+                spec=Spec(model="m"),
+                policy=policy_of(**policy),
+                clock=clock,
+                label="dag/run/task",
+                attempt=1,
+                registry=registry,
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def ledger(tmp_path, new_ledger):
     """Makes the ledger of a task with a registry, planned for three rows: `ledger(in_flight=1)`."""
 
     def make(**policy):
-        context = LedgerContext(
-            root=Directory(UPath(tmp_path / "storage")),
-            provider=provider,
-            spec=Spec(model="m"),
-            policy=policy_of(**policy),
-            clock=clock,
-            label="dag/run/task",
-            attempt=1,
-            registry=Registry(Directory(UPath(tmp_path / "registry"))),
-        )
-        planned = Ledger(context)
+        registry = Registry(Directory(UPath(tmp_path / "registry")))
+        planned = new_ledger(registry, **policy)
         plan_of(planned, "a", "b", "c")
-        return planned, context.registry
+        return planned, registry
 
     return make

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Bomb, Job, Killed, bombed_storage, failing
+from fakes import Job, bombed_storage, failing
+from sweeps import killed_jobs
 
 from airflow_batch_provider.exceptions import RowsFailed
 from airflow_batch_provider.models import Manifest, Reply
@@ -148,18 +149,9 @@ async def test_a_job_with_a_canary_killed_anywhere_is_paid_once(tmp_path, clock,
                 assert fails
         raise AssertionError("never done")
 
-    with monkeypatch.context() as patch:
-        counting = Bomb()
-        await until_done(make(tmp_path / "count", counting, patch))
+    async for task, bomb in killed_jobs(sweep, make, until_done, tmp_path, monkeypatch):
+        manifest = await until_done(task)
 
-    for at in sweep.of(range(counting.moment)):
-        with monkeypatch.context() as patch:
-            bomb = Bomb(at)
-            task = make(tmp_path / str(at), bomb, patch)
-            with pytest.raises(Killed):
-                await until_done(task)
-            manifest = await until_done(task)
-
-            asked_twice = {"a": 2, "b": 2} if fails else {}
-            assert task.provider.bought == dict.fromkeys("abcde", 1) | asked_twice, bomb.where
-            assert manifest.counts["succeeded"] == 5, bomb.where
+        asked_twice = {"a": 2, "b": 2} if fails else {}
+        assert task.provider.bought == dict.fromkeys("abcde", 1) | asked_twice, bomb.where
+        assert manifest.counts["succeeded"] == 5, bomb.where

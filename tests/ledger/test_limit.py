@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import Bomb, Job, Killed, bombed_storage, failing
 from pydantic import SecretStr
+from sweeps import killed_jobs
 
 from airflow_batch_provider.exceptions import RowsFailed, UsageError
 from airflow_batch_provider.models import Account, Reply, Usage
@@ -178,21 +179,11 @@ async def test_a_job_killed_anywhere_never_costs_more_than_its_limit(tmp_path, c
         for _ in range(attempts):
             with pytest.raises(RowsFailed) as error:
                 await task.retry()
+        assert paid(task.provider) == 2.5
         return str(error.value)
 
-    with monkeypatch.context() as patch:
-        counting = Bomb()
-        whole = make(tmp_path / "count", counting, patch)
-        await until_it_is_over(whole)
-    assert paid(whole.provider) == 2.5
+    async for task, bomb in killed_jobs(sweep, make, until_it_is_over, tmp_path, monkeypatch):
+        said = await until_it_is_over(task)
 
-    for at in sweep.of(range(counting.moment)):
-        with monkeypatch.context() as patch:
-            bomb = Bomb(at)
-            task = make(tmp_path / str(at), bomb, patch)
-            with pytest.raises(Killed):
-                await until_it_is_over(task)
-            said = await until_it_is_over(task)
-
-            assert task.provider.bought == {"a": 1, "b": 3, "c": 1}, bomb.where
-            assert "max_cost_usd=3" in said, bomb.where
+        assert task.provider.bought == {"a": 1, "b": 3, "c": 1}, bomb.where
+        assert "max_cost_usd=3" in said, bomb.where

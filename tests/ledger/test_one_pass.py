@@ -7,33 +7,10 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from ledgers import policy_of
-from upath import UPath
 
-from airflow_batch_provider.ledger import Ledger, LedgerContext
 from airflow_batch_provider.ledger import bodies as bodies_module
 from airflow_batch_provider.ledger.batch_files import REQUESTS
-from airflow_batch_provider.models import Spec
 from airflow_batch_provider.storage import Directory
-
-
-@pytest.fixture
-def new_ledger(tmp_path, provider, clock):
-    """Makes a ledger without a plan: `new_ledger(skip_bad_rows=True)`."""
-
-    def make(**policy):
-        context = LedgerContext(
-            root=Directory(UPath(tmp_path / "storage")),
-            provider=provider,
-            spec=Spec(model="m"),
-            policy=policy_of(**policy),
-            clock=clock,
-            label="dag/run/task",
-            attempt=1,
-        )
-        return Ledger(context)
-
-    return make
 
 
 @pytest.fixture

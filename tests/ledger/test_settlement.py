@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Bomb, Job, Killed, bombed_storage, failing
+from fakes import Job, bombed_storage, failing
 from pydantic import SecretStr
+from sweeps import killed_jobs
 from upath import UPath
 
 from airflow_batch_provider.models import Account, Reply
@@ -73,19 +74,10 @@ async def test_a_job_killed_anywhere_is_on_the_books_once(tmp_path, clock, provi
         bombed_storage(bomb, patch)
         return Job(root / "s", here, clock, list("abcde"), retry_rows=1, registry=registry_in(root / "r"))
 
-    with monkeypatch.context() as patch:
-        counting = Bomb()
-        await make(tmp_path / "count", counting, patch).run()
+    async for task, bomb in killed_jobs(sweep, make, Job.run, tmp_path, monkeypatch):
+        manifest = await task.retry()
 
-    for at in sweep.of(range(counting.moment)):
-        with monkeypatch.context() as patch:
-            bomb = Bomb(at)
-            task = make(tmp_path / str(at), bomb, patch)
-            with pytest.raises(Killed):
-                await task.run()
-            manifest = await task.retry()
-
-            noted = [*task.registry.spending.since()]
-            assert sum(one.requests for one in noted) == sum(task.provider.bought.values()) == 6, bomb.where
-            assert {one.batch_id for one in noted} == set(manifest.batches), bomb.where
-            assert sum(one.usage.input_tokens for one in noted) == manifest.usage.input_tokens == 60, bomb.where
+        noted = [*task.registry.spending.since()]
+        assert sum(one.requests for one in noted) == sum(task.provider.bought.values()) == 6, bomb.where
+        assert {one.batch_id for one in noted} == set(manifest.batches), bomb.where
+        assert sum(one.usage.input_tokens for one in noted) == manifest.usage.input_tokens == 60, bomb.where

@@ -22,22 +22,12 @@ from airflow_batch_provider.stages import PollConfig
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 CLAUDE = "claude-sonnet-4-5"
 
+pytestmark = pytest.mark.usefixtures("connections")
+
 
 class Mood(BaseModel):
     mood: str
     sure: bool
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _connections(monkeypatch, emulator):
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
 
 
 def rows(run, task_id: str, map_index: int = -1):

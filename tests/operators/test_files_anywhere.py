@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import uuid
@@ -13,8 +12,6 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_batch_provider.demo.connections import to_emulator
-from airflow_batch_provider.emulator.server import EmulatorServer
-from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.operators import BatchGenerateOperator
 from airflow_batch_provider.results import BatchResults
@@ -22,46 +19,6 @@ from airflow_batch_provider.stages import PollConfig
 
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture(scope="module")
-def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def s3_url():
-    """A local S3 server."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def lake(s3_url, monkeypatch, emulator):
-    """A bucket `lake`, two connections to it, and AWS's own variables; no filesystem is open yet."""
-    import fsspec
-    from airflow.sdk.io import store
-
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
-    aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**aws, "AWS_ENDPOINT_URL": s3_url}.items():
-        monkeypatch.setenv(name, value)
-    connection = {"conn_type": "aws", "login": "k", "password": "s", "extra": {"endpoint_url": s3_url}}
-    for name in ("READING", "WRITING"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
-    monkeypatch.setattr(store, "_STORE_CACHE", {})
-    filesystem = fsspec.filesystem("s3", key="k", secret="s", endpoint_url=s3_url, skip_instance_cache=True)
-    if filesystem.exists("lake"):  # of another test, whose files are none of this one's
-        filesystem.rm("lake", recursive=True)
-    filesystem.mkdir("lake")
-    return filesystem
 
 
 @pytest.fixture

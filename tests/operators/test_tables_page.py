@@ -13,9 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_batch_provider.demo.connections import to_emulator
-from airflow_batch_provider.emulator.server import EmulatorServer
-from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.results import BatchResults
 from airflow_batch_provider.stages import PollConfig
 
@@ -23,30 +20,9 @@ PAGE = Path(__file__).parents[2] / "docs/tables.md"
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 
 
-@pytest.fixture(scope="module")
-def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
-        yield server
-
-
-@pytest.fixture
-def lake(s3_url, monkeypatch, emulator):
-    """A bucket `lake`, with AWS's own variables; polls come at once."""
-    import fsspec
-    from airflow.sdk.io import store
-
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
-    aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**aws, "AWS_ENDPOINT_URL": s3_url}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(store, "_STORE_CACHE", {})
+@pytest.fixture(autouse=True)
+def polls_at_once(monkeypatch):
     monkeypatch.setattr("airflow_batch_provider.airflow.settings.poll", lambda: SOON)
-    filesystem = fsspec.filesystem("s3", key="k", secret="s", endpoint_url=s3_url, skip_instance_cache=True)
-    if filesystem.exists("lake"):  # of another test, whose files are none of this one's
-        filesystem.rm("lake", recursive=True)
-    filesystem.mkdir("lake")
-    return filesystem
 
 
 @pytest.fixture

@@ -8,9 +8,6 @@ from datetime import timedelta
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_batch_provider.demo.connections import to_emulator
-from airflow_batch_provider.emulator.server import EmulatorServer
-from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.operators import BatchEmbedOperator, BatchGenerateOperator
 from airflow_batch_provider.results import BatchResults
@@ -19,17 +16,7 @@ from airflow_batch_provider.stages import PollConfig
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 CLAUDE = "claude-sonnet-4-5"
 
-
-@pytest.fixture(scope="module")
-def emulator():
-    with EmulatorServer(Settings(progress=Progress(by="polls", pending=0, running=0, finalizing=0))) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def connections(monkeypatch, emulator):
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("connections")
 
 
 def asked(tmp_path):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
+from fakes import Bomb, Killed
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from pathlib import Path
 
 SAMPLE = 12
 """Moments of one sweep that a sample keeps, about."""
@@ -29,3 +33,24 @@ class Sweep:
         step = 1 if self.whole else max(1, len(moments) // sample)
         inner = moments[1 + self.shift % step : -1 : step]
         return moments if step == 1 else [moments[0], *inner, moments[-1]]
+
+
+async def killed_jobs(
+    sweep: Sweep, make: Callable, drive: Callable[..., Awaitable], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple]:
+    """Yield a job that was killed, and its bomb, for each dangerous moment of the sweep.
+
+    Args:
+        make: folder, bomb and monkeypatch → a new job, every dangerous moment of which ticks the bomb.
+        drive: takes a job to its end.
+    """
+    with monkeypatch.context() as patch:
+        counting = Bomb()
+        await drive(make(folder / "count", counting, patch))
+    for at in sweep.of(range(counting.moment)):
+        with monkeypatch.context() as patch:
+            bomb = Bomb(at)
+            job = make(folder / str(at), bomb, patch)
+            with pytest.raises(Killed):
+                await drive(job)
+            yield job, bomb
