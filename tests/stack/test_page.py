@@ -137,7 +137,8 @@ def test_the_page_survives_a_reload_and_an_api_that_is_gone(page: Page, scene: S
     expect(line(page, scene.run.run_id)).to_be_visible()
 
     page.route("**/api/v2/**", lambda route: route.abort())
-    expect(page.get_by_role("alert")).to_contain_text("What you see was true at")
+    # The page asks every 5 seconds, which is just as long as Playwright looks by itself.
+    expect(page.get_by_role("alert")).to_contain_text("What you see was true at", timeout=WAIT)
     expect(line(page, scene.run.run_id)).to_be_visible()
     page.unroute("**/api/v2/**")
     page.get_by_role("button", name="Try now").click()
