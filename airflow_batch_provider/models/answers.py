@@ -1,0 +1,67 @@
+"""What became of one row: a provider's reply to it, and its line of the results."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from airflow_batch_provider.frozen import FrozenModel, FrozenStruct
+from airflow_batch_provider.usage import Usage
+
+RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "missing"]
+ROW_STATUSES: tuple[RowStatus, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
+
+
+class RowError(FrozenStruct, frozen=True, kw_only=True):
+    """Why a row has no good answer.
+
+    Attributes:
+        code: the provider's own word, or ours (`invalid_output`, `truncated`, `missing`).
+        message: one sentence; may quote the provider, so it is data, never markup.
+        retryable: True when the next wave may ask again.
+    """
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Reply(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A provider's answer to one row, in our words.
+
+    Attributes:
+        key: the key under which the row was sent.
+        status: `succeeded`, `failed`, `expired` or `cancelled`.
+        output: str of a text, list[float] of an embedding, or
+            `{"tool_calls": [{"id", "name", "arguments"}], "text": str | None}` when the model called tools.
+        finish_reason: `stop`, `max_tokens`, `refusal`, `tool_use`, or the provider's own word.
+    """
+
+    key: str
+    status: RowStatus
+    output: Any = None
+    error: RowError | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    finish_reason: str | None = None
+
+
+class BatchRow(FrozenModel):
+    """One line of the results: what became of one request.
+
+    Attributes:
+        columns: what a table of results has kept of the source's row; empty where they are not one.
+    """
+
+    custom_id: str
+    index: int = Field(ge=0)
+    status: RowStatus
+    output: Any = None
+    error: RowError | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    finish_reason: str | None = None
+    wave: int = 0
+    batch_id: str | None = None
+    columns: dict[str, Any] = Field(default_factory=dict)
