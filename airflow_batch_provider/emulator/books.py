@@ -8,7 +8,7 @@ from airflow_batch_provider.emulator.clock import rfc3339
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.core import Emulator, File
-    from airflow_batch_provider.emulator.jobs import Job
+    from airflow_batch_provider.emulator.job import Job
     from airflow_batch_provider.emulator.jsonl import Json
 
 

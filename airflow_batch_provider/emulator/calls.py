@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from airflow_batch_provider.emulator.core import File
-    from airflow_batch_provider.emulator.jobs import Job
+    from airflow_batch_provider.emulator.job import Job
     from airflow_batch_provider.emulator.jsonl import Json
 
 _PIECE = 1 << 18

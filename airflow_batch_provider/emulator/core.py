@@ -13,7 +13,8 @@ from airflow_batch_provider.emulator.answers import Ask, Unacceptable
 from airflow_batch_provider.emulator.blobs import Blobs
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.faults import Faults
-from airflow_batch_provider.emulator.jobs import Codec, Job, Jobs, Row
+from airflow_batch_provider.emulator.job import Codec, Job, Row
+from airflow_batch_provider.emulator.jobs import Jobs
 from airflow_batch_provider.emulator.outcomes import Directive, Rule, directives
 from airflow_batch_provider.emulator.settings import Settings
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from airflow_batch_provider.emulator.instructions import Amount, Count, Instruction
-from airflow_batch_provider.emulator.jobs import Hidden, Job
+from airflow_batch_provider.emulator.job import Hidden, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from airflow_batch_provider.emulator.core import Emulator
-    from airflow_batch_provider.emulator.jobs import Job
+    from airflow_batch_provider.emulator.job import Job
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #d9dee5; --soft: #5d6875; --bar: #2f6fde; --bad: #c4314b; --card: #f6f8fa; }

@@ -15,7 +15,7 @@ from airflow_batch_provider.emulator.blobs import TooLarge, spool
 from airflow_batch_provider.emulator.calls import Call, Download, Operation, Problem, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.core import Emulator, row
-from airflow_batch_provider.emulator.jobs import Job, Row
+from airflow_batch_provider.emulator.job import Job, Row
 from airflow_batch_provider.emulator.jsonl import Json, Slice
 from airflow_batch_provider.emulator.strict.anthropic import LONG_OUTPUT
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_batch_provider.emulator.core import Emulator
-    from airflow_batch_provider.emulator.jobs import Job, Row
+    from airflow_batch_provider.emulator.job import Job, Row
     from airflow_batch_provider.emulator.outcomes import Outcome
 
 

@@ -12,7 +12,7 @@ from airflow_batch_provider.emulator.clock import rfc3339
 from airflow_batch_provider.emulator.google.files import Files
 from airflow_batch_provider.emulator.google.problems import pick, problem, refuse
 from airflow_batch_provider.emulator.google.rows import EmbedCodec, GenerateCodec
-from airflow_batch_provider.emulator.jobs import Job
+from airflow_batch_provider.emulator.job import Job
 from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
 from airflow_batch_provider.emulator.strict.models import Purpose, is_known
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.calls import Call, Operation, Refused, Reply, ends, page_after
 from airflow_batch_provider.emulator.clock import unix
-from airflow_batch_provider.emulator.jobs import Job
+from airflow_batch_provider.emulator.job import Job
 from airflow_batch_provider.emulator.openai.files import Files, Uploads, lifetime
 from airflow_batch_provider.emulator.openai.problems import missing, problem, refuse
 from airflow_batch_provider.emulator.openai.rows import ENDPOINTS, LineCodec, Validator

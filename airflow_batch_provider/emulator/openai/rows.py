@@ -15,7 +15,7 @@ from airflow_batch_provider.emulator.strict.models import is_known
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_batch_provider.emulator.jobs import Job, Row
+    from airflow_batch_provider.emulator.job import Job, Row
     from airflow_batch_provider.emulator.outcomes import Outcome
 
 
