@@ -1,54 +1,13 @@
-"""Test stages of your own without Airflow, in milliseconds: days of waiting pass on a virtual clock.
-
-    from datetime import timedelta
-
-    from airflow_batch_provider.client import BatchHandle
-    from airflow_batch_provider.models import BatchStatus
-    from airflow_batch_provider.stages import AsyncBatchStage, CompletionCheck, Suspended, SuspendedState
-    from airflow_batch_provider.testing import run_stage
-
-    class Translations(AsyncBatchStage):
-        id, name, dependencies = "translations", "Translate", ("texts",)
-
-        async def execute(self, ctx):
-            handle = await ctx.batch("openai:gpt-5").submit(ctx.require("texts"))
-            return Suspended(state=SuspendedState(batch_id=handle.id, submitted_at=ctx.now()))
-
-        async def check_completion(self, state, ctx):
-            status = await ctx.batch("openai:gpt-5").get_status(state.batch_id)
-            return CompletionCheck.ready({"batch": state.batch_id}) if status.ended else CompletionCheck.not_ready()
-
-    class FakeBatches:
-        polls = 0
-
-        async def submit(self, requests):
-            return BatchHandle(id="b-1", status="pending", provider="openai", batch_ids=("b-1",))
-
-        async def get_status(self, batch_id):
-            self.polls += 1
-            return BatchStatus(batch_id=batch_id, status="completed" if self.polls == 3 else "processing")
-
-    def test_a_translation_is_polled_until_it_is_done():
-        result = run_stage(Translations, outputs={"texts": ["Guten Tag"]}, client=FakeBatches())
-
-        assert result.output == {"batch": "b-1"}
-        assert result.waited == timedelta(minutes=15)
-
-The stage lives as in Airflow: each run has a fresh instance of its class; configuration, state, events and outputs pass
-through JSON; the deadline counts. Public are the names in `__all__`.
-"""
+"""One task instance without Airflow, step by step, and what became of it."""
 
 from __future__ import annotations
 
 import json
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from tempfile import TemporaryDirectory
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider import loop
-from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import TaskKey
@@ -57,12 +16,13 @@ from airflow_batch_provider.stages.host import METRICS, PROGRESS, Host
 from airflow_batch_provider.stages.loading import check_stage
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import StageLocation, Suspension
+from airflow_batch_provider.testing.time import virtual_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
-    from os import PathLike
 
+    from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.models import Account, ConnectionRef
     from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.stages import (
@@ -75,38 +35,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.polling import Event
     from airflow_batch_provider.stages.runner import Outcome
 
-__all__ = ["SimulatedTask", "StageResult", "VirtualClock", "run_stage"]
-
-_START = datetime(2026, 1, 1, tzinfo=UTC)
 _KEY = TaskKey("dag", "run", "task")
-
-
-class VirtualClock:
-    """Time that only passes while somebody sleeps, or by hand."""
-
-    def __init__(self, start: datetime = _START) -> None:
-        self._now = start
-
-    @property
-    def clock(self) -> Clock:
-        """Now and sleep, as the package takes them."""
-        return Clock(self.now, self.sleep)
-
-    def now(self) -> datetime:
-        """Return the virtual time, aware."""
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass at once."""
-        self.advance(seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._now += timedelta(seconds=seconds)
-
-
-def _virtual_clock() -> Clock:
-    return VirtualClock().clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,63 +59,6 @@ class StageResult:
     progress: tuple[dict[str, Any], ...] = ()
 
 
-def run_stage(  # noqa: PLR0913 — one argument for each thing that a task is given
-    stage: type[AsyncBatchStage[Any, Any]],
-    *,
-    config: Any = None,
-    input: Any = None,  # noqa: A002 — the word of the stage contract
-    outputs: Mapping[str, Any] | None = None,
-    client: Any = None,
-    accounts: Mapping[str, Account] | None = None,
-    conn_id: str | None = None,
-    poll: PollConfig | None = None,
-    storage: PathLike[str] | str | None = None,
-    clock: Clock | None = None,
-) -> StageResult:
-    """Run a stage to its end, as an Airflow task would, and return what became of it.
-
-    Args:
-        stage: the class; every run has a new instance of it.
-        config: what the stage's `config_schema` takes.
-        input: what the stage finds in `ctx.input`.
-        outputs: outputs of the upstream tasks by task id, for `ctx.require` and `ctx.optional`; JSON.
-        client: given to the stage for every `ctx.batch(…)`; has the verbs of `BatchClient` that the stage uses.
-        accounts: accounts by connection id, for stages that talk to the emulator; instead of `client`.
-        conn_id: connection that `ctx.batch` uses when none is named; the only one of `accounts` by default.
-        poll: wins over the stage's own, as `AsyncBatchStageOperator(poll=…)` does.
-        storage: folder for stage storage; a temporary one by default, which is removed afterwards.
-        clock: the time; virtual by default.
-
-    Raises:
-        StageFailed: a completion check failed.
-        Overdue: the deadline passed, and the stage saved nothing.
-        UsageError: config, input, output or state do not fit, or a task that the stage depends on is not upstream.
-    """
-    with _folder(storage) as folder:
-        task = SimulatedTask(
-            stage,
-            storage=folder,
-            config={} if config is None else config,
-            input=input,
-            outputs=outputs or {},
-            client=client,
-            accounts=accounts or {},
-            conn_id=conn_id,
-            poll=poll,
-            clock=clock or _virtual_clock(),
-        )
-        return loop.run(task.run())
-
-
-@contextmanager
-def _folder(storage: PathLike[str] | str | None) -> Iterator[str]:
-    if storage is not None:
-        yield str(storage)
-        return
-    with TemporaryDirectory(prefix="stage-") as made:
-        yield made
-
-
 @dataclass
 class SimulatedTask(Host):
     """One task instance, step by step: `start`, `wait`, `proceed`, or all of them by `run`.
@@ -208,7 +80,7 @@ class SimulatedTask(Host):
     accounts: Mapping[str, Account] = field(default_factory=dict)
     conn_id: str | None = None
     poll: PollConfig | None = None
-    clock: Clock = field(default_factory=_virtual_clock)
+    clock: Clock = field(default_factory=virtual_clock)
     key: TaskKey = _KEY
     hub_in_use: Hub | None = None
     registry: Registry | None = None
