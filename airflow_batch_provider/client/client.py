@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from upath import UPath
 
+from airflow_batch_provider.client.arguments import check_sizes, checked_output_type, listed
 from airflow_batch_provider.client.foreign import combined, rows_of_foreign_batch
 from airflow_batch_provider.client.spending import Record, Spending, Stats, record_of
-from airflow_batch_provider.client.submission import Submissions, policy_of
+from airflow_batch_provider.client.submission import policy_of
+from airflow_batch_provider.client.submissions import Submissions
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
 from airflow_batch_provider.frozen import FrozenModel
-from airflow_batch_provider.models import BatchRequest, BatchState, Kind, Spec
-from airflow_batch_provider.output_types import OutputType
+from airflow_batch_provider.models import BatchState, Kind, Spec
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
@@ -157,15 +158,15 @@ class BatchClient:
             Unavailable: the provider fails for a passing reason; submit the same requests again later.
             Unresolved: an earlier submit of the same requests may or may not have happened.
         """
-        _check_sizes(batch_size, retry_rows)
-        rows = _listed(requests)
+        check_sizes(batch_size, retry_rows)
+        rows = listed(requests)
         provider = await self._provider()
         spec = Spec(
             kind=self.kind,
             model=split_model(self.model)[1],
             system=system,
             max_tokens=max_tokens,
-            output_schema=known.schema if (known := _output_type(output_type)) else None,
+            output_schema=known.schema if (known := checked_output_type(output_type)) else None,
             request_params=request_params or {},
         )
         if spec.output_schema:
@@ -212,7 +213,7 @@ class BatchClient:
             NotFound, Unavailable, Denied: as the provider answers; also `Unavailable` while the batch runs.
             Unresolved: the batch is not the one that was claimed (only Anthropic, after a lost answer to the create).
         """
-        known = _output_type(output_type)
+        known = checked_output_type(output_type)
         schema = AnswerSchema(known.schema, known.adapter) if known else None
         purchase = await self._purchase(batch_id)
         if purchase is None:
@@ -282,24 +283,3 @@ class BatchClient:
         path = tempfile.mkdtemp(prefix="batch-")
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return Directory(UPath(path))
-
-
-def _output_type(given: Any) -> OutputType | None:
-    try:
-        return None if given is None else OutputType.of(given)
-    except ValueError as error:
-        raise UsageError(f"{error}.") from None
-
-
-def _check_sizes(batch_size: int | None, retry_rows: int) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size={batch_size!r} leaves no room for a request. Give 1 or more, or None.")
-    if retry_rows < 0:
-        raise UsageError(f"retry_rows={retry_rows!r} is not a number of repetitions. Give 0 or more.")
-
-
-def _listed(requests: Iterable[Any]) -> list[Any]:
-    """Return the requests as a list; a single one would be taken apart into its letters or fields."""
-    if isinstance(requests, str | bytes | dict | BatchRequest):
-        raise UsageError(f"submit takes a list of requests, not one {type(requests).__name__}. Put it into a list.")
-    return list(requests)
