@@ -1,0 +1,20 @@
+"""Files of rows, streamed: JSONL, JSON, CSV, TSV or Parquet, one file, a folder or a glob."""
+
+from __future__ import annotations
+
+from airflow_batch_provider.row_files.csv_rows import LONGEST_CELL
+from airflow_batch_provider.row_files.file import RowFile, partitions_of
+from airflow_batch_provider.row_files.parquet_rows import UNREADABLE, open_parquet, parquet_records
+from airflow_batch_provider.row_files.reading import READ, files_at, rows_in
+
+__all__ = [
+    "LONGEST_CELL",
+    "READ",
+    "UNREADABLE",
+    "RowFile",
+    "files_at",
+    "open_parquet",
+    "parquet_records",
+    "partitions_of",
+    "rows_in",
+]

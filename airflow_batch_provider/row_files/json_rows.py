@@ -1,0 +1,74 @@
+"""Rows of JSONL and JSON; of JSONL a line that cannot be read is a bad row, of JSON it is the whole file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import BadRow
+from airflow_batch_provider.row_files.file import without_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_batch_provider.row_files.file import Row, RowFile
+
+_ANYTHING = msgspec.json.Decoder()
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def jsonl_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
+    with path.open() as file:
+        for number, line in enumerate(file):
+            if (row := _plain_object(line)) is not None:
+                yield row
+                continue
+            text = without_mark(path, line) if number == 0 else line
+            if text.strip():
+                yield _line(f"Line {number + 1} of {path}", text)
+
+
+def _plain_object(line: bytes) -> dict[str, Any] | None:
+    """Return the object that a line is, None for whatever else it is: `_line` says what."""
+    try:
+        row = _ANYTHING.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return row if type(row) is dict else None
+
+
+def _line(where: str, text: bytes) -> Row:
+    try:
+        return _object(where, _decoded(where, text))
+    except UsageError as error:
+        return BadRow(str(error))
+
+
+def json_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
+    with path.open() as file:
+        rows = _decoded(str(path), without_mark(path, file.read()))
+    if not isinstance(rows, list):
+        raise UsageError(f"{path} is {type(rows).__name__}, not a list of rows. Fix the file, or name it .jsonl.")
+    for number, row in enumerate(rows):
+        yield _object(f"Row {number} of {path}", row)
+
+
+def _decoded(where: str, data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply. Fix the file.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = "holds a lone surrogate" if _SURROGATE.search(data) else f"is not JSON: {error}"
+        raise UsageError(f"{where} {problem}. Fix the file.") from None
+
+
+def _object(where: str, row: Any) -> Row:
+    if isinstance(row, str):
+        return {"prompt": row}
+    if not isinstance(row, dict):
+        return BadRow(f"{where} is {type(row).__name__}, not an object. Fix the file.")
+    return row

@@ -1,0 +1,113 @@
+"""Rows of Parquet, a thousand at a time."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import BadRow
+from airflow_batch_provider.row_files.file import BLOCK, check_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from upath import UPath
+    from upath.extensions import ProxyUPath
+
+    from airflow_batch_provider.row_files.file import Row, RowFile
+    from airflow_batch_provider.tables.keeping import Keeper
+
+# What pyarrow 26 raises for a value that Python has none of; a time zone that nobody knows is a KeyError.
+UNREADABLE = (ValueError, OverflowError, TypeError, KeyError)
+
+
+def parquet_rows(path: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[Row]:
+    with open_parquet(path) as table:
+        schema = table.schema_arrow
+        own = [] if needed is None else [name for name in path.partitions if name not in schema.names]
+        check_columns(path, [*schema.names, *own], needed)
+        wanted = _wanted(schema.names, needed, keeper)
+        if keeper is not None:
+            keeper.batch(_partitioned(_empty(schema, wanted), path, own))
+        first = 0
+        for batch in table.iter_batches(batch_size=1000, use_threads=False, columns=wanted):
+            rows = _partitioned(batch, path, own)
+            if keeper is not None:
+                keeper.batch(rows)
+            yield from _values(path, rows if needed is None else rows.select(needed), first)
+            first += batch.num_rows
+
+
+def _wanted(names: list[str], needed: list[str] | None, keeper: Keeper | None) -> list[str] | None:
+    """Return the columns that must be read of a file, None for all."""
+    if needed is None or (keeper is not None and keeper.kept.columns is None):
+        return None
+    more = () if keeper is None else keeper.kept.columns or ()
+    return [name for name in dict.fromkeys([*needed, *more]) if name in names]
+
+
+def _empty(schema: pa.Schema, names: list[str] | None) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    chosen = schema if names is None else pa.schema([schema.field(name) for name in names])
+    return pa.RecordBatch.from_pylist([], chosen)
+
+
+def _partitioned(batch: pa.RecordBatch, path: RowFile, names: list[str]) -> pa.RecordBatch:
+    """Return rows with the columns that the folders above their file name."""
+    if not names:
+        return batch
+    import pyarrow as pa
+
+    for name in names:
+        batch = batch.append_column(name, pa.repeat(pa.scalar(path.partitions[name], pa.string()), batch.num_rows))
+    return batch
+
+
+def _values(path: RowFile, batch: Any, first: int) -> list[Row]:
+    try:
+        rows: list[Row] = batch.to_pylist()
+    except UNREADABLE:
+        return [_value(f"Row {first + number} of {path}", batch, number) for number in range(batch.num_rows)]
+    return rows
+
+
+def _value(where: str, batch: Any, number: int) -> Row:
+    """Return one row, by itself."""
+    row: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[number].as_py()
+        except UNREADABLE as error:
+            return BadRow(
+                f"{where}: column {name!r} holds a {column.type} that Python cannot: {error}. Fix the file, or leave the "
+                "column out of the prompt."
+            )
+    return row
+
+
+@contextmanager
+def open_parquet(path: UPath | ProxyUPath | RowFile) -> Iterator[pq.ParquetFile]:
+    """A Parquet file that is read in blocks: pyarrow's default is to read ahead, which is the whole file (26.0).
+
+    Raises:
+        UsageError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UsageError(
+            f"{str(path)!r} needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
+        ) from error
+    with path.fs.open(path.path, "rb") as file, pq.ParquetFile(file, buffer_size=BLOCK, pre_buffer=False) as table:
+        yield table
+
+
+def parquet_records(table: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    """The rows of an open Parquet file, a thousand at a time in memory, however large its row groups are."""
+    # With threads, memory grew with the file (+45 MB from 90 to 180 MB a column; 2026-11-23).
+    for batch in table.iter_batches(batch_size=1000, use_threads=False):
+        yield from batch.to_pylist()
