@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_batch_provider.exceptions import BatchError, Denied, StageFailed, Unavailable, UsageError
+from airflow_batch_provider.exceptions import StageFailed, Unavailable, UsageError
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
-from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.host import BATCH_IDS, EMBEDDINGS, METRICS, PROGRESS
-from airflow_batch_provider.stages.polling import READY, PollPlan, event, with_remedy
-from airflow_batch_provider.stages.shapes import as_check, as_json, as_suspended, output_json, parse_config, parse_input
+from airflow_batch_provider.stages.polled_wait import PolledWait
+from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input
 from airflow_batch_provider.stages.suspension import Suspension
 from airflow_batch_provider.storage import StageStorage
-from airflow_batch_provider.timing import CHECK_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.polling import Subscription
     from airflow_batch_provider.registry import Registry
-    from airflow_batch_provider.signals import WaitEnd, WaitSignals
+    from airflow_batch_provider.signals import WaitEnd
     from airflow_batch_provider.stages.base import AsyncBatchStage
     from airflow_batch_provider.stages.files import StageFiles
     from airflow_batch_provider.stages.host import Host
@@ -137,29 +135,12 @@ class StageRun:
         end: WaitEnd = "stopped"
         try:
             async with self.host.hub() as hub:
-                found = await self._until_event(hub, suspension, told)
+                subscription = hub.subscribe(suspension.poll.interval, self.host.clock.sleep)
+                found = await PolledWait(self, subscription, suspension).until_event(subscription, told)
             end = found["status"]
             return found
         finally:
             told.over(end, self.host.clock.now())
-
-    async def _until_event(self, hub: Hub, suspension: Suspension, told: WaitSignals) -> Event:
-        plan, clock = PollPlan(suspension), self.host.clock
-        subscription = hub.subscribe(suspension.poll.interval, clock.sleep)
-        ctx = self.check_context(subscription, suspension)
-        await self._listen(subscription, suspension)
-        pause = plan.first_pause(clock.now())
-        while True:
-            begun = clock.now()
-            pause = plan.within_deadline(pause, begun)
-            await subscription.pause(pause)
-            told.polled(max((clock.now() - begun).total_seconds() - pause, 0.0))
-            found = await self._poll(plan, ctx)
-            if not isinstance(found, timedelta):
-                await self.host.publish_last()
-                return found
-            await self.host.publish_due()
-            pause = found.total_seconds() * (1 + 0.1 * self.jitter())
 
     async def recover(self, suspension: Suspension, why: object) -> Event | Suspension:
         """Poll once in place of a trigger that was lost; where that gives nothing, wait again.
@@ -168,7 +149,7 @@ class StageRun:
             Unavailable: triggers were lost too often.
         """
         async with self.host.hub() as hub:
-            found = await self._poll(PollPlan(suspension), self.check_context(hub, suspension))
+            found = await PolledWait(self, hub, suspension).poll()
         if not isinstance(found, timedelta):
             return found
         again = suspension.again(self.host.clock.now())
@@ -225,59 +206,9 @@ class StageRun:
                 "CompletionCheck.failed(reason) instead."
             ) from None
 
-    async def _listen(self, subscription: Subscription, suspension: Suspension) -> None:
-        connection = self.stage.polled_connection(self.load_config())
-        if connection is not None:
-            for batch_id in suspension.batch_ids:
-                await subscription.listen(connection, batch_id)
-
     async def _execute(self, suspension: Suspension | None, value: Any) -> Outcome:
         async with self.host.hub() as hub:
             return await self._outcome(await self.stage.execute(self.stage_context(hub, suspension, value)))
-
-    async def _poll(self, plan: PollPlan, ctx: CheckCompletionContext[Any]) -> Event | timedelta:
-        try:
-            check = await self._in_time(plan, ctx)
-            found = plan.after_check(check, self.host.clock.now())
-            if found == READY:
-                await self._keep(check, plan.suspension.token)
-        except Denied as error:
-            return event("failed", with_remedy(error), retryable=True)
-        except Exception as error:  # noqa: BLE001 — a user's stage may raise anything; the task must end, not hang
-            if is_passing(error):
-                return await self._after_fault(plan, error, ctx)
-            if isinstance(error, BatchError):
-                return event("failed", str(error))
-            return event("failed", f"{type(error).__name__} in check_completion of {self.location.stage!r}: {error}")
-        return found
-
-    async def _in_time(self, plan: PollPlan, ctx: CheckCompletionContext[Any]) -> CompletionCheck[Any]:
-        """Ask the stage, and take no answer for a fault that may pass; the poll at the deadline has a few minutes too."""
-        left = plan.within_deadline(float("inf"), self.host.clock.now()) + CHECK_GRACE.total_seconds()
-        try:
-            async with asyncio.timeout(left) as limit:
-                return await self.check(plan.suspension.state, ctx)
-        except TimeoutError:
-            if limit.expired():
-                raise TimeoutError(f"check_completion of stage {self.stage.id!r} never returned.") from None
-            raise
-
-    async def _after_fault(
-        self, plan: PollPlan, error: Exception, ctx: CheckCompletionContext[Any]
-    ) -> Event | timedelta:
-        found = plan.after_fault(error, self.host.clock.now())
-        if isinstance(found, timedelta) and plan.faults == 1:
-            until = plan.suspension.deadline.isoformat()
-            await ctx.log("WARN", f"{type(error).__name__}: {error} Polling again until {until}.")
-        return found
-
-    async def _keep(self, check: CompletionCheck[Any], token: str) -> None:
-        """Keep what a check returned for the worker that resumes the stage."""
-        kept: dict[str, Any] = {"metrics": as_json(check.metrics), "embeddings": as_json(check.embeddings)}
-        if check.output is not None:
-            kept["output"] = output_json(self.stage, check.output)
-        if check.output is not None or check.metrics or check.embeddings is not None:
-            await asyncio.to_thread(self.files.save_output, token, kept)
 
     async def _outcome(self, returned: Any) -> Outcome:
         if isinstance(returned, Manifest) and returned.batches:

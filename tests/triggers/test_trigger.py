@@ -271,7 +271,7 @@ async def test_a_stage_that_ends_the_process_ends_its_own_task_only(trigger, cod
 
 async def test_a_check_that_never_returns_ends_with_the_deadline(tmp_path, time, supervisor, monkeypatch):
     """Its client may have no time-out at all."""
-    monkeypatch.setattr("airflow_batch_provider.stages.runner.CHECK_GRACE", timedelta(seconds=0.05))
+    monkeypatch.setattr("airflow_batch_provider.stages.polled_wait.CHECK_GRACE", timedelta(seconds=0.05))
     Scripted.script = deque([600.0])
     trigger = made(tmp_path, time, poll=PollConfig(interval=timedelta(minutes=1), max_wait=HOUR))
     time.now += HOUR
