@@ -20,7 +20,7 @@ def task_folders(task: TaskKey) -> tuple[str, ...]:
     disk ends with a digest of the whole, which keeps two of them apart.
     """
     names = [task.dag_id, task.run_id, task.task_id, *([str(task.map_index)] if task.map_index >= 0 else [])]
-    return tuple(map(_folder, names))
+    return tuple(map(folder_name, names))
 
 
 def task_of_folders(folders: list[str], label: str) -> TaskKey | None:
@@ -28,7 +28,7 @@ def task_of_folders(folders: list[str], label: str) -> TaskKey | None:
     names = [*map(unquote, folders)]
     if any(map(is_shortened, folders)):
         names = label.split("/")
-        if [*map(_folder, names)] != folders:
+        if [*map(folder_name, names)] != folders:
             return None
     if "/".join(names) != label or {"", ".", ".."} & {*folders}:
         return None
@@ -43,7 +43,8 @@ def is_shortened(folder: str) -> bool:
     return _SHORTENED in folder
 
 
-def _folder(name: str) -> str:
+def folder_name(name: str) -> str:
+    """Return the name of an id's folder; see `task_folders`."""
     quoted = quote(name, safe="")
     if set(quoted) == {"."}:
         return quoted.replace(".", "%2E")

@@ -80,6 +80,27 @@ _OPTIONS = {
         "example": "medium",
         "default": "long",
     },
+    "run_budgets": {
+        "description": (
+            "The most that all tasks of one DAG run may cost, in US dollars: JSON, by DAG id, * for any other; or one "
+            "amount for all. A batch that might cost more than is left is not bought."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": '{"*": 50, "my_dag": 200}',
+        "default": "",
+    },
+    "monthly_budgets": {
+        "description": (
+            "The most that a connection may cost in a calendar month (UTC), in US dollars, over all tasks with the same "
+            "storage_path: JSON, by connection id, * for any other; or one amount for each. A batch that might cost "
+            "more than is left is not bought."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": '{"*": 500, "anthropic_default": 2000}',
+        "default": "",
+    },
     "prices": {
         "description": (
             "Custom prices, for models that nobody lists or that cost less by contract: JSON, by model, in US "

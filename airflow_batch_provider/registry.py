@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime
 
 from airflow_batch_provider import __version__
+from airflow_batch_provider.budgets import NO_LIMITS, BudgetBook, BudgetLimits
 from airflow_batch_provider.exceptions import Unavailable
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LAYOUT
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.models import Account
+    from airflow_batch_provider.models import Account, TaskKey
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
 
-_OPEN, _OVER, _SPENT = "open", "over", "spent"
+_OPEN, _OVER, _SPENT, _BUDGETS = "open", "over", "spent", "budgets"
 _TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -51,6 +52,7 @@ class Entry(FrozenModel):
         batch_id: None until the provider has answered.
         tentative: as in the receipt: the batch may be somebody else's.
         leave_running: its task was told to leave it running when the deadline passes.
+        reserved: files of budgets that count the most it may cost until it has landed.
     """
 
     layout: Literal[1] = LAYOUT
@@ -67,6 +69,7 @@ class Entry(FrozenModel):
     batch_id: str | None = None
     tentative: bool = False
     leave_running: bool = False
+    reserved: tuple[str, ...] = ()
 
     @property
     def earliest(self) -> datetime:
@@ -97,10 +100,13 @@ class Registry:
 
     Args:
         directory: shared by all workers, beside the stage storages.
+        limits: the deployment's budgets.
+        task: whose batches are bought or landed here; None where none are.
     """
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, limits: BudgetLimits = NO_LIMITS, task: TaskKey | None = None) -> None:
         self._directory = directory
+        self.budgets = BudgetBook(directory.sub(_BUDGETS), limits, task)
 
     @property
     def spending(self) -> SpendingBook:
@@ -112,8 +118,14 @@ class Registry:
         save(self._directory, _entry_name(entry.tag), entry)
 
     def leave(self, tag: str) -> None:
-        """Forget a batch that has landed or was never bought."""
+        """Forget a batch that has landed, or that nobody will land; budgets go on counting it."""
         self._directory.delete(_entry_name(tag))
+
+    def withdraw(self, tag: str) -> None:
+        """Forget a batch that was not bought, or of which nothing ran: budgets do not count it any more."""
+        if entry := self.get(tag):
+            self.budgets.free(entry.reserved)
+        self.leave(tag)
 
     def get(self, tag: str) -> Entry | None:
         """Return the entry of this tag, None when there is none; a tag that a provider shows may be anything."""

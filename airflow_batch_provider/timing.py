@@ -42,6 +42,10 @@ LOCK_LEASE = timedelta(minutes=15)
 # Pause between two tries to get the lock, and until a task that did not get it comes back.
 LOCK_PAUSE = timedelta(seconds=1)
 LOCK_COME_BACK = timedelta(seconds=30)
+# Of two workers that ask for the rest of a budget at the same time, the first waits so long for the other to give way; one
+# that has reserved its amount so long before has bought, or died and may have.
+RESERVED_WAIT = timedelta(seconds=10)
+RESERVED_OLD = timedelta(seconds=60)
 # Shortest pause between two polls that a stage may ask for: a triggerer has thousands of them.
 SHORTEST_POLL_PAUSE = timedelta(seconds=1)
 # Longest pause between two polls while the provider or the storage cannot be reached.
@@ -73,6 +77,7 @@ assert LIST_LAG < GONE_AFTER < WAKE_AFTER
 assert not LIST_LAG % SEARCH_PAUSE
 assert RETRY_PAUSE < WORKER_RETRY_BUDGET
 assert LOCK_LEASE > LIST_LAG + WORKER_RETRY_BUDGET
+assert LOCK_PAUSE < RESERVED_WAIT < LOCK_COME_BACK < RESERVED_OLD
 assert SETTLE > RESULTS_LAG
 assert RESUBMIT_DELAY <= LONGEST_RESUBMIT_DELAY < LONGEST_WAIT
 assert EVENT_DELAY + LONGEST_POLL_PAUSE + CHECK_GRACE < DEADLINE_MARGIN

@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.airflow import supervisor
+from airflow_batch_provider.airflow import settings, supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.airflow.signals import task_signals
@@ -60,6 +60,7 @@ class WorkerHost(AirflowHost):
     def __init__(self, clock: Clock, task: TaskKey, context: Mapping[str, Any], upstream: frozenset[str]) -> None:
         super().__init__(clock, task)
         self.upstream = upstream
+        self.budgets = settings.budgets()
         self._context = context
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from pathlib import Path
+from typing import NoReturn
 
 from airflow.configuration import AIRFLOW_HOME, conf
 
+from airflow_batch_provider.budgets import ANY, MONTH_OPTION, RUN_OPTION, BudgetLimits
+from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.stages.values import PollConfig
 
 _SECTION = "batch_provider"
@@ -29,6 +34,38 @@ def poll() -> PollConfig:
         UsageError: the option names no preset.
     """
     return PollConfig.of(conf.get(_SECTION, "poll", fallback="") or "long")
+
+
+def budgets() -> BudgetLimits:
+    """Return what DAG runs and connections may cost.
+
+    Raises:
+        UsageError: an option cannot be read.
+    """
+    return BudgetLimits(run=_amounts(RUN_OPTION, "DAG"), month=_amounts(MONTH_OPTION, "connection"))
+
+
+def _amounts(option: str, of: str) -> dict[str, Decimal]:
+    text: str = conf.get(_SECTION, option, fallback="").strip()
+    try:
+        told = json.loads(text or "{}", parse_float=Decimal, parse_int=Decimal, parse_constant=_refused)
+    except ValueError as error:
+        raise _unreadable(option, of, str(error)) from None
+    amounts = {ANY: told} if isinstance(told, Decimal) else told
+    if not isinstance(amounts, dict) or not all(isinstance(usd, Decimal) and usd >= 0 for usd in amounts.values()):
+        raise _unreadable(option, of, f"{text!r} holds something else")
+    return amounts
+
+
+def _refused(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no amount")
+
+
+def _unreadable(option: str, of: str, problem: str) -> UsageError:
+    return UsageError(
+        f"The option {option} of [{_SECTION}] cannot be read: {problem}. Write US dollars for each {of}, and * for any other: "
+        '{"*": 50, "an_id": 200}; or one amount for all.'
+    )
 
 
 def base_url() -> str:

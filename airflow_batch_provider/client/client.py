@@ -157,6 +157,7 @@ class BatchClient:
             UsageError: no requests, a wrong one, or a wrong size.
             Unavailable: the provider fails for a passing reason; submit the same requests again later.
             Unresolved: an earlier submit of the same requests may or may not have happened.
+            OverBudget: a budget of the deployment has no room for all of them; what was bought before that stays bought.
         """
         check_sizes(batch_size, retry_rows)
         rows = listed(requests)

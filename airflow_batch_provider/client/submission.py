@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.client.purchases import Purchase
-from airflow_batch_provider.exceptions import Unavailable, Unresolved
+from airflow_batch_provider.exceptions import OverBudget, Unavailable, Unresolved
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import SUBMISSION
 from airflow_batch_provider.ledger import Ledger, Policy, RetryBudget
@@ -80,17 +80,21 @@ class Submission:
         Raises:
             Unavailable: the provider refuses for a passing reason; what was bought stays bought.
             Unresolved, Overtaken, Rejected, Paused: as `Ledger.advance`.
+            OverBudget: a budget of the deployment has no room for the rest of the rows; what was bought stays bought.
         """
         connection, policy = self._context.connection, self._context.policy
         assert connection is not None  # a client always has one
         save(self._ledger.root, SUBMISSION, SubmissionRecord(connection=connection, clean_up=policy.clean_up))
         while self._ledger.plan() is None:
             with self._ledger.draft(requests) as draft:
+                self._ledger.check_budgets(draft.forecast)
                 if draft.commit() and (gaps := draft.forecast.gaps):
                     log.warning("%s", gaps)
         budget = RetryBudget(self._context.provider.name, self._context.clock)
-        while (waiting := await self._ledger.advance()) and waiting.queued:
+        while (waiting := await self._ledger.advance()) and waiting.queued and not self._ledger.withheld:
             await budget.wait(self._refusal(waiting))
+        if self._ledger.withheld:
+            raise OverBudget(str(self._ledger.withheld))
         if waiting is None:
             await self._ledger.clean_up()
         await asyncio.to_thread(self._tell_landed)

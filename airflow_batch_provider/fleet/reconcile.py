@@ -125,17 +125,20 @@ class Reconciler:
     def _evidence(self, entry: Entry) -> Evidence:
         """Return what files and Airflow say; files of another tag in the same place are not the batch's own."""
         files = self._deployment.files(entry)
-        claim = files.claim_under(entry.tag)
         return Evidence(
             entry=entry,
             task=self._ask(task_of(entry)),
             now=self._clock.now(),
-            claim=claim,
+            claim=files.claim_under(entry.tag),
             receipt=files.receipt_under(entry.tag),
-            has_landed=claim is not None and files.has_landed(),
+            has_landed=self._has_landed(entry),
             deadline_runs=TaskFiles(self._deployment.ledger(entry)).clock_runs(),
             over_since=self._registry.over_since(entry.tag),
         )
+
+    def _has_landed(self, entry: Entry) -> bool:
+        files = self._deployment.files(entry)
+        return files.claim_under(entry.tag) is not None and files.has_landed()
 
     def _orphan(self, status: BatchStatus, account: _Account) -> Finding:
         entry = self._registry.get(status.tag or "")
@@ -179,7 +182,10 @@ class Reconciler:
 
     def _act_on_entry(self, finding: Finding, entry: Entry) -> None:
         if finding.action == "forget":
-            self._registry.leave(entry.tag)
+            if finding.status is None and not self._has_landed(entry):
+                self._registry.withdraw(entry.tag)
+            else:  # what ran is paid, whether or not anybody lands it
+                self._registry.leave(entry.tag)
             self._registry.unmark_over(entry.tag)
         elif finding.batch_id is not None:
             files = self._deployment.files(entry)

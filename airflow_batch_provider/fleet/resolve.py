@@ -97,7 +97,7 @@ class Resolver:
         if receipt is not None:
             files.delete_receipt()  # first: a claim without receipt is searched for, a receipt without claim would count
         files.withdraw(claim)
-        self._registry.leave(tag)
+        self._registry.withdraw(tag)
         log.info("The claim of %s by %s is withdrawn.", tag, entry.label)
         return entry
 

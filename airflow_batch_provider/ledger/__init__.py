@@ -7,7 +7,7 @@ from airflow_batch_provider.ledger.criteria import SuccessCriteria
 from airflow_batch_provider.ledger.final_files import Target
 from airflow_batch_provider.ledger.landed import LandedBatch, LandedRows, landed_so_far
 from airflow_batch_provider.ledger.ledger import Ledger
-from airflow_batch_provider.ledger.limit import cannot_hold
+from airflow_batch_provider.ledger.limit import known_price
 from airflow_batch_provider.ledger.manifest import Outcome
 from airflow_batch_provider.ledger.plan import Draft
 from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
@@ -29,6 +29,6 @@ __all__ = [
     "Target",
     "Waiting",
     "Wave",
-    "cannot_hold",
+    "known_price",
     "landed_so_far",
 ]

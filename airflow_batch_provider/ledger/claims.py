@@ -107,7 +107,7 @@ class ClaimHandle:
     def withdraw(self) -> None:
         """Say that nothing was bought under this worker's claim; another one's stays."""
         if self.claim is not None and self.files.withdraw(self.claim) and self._registry is not None:
-            self._registry.leave(self.claim.tag)
+            self._registry.withdraw(self.claim.tag)
 
     def write_receipt(self, claim: Claim, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Receipt:
         """Write the receipt and tell the deployment; return the one that counts, which another worker may have written."""
@@ -137,11 +137,17 @@ class ClaimHandle:
 
     # the deployment
 
-    def register(self, claim: Claim, batch_id: str | None = None, *, tentative: bool = False) -> None:
-        """Note in the registry what is claimed, or more about it."""
+    def register(
+        self, claim: Claim, batch_id: str | None = None, *, tentative: bool = False, reserved: tuple[str, ...] = ()
+    ) -> None:
+        """Note in the registry what is claimed, or more about it.
+
+        Args:
+            reserved: files of budgets that count it from now on, beside those that do already.
+        """
         if self._registry is None:
             return
-        context = self.batch.context
+        context, known = self.batch.context, self._registry.get(claim.tag)
         entry = Entry(
             tag=claim.tag,
             provider=context.provider.name,
@@ -155,6 +161,7 @@ class ClaimHandle:
             batch_id=batch_id,
             tentative=tentative,
             leave_running=context.policy.leave_running,
+            reserved=tuple(dict.fromkeys((*(known.reserved if known else ()), *reserved))),
         )
         self._registry.enter(entry)
 

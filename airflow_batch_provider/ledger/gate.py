@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.canary import canary_of
-from airflow_batch_provider.ledger.limit import CostLimit
+from airflow_batch_provider.ledger.limit import CostLimit, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_batch_provider.exceptions import OverBudget
     from airflow_batch_provider.ledger.canary import Canary
     from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.limit import Withheld
     from airflow_batch_provider.ledger.records import Chunk, Plan, Wave
 
 
@@ -39,6 +39,10 @@ class Gate:
     def admits(self, queued: Sequence[Chunk]) -> bool:
         """Tell whether the first of these chunks may be bought now."""
         return self._has_place(queued[0]) and self._canary_lives(queued[0]) and self._is_within_cost(queued)
+
+    def refuse(self, queued: Sequence[Chunk], why: OverBudget) -> None:
+        """Note that a budget of the deployment has no room for the first of these chunks."""
+        self.withheld = Withheld(rows=sum(chunk.requests for chunk in queued), why=str(why))
 
     def _has_place(self, chunk: Chunk) -> bool:
         policy, provider = self.context.policy, self.context.provider

@@ -9,7 +9,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.exceptions import NotFound, Overtaken, Unavailable, UsageError
+from airflow_batch_provider.exceptions import NotFound, OverBudget, Overtaken, Unavailable, UsageError
+from airflow_batch_provider.ledger.budget_check import check_plan
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
@@ -39,14 +40,18 @@ log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """One task instance's ledger."""
+    """One task instance's ledger.
+
+    Attributes:
+        withheld: rows that were not bought at the last advance because of their cost.
+    """
 
     def __init__(self, context: LedgerContext) -> None:
         self.root = context.root
         self.files = context.files
         self._context = context
         self._planner = Planner(context)
-        self._withheld: Withheld | None = None
+        self.withheld: Withheld | None = None
 
     @property
     def provider(self) -> str:
@@ -83,6 +88,10 @@ class Ledger:
         """
         return self._context.forecast(planned_rows(self.files, plan.first), plan.spec)
 
+    def check_budgets(self, expected: Forecast) -> None:
+        """Refuse a plan for which the deployment's budgets have no room; see `budget_check.check_plan`."""
+        check_plan(self._context, expected)
+
     # what is bought
 
     async def advance(self) -> Waiting | None:
@@ -93,20 +102,25 @@ class Ledger:
             Overtaken: another worker goes on with the task.
             Rejected, Paused: the provider refuses; what was bought stays in the ledger.
             RowsFailed: the canary failed, or not one answer could be read; nothing more is bought.
+            OverBudget: nothing was ever bought, because a limit of money has no room for it.
         """
         plan, waves = self.plan(), self.waves()
         if plan is None or not waves:
             raise UsageError(f"{self.root} has no plan. Clear the task to start it again.")
         while True:
             progress = await WaveRun(self._context, plan, waves).drive()
+            self.withheld = progress.withheld
             if not progress.is_done:
                 now = self._context.clock.now()
                 return Waiting.at(progress, started_at=self.files.start_clock(now), now=now)
             if progress.canary is not None and waves[-1].attempt == self._context.attempt:
                 raise progress.canary.error()
+            if progress.withheld and not self.receipts():
+                self.stop_clock()
+                raise OverBudget(str(progress.withheld))
             wave = None if progress.withheld else self._planner.open_wave(plan, waves)
             if wave is None:
-                self._withheld = progress.withheld or self._planner.withheld
+                self.withheld = progress.withheld or self._planner.withheld
                 self.stop_clock()
                 return None
             waves.append(wave)
@@ -238,7 +252,7 @@ class Ledger:
         """Write the results, whole, and sum them up; see `manifest.write_results`."""
         plan = self.plan()
         assert plan is not None  # only a planned ledger has results
-        return write_results(self._context, plan, stage, target, self._withheld)
+        return write_results(self._context, plan, stage, target, self.withheld)
 
     def is_written(self, manifest: Manifest, target: Target) -> bool:
         """Tell whether the results of a finished task are there as they are asked for now; see `Target.is_of`."""

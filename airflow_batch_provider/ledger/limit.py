@@ -15,37 +15,30 @@ from airflow_batch_provider.pricing import NOTHING_LEARNED, Learned
 from airflow_batch_provider.signals import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Chunk, Plan, Wave
+    from airflow_batch_provider.pricing import Forecast
 
 # The longest of fewer answers says little about the next one.
 _ENOUGH_ANSWERS = 30
 
 
 class Withheld(FrozenModel):
-    """Rows that were not bought, because the task might have cost more than it may.
+    """Rows that were not bought, because they might have cost more than they may.
 
     Attributes:
         rows: number of them.
-        estimate: the most that they may cost; US dollars.
-        committed: cost of what has landed, and the most that what is at the provider may cost; US dollars.
-        limit: `max_cost_usd`.
+        why: the sums and the remedy, after a colon.
     """
 
     rows: int
-    estimate: float
-    committed: float
-    limit: float
+    why: str
 
     def __str__(self) -> str:
-        """Return the sums and the remedy."""
-        rows = f"{self.rows:,} {'row was' if self.rows == 1 else 'rows were'}"
-        return (
-            f"{rows} not bought: up to ${self.estimate:.4f}, after ${self.committed:.4f} for what was bought before, "
-            f"would be more than max_cost_usd={self.limit:g}. Raise it and clear the task to buy the rest."
-        )
+        """Return the sentence for people."""
+        return f"{self.rows:,} {'row was' if self.rows == 1 else 'rows were'} not bought: {self.why}"
 
 
 class CostLimit:
@@ -60,7 +53,7 @@ class CostLimit:
         self._plan = plan
         self._limit = limit
         sums = count_landed(context, plan, waves)
-        self._learned = _learned(sums, self._landed_tokens(sums, waves))
+        self._learned = learned_from(sums, context, waves)
         self._committed = _dollars(sums, plan) + spent_on_others(context)
 
     @classmethod
@@ -77,31 +70,24 @@ class CostLimit:
         """Count chunks that are about to be bought; say so when they would be too much, and count nothing."""
         most = self._most(wave, chunks)
         if self._committed + most > Decimal(str(self._limit)):
-            rows = sum(chunk.requests for chunk in chunks)
-            return Withheld(rows=rows, estimate=float(most), committed=float(self._committed), limit=self._limit)
+            why = (
+                f"up to ${most:.4f}, after ${self._committed:.4f} for what was bought before, would be more than "
+                f"max_cost_usd={self._limit:g}. Raise it and clear the task to buy the rest."
+            )
+            return Withheld(rows=sum(chunk.requests for chunk in chunks), why=why)
         self._committed += most
         return None
-
-    def _landed_tokens(self, sums: LandedRows, waves: list[Wave]) -> int:
-        """Return the input tokens that were estimated for the chunks that have landed."""
-        names = {
-            name_of(wave, batch): chunk.tokens for wave in waves for batch, chunk in self._batches(wave, wave.chunks)
-        }
-        return sum(names.get(name, 0) for name in sums.batches)
-
-    def _batches(self, wave: Wave, chunks: Sequence[Chunk]) -> Iterator[tuple[BatchFiles, Chunk]]:
-        directory = self._context.files.wave_directory(wave.number)
-        return ((BatchFiles.of(directory, chunk), chunk) for chunk in chunks)
 
     def _most(self, wave: Wave, chunks: Sequence[Chunk]) -> Decimal:
         if not chunks:
             return Decimal(0)
-        context, plan = self._context, self._plan
-        rows = (row for batch, _ in self._batches(wave, chunks) for row in batch.planned_rows())
-        expected = context.forecast(rows, plan.spec, self._learned)
-        if expected.gaps or expected.bill.usd is None:
-            raise cannot_hold(self._limit, expected.gaps)
-        return expected.bill.usd
+        return most_of(
+            self._context,
+            self._plan,
+            _batches(self._context, wave, chunks),
+            self._learned,
+            f"max_cost_usd={self._limit}",
+        )
 
 
 def spent(context: LedgerContext) -> Decimal:
@@ -125,13 +111,31 @@ def spent_on_others(context: LedgerContext) -> Decimal:
     return total
 
 
-def cannot_hold(limit: float, gaps: str | None) -> OverBudget:
-    """Return the error for a limit that cannot be held, because not everything has a known price.
+def most_of(context: LedgerContext, plan: Plan, batches: Iterable[BatchFiles], learned: Learned, limit: str) -> Decimal:
+    """Return the most that the rows of these batches may cost, US dollars.
 
     Args:
-        gaps: `Forecast.gaps`.
+        limit: what bounds it, for the message.
+
+    Raises:
+        OverBudget: something has no known price.
     """
-    return OverBudget(f"max_cost_usd={limit} cannot be held. {gaps} Or drop the limit.")
+    rows = (row for batch in batches for row in batch.planned_rows())
+    return known_price(context.forecast(rows, plan.spec, learned), limit)
+
+
+def known_price(expected: Forecast, limit: str) -> Decimal:
+    """Return the price of what is expected, US dollars.
+
+    Args:
+        limit: what bounds it, for the message.
+
+    Raises:
+        OverBudget: something has no known price, so that the limit cannot be held.
+    """
+    if expected.gaps or expected.bill.usd is None:
+        raise OverBudget(f"{limit} cannot be held. {expected.gaps} Or drop the limit.")
+    return expected.bill.usd
 
 
 def _dollars(sums: LandedRows, plan: Plan) -> Decimal:
@@ -143,12 +147,19 @@ def _dollars(sums: LandedRows, plan: Plan) -> Decimal:
     return Decimal(str(sums.cost.usd))
 
 
-def _learned(sums: LandedRows, expected: int) -> Learned:
-    """Return what the answers so far tell of the next ones; one that was cut off is asked again with more room.
-
-    Args:
-        expected: input tokens that were estimated for them.
-    """
+def learned_from(sums: LandedRows, context: LedgerContext, waves: Sequence[Wave]) -> Learned:
+    """Return what the answers so far tell of the next ones; one that was cut off is asked again with more room."""
     if sums.answers < _ENOUGH_ANSWERS or sums.ended_early:
         return NOTHING_LEARNED
+    tokens = {
+        name_of(wave, batch): chunk.tokens
+        for wave in waves
+        for batch, chunk in zip(_batches(context, wave, wave.chunks), wave.chunks, strict=True)
+    }
+    expected = sum(tokens.get(name, 0) for name in sums.batches)
     return Learned(longest=sums.longest, growth=max(1.0, sums.usage.input_tokens / max(1, expected)))
+
+
+def _batches(context: LedgerContext, wave: Wave, chunks: Sequence[Chunk]) -> Iterator[BatchFiles]:
+    directory = context.files.wave_directory(wave.number)
+    return (BatchFiles.of(directory, chunk) for chunk in chunks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
@@ -66,3 +67,6 @@ class Settlement:
             cost=tally.bill.cost if tally.bill else Cost(unpriced=("model",)),
         )
         context.registry.spending.note(spent)
+        if spent.cost.usd is not None:  # else the budgets go on with what was reserved
+            usd = Decimal(str(spent.cost.usd))
+            context.registry.budgets.settle(spent.tag, spent.connection, spent.submitted_at, usd)

@@ -23,6 +23,7 @@ from airflow_batch_provider.exceptions import (
     Unresolved,
     UsageError,
 )
+from airflow_batch_provider.ledger.budget_check import BudgetCheck
 from airflow_batch_provider.ledger.claims import ClaimHandle
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.providers.base import BatchQuery, Payload
@@ -50,6 +51,7 @@ async def submit_once(batch: BatchToBuy) -> Receipt:
         Overtaken: another worker goes on with it.
         Unavailable: the provider refuses for a passing reason and surely bought nothing; the claim is withdrawn.
         Rejected, Paused: the provider refuses; nothing was billed; the claim is withdrawn.
+        OverBudget: a budget of the deployment has no room for it; the claim is withdrawn.
     """
     return await _Submission(batch).receipt()
 
@@ -141,13 +143,24 @@ class _Submission:
 
         Then a batch that is seen after a lost reply can only be ours.
         """
-        self._handle.register(claim)
+        await self._reserve(claim)
         if not self._handle.needs_lock:
             return await self._send(claim, payload)
         try:
             return await self._send(await self._handle.acquire_submit_lock(claim), payload)
         finally:
             self._handle.release_submit_lock(claim)
+
+    async def _reserve(self, claim: Claim) -> None:
+        """Tell the deployment of the claim, and let its budgets count the batch; one that has no room withdraws the claim."""
+        try:
+            check = BudgetCheck.of(self._batch, claim.tag)
+            self._handle.register(claim, reserved=check.files if check else ())
+            if check is not None:
+                await check.keep(self._batch.context)
+        except (UsageError, Unavailable):
+            self._handle.withdraw()
+            raise
 
     async def _send(self, claim: Claim, payload: Payload) -> Receipt:
         self._sends += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import BatchError, Paused, Unavailable, Unresolved
+from airflow_batch_provider.exceptions import BatchError, OverBudget, Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.gate import Gate
@@ -134,14 +134,18 @@ class WaveRun:
     # to the provider
 
     async def _submit_queued(self) -> Gate:
-        """Buy the chunks that have no receipt, in order, as far as the gate admits them."""
+        """Buy the chunks that have no receipt, in order, as far as the gate and the deployment's budgets admit them."""
         context, progress = self._context, self.progress()
         gate = Gate(context, self._plan, self._waves, [chunk for chunk, _ in progress.in_flight])
         for number, chunk in enumerate(progress.queued):
             if not gate.admits(progress.queued[number:]):
                 break
             context.files.start_clock(context.clock.now())
-            await submit_once(self._batch(chunk, self._directory.names()))
+            try:
+                await submit_once(self._batch(chunk, self._directory.names()))
+            except OverBudget as error:
+                gate.refuse(progress.queued[number:], error)
+                break
             gate.at_provider.append(chunk)
         return gate
 
@@ -268,7 +272,8 @@ class WaveRun:
             files.add_failure(last + 1, failed)
         # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
         files.delete_receipt()
-        self._unregister(receipt)
+        if self._context.registry is not None:
+            self._context.registry.withdraw(receipt.tag)
 
     def _unregister(self, receipt: Receipt) -> None:
         if self._context.registry is not None:

@@ -129,7 +129,7 @@ class StageOperator(BaseOperator):
             location=location,
             files=StageFiles(location.directory(host.open_path)),
             host=host,
-            registry=location.registry(host.open_path),
+            registry=location.registry(host.open_path, host.budgets),
             poll=self.poll,
             tells_near=bool(self.on_deadline_near),
         )

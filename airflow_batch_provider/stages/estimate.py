@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import OverBudget
-from airflow_batch_provider.ledger import cannot_hold
+from airflow_batch_provider.ledger import known_price
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.summary import dollars, number_of
 
@@ -35,9 +35,7 @@ class Estimate:
         """
         if limit is None or not self.plan.first.requests:
             return
-        price, usage, gaps = self.expected.bill.usd, self.expected.usage, self.expected.gaps
-        if gaps or price is None:
-            raise cannot_hold(limit, gaps)
+        price, usage = known_price(self.expected, f"max_cost_usd={limit}"), self.expected.usage
         if price + spent > Decimal(str(limit)):
             before = f" with the ${spent:.4f} that earlier requests of the task have cost" if spent else ""
             raise OverBudget(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from airflow_batch_provider.budgets import NO_LIMITS, BudgetLimits
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.signals import SILENT, Signals
 
@@ -41,6 +42,7 @@ class Host:
         new_id: draws 32 hex digits that nobody else has.
         client: given to stages as `ctx.batch(…)`, where a test has one.
         signals: told what the task does; metrics, traces.
+        budgets: what the deployment may spend.
     """
 
     clock: Clock = Clock()
@@ -49,6 +51,7 @@ class Host:
     client: BatchClient | None = None
     new_id: Callable[[], str] = staticmethod(random_id)
     signals: Signals = SILENT
+    budgets: BudgetLimits = NO_LIMITS
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Return the connections to providers, open for the length of one `async with` in the running event loop."""

@@ -81,6 +81,7 @@ async def _planned(ctx: StageContext[BatchConfig], ledger: Ledger, rows: SourceR
             estimate, cost = await _priced(ctx, ledger, Estimate(draft.plan, draft.forecast), "Planned")
             if estimate is not None:
                 return estimate
+            ledger.check_budgets(draft.forecast)
             if draft.commit():
                 landed_rows(ledger, cost)
                 return None

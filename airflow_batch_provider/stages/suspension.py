@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from pydantic import AwareDatetime, Field
 
+from airflow_batch_provider.budgets import NO_LIMITS, BudgetLimits
 from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import REGISTRY
@@ -45,9 +46,9 @@ class StageLocation(FrozenModel):
         """Open the task instance's stage storage; blocking, and may read the storage's connection."""
         return Directory(open_path(self.storage)).sub("/".join(task_folders(self.task)))
 
-    def registry(self, open_path: OpenPath) -> Registry:
+    def registry(self, open_path: OpenPath, budgets: BudgetLimits = NO_LIMITS) -> Registry:
         """Open the record of everything that tasks with this root have at the providers; blocking, as `directory`."""
-        return Registry(Directory(open_path(self.storage)).sub(REGISTRY))
+        return Registry(Directory(open_path(self.storage)).sub(REGISTRY), budgets, self.task)
 
 
 class Suspension(FrozenModel):
