@@ -103,6 +103,10 @@ class BudgetUse:
         """Return US dollars, spent and reserved."""
         return self.all_spent + self.all_reserved
 
+    def left_of(self, budget: Budget) -> Decimal:
+        """Return US dollars that may still be spent; never less than nothing."""
+        return max(budget.limit - self.total, Decimal(0))
+
     @property
     def all_spent(self) -> Decimal:
         """Return the sum of what landed batches cost."""

@@ -13,6 +13,8 @@ from airflow_batch_provider.airflow import settings, supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.airflow.signals import task_signals
+from airflow_batch_provider.budgets import NO_LIMITS
+from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.paths import open_path, open_path_here
 from airflow_batch_provider.stages.host import MANIFEST, MOVING, PROGRESS, Host
 from airflow_batch_provider.timing import PROGRESS_INTERVAL
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from upath.extensions import ProxyUPath
 
+    from airflow_batch_provider.budgets import BudgetLimits
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import TaskKey
@@ -42,10 +45,15 @@ class AirflowHost(Host):
     def __init__(self, clock: Clock, task: TaskKey) -> None:
         self.clock = clock
         self.signals = task_signals(task)
+        self.budgets = self._budgets()
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI as Airflow does, with the connection that it names."""
         return open_path(uri)
+
+    def _budgets(self) -> BudgetLimits:
+        """Return what is configured; one that cannot be read is refused before anything is paid."""
+        return settings.budgets()
 
 
 class WorkerHost(AirflowHost):
@@ -60,7 +68,6 @@ class WorkerHost(AirflowHost):
     def __init__(self, clock: Clock, task: TaskKey, context: Mapping[str, Any], upstream: frozenset[str]) -> None:
         super().__init__(clock, task)
         self.upstream = upstream
-        self.budgets = settings.budgets()
         self._context = context
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
@@ -95,6 +102,14 @@ class TriggererHost(AirflowHost):
         self._shown_at: datetime | None = None
         self._shown: bytes | None = None
         self._held_back: tuple[str, Any] | None = None
+
+    def _budgets(self) -> BudgetLimits:
+        """Return what is configured, to show it; a wait goes on without one that cannot be read."""
+        try:
+            return settings.budgets()
+        except UsageError as error:
+            log.warning("%s", error)
+            return NO_LIMITS
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI; on the triggerer's own loop where a thread that asks for its connection would end the triggerer."""

@@ -58,7 +58,7 @@ def _amounts(option: str, of: str) -> dict[str, Decimal]:
 
 
 def _refused(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no amount")
+    raise ValueError(f"{word} does not tell an amount. Write a number")
 
 
 def _unreadable(option: str, of: str, problem: str) -> UsageError:

@@ -86,7 +86,7 @@ _OUTPUT = _option(
 _APPLY = _option("--apply", action="store_true", help="Act; without it nothing is changed")
 _TAG = _option("tag", help="Our name of the batch, as the task's message or 'batches list' shows it")
 
-GROUPS = ("dag", "run", "task", "model", "provider", "connection", "month")
+GROUPS = ("dag", "run", "task", "model", "provider", "connection", "month", "budget")
 
 COMMANDS = (
     Command("list", "List the batches that are claimed or running, with what Airflow says of their tasks", (_STORAGE, _OUTPUT)),
@@ -133,7 +133,7 @@ COMMANDS = (
         "Sum what batches have cost that have landed, whoever bought them",
         (
             _option("--since", type=moment, metavar="DATE", help="Only batches submitted from then on: a date, 2026-11-01, or days until now, 30d"),
-            _option("--by", choices=GROUPS, default="dag", help="What to sum by; default dag"),
+            _option("--by", choices=GROUPS, default="dag", help="What to sum by; default dag. budget: what is spent, open and left of each that is set"),
             _STORAGE,
             _OUTPUT,
         ),

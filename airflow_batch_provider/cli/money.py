@@ -16,12 +16,14 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.fleet.cancel import Canceller
 from airflow_batch_provider.fleet.costs import sum_of, sums_by
 from airflow_batch_provider.providers import connected
+from airflow_batch_provider.spending import month_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from datetime import datetime
 
     from airflow_batch_provider.fleet.cancel import Cancellation
+    from airflow_batch_provider.fleet.deployment import Deployment
     from airflow_batch_provider.models import Account
 
 _FOR_PROGRAMS = ("json", "yaml")
@@ -32,6 +34,11 @@ def cost_batches(arguments: Namespace) -> Answer:
     """Sum what landed batches have cost."""
     deployment = open_deployment(arguments.storage_path)
     start = _start(arguments.since)
+    if arguments.by == "budget":
+        return Answer(
+            FINE,
+            rendered(_budgets(deployment, start), arguments.output, "No budget is set, or nothing counts for one."),
+        )
     spent = list(deployment.registry.spending.since(start))
     sums = sums_by(spent, arguments.by)
     if len(sums) > 1 and arguments.output not in _FOR_PROGRAMS:
@@ -42,6 +49,17 @@ def cost_batches(arguments: Namespace) -> Answer:
     if open_now:
         print(f"{open_now} open or claimed: what they cost is known when they have landed.", file=sys.stderr)
     return Answer(FINE, rendered(rows, arguments.output, f"No batch has landed{since}."))
+
+
+def _budgets(deployment: Deployment, start: datetime | None) -> list[dict[str, Any]]:
+    """Return a row for each budget, amounts in US dollars."""
+    book = deployment.registry.budgets
+    rows = []
+    for budget in book.all(month_of(start) if start else None):
+        use = book.use(budget)
+        amounts = {"limit": budget.limit, "spent": use.all_spent, "open": use.all_reserved, "left": use.left_of(budget)}
+        rows.append({"budget": budget.name, **{f"{name}_usd": float(usd) for name, usd in amounts.items()}})
+    return rows
 
 
 def _start(since: datetime | timedelta | None) -> datetime | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import unquote
 
+from airflow_batch_provider.budgets import NO_LIMITS, BudgetLimits
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.folders import task_of_folders
 from airflow_batch_provider.layout import REGISTRY, SUBMISSIONS, WAVES
@@ -31,14 +32,16 @@ class Deployment:
 
     Attributes:
         storage: the directory that `storage_path` names.
+        budgets: what it may spend.
     """
 
     storage: Directory
+    budgets: BudgetLimits = NO_LIMITS
 
     @cached_property
     def registry(self) -> Registry:
         """Return the registry of its open batches."""
-        return Registry(self.storage.sub(REGISTRY))
+        return Registry(self.storage.sub(REGISTRY), self.budgets)
 
     def files(self, entry: Entry) -> BatchFiles:
         """Return the files of a registered batch.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # A directory with one of these files is a task instance's; the last one written first.
+_RUN_DEPTH = 2
 _MARKS = (MANIFEST, OUTPUT, SUSPENDED, PLAN, CONFIG)
 
 
@@ -75,6 +76,8 @@ class Pruner:
             if depth < len(stale.folders) and self._storage.names(name):
                 break
             self._storage.delete(name)
+            if depth == _RUN_DEPTH:
+                self._deployment.registry.budgets.forget_run(*stale.folders[:depth])
         log.info("Deleted %s, %s since %s.", stale.uri, stale.state, stale.touched_at)
         return True
 

@@ -53,6 +53,21 @@ class ShownBatch(FrozenModel):
     url: str | None = None
 
 
+class ShownBudget(FrozenModel):
+    """One budget that the task must keep to.
+
+    Attributes:
+        name: the DAG run, or the connection and its month.
+        spent_usd: what all batches that count for it have cost, whoever bought them.
+        reserved_usd: the most that those may cost which have not landed.
+    """
+
+    name: str
+    limit_usd: float
+    spent_usd: float
+    reserved_usd: float
+
+
 class Progress(FrozenModel):
     """How far a task is, or what became of its attempt.
 
@@ -73,6 +88,7 @@ class Progress(FrozenModel):
         pace: a sentence on speed and expected end, which changes with every record.
         usage: tokens of all answers that have landed.
         estimate: at most so much for the first wave, from before it was bought.
+        budgets: those that the task must keep to.
         errors: why rows have no good answer so far.
         asked_again: why the wave asks its rows again.
         results: where the rows are, once they are written.
@@ -101,6 +117,7 @@ class Progress(FrozenModel):
     usage: Usage = Usage()
     cost: Cost = Cost()
     estimate: Cost = Cost()
+    budgets: tuple[ShownBudget, ...] = ()
     errors: ErrorDigest = ErrorDigest()
     asked_again: ErrorDigest = ErrorDigest()
     results: str | None = None

@@ -20,6 +20,7 @@ from airflow_batch_provider.stages.progress import (
     Progress,
     ProgressState,
     ShownBatch,
+    ShownBudget,
     ShownCounts,
     one_line,
     shortened,
@@ -236,7 +237,29 @@ class ProgressReport:
         )
 
     async def _publish(self, progress: Progress) -> None:
-        await self._ctx.publish(progress.record())
+        budgets = await asyncio.to_thread(_budgets, self._ctx)
+        await self._ctx.publish(progress.model_copy(update={"budgets": budgets}).record())
+
+
+def _budgets(ctx: CheckCompletionContext[BatchConfig]) -> tuple[ShownBudget, ...]:
+    """Return the budgets of the task; none where they cannot be read, which stops nothing."""
+    if ctx.registry is None:
+        return ()
+    book = ctx.registry.budgets
+    try:
+        uses = [(budget, book.use(budget)) for budget in book.that_limit(str(ctx.config.connection), ctx.now())]
+    except Exception:  # the errors of object stores have no common class
+        log.debug("The budgets of %s cannot be read", ctx.key, exc_info=True)
+        return ()
+    return tuple(
+        ShownBudget(
+            name=budget.name,
+            limit_usd=float(budget.limit),
+            spent_usd=float(use.all_spent),
+            reserved_usd=float(use.all_reserved),
+        )
+        for budget, use in uses
+    )
 
 
 def _with_statuses(known: RequestCounts, statuses: Sequence[BatchStatus]) -> RequestCounts:

@@ -159,4 +159,4 @@ class AsyncBatchTrigger(BaseTrigger):
 
 
 def _open(location: StageLocation, host: Host) -> tuple[Directory, Registry]:
-    return location.directory(host.open_path), location.registry(host.open_path)
+    return location.directory(host.open_path), location.registry(host.open_path, host.budgets)

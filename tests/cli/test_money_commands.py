@@ -84,6 +84,30 @@ def test_costs_outlast_the_stage_storage(spent, batches, storage):
     assert batches("cost", "-o", "json")[1] == before
 
 
+def test_the_use_of_budgets_is_shown(spent, batches, storage, monkeypatch):
+    """To the cent, of runs and of connections; what was pruned is still in the month, and the run's is gone with it."""
+    monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__RUN_BUDGETS", "10")
+    monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__MONTHLY_BUDGETS", '{"openai_default": 5}')
+    usd = {provider: spent.xcom(provider)["cost"]["usd"] for provider in MODELS}
+
+    run, month = json.loads(batches("cost", "--by", "budget", "-o", "json")[1])
+
+    assert run["budget"] == f"run {spent.run.run_id!r} of DAG {spent.run.dag_id!r}"
+    assert (run["limit_usd"], run["open_usd"]) == (10, 0)
+    assert run["spent_usd"] == pytest.approx(sum(usd.values()))
+    assert month["spent_usd"] == pytest.approx(usd["openai"])
+    assert month["left_usd"] == pytest.approx(5 - usd["openai"])
+    assert f"connection 'openai_default' in {utc_now():%Y-%m}" in batches("cost", "--by", "budget")[1]
+
+    assert batches("prune", "--older-than", 1e-9, "--apply")[0] == 0
+    assert json.loads(batches("cost", "--by", "budget", "-o", "json")[1]) == [month]
+
+
+def test_where_no_budget_is_set_that_is_said(spent, batches):
+    """Though costs are known."""
+    assert batches("cost", "--by", "budget")[1] == "No budget is set, or nothing counts for one.\n"
+
+
 def test_what_is_open_costs_nothing_yet_and_is_told(orphans, batches):
     """On standard error."""
     code, out, err = batches("cost")

@@ -135,6 +135,9 @@ function cost(stage) {
   return h(Fragment, null, parts.filter(Boolean).join("; "), source && h("span", { className: "llmb-muted" }, ` (${plain(source, 80)})`));
 }
 
+const budgetUse = ({ limit, spent, reserved }) =>
+  `${dollars(spent)} spent${reserved > 0 ? `, up to ${dollars(reserved)} open` : ""}, of ${dollars(limit)}`;
+
 function Receipt({ stage }) {
   const rows = stage.rows.map(([word, rows_]) => `${count(rows_)} ${plain(word, 40)}`).join(", ");
   return h(
@@ -146,6 +149,7 @@ function Receipt({ stage }) {
         ["Tokens", usage(stage)],
         ["Cost", cost(stage)],
         ["Estimate", stage.estimate.usd !== null && `at most ${dollars(stage.estimate.usd)} for the first wave`],
+        ...stage.budgets.map((one) => [`Budget of ${plain(one.name, 200)}`, budgetUse(one)]),
         ["Results", stage.results && h(Copyable, { text: plain(stage.results) })],
       ],
     }),

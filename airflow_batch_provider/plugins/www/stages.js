@@ -71,6 +71,10 @@ function money(told) {
   };
 }
 
+function budget(told) {
+  return { name: told.name, limit: number(told.limit_usd), spent: number(told.spent_usd), reserved: number(told.reserved_usd) };
+}
+
 // A record may be JSON text, and a custom XCom backend may keep a reference where the record should be.
 export function parseRecord(value) {
   if (typeof value !== "string") return object(value);
@@ -127,6 +131,7 @@ export function stageOf(entry, record) {
     usage: Object.entries(object(known.usage)).filter(([, tokens]) => number(tokens) > 0),
     cost: money(known.cost),
     estimate: money(known.estimate),
+    budgets: list(known.budgets).slice(0, 9).map(budget),
     errors: reasons(known.errors),
     askedAgain: reasons(known.asked_again),
     results: some(known.results),
