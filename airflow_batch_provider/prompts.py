@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.models import LONGEST_ID
 
 _TWICE = 'Write braces that are not a column twice: {{"label": 1}} asks for {"label": 1}.'
 
@@ -53,3 +54,12 @@ def as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode()
     return msgspec.json.encode(value, enc_hook=str).decode() if isinstance(value, dict | list) else str(value)
+
+
+def usable_key(value: Any) -> str | None:
+    """Return the key of a row that has this cell under it, None where it gives none."""
+    try:
+        text = as_text(value)
+    except (RecursionError, ValueError):
+        return None
+    return text if 0 < len(text) <= LONGEST_ID else None

@@ -6,6 +6,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any, Generic
 
+from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
@@ -13,6 +14,7 @@ from airflow_batch_provider.models import BatchRow, Manifest, RowError, Spec
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.parquet import write_parquet
 from airflow_batch_provider.paths import open_path
+from airflow_batch_provider.prompts import as_text
 from airflow_batch_provider.result_files import ResultFiles
 from airflow_batch_provider.rows import decode_row
 from airflow_batch_provider.schemas import Misfit, as_raw, typed
@@ -79,7 +81,7 @@ class BatchResults(Generic[OutputT]):
         """All rows in memory as an Arrow table (needs pyarrow), with the columns of a Parquet file.
 
         A JSONL file does not know its schema: `output` has its type when `output_type` was given, and is text else, with
-        answers that are not text in `output_json`. Of a table as JSONL or CSV the types are those that Arrow finds.
+        answers that are not text in `output_json`. Of a table as JSONL or CSV the types are those that Arrow finds; a column of several is text.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -87,10 +89,7 @@ class BatchResults(Generic[OutputT]):
         if self._files.format == "parquet":
             return pa.concat_tables(self._files.arrow_tables())
         if self._files.table is not None:
-            records = list(self._files.records())
-            names = dict.fromkeys(name for record in records for name in record)
-            # Arrow takes its columns from the first row, and an answer that lacks a field lacks its cell.
-            return pa.Table.from_pylist([dict.fromkeys(names) | record for record in records[:1]] + records[1:])
+            return _as_found(list(self._files.records()))
         file = io.BytesIO()
         write_parquet(file, map(decode_row, self._files.lines()), self._spec())
         return pq.read_table(file)
@@ -103,7 +102,14 @@ class BatchResults(Generic[OutputT]):
             return self.to_arrow().to_pandas()
         if self._files.table is not None:
             return pd.DataFrame(list(self._files.records()))
-        return pd.DataFrame([row.model_dump(mode="json", exclude={"columns"}) for row in self])
+        return pd.DataFrame([self._record(row) for row in self._files.rows()])
+
+    def _record(self, row: BatchRow) -> dict[str, Any]:
+        """Return a row as JSON values; its answer as it landed, where the type reads it but does not write it."""
+        try:
+            return self._typed(row).model_dump(mode="json", exclude={"columns"})
+        except PydanticSerializationError:
+            return row.model_dump(mode="json", exclude={"columns"})
 
     def _spec(self) -> Spec:
         """Return what was asked for, as far as it is known here."""
@@ -122,3 +128,17 @@ class BatchResults(Generic[OutputT]):
                 return row.model_copy(update={"status": "invalid", "error": error})
             case value:
                 return row.model_copy(update={"output": value})
+
+
+def _as_found(records: list[dict[str, Any]]) -> pa.Table:
+    """Return rows of a table with the types that Arrow finds in them; a column that has no one type is text, as in a CSV."""
+    import pyarrow as pa
+
+    columns = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record.get(name) for record in records]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, OverflowError):
+            columns[name] = pa.array([None if value is None else as_text(value) for value in values], pa.string())
+    return pa.table(columns)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import LONGEST_ID, BadRow, PlainRequest
-from airflow_batch_provider.prompts import PromptTemplate, as_text
+from airflow_batch_provider.prompts import PromptTemplate, as_text, usable_key
 from airflow_batch_provider.row_files import RowFile, files_at, rows_in
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def requests_of(
-    path: UPath | ProxyUPath, prompt: str | None = None, key: str | None = None, keeper: Keeper | None = None
+    path: UPath | ProxyUPath,
+    prompt: str | None = None,
+    key: str | None = None,
+    keeper: Keeper | None = None,
+    *,
+    called: str | None = None,
 ) -> Iterator[Any]:
     """One request per row of a file, a folder or a glob, in order of names and rows; memory stays flat.
 
@@ -27,6 +33,7 @@ def requests_of(
         prompt: template filled from the row's columns; None takes each row as a request itself.
         key: column of the `custom_id`.
         keeper: takes columns of every row, from the first one on; only together with `prompt`.
+        called: what messages call the files, where their own names say nothing to the user.
 
     A row that cannot be asked is a `BadRow`, which names file and row.
 
@@ -37,7 +44,8 @@ def requests_of(
     needed = None if template is None else [*dict.fromkeys([*template.columns, *([key] if key else [])])]
     if keeper is not None:
         keeper.begin()
-    for file in files_at(path):
+    for found in files_at(path):
+        file = found if called is None else replace(found, name=called)
         for number, row in enumerate(rows_in(file, needed, keeper)):
             yield row if isinstance(row, BadRow) else _request(file, number, row, template, key)
 
@@ -46,7 +54,7 @@ def _request(path: RowFile, number: int, row: dict[str, Any], template: PromptTe
     try:
         return _keyed(path, number, row, key) if template is None else _filled(path, number, template, row, key)
     except UsageError as error:
-        return BadRow(str(error), _usable_key(row.get(key)) if key else None)
+        return BadRow(str(error), usable_key(row.get(key)) if key else None)
 
 
 def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any], key: str | None) -> PlainRequest:
@@ -74,7 +82,7 @@ def _key(path: Any, number: int, row: dict[str, Any], column: str) -> str:
         text = as_text(cell)
     except (RecursionError, ValueError) as error:
         raise UsageError(f"Row {number} of {path}: column {column!r} {_why_no_text(error)}. Fix the file.") from None
-    if _usable_key(text):
+    if usable_key(text):
         return text
     fact = "is empty" if not text else f"has {len(text)} characters, more than {LONGEST_ID}"
     raise UsageError(
@@ -87,14 +95,6 @@ def _why_no_text(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     return "holds bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be a text: {error}"
-
-
-def _usable_key(value: Any) -> str | None:
-    try:
-        text = as_text(value)
-    except (RecursionError, ValueError):
-        return None
-    return text if 0 < len(text) <= LONGEST_ID else None
 
 
 def _need(path: Any, number: int, row: dict[str, Any], column: str) -> Any:

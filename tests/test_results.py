@@ -7,7 +7,7 @@ import json
 import pytest
 from fakes import failing
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel
+from pydantic import BaseModel, field_serializer
 
 from airflow_batch_provider import results as results_module
 from airflow_batch_provider.exceptions import UsageError
@@ -208,3 +208,21 @@ def test_9_a_frame_keeps_whole_numbers_whole(tmp_path):
     frame = BatchResults(file_of(tmp_path / "rows.jsonl", [{"age": 34}, None])).to_pandas()
 
     assert repr(frame["output"].tolist()) == "[{'age': 34}, None]"
+
+
+class Shy(BaseModel):
+    n: int
+
+    @field_serializer("n")
+    def shown(self, n: int) -> int:
+        if n == 2:
+            raise ValueError("not this one")
+        return n
+
+
+def test_4_an_answer_that_its_type_reads_but_does_not_write_ends_no_frame(tmp_path):
+    """It stands there as it landed."""
+    answers_ = [{"n": 1}, {"n": 2}, {"n": 3}]
+    frame = BatchResults(file_of(tmp_path / "rows.jsonl", answers_), Shy).to_pandas()
+
+    assert frame["output"].tolist() == answers_

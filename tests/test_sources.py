@@ -202,14 +202,16 @@ def test_any_bytes_are_read_or_refused_with_the_file(tmp_path, name, data):
 
 
 async def test_frames_and_tables_give_their_records(job):
-    """A frame iterates over the names of its columns."""
+    """A frame iterates over the names of its columns; its index is a column where it has a name."""
     import pandas as pd
     import pyarrow as pa
 
-    for rows in (pd.DataFrame({"custom_id": [1], "prompt": ["a"]}), pa.table({"custom_id": [1], "prompt": ["a"]})):
+    columns = {"custom_id": [1], "prompt": ["a"]}
+    frame = pd.DataFrame(columns)
+    for number, rows in enumerate((frame, frame.set_index("custom_id"), pa.table(columns))):
         task = job()
         task.requests = rows
-        task.root = task.root / type(rows).__name__
+        task.root = task.root / str(number)
         found = task.rows(await task.run())
         assert [(row["custom_id"], row["output"]) for row in found] == [("1", "echo: a")]
 

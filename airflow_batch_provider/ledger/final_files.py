@@ -159,7 +159,7 @@ def _table(
 
         return lambda file, rows: write_table(file, rows, spec, table, cells, kept)
     if target.format.startswith("jsonl"):
-        return lambda file, rows: write_jsonl(file, rows, cells, kept)
+        return lambda file, rows: write_jsonl(file, rows, cells, kept, table.key)
     delimiter = "\t" if target.format.startswith("tsv") else ","
     return lambda file, rows: write_csv(file, rows, cells, kept, delimiter)
 

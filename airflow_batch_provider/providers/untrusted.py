@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 MOST_LEVELS = 100
 """Deepest nesting of JSON that is passed on as values; what nests deeper is passed on as its text."""
 
+LARGEST_SINGLE = 3.4028234663852886e38
+"""The largest finite number of single precision (IEEE 754)."""
+
 # No request has a trillion of anything; sums over a million rows of less fit into 64 bits, as Parquet keeps them.
 MOST = 10**12
 
@@ -167,15 +170,18 @@ def as_count(value: object) -> int:
 
 
 def as_vector(value: object) -> list[float] | None:
-    """Return the finite numbers of a list; None if it is empty, or holds anything else."""
+    """Return the finite numbers of a list; None if it is empty, or holds anything else.
+
+    Vectors are of single precision at the providers, as in Parquet: what is beyond it would be infinite there.
+    """
     if not isinstance(value, list) or not value or set(map(type, value)) - {int, float}:
         return None
     try:
         numbers = array("d", value).tolist()
     except OverflowError:
         return None
-    # Most sums are finite, and one sum is quicker than a check of each.
-    return numbers if math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers)) else None
+    # The length of the vector is quicker than a check of each number, and not finite where one of them is not.
+    return numbers if math.hypot(*numbers) <= LARGEST_SINGLE else None
 
 
 def as_arguments(value: object) -> Any:

@@ -19,7 +19,7 @@ from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.spooled import SpooledRows
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.tables.incoming import write_incoming
+from airflow_batch_provider.tables.incoming import RETURNED, with_index, write_incoming
 from airflow_batch_provider.tables.keeping import Keeper
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class _FileRows:
     keeper: Keeper | None
 
     def __iter__(self) -> Iterator[Any]:
-        return requests_of(self.path, self.source.prompt, self.source.key, self.keeper)
+        called = None if self.source.uri else RETURNED
+        return requests_of(self.path, self.source.prompt, self.source.key, self.keeper, called=called)
 
 
 @contextmanager
@@ -109,7 +110,8 @@ def _records(rows: Any) -> Any:
     elif hasattr(rows, "to_dicts"):
         records = rows.to_dicts()
     elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        frame = with_index(rows)
+        records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     else:
         records = rows
     return records

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+# What messages call the table.
+RETURNED = "source()"
 _TAKEN = (
     "an Arrow table or reader, a frame (pandas, polars, DuckDB: whatever has __arrow_c_stream__), an iterator of those, or "
     "one of dicts"
@@ -37,7 +39,7 @@ def write_incoming(value: Any, folder: Path) -> None:
         _write_parquet([value], folder)
         return
     if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
-        raise UsageError(f"source() returned {type(value).__name__}. Return {_TAKEN}.")
+        raise UsageError(f"{RETURNED} returned {type(value).__name__}. Return {_TAKEN}.")
     rest = iter(value)
     ahead = next(rest, None)
     pieces = chain([] if ahead is None else [ahead], rest)
@@ -55,11 +57,11 @@ def _write_lines(rows: Iterable[Any], folder: Path) -> None:
     with (folder / "rows.jsonl").open("wb", buffering=1 << 20) as file:
         for number, row in enumerate(rows):
             if not isinstance(row, dict):
-                raise UsageError(f"Row {number} of source() is {type(row).__name__}. Return {_TAKEN}.")
+                raise UsageError(f"Row {number} of {RETURNED} is {type(row).__name__}. Return {_TAKEN}.")
             try:
                 file.write(msgspec.json.encode(row) + b"\n")
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise UsageError(f"Row {number} of source() has no JSON form: {error}. Convert it.") from None
+                raise UsageError(f"Row {number} of {RETURNED} has no JSON form: {error}. Convert it.") from None
 
 
 def _write_parquet(pieces: Iterable[Any], folder: Path) -> None:
@@ -81,7 +83,7 @@ def _write_parquet(pieces: Iterable[Any], folder: Path) -> None:
                         writer = stack.enter_context(pq.ParquetWriter(path, run[0].schema, compression="zstd"))
                     except (pa.ArrowException, ValueError) as error:
                         raise UsageError(
-                            f"source() has a column that Parquet does not take: {error}. Cast it."
+                            f"{RETURNED} has a column that Parquet does not take: {error}. Cast it."
                         ) from None
                     written += 1
                 writer.write_table(pa.Table.from_batches(run))
@@ -105,9 +107,31 @@ def _batches(pieces: Iterable[Any]) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
     for piece in pieces:
-        if hasattr(piece, "__arrow_c_stream__"):
-            yield from pa.RecordBatchReader.from_stream(piece)
-        elif hasattr(piece, "__arrow_c_array__"):
-            yield pa.record_batch(piece)
-        else:
-            raise UsageError(f"source() yielded {type(piece).__name__}. Return {_TAKEN}.")
+        if not _is_arrow(piece):
+            raise UsageError(f"{RETURNED} yielded {type(piece).__name__}. Return {_TAKEN}.")
+        try:
+            yield from _stream(piece)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+            # A frame tells two facts: the first may quote a cell, the second names the column.
+            fact = error.args[1] if len(error.args) > 1 else type(error).__name__
+            raise UsageError(f"{RETURNED} has a column that Arrow does not take: {fact}. Cast it.") from None
+
+
+def _stream(piece: Any) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if hasattr(piece, "__arrow_c_stream__"):
+        yield from pa.RecordBatchReader.from_stream(with_index(piece))
+    else:
+        yield pa.record_batch(piece)
+
+
+def with_index(frame: Any) -> Any:
+    """Return a frame of pandas with the names of its index as columns, and without an index that has none; else as it is.
+
+    Its own conversion keeps either index or drops it, as its values happen to be (pandas 3.1, 2026-11).
+    """
+    names = getattr(getattr(frame, "index", None), "names", None)
+    if not names or not hasattr(frame, "reset_index") or not hasattr(frame, "columns"):
+        return frame
+    return frame.reset_index(drop=None in names or not set(names).isdisjoint(frame.columns))

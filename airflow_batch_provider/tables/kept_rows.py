@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_batch_provider.compression import reading
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.row_files import UNREADABLE, open_parquet
+from airflow_batch_provider.row_files import open_parquet, records
 from airflow_batch_provider.tables.keeping import LINES, PARQUET, Header
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class _KeptBatches:
         self._rest: pa.RecordBatch | None = None
 
     def records(self, count: int) -> list[dict[str, Any]]:
-        return _records(self.arrow(count))
+        return records(self.arrow(count))
 
     def arrow(self, count: int) -> pa.RecordBatch:
         import pyarrow as pa
@@ -115,45 +115,3 @@ class _KeptBatches:
 
     def schema(self) -> pa.Schema:
         return self._schema
-
-
-def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    columns = {name: _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """Return a column as Python has it; as text where Python has no such value, such as a date after the year 9999."""
-    import pyarrow as pa
-
-    try:
-        return column.to_pylist()  # type: ignore[no-any-return]
-    except UNREADABLE:
-        pass
-    try:
-        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
-    except (pa.ArrowException, *UNREADABLE):
-        return list(map(_value, column))
-
-
-def _value(cell: pa.Scalar) -> Any:
-    """Return one cell: as Python has it, or what is in it each by itself, as text, or at last as the number or bytes it is.
-
-    The rows are paid by now, so no cell may keep them from being written.
-    """
-    import pyarrow as pa
-
-    try:
-        return cell.as_py()
-    except UNREADABLE:
-        pass
-    if isinstance(cell, pa.StructScalar):
-        return {field.name: _value(cell[place]) for place, field in enumerate(cell.type)}
-    if isinstance(cell, pa.ListScalar):
-        return list(map(_value, cell.values))
-    if hasattr(cell, "as_buffer"):
-        return cell.as_buffer().to_pybytes()
-    try:
-        return cell.cast(pa.string()).as_py()
-    except (pa.ArrowException, *UNREADABLE):
-        return str(getattr(cell, "value", cell.type))

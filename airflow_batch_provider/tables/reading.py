@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from airflow_batch_provider.models import LONGEST_ID, BatchRow, RowError, Spec, TableColumns, Usage
+from airflow_batch_provider.models import BatchRow, RowError, Spec, TableColumns, Usage
 from airflow_batch_provider.parquet import SCHEMA_KEY
-from airflow_batch_provider.prompts import as_text
+from airflow_batch_provider.prompts import usable_key
 from airflow_batch_provider.row_files import LONGEST_CELL, parquet_records
 from airflow_batch_provider.tables.answers import Cells
 from airflow_batch_provider.tables.columns import ADDED, OUTPUT, RAW
@@ -86,10 +86,10 @@ def _row(record: dict[str, Any], table: TableColumns, index: int, output: Any) -
         output = msgspec.json.decode(raw)
     elif not is_good and (table.fields is not None or output == ""):
         output = None
-    key = None if table.key is None else as_text(record[table.key])
+    key = None if table.key is None else usable_key(record[table.key])
     usage = Usage(input_tokens=int(became.pop("input_tokens")), output_tokens=int(became.pop("output_tokens")))
     return BatchRow(
-        custom_id=key if key and len(key) <= LONGEST_ID else f"request-{index}",
+        custom_id=key or f"request-{index}",
         index=index,
         output=output,
         error=None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from airflow_batch_provider.parquet import chunks
-from airflow_batch_provider.prompts import as_text
+from airflow_batch_provider.prompts import as_text, usable_key
 from airflow_batch_provider.tables.answers import Cells, fields_of, raw_of
 
 if TYPE_CHECKING:
@@ -21,14 +21,23 @@ if TYPE_CHECKING:
     from airflow_batch_provider.tables.kept_rows import KeptRows
 
 _JSON = msgspec.json.Encoder(enc_hook=str)
+# Values that are the same text after they were JSON.
+_AS_JSON = (str, int, float, list, dict, type(None))
 
 
-def write_jsonl(file: BinaryIO, rows: Iterator[Row], cells: Cells, kept: KeptRows) -> None:
-    """Write one object a line: the kept columns, then the others."""
+def write_jsonl(file: BinaryIO, rows: Iterator[Row], cells: Cells, kept: KeptRows, key: str | None) -> None:
+    """Write one object a line: the kept columns, then the others; `key` is the column of the `custom_id`."""
     for chunk in chunks(rows):
-        records = kept.records(len(chunk))
+        records = (_keyed(record, key) for record in kept.records(len(chunk)))
         lines = (_JSON.encode(record | cells.of(row)) + b"\n" for record, row in zip(records, chunk, strict=True))
         file.writelines(lines)
+
+
+def _keyed(record: dict[str, Any], key: str | None) -> dict[str, Any]:
+    """Return a row with its key as it was asked under, where JSON would write it otherwise: bytes and moments, for example."""
+    if key is None or isinstance(record[key], _AS_JSON):
+        return record
+    return record | {key: usable_key(record[key]) or record[key]}
 
 
 def write_csv(file: BinaryIO, rows: Iterator[Row], cells: Cells, kept: KeptRows, delimiter: str) -> None:

@@ -104,3 +104,38 @@ async def test_an_empty_table_is_an_empty_input(job):
     manifest = await table_job(job, iter([]), on_empty="skip").run()
 
     assert manifest.requests == 0
+
+
+@pytest.mark.parametrize("column", [["secret", 5], [[1], "secret"], [object(), 1]], ids=repr)
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_frame_that_arrow_does_not_take_is_refused_by_its_column(job, provider, column, pieces):
+    """Without what its cells hold; also when it is the last of several."""
+    frames = [pd.DataFrame({"id": [0], "text": ["a"]}), pd.DataFrame({"id": [1, 2], "text": column})]
+    with pytest.raises(UsageError, match=r"source\(\) has a column that Arrow does not take: .*text") as refused:
+        await table_job(job, iter(frames[-pieces:])).run()
+    assert "secret" not in str(refused.value)
+    assert not provider.batches
+
+
+@pytest.mark.parametrize("value", [pd.DataFrame({"text": ["a"]}, index=["x"]), [{"text": "a"}]], ids=["frame", "dicts"])
+async def test_a_column_that_a_returned_table_lacks_is_told_of_the_function(job, value):
+    """The files that it is kept in say nothing to the user; an index without a name is not one."""
+    with pytest.raises(UsageError, match=r"Row 0 of source\(\) has no column 'id'\. Its columns are 'text'\."):
+        await table_job(job, value).run()
+
+
+@pytest.mark.parametrize("keys", [["x", "y"], [1, 2], [5, 3]])
+async def test_the_named_index_of_a_frame_is_a_column(job, provider, keys):
+    """Whatever its values are: pandas itself keeps some and drops others."""
+    frame = pd.DataFrame({"id": keys, "text": ["a", "b"]}).set_index("id")
+    manifest = await table_job(job, frame).run()
+
+    assert pq.read_table(manifest.results)["id"].to_pylist() == keys
+
+
+async def test_an_index_without_a_name_is_left_out(job):
+    """Rows that were filtered have one that pandas would keep."""
+    frame = pd.DataFrame({"id": [1, 2, 3], "text": ["a", "b", "c"]}).query("id != 2")
+    manifest = await table_job(job, frame).run()
+
+    assert pq.read_schema(manifest.results).names[:3] == ["id", "text", "output"]

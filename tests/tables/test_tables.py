@@ -15,13 +15,13 @@ from fakes import failing
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ValidationError
 
+from airflow_batch_provider import prompts
 from airflow_batch_provider import results as results_module
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import RowsFailed, UsageError
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
-from airflow_batch_provider.row_files import RowFile, rows_in
+from airflow_batch_provider.row_files import RowFile, records, rows_in
 from airflow_batch_provider.stages.config import Source
-from airflow_batch_provider.tables import kept_rows
 
 
 class Review(BaseModel):
@@ -201,11 +201,55 @@ async def test_a_cell_that_has_no_text_keeps_no_answer_from_being_written(job, a
         assert far == {"on": ["12921-08-18", "1970-01-01"]}
 
 
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")])
+
+
 def test_text_that_is_not_utf8_is_the_bytes_that_it_is():
     """As a file of another writer may hold it."""
-    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")])
+    assert records(pa.record_batch({"text": NOT_UTF8})) == [{"text": b"\xff"}]
 
-    assert kept_rows._values(bad) == [b"\xff"]
+
+NOT_OF_PYTHON = {
+    "moment beyond the year 9999": pa.array([300_000_000_000], pa.timestamp("s")),
+    "moment long ago": pa.array([-(2**62)], pa.timestamp("us")),
+    "day beyond all years": pa.array([2**31 - 1], pa.date32()),
+    "time zone of nowhere": pa.array([7], pa.timestamp("us", tz="Nowhere/City")),
+    "long time": pa.array([2**62], pa.duration("s")),
+    "not UTF-8": NOT_UTF8,
+    "not UTF-8 in a list": pa.ListArray.from_arrays([0, 1], NOT_UTF8),
+    "number of 64 bits": pa.array([2**64 - 1], pa.uint64()),
+    "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+}
+
+
+@pytest.mark.parametrize("out", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("cell", NOT_OF_PYTHON.values(), ids=NOT_OF_PYTHON)
+async def test_a_kept_cell_that_python_does_not_know_keeps_no_row_from_being_read(job, answers, tmp_path, out, cell):
+    """Row by row, and as a table of Arrow's."""
+    pq.write_table(pa.table({"text": ["a"], "odd": cell}), tmp_path / "in.parquet")
+    manifest = await table_job(job, tmp_path / "in.parquet", key=None, result_path=str(tmp_path / f"out.{out}")).run()
+
+    [row] = BatchResults(manifest)
+    assert (row.status, row.columns["text"]) == ("succeeded", "a")
+    assert row.columns["odd"] is not None
+    assert BatchResults(manifest).to_arrow().num_rows == 1
+
+
+KEYS = [b"k-1", b"\xff", dt.datetime(2026, 11, 23, 5, tzinfo=dt.UTC), dt.timedelta(seconds=2), Decimal("1.50"), True, 7]
+
+
+@pytest.mark.parametrize("out", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+async def test_the_key_of_a_row_is_the_one_it_was_asked_under(job, answers, tmp_path, out, key):
+    """Whatever each format makes of its column; a cell that gives no key leaves the row its number."""
+    pq.write_table(pa.table({"review_id": [key], "text": ["a"]}), tmp_path / "in.parquet")
+    task = table_job(job, tmp_path / "in.parquet", result_path=str(tmp_path / f"out.{out}"), on_bad_row="skip")
+    usable = prompts.usable_key(key)
+    if usable is None:
+        with pytest.raises(RowsFailed):
+            await task.run()
+        return
+    assert [row.custom_id for row in BatchResults(await task.run())] == [usable]
 
 
 async def test_csv_in_is_csv_out_and_a_table_of_text(job, answers, tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from airflow_batch_provider.models import Reply, Usage
-from airflow_batch_provider.providers.untrusted import MOST, one_line
+from airflow_batch_provider.providers.untrusted import LARGEST_SINGLE, MOST, one_line
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Kind
@@ -91,8 +91,11 @@ class _Completion(_Body, kw_only=True):
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
 
 
+_Number = Annotated[float, msgspec.Meta(ge=-LARGEST_SINGLE, le=LARGEST_SINGLE)]
+
+
 class _Item(msgspec.Struct):
-    embedding: Annotated[list[float], msgspec.Meta(min_length=1)]
+    embedding: Annotated[list[_Number], msgspec.Meta(min_length=1)]
 
 
 class _Embeddings(_Body, kw_only=True):
