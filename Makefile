@@ -1,4 +1,5 @@
-# A bare machine needs Python >= 3.11 with venv, make and a package index; the rest is made here.
+# A bare machine needs Python >= 3.11 with venv, make and a package index; the rest is made here. A cluster needs
+# `apt-get install postgresql redis-server faketime` as well.
 #
 #   make setup            the virtual environment; every other target makes it as well
 #   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
@@ -7,6 +8,8 @@
 #   make stores           only the tests on Google Cloud Storage and Azure, against local servers; part of `make test` without ARGS
 #   make test-all         every test, every sweep whole
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
+#   make cluster          PostgreSQL, Redis, S3, an Airflow of ten processes and the emulator run the example DAGs, until Ctrl-C
+#   make cluster-test     every kind of process of such a cluster killed and frozen, every service failing, and crowds; an hour
 #   make soak             random faults, kills and clears for SOAK_MINUTES=10, and the books balanced; SEED and ROUND repeat
 #   make compat AIRFLOW=3.1.8  the tests with a real Airflow on another one; WITH='cadwyn<8' adds what that one needs
 #   make compat-sdk       the tests of the providers on the lowest and the newest SDKs that are allowed
@@ -32,7 +35,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: setup signals screenshots demo test stores test-all kills compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
+.PHONY: setup signals screenshots demo test stores test-all kills cluster cluster-test compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -65,11 +68,22 @@ stores: $(STORES)/.ready
 	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud" \
 		tests/test_storage.py tests/operators/test_files_anywhere.py tests/ledger/test_killed_on_any_storage.py
 
-test-all: $(READY)
-	$(PYTEST) --whole $(ARGS)
+test-all: $(READY) $(VENV)/.cluster
+	$(PYTEST) --whole -m "not cluster" $(ARGS)
 
 kills: $(READY)
 	$(PY) -m pytest -m kills tests/stack $(ARGS)
+
+# CeleryExecutor, which nobody else needs.
+$(VENV)/.cluster: $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group cluster
+	@touch $@
+
+cluster: $(VENV)/.cluster
+	@CLUSTER_EXIT="$(CLUSTER_EXIT)" PYTHONPATH=tests/support $(PY) tests/support/cluster_by_hand.py
+
+cluster-test: $(VENV)/.cluster
+	$(PY) -m pytest -v --durations=0 tests/cluster $(ARGS)
 
 # A fixed hash seed lets the same seed play the same round.
 soak: $(READY)
@@ -164,7 +178,7 @@ audit: $(VENV)/.release
 constraints: $(VENV)/.release
 	@head -2 constraints.txt > $(VENV)/constraints.txt
 	@echo '-e .[parquet,pandas,s3,openlineage]' | $(VENV)/bin/uv pip compile - --universal --python-version 3.11 --upgrade \
-		--group test --group lint --group docs --group mutate --group release \
+		--group test --group lint --group docs --group mutate --group cluster --group release \
 		--no-emit-package airflow-batch-provider --no-emit-package pip \
 		--no-annotate --no-header --no-emit-index-url --quiet >> $(VENV)/constraints.txt
 	@cp $(VENV)/constraints.txt constraints.txt

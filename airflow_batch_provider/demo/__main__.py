@@ -9,71 +9,37 @@ import fcntl
 import logging
 import os
 import shutil
-import signal
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import httpx2
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.demo.report import answers
 from airflow_batch_provider.demo.stack import PASSWORD, USERNAME, AirflowStack
+from airflow_batch_provider.demo.terminal import INTERRUPTED, Narrator, end_at_first_signal, wait_for_ctrl_c
 from airflow_batch_provider.emulator.server import EmulatorServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_batch_provider.demo.rest import TaskInstance
-
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 DAG = "quickstart"
 _RUN_SECONDS = 300.0
-_INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
-_MEANING = {
-    "queued": "waits for a worker",
-    "running": "on a worker",
-    "deferred": "submitted and deferred: the batch runs, no worker is held",
-    "scheduled": "ready to run",
-    "success": "done",
-}
-
-
-class Narrator:
-    """Prints lines with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._deferred: set[str] = set()
-
-    def say(self, line: str) -> None:
-        """One line for people."""
-        print(f"{time.monotonic() - self._started:6.1f} s  {line}", flush=True)
-
-    def task(self, task: TaskInstance) -> None:
-        """What a task instance just came to."""
-        if task.state is None:
-            return
-        meaning = _MEANING.get(task.state, task.state)
-        if task.state == "deferred":
-            self._deferred.add(task.label)
-        elif task.state == "scheduled" and task.label in self._deferred:
-            meaning = "the batch has ended: back to a worker to fetch its rows"
-        self.say(f"{task.label:<15} {meaning}")
 
 
 def main() -> int:
     """Run the demo; the exit code: 0 after success, 1 with the reason on failure, 130 when interrupted before."""
-    _end_at_first_signal()
+    end_at_first_signal()
     logging.disable(logging.INFO)  # Airflow's SDK would have every HTTP request printed between our lines
     try:
         with _own_home() as home:
             _demo(home, stay=os.environ.get("DEMO_EXIT", "") in ("", "0"))
     except KeyboardInterrupt:
         print("\nInterrupted; everything is stopped.", flush=True)
-        return _INTERRUPTED
+        return INTERRUPTED
     except (RuntimeError, TimeoutError, httpx2.HTTPError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr, flush=True)
         return 1
@@ -101,7 +67,7 @@ def _demo(home: Path, *, stay: bool) -> None:
             _run_quickstart(stack, narrator)
             _farewell(stack, emulator)
             if stay:
-                _stay(stack)
+                wait_for_ctrl_c(stack.check)
         narrator.say("everything is stopped")
 
 
@@ -123,16 +89,6 @@ def _farewell(stack: AirflowStack, emulator: EmulatorServer) -> None:
     print(f"Logs      {stack.home}/components\n", flush=True)
 
 
-def _stay(stack: AirflowStack) -> None:
-    print("Stays up until Ctrl-C.", flush=True)
-    try:
-        while True:
-            stack.check()
-            time.sleep(1)
-    except KeyboardInterrupt:
-        print("\nStopping (a few seconds).", flush=True)
-
-
 @contextmanager
 def _own_home() -> Iterator[Path]:
     """The scratch folder, emptied; one demo at a time."""
@@ -146,19 +102,6 @@ def _own_home() -> Iterator[Path]:
         for folder in ("airflow", "batches"):
             shutil.rmtree(home / folder, ignore_errors=True)
         yield home
-
-
-def _end_at_first_signal() -> None:
-    """The first Ctrl-C (or SIGTERM, or a closed terminal) ends the demo; later ones do not disturb its tidying up."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(_number: int, _frame: object) -> NoReturn:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for each in signals:
-        signal.signal(each, end)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import psutil  # type: ignore[import-untyped]  # Airflow brings it, without types
@@ -36,12 +37,12 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
-    def start(self, name: str, command: Sequence[str]) -> None:
-        """Start a child in its own session, so that one signal reaches all that it starts."""
+    def start(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """Start a child in its own session, so that one signal reaches all that it starts; `env` adds to its variables."""
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,
-                env=self._env,
+                env={**self._env, **(env or {})},
                 cwd=self._logs,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -67,9 +68,27 @@ class Processes:
         Raises:
             ProcessDied: one of them does not.
         """
-        for name, process in self._running.items():
-            if (code := process.poll()) is not None:
-                raise ProcessDied(self._obituary(name, code))
+        for name in self.ended():
+            raise ProcessDied(self._obituary(name, self._running[name].returncode))
+
+    def ended(self) -> list[str]:
+        """The names of the children that have ended by themselves."""
+        return [name for name, process in self._running.items() if process.poll() is not None]
+
+    def pid(self, name: str) -> int:
+        """The process id of a child."""
+        return self._running[name].pid
+
+    def drain(self, name: str, seconds: float) -> None:
+        """Ask a child alone to end, and give it time for what it still has to do; then end what is left of it.
+
+        Args:
+            seconds: longest time that it gets.
+        """
+        self._running[name].send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._running[name].wait(seconds)
+        self.kill(name)
 
     def stop(self, *names: str) -> None:
         """End children and all that they started: SIGTERM, and SIGKILL for those that stay; without names, every child."""

@@ -1,6 +1,6 @@
-"""All of Airflow on this machine: scheduler, triggerer, API server and dag-processor on SQLite, in a scratch folder.
+"""All of Airflow on this machine: scheduler, triggerer, API server and dag-processor, on SQLite unless told otherwise.
 
-The four start side by side after one migration of the database: `airflow standalone` starts the same four, but leaves
+They start side by side after one migration of the database: `airflow standalone` starts the same four, but leaves
 them behind when its own process is killed.
 """
 
@@ -19,19 +19,21 @@ from airflow_batch_provider.demo.processes import Processes
 from airflow_batch_provider.demo.rest import AirflowRest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-# The log servers would listen on every interface; without them the API server reads the same files from disk.
-COMPONENTS = {
-    "api-server": (),
-    "scheduler": ("--skip-serve-logs",),
-    "dag-processor": (),
-    "triggerer": ("--skip-serve-logs",),
+# By name, the arguments of `airflow` that start each. The log servers would listen on every interface; without them the
+# API server reads the same files from disk.
+COMPONENTS: Mapping[str, Sequence[str]] = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
 }
 USERNAME = PASSWORD = "admin"  # noqa: S105 — a scratch Airflow on loopback, printed for people to log in with
 _FOREIGN = ("AIRFLOW_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
-_START_SECONDS = 180.0
+# A machine that does much else was seen to take minutes; a component that died is noticed at once.
+_START_SECONDS = 600.0
 _REMIND_SECONDS = 5.0
 _PARSE_SECONDS = 90.0
 
@@ -46,6 +48,7 @@ class AirflowStack:
         dags: folder of DAG files.
         plugins: plugins folder; its modules are importable by workers and by the triggerer.
         env: further variables for all components, such as `AIRFLOW_CONN_…`; they win.
+        components: what to start: by name, the arguments of `airflow`.
         say: told what is being waited for, one line each.
     """
 
@@ -56,10 +59,12 @@ class AirflowStack:
         *,
         plugins: Path | None = None,
         env: Mapping[str, str] | None = None,
+        components: Mapping[str, Sequence[str]] = COMPONENTS,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.home = home.resolve()
         self._say = say
+        self._components = components
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
@@ -76,23 +81,27 @@ class AirflowStack:
 
         Raises:
             ProcessDied: a component ended, with its last words.
-            TimeoutError: not all are healthy after 3 minutes.
+            TimeoutError: not all are healthy after 10 minutes.
         """
         self._write_login()
         with ExitStack() as undo:
             undo.callback(self.stop)
             self._say("preparing the database")
             self.processes.run("migrate", _airflow("db", "migrate"))
-            self._say(f"starting {', '.join(COMPONENTS)}")
-            for component in COMPONENTS:
+            self._say(f"starting {', '.join(self._components)}")
+            for component in self._components:
                 self.launch(component)
             self._wait_until_healthy()
             self.rest.log_in()
             undo.pop_all()
 
-    def launch(self, component: str, name: str | None = None) -> None:
-        """Start a component, again or once more under another name; returns before it is ready."""
-        self.processes.start(name or component, _airflow(component, *COMPONENTS[component]))
+    def launch(self, component: str, name: str | None = None, env: Mapping[str, str] | None = None) -> None:
+        """Start a component, again or once more under another name; returns before it is ready.
+
+        Args:
+            env: further variables for this process alone.
+        """
+        self.processes.start(name or component, _airflow(*self._components[component]), env)
 
     def stop(self) -> None:
         """End all components and everything they started."""

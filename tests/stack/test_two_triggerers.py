@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg2
 import pytest
-from postgres import postgres, programs
+from postgres import Postgres, programs
 from scenes import DAG, SOON, Scene, begin, endless
 
 from airflow_batch_provider.demo.stack import AirflowStack
@@ -36,23 +35,23 @@ pytestmark = [pytest.mark.kills, pytest.mark.airflow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[str]:
+def database() -> Iterator[Postgres]:
     found = programs()
     if found is None:
         reason = "PostgreSQL is not installed: two triggerers cannot share SQLite. apt-get install postgresql"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with postgres(found) as url:
-        yield url
+    with Postgres(found) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def airflow(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+def airflow(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
     home = tmp_path_factory.mktemp("two-triggerers")
     dags = shutil.copytree(HERE / "driven_dags", home / "dags")
     env = {
         **SOON,
         "AIRFLOW__BATCH_PROVIDER__STORAGE_PATH": (home / "batches").as_uri(),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url,
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(THRESHOLD),
     }
     with AirflowStack(home / "home", dags, env=env) as running:
@@ -64,7 +63,7 @@ class Triggerers:
     """The two of them, and which has a scene's trigger: on a busy machine Airflow may hand it over at any time."""
 
     airflow: AirflowStack
-    database: str
+    database: Postgres
     jobs: dict[str, int] = field(default_factory=dict)
 
     def wait_for(self, name: str, scene: Scene) -> None:
@@ -100,21 +99,15 @@ class Triggerers:
             "SELECT id FROM job WHERE job_type = 'TriggererJob' AND end_date IS NULL"
             f" AND latest_heartbeat > now() - interval '{THRESHOLD} seconds'"
         )
-        return {row[0] for row in self._query(statement)}
+        return {row[0] for row in self.database.query(statement)}
 
     def _job_of(self, scene: Scene) -> int | None:
         statement = "SELECT triggerer_id FROM trigger JOIN task_instance ON trigger_id = trigger.id WHERE run_id = %s"
-        return self._query(statement, scene.run.run_id)[0][0]
-
-    def _query(self, statement: str, *values: object) -> list[tuple]:
-        url = self.database.replace("+psycopg2", "")
-        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            cursor.execute(statement, values)
-            return cursor.fetchall()
+        return self.database.query(statement, scene.run.run_id)[0][0]
 
 
 @pytest.fixture(scope="module")
-def triggerers(airflow: AirflowStack, database: str) -> Triggerers:
+def triggerers(airflow: AirflowStack, database: Postgres) -> Triggerers:
     return Triggerers(airflow, database)
 
 

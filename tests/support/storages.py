@@ -28,16 +28,10 @@ AZURITE = {
 @pytest.fixture(scope="session")
 def s3_url():
     """A local S3 server with a bucket `batches`."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
+    from s3_server import S3Server
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    s3fs.S3FileSystem(key="k", secret="s", endpoint_url=url).mkdir("batches")
-    yield url
-    server.stop()
+    with S3Server() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
