@@ -113,7 +113,12 @@ class AirflowStack:
         self.processes.check()
 
     def require_dag(self, dag_id: str) -> None:
-        """Wait until the DAG's file has been read, and unpause it.
+        """Wait until the DAG's file has been read, and unpause it; raises what `wait_for_dag` does."""
+        self.wait_for_dag(dag_id)
+        self.rest.unpause(dag_id)
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        """Wait until the DAG's file has been read.
 
         Raises:
             ProcessDied: a component ended.
@@ -127,7 +132,6 @@ class AirflowStack:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"DAG {dag_id!r} was not found after {_PARSE_SECONDS:.0f} s. See {self.home}.")
             time.sleep(0.3)
-        self.rest.unpause(dag_id)
 
     def __enter__(self) -> Self:
         self.start()

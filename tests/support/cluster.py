@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 from postgres import Postgres, programs
+from redis_server import RedisServer
+from redis_server import program as redis_program
 from s3_server import KEY, S3Server
 from scenes import SOON
 
@@ -39,11 +41,9 @@ _READY_SECONDS = 600.0
 
 def missing() -> list[str]:
     """What has to be installed before a cluster can start."""
-    import redis_server
-
     needed = {
         "PostgreSQL (apt-get install postgresql)": programs(),
-        "Redis (apt-get install redis-server)": redis_server.program(),
+        "Redis (apt-get install redis-server)": redis_program(),
         "apache-airflow-providers-celery (pip install --group cluster)": importlib.util.find_spec("celery"),
     }
     return [name for name, found in needed.items() if found is None]
@@ -79,8 +79,6 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        from redis_server import RedisServer  # the client library comes with Celery only
-
         bin_ = programs()
         assert bin_ is not None, missing()
         self._say = say
@@ -110,6 +108,8 @@ class Cluster:
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
             # On a machine of 2 cores that does much else, answers were seen to take longer than Airflow's own 5 seconds.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+            # There is one API server: a worker waits minutes for its successor, instead of a quarter of one.
+            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         }
 
     def start(self) -> None:

@@ -124,7 +124,7 @@ class Load:
 
 
 @contextmanager
-def load(cluster: Cluster, name: str, *, dag: str = "load", mapped: int = 16, seconds: float = 20) -> Iterator[Load]:
+def load(cluster: Cluster, name: str, *, dag: str = "load", mapped: int = 6, seconds: float = 20) -> Iterator[Load]:
     """A run of the DAG under the scene's name.
 
     Args:

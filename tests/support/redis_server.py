@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-import redis
-
 from airflow_batch_provider.demo.stack import free_port
 
 _START_SECONDS = 60.0
@@ -56,6 +54,8 @@ class RedisServer:
         self._wait_until_it_answers()
 
     def _wait_until_it_answers(self) -> None:
+        import redis  # it comes with Celery only
+
         deadline = time.monotonic() + _START_SECONDS
         with redis.Redis.from_url(self.url) as client:
             while True:
