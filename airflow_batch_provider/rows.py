@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_batch_provider.models import BatchRow, RowError, RowStatus, Usage
 
@@ -16,6 +17,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         output: the answer as JSON, which nobody reads on the way: so it is made once, and may hold anything.
+        choices: of `Reply`, until a schema has chosen; no part of the results.
     """
 
     custom_id: str
@@ -28,6 +30,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     wave: int = 0
     batch_id: str | None = None
+    choices: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def value(self) -> Any:
@@ -58,7 +61,12 @@ def encode_row(row: Row) -> bytes:
     return _JSON.encode(row) + b"\n"
 
 
+def settled(row: Row) -> Row:
+    """Return a row as it stands in the results, where nothing is left to choose."""
+    return row if row.choices is msgspec.UNSET else replace(row, choices=msgspec.UNSET)
+
+
 def public(row: Row) -> BatchRow:
     """Return a row as users get it, with its answer as a value."""
-    fields = {name: getattr(row, name) for name in Row.__struct_fields__}
+    fields = {name: getattr(row, name) for name in Row.__struct_fields__ if name != "choices"}
     return BatchRow(**fields | {"output": row.value})

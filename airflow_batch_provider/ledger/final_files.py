@@ -14,7 +14,7 @@ from airflow_batch_provider.formats import ResultFormat, format_of
 from airflow_batch_provider.ledger.merge import best_rows, only_lines
 from airflow_batch_provider.models import TableColumns
 from airflow_batch_provider.parts import is_part, part_name
-from airflow_batch_provider.rows import encode_row
+from airflow_batch_provider.rows import encode_row, settled
 from airflow_batch_provider.tables.answers import Cells
 from airflow_batch_provider.tables.kept_rows import kept_rows
 from airflow_batch_provider.tables.text import write_csv, write_jsonl
@@ -167,7 +167,7 @@ def _table(
 def _lines(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[bytes]:
     if _was_asked_once(plan, files, waves):
         return (line + b"\n" for line in only_lines(files, waves[0], tally))
-    return map(encode_row, _rows(plan, files, waves, tally, absence))
+    return (encode_row(settled(row)) for row in _rows(plan, files, waves, tally, absence))
 
 
 def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[Row]:

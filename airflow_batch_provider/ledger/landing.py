@@ -18,7 +18,7 @@ from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.records import NO_SCHEMA
 from airflow_batch_provider.models import Reply, RowError
 from airflow_batch_provider.rows import Row, decode_row, encode_row
-from airflow_batch_provider.schemas import Misfit, answer_schema, as_raw
+from airflow_batch_provider.schemas import Misfit, answer_schema, as_raw, parsed
 from airflow_batch_provider.timing import RESULTS_LAG
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def row_of(reply: Reply, schema: AnswerSchema | None, **where: Any) -> Row:
         usage=reply.usage,
         model=reply.model,
         finish_reason=reply.finish_reason,
+        choices=reply.choices or msgspec.UNSET,
         **where,
     )
     if schema is not None and reply.status == "succeeded" and isinstance(reply.output, str):
@@ -252,16 +253,25 @@ def absence(status: BatchStatus) -> Reply:
 
 def checked(row: Row, text: str, schema: AnswerSchema) -> Row:
     """Return a good row with the answer that its text is, or as `invalid` with the text and why it does not fit."""
-    match schema.read(text):
-        case Misfit(problem=problem):
-            error = (
-                CUT_OFF
-                if row.finish_reason == "max_tokens"
-                else RowError(code="invalid_output", message=problem, retryable=True)
-            )
-            return replace(row, status="invalid", output=as_raw(text), error=error)
-        case value:
-            return replace(row, status="succeeded", output=as_raw(value), error=None)
+    chosen, found = _chosen(text, row.choices or (), schema)
+    if not isinstance(found, Misfit):
+        return replace(row, status="succeeded", output=as_raw(found), error=None, choices=msgspec.UNSET)
+    problem = RowError(code="invalid_output", message=found.problem, retryable=True)
+    error = CUT_OFF if row.finish_reason == "max_tokens" else problem
+    return replace(row, status="invalid", output=as_raw(chosen), error=error)
+
+
+def _chosen(text: str, choices: tuple[str, ...], schema: AnswerSchema) -> tuple[str, Any | Misfit]:
+    """Return what a schema takes for the answer, and its value: the whole text, or else the first choice that fits.
+
+    Where nothing fits it is what was most likely meant: the whole text if it is JSON, or else the first choice.
+    """
+    likeliest = text if not choices or not isinstance(parsed(text), Misfit) else choices[0]
+    for candidate in (text, *choices):
+        found = schema.read(candidate)
+        if not isinstance(found, Misfit):
+            return candidate, found
+    return likeliest, schema.read(likeliest)
 
 
 def rechecked(row: Row, schema: AnswerSchema) -> Row:

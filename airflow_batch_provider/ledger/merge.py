@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from airflow_batch_provider.ledger.digest import Reasons
 from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
 from airflow_batch_provider.providers.room import most_output
-from airflow_batch_provider.rows import Row, decode_row
+from airflow_batch_provider.rows import Row, decode_row, encode_row, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +91,7 @@ def only_lines(files: TaskFiles, wave: Wave, tally: Tally) -> Iterator[bytes]:
             row = decode_row(line)
             tally.asked(row)
             tally.settled(row)
-            yield line
+            yield encode_row(settled(row)).rstrip() if row.choices else line
 
 
 def _better(known: Row, later: Row) -> Row:

@@ -36,6 +36,8 @@ class Reply(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
         output: str of a text, list[float] of an embedding, or
             `{"tool_calls": [{"id", "name", "arguments"}], "text": str | None}` when the model called tools.
         finish_reason: `stop`, `max_tokens`, `refusal`, `tool_use`, or the provider's own word.
+        choices: pieces of an answer in several, JSON each, the likeliest first: where a schema was asked and `output` does
+            not fit it, the first of them that does is the answer. Without a schema they mean nothing.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Reply(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     model: str | None = None
     finish_reason: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 class BatchRow(FrozenModel):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from airflow_batch_provider.models import Reply, RowError, Usage
 from airflow_batch_provider.providers.untrusted import as_arguments, as_text, as_vector, one_line
@@ -42,29 +44,39 @@ class Answered:
         return self.failed(RowError(code="refusal", message=message, retryable=False), "refusal")
 
     def said(
-        self, texts: list[str], calls: list[dict[str, Any]], finish: str | None, other: Iterable[str] = ()
+        self, messages: list[list[str]], calls: list[dict[str, Any]], finish: str | None, other: Iterable[str] = ()
     ) -> Reply:
-        """Return the reply for what the model wrote and called.
+        """Return the reply for what the model wrote and called: its whole text, in order, and what a schema may choose.
 
         Args:
-            texts: one for each message or block that stands by itself.
+            messages: the texts of the parts of each message, or run of blocks, that stands by itself.
             other: kinds of parts that are neither text nor calls, such as images.
         """
         finish = one_line(finish, 80) or None
-        text = joined(texts)
+        text = "".join(part for parts in messages for part in parts)
         if calls:
             output = {"tool_calls": calls, "text": text or None}
             return self.reply(
                 status="succeeded", output=output, finish_reason="tool_use" if finish == "stop" else finish
             )
         if text.strip():
-            return self.reply(status="succeeded", output=text, finish_reason=finish)
+            return self.reply(status="succeeded", output=text, finish_reason=finish, choices=choices(messages))
         if finish == "max_tokens":
             return self.failed(_CUT, finish)
         if other:
             message = f"The answer has no text but {one_line(', '.join(sorted(set(other))))}."
             return self.failed(RowError(code="unsupported_output", message=message, retryable=False), finish)
         return self.failed(EMPTY, finish)
+
+    def answered_by_tools(self, inputs: list[object], finish: str | None) -> Reply:
+        """Return the reply for calls of the tool by which a model is made to answer: the first that fits is the answer.
+
+        Args:
+            inputs: of the calls, in order; an empty one answers only where no other call does.
+        """
+        texts = _full_first([one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in inputs])
+        reply = self.said([texts[:1]], [], finish)
+        return replace(reply, choices=tuple(texts[1:])) if reply.status == "succeeded" else reply
 
     def vector(self, value: object) -> Reply:
         """Return the reply for an embedding."""
@@ -91,30 +103,30 @@ def unreadable(key: str) -> Reply:
     return Reply(key=key, status="failed", error=RowError(code="unreadable_result", message=message, retryable=False))
 
 
-def joined(texts: list[str]) -> str:
-    """Return the text of several pieces: all of them, or the last that is JSON where the whole is not.
+def choices(messages: list[list[str]]) -> tuple[str, ...]:
+    """Return the pieces of an answer in several that may be the JSON it was asked for, the likeliest first.
 
-    A model may write a preamble, or a first try, before the JSON it was asked for (557 of 233,124 lines of one job with
-    OpenAI's `responses`, reported as mira#70).
+    A model may write a preamble, or a first try, before its answer (557 of 233,124 lines of one job with OpenAI's
+    `responses`, reported as mira#70): later messages go first, whole ones before their parts. The parts of a message follow
+    each other without a break, so a list among them may be the mark of a source, such as `[1]`, and is none.
     """
-    whole = "".join(texts)
-    if len(texts) < 2 or is_json(whole):
-        return whole
-    return next((text for text in reversed(texts) if is_json(text)), whole)
+    if sum(map(len, messages)) < 2:
+        return ()
+    whole = ["".join(parts) for parts in messages] if len(messages) > 1 else []
+    pieces = [part for parts in messages if len(parts) > 1 for part in parts if part.lstrip()[:1] == "{"]
+    found = [text for text in (*reversed(whole), *reversed(pieces)) if _is_json(text)]
+    return tuple(dict.fromkeys(_full_first(found)))
 
 
-def message_text(parts: list[str]) -> str:
-    """Return the text of the parts of one message: all of them, or the last that is a JSON object where the whole is not.
-
-    Parts follow each other without a break, so a list as the last of them may be the mark of a source, such as `[1]`.
-    """
-    whole = "".join(parts)
-    if len(parts) < 2 or is_json(whole):
-        return whole
-    return next((part for part in reversed(parts) if part.lstrip()[:1] == "{" and is_json(part)), whole)
+def _full_first(texts: list[str]) -> list[str]:
+    """Return the texts in their order, those that say nothing last: `{}` may fit, and must not hide an answer beside it."""
+    return sorted(texts, key=lambda text: "".join(text.split()) in _SAY_NOTHING)
 
 
-def is_json(text: str) -> bool:
+_SAY_NOTHING = frozenset({"", "{}", "[]", "null", '""'})
+
+
+def _is_json(text: str) -> bool:
     """Return True for the JSON of an object or a list."""
     if text.lstrip()[:1] not in {"{", "["}:
         return False

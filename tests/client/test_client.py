@@ -294,6 +294,19 @@ async def test_another_schema_than_that_of_the_submit_is_checked_against_landed_
     assert (misfit.status, misfit.output) == ("invalid", '{"red": 1}')
 
 
+async def test_5_a_schema_that_is_asked_for_later_chooses_among_the_pieces_of_a_landed_answer(client, provider):
+    """Without one the text is whole, as the model wrote it."""
+    answer = provider.answer
+    pieces = {"output": 'Sure: {"red": 1}', "choices": ('{"red": 1}',)}
+    provider.answer = lambda body, n: structs.replace(answer(body, n), **pieces)
+    handle = await client().submit(["a"])
+    end(provider)
+    (row,) = await client().get_results(handle.id)
+    assert row.output == 'Sure: {"red": 1}'
+    (chosen,) = await client().get_results(handle.id, output_type={"type": "object", "required": ["red"]})
+    assert (chosen.status, chosen.output) == ("succeeded", {"red": 1})
+
+
 async def test_an_answer_that_did_not_fit_is_good_where_it_fits_what_is_asked_for_now(client, provider):
     """The schema at landing was too narrow; the answer is there, and paid."""
     answer = provider.answer

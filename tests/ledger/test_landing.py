@@ -43,7 +43,7 @@ class Batch:
             raise self.fault
 
     async def land(self, *, tentative=False, status="completed", retry_truncated=False, schema=None, **more):
-        files = BatchFiles(self.directory, 4, "")
+        self.files = files = BatchFiles(self.directory, 4, "")
         with self.directory.writer(files.requests_name) as file:
             for index in self.indices:
                 own = encoded(self.schemas.get(index))
@@ -365,6 +365,20 @@ async def test_answers_are_read_by_the_schema_of_the_task_or_by_the_row_s_own(ba
     assert (not_fit.error.code, not_fit.error.retryable) == ("invalid_output", True)
     assert "integer" in not_fit.error.message
     assert counts == {"succeeded": 2, "invalid": 1}
+
+
+async def test_5_a_row_s_own_schema_chooses_among_the_pieces_of_its_answer(batch):
+    """It is read later than the task's, when the reply is gone."""
+    batch.schemas = {2: NUMBER}
+    pieces = {"output": 'Sure: {"n": 1}', "choices": ('{"n": 1}',)}
+    batch.replies = [good(2, **pieces), good(5, **pieces), good(7, **pieces)]
+
+    await batch.land(schema={"type": "array"})
+
+    assert [(row.status, row.output) for row in batch.files.landed_rows()][:2] == [
+        ("succeeded", msgspec.Raw(b'{"n":1}')),
+        ("invalid", msgspec.Raw(b'"{\\"n\\": 1}"')),
+    ]
 
 
 async def test_only_good_texts_are_read_by_a_schema(batch):

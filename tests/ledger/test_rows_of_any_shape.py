@@ -109,3 +109,29 @@ async def test_one_odd_answer_among_good_ones_of_a_client(answer, schema):
     assert [rows[place].status for place in (0, 2)] == ["succeeded"] * 2
     assert json.dumps(again[1].output) == json.dumps(rows[1].output)
     assert provider.bought == {"a": 1, "bad": 1, "b": 1}
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "parquet"])
+@pytest.mark.parametrize("retried", [False, True])
+@pytest.mark.parametrize(
+    ("output_type", "expected"),
+    [(None, 'Sure: {"n": 1}'), (NUMBER, {"n": 1})],
+    ids=["text", "schema"],
+)
+async def test_5_results_hold_a_text_in_pieces_whole_or_as_what_its_schema_chose(
+    tmp_path, format_, retried, output_type, expected
+):
+    """And nothing of the pieces that it was chosen from, whether every row was asked once or not."""
+    provider = provider_that_answers("generate", None)
+    parts = [{"type": "text", "text": text} for text in ("Sure: ", '{"n": 1}')]
+    odd, empty = (CODEC.decode(line_of("generate", content), "generate") for content in (parts, ""))
+    provider.answer = lambda body, n: empty if retried and body["prompt"] == "b" and n == 1 else odd
+    settings_ = {} if output_type is None else {"output_type": output_type}
+    task = Job(tmp_path, provider, provider.clock, ["a", "b"], result_format=format_, retry_rows=1, **settings_)
+
+    manifest = await task.run()
+
+    assert [row.output for row in BatchResults(manifest)] == [expected] * 2
+    if format_ == "jsonl":
+        lines = [json.loads(line) for line in UPath(manifest.results).read_text().splitlines()]
+        assert not any("choices" in line for line in lines)

@@ -8,11 +8,16 @@ import math
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from airflow_batch_provider.ledger.landing import row_of
 from airflow_batch_provider.models import BatchRequest, Spec
 from airflow_batch_provider.providers.anthropic.codec import AnthropicCodec
+from airflow_batch_provider.providers.anthropic.replies import ANSWER_TOOL
 from airflow_batch_provider.providers.google.codec import GoogleCodec
 from airflow_batch_provider.providers.openai.codec import OpenAICodec
+from airflow_batch_provider.schemas import AnswerSchema
 
 CHAT, RESPONSES, ANTHROPIC, GOOGLE = OpenAICodec("chat"), OpenAICodec("responses"), AnthropicCodec(), GoogleCodec()
 CODECS = {"anthropic": ANTHROPIC, "chat": CHAT, "responses": RESPONSES, "google": GOOGLE}
@@ -169,67 +174,132 @@ def test_6_an_empty_system_text_of_a_row_drops_the_tasks(name, given, expected):
     assert expected is None or expected in json.dumps(body)
 
 
-# several messages
+# several messages and parts: whole without a schema, chosen by one
+
+LABEL = AnswerSchema({"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]})
+ANY_OBJECT = AnswerSchema({"type": "object"})
 
 
-def test_5_of_several_messages_the_last_that_is_json_is_the_answer():
-    """A fragment and then the whole, or a preamble and then the JSON: 557 of 233,124 lines of one job (mira#70)."""
-    for first in ("Here it is:", '{"label": "fi'):
-        reply = RESPONSES.decode(responses(message(first), message('{"label": "fine"}')), "generate")
-        assert reply.output == '{"label": "fine"}'
+def landed(name, line, schema=None):
+    """The row of a line: its status and its answer."""
+    row = row_of(decode(name, line), schema, index=0)
+    return row.status, row.value
 
 
-def test_5_a_complete_answer_before_a_broken_one_counts():
-    """The last that parses, not the last."""
-    reply = RESPONSES.decode(responses(message('{"label": "fine"}'), message('{"lab')), "generate")
-    assert reply.output == '{"label": "fine"}'
-
-
-def test_5_messages_of_plain_text_are_one_text():
-    """Nothing says that the first is not meant."""
-    assert RESPONSES.decode(responses(message("one, "), message("two")), "generate").output == "one, two"
-
-
-def test_5_what_anthropic_says_around_its_own_tools_is_several_texts():
-    """But one text that citations cut into blocks is one."""
+def blocks(*texts):
+    """Texts between which Anthropic searched, so that each stands by itself."""
     searched = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
-    text = [{"type": "text", "text": part} for part in ("I search.", '{"a":', " 1}")]
-    assert ANTHROPIC.decode(anthropic(text[0], searched, *text[1:]), "generate").output == '{"a": 1}'
-    assert ANTHROPIC.decode(anthropic(*text[1:]), "generate").output == '{"a": 1}'
+    return [block for text in texts for block in ({"type": "text", "text": text}, searched)]
+
+
+def ran(*texts):
+    """Texts between which Gemini ran code."""
+    return [part for text in texts for part in ({"text": text}, {"executableCode": {"code": "1"}})]
+
+
+SEVERAL = {
+    "responses": ("responses", lambda *texts: responses(*map(message, texts))),
+    "anthropic": ("anthropic", lambda *texts: anthropic(*blocks(*texts))),
+    "google": ("google", lambda *texts: google(*ran(*texts))),
+}
+PARTED = {
+    "anthropic": ("anthropic", lambda *texts: anthropic(*({"type": "text", "text": text} for text in texts))),
+    "chat": ("chat", lambda *texts: chat({"content": [{"type": "text", "text": text} for text in texts]})),
+    "responses": (
+        "responses",
+        lambda *texts: responses(
+            {"type": "message", "content": [{"type": "output_text", "text": text} for text in texts]}
+        ),
+    ),
+    "google": ("google", lambda *texts: google(*({"text": text} for text in texts))),
+}
+ALL = {**{f"{name} messages": made for name, made in SEVERAL.items()}, **PARTED}
+in_pieces = pytest.mark.parametrize(("name", "made"), ALL.values(), ids=list(ALL))
+
+
+@in_pieces
+@given(
+    texts=st.lists(
+        st.sampled_from(["Here: ", '{"label": "fine"}', "{}", "[1]", '{"a":', " 1}"]) | st.text(), min_size=1
+    )
+)
+def test_5_without_a_schema_a_text_in_pieces_is_whole_and_in_order(name, made, texts):
+    """Nothing says that JSON among them is the answer: all was written, and all was paid."""
+    whole = "".join(texts)
+    status, answer = landed(name, made(*texts))
+    assert (status, answer) == (("succeeded", whole) if whole.strip() else ("failed", None))
+
+
+@in_pieces
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Here it is:", '{"label": "fine"}'],
+        ['{"label": "fine"}', "Anything else?"],
+        ['{"label": "fi', '{"label": "fine"}'],
+        ['{"label": "fine"}', '{"lab'],
+        ['{"label": "fine"}', "{}"],
+        ["{}", '{"label": "fine"}'],
+        ['{"label": "fine"}', '{"other": 1}'],
+        ['{"label":', ' "fine"}'],
+        ['{"label": "first"}', '{"label": "fine"}'],
+    ],
+)
+def test_5_under_a_schema_the_last_piece_that_fits_is_the_answer(name, made, texts):
+    """A fragment and then the whole, or a preamble and then the JSON: 557 of 233,124 lines of one job (mira#70)."""
+    assert landed(name, made(*texts), LABEL) == ("succeeded", {"label": "fine"})
+
+
+@in_pieces
+def test_5_an_empty_object_answers_only_where_nothing_else_does(name, made):
+    """It fits where every field is optional, and would hide the answer beside it."""
+    for texts in (['{"label": "fine"}', "{}"], ["{}", '{"label": "fine"}', "{ }"]):
+        assert landed(name, made(*texts), ANY_OBJECT) == ("succeeded", {"label": "fine"})
+    assert landed(name, made("{}", "Done."), ANY_OBJECT) == ("succeeded", {})
+
+
+@in_pieces
+def test_5_where_no_piece_fits_the_likeliest_is_told_with_what_is_wrong(name, made):
+    """The model is shown it when it is asked again."""
+    row = row_of(decode(name, made("Sure:", '{"label": 1}')), LABEL, index=0)
+    assert (row.status, row.value, row.error.code) == ("invalid", '{"label": 1}', "invalid_output")
+    assert "label" in row.error.message
+
+
+@pytest.mark.parametrize(("name", "made"), PARTED.values(), ids=list(PARTED))
+def test_5_the_mark_of_a_source_is_no_answer(name, made):
+    """Parts of one message follow each other without a break."""
+    numbers = AnswerSchema({"type": "array"})
+    assert landed(name, made("Paris is the capital. ", "[1]"), numbers)[0] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ([{"label": "fine"}], {"label": "fine"}),
+        ([{"label": "fine"}, {}], {"label": "fine"}),
+        ([{}, {"label": "fine"}], {"label": "fine"}),
+        ([{"label": "fine"}, {"label": "second"}], {"label": "fine"}),
+        ([{"label": 1}, {"label": "fine"}], {"label": "fine"}),
+        ([None, "", {"label": "fine"}], {"label": "fine"}),
+        (['{"label": "fine"}', "null"], {"label": "fine"}),
+    ],
+)
+def test_5_of_several_calls_of_our_answer_tool_the_first_that_fits_is_the_answer(inputs, expected):
+    """Calls of one turn are made side by side; a second, empty one made the row invalid, and it was bought again."""
+    calls = [{"type": "tool_use", "id": "t", "name": ANSWER_TOOL, "input": one} for one in inputs]
+    line = anthropic({"type": "text", "text": "I answer."}, *calls, word="tool_use")
+    assert landed("anthropic", line, LABEL) == ("succeeded", expected)
+
+
+def test_5_calls_of_our_answer_tool_without_any_input_are_an_empty_answer_that_fits_or_not():
+    """As one call without input is."""
+    line = anthropic(*[{"type": "tool_use", "id": "t", "name": ANSWER_TOOL, "input": {}}] * 2, word="tool_use")
+    assert landed("anthropic", line, ANY_OBJECT) == ("succeeded", {})
+    assert landed("anthropic", line, LABEL)[0] == "invalid"
 
 
 # servers that speak OpenAI's API
-
-
-PARTED = {
-    "anthropic": lambda *texts: anthropic(*({"type": "text", "text": text} for text in texts)),
-    "chat": lambda *texts: chat({"content": [{"type": "text", "text": text} for text in texts]}),
-    "responses": lambda *texts: responses(
-        {"type": "message", "content": [{"type": "output_text", "text": text} for text in texts]}
-    ),
-    "google": lambda *texts: google(*({"text": text} for text in texts)),
-}
-
-
-@everywhere
-@pytest.mark.parametrize(
-    ("parts", "output"),
-    [
-        (["Sure: ", '{"a": 1}'], '{"a": 1}'),
-        (['{"a":', " 1}"], '{"a": 1}'),
-        (['{"a": 1}', "Anything else?"], '{"a": 1}'),
-        (["Paris is the capital. ", "[1]"], "Paris is the capital. [1]"),
-    ],
-)
-def test_5_the_parts_of_one_message_are_its_text_or_the_object_among_them(name, parts, output):
-    """A preamble beside the JSON is left out; the mark of a source is kept."""
-    assert decode(name, PARTED[name](*parts)).output == output
-
-
-def test_5_what_gemini_says_around_its_own_tools_is_left_out_of_the_object():
-    """It runs code between its words and the JSON."""
-    ran = ({"executableCode": {"code": "1"}}, {"codeExecutionResult": {"output": "1"}})
-    assert decode("google", google({"text": "I compute."}, *ran, {"text": '{"a": 1}'})).output == '{"a": 1}'
 
 
 def test_5_commentary_before_a_final_answer_is_not_the_answer():

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from airflow_batch_provider.models import Reply, Usage
+from airflow_batch_provider.providers.answers import choices
 from airflow_batch_provider.providers.untrusted import MOST, one_line
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
@@ -89,7 +90,8 @@ def plain_reply(line: bytes) -> Reply | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     message = read.result.message
-    text = message.content[0].text if len(message.content) == 1 else "".join(part.text for part in message.content)
+    parts = [part.text for part in message.content]
+    text = "".join(parts)
     if not text or text.isspace():
         return None
     return Reply(
@@ -99,6 +101,7 @@ def plain_reply(line: bytes) -> Reply | None:
         usage=message.usage.told(),
         model=_model(message.model),
         finish_reason=_FINISH[message.stop_reason],
+        choices=choices([parts]),
     )
 
 

@@ -5,12 +5,11 @@ Shapes: https://platform.claude.com/docs/en/api/messages-batches and anthropic 2
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 from typing import Any
 
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.answers import Answered, call, message_text, unreadable
+from airflow_batch_provider.providers.answers import Answered, call, unreadable
 from airflow_batch_provider.providers.untrusted import (
     MOST,
     as_count,
@@ -88,9 +87,8 @@ def _answer(key: str, message: dict[str, Any]) -> Reply:
         return answered.failed(_PAUSED, finish)
     calls = [block for block in content if block.get("type") == "tool_use"]
     if calls and all(block.get("name") == ANSWER_TOOL for block in calls):
-        answer = calls[-1].get("input")
-        texts = [answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)]
-        return answered.said(texts, [], "stop" if finish == "tool_use" else finish)
+        inputs = [block.get("input") for block in calls]
+        return answered.answered_by_tools(inputs, "stop" if finish == "tool_use" else finish)
     tools = [call(block.get("id"), block.get("name"), block.get("input")) for block in calls]
     return answered.said(_texts(content), tools, finish, {one_line(b.get("type"), 40) for b in content} - _PARTS)
 
@@ -101,10 +99,10 @@ _PAUSED = RowError(
 _PARTS = {"text", "tool_use", "thinking", "redacted_thinking"}
 
 
-def _texts(content: list[dict[str, Any]]) -> list[str]:
+def _texts(content: list[dict[str, Any]]) -> list[list[str]]:
     """Return the texts between the other blocks; citations split one text into several blocks."""
     runs = groupby(content, key=_is_text)
-    return [message_text([as_text(block.get("text")) for block in blocks]) for is_text, blocks in runs if is_text]
+    return [[as_text(block.get("text")) for block in blocks] for is_text, blocks in runs if is_text]
 
 
 def _is_text(block: dict[str, Any]) -> bool:

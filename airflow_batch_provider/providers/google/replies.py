@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.answers import EMPTY, Answered, call, message_text, unreadable
+from airflow_batch_provider.providers.answers import EMPTY, Answered, call, unreadable
 from airflow_batch_provider.providers.untrusted import as_count, as_error, as_object, as_objects, as_text, one_line
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _answer(answered: Answered, response: dict[str, Any]) -> Reply:
     called = [as_object(_field(part, "functionCall")) for part in parts]
     calls = [call(one.get("id"), one.get("name"), one.get("args") or {}) for one in called if one]
     other = {one_line(name, 40) for part in parts for name in part} - _PARTS
-    return answered.said([message_text([as_text(part.get("text")) for part in parts])], calls, finish, other)
+    return answered.said([[as_text(part.get("text")) for part in parts]], calls, finish, other)
 
 
 _PARTS = {"text", "thought", "thoughtSignature", "thought_signature", "functionCall", "function_call"}

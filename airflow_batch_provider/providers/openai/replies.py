@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import Rejected
 from airflow_batch_provider.models import Reply, RowError, Usage
-from airflow_batch_provider.providers.answers import EMPTY, Answered, call, message_text, unreadable
+from airflow_batch_provider.providers.answers import EMPTY, Answered, call, unreadable
 from airflow_batch_provider.providers.untrusted import (
     as_count,
     as_error,
@@ -105,7 +105,7 @@ def _completion(answered: Answered, choices: list[Any]) -> Reply:
     audio = as_text(as_object(message.get("audio")).get("transcript"))
     called = [*as_objects(message.get("tool_calls")), *as_objects([{"function": message.get("function_call")}])]
     return answered.said(
-        texts if any(texts) else [audio], [call for one in called if (call := _called(one))], finish, other
+        [texts if any(texts) else [audio]], [call for one in called if (call := _called(one))], finish, other
     )
 
 
@@ -126,9 +126,9 @@ def _parts(content: object) -> tuple[list[str], list[str], set[str]]:
     if isinstance(content, str):
         return [content], [], set()
     parts = as_objects(content)
-    text = message_text([as_text(part.get("text")) for part in parts if part.get("type") in _TEXTS])
+    texts = [as_text(part.get("text")) for part in parts if part.get("type") in _TEXTS]
     refusals = [as_text(part.get("refusal")) for part in parts if part.get("type") == "refusal"]
-    return [text], refusals, {one_line(part.get("type"), 40) or "a part without a type" for part in parts} - _KNOWN
+    return texts, refusals, {one_line(part.get("type"), 40) or "a part without a type" for part in parts} - _KNOWN
 
 
 # `thinking` and `reasoning` are what Mistral's and other servers send beside the text.
@@ -161,7 +161,7 @@ def _response(answered: Answered, body: dict[str, Any]) -> Reply:
         if as_text(item.get("type")) in {"function_call", "custom_tool_call"}
     ]
     other = {kind for _, _, kinds in said for kind in kinds} | ({one_line(i.get("type"), 40) for i in items} - _ITEMS)
-    return answered.said([text for texts, _, _ in said for text in texts], calls, finish, other)
+    return answered.said([texts for texts, _, _ in said], calls, finish, other)
 
 
 def _final(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
