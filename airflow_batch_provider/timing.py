@@ -63,6 +63,8 @@ PROGRESS_INTERVAL = timedelta(seconds=60)
 # A batch never lives longer: Gemini's hard limit is 48 hours, the others' 24 (their guides, 2026-09), and a queue in
 # front of several batches may need several waves.
 LONGEST_WAIT = timedelta(days=14)
+# No provider keeps the answers of a batch longer: six weeks at Gemini, about 30 days at the others (their guides, 2026-11).
+OLDEST_SUBMIT = timedelta(weeks=6)
 
 # A deadline is near when so much of the time until it has passed.
 NEAR = 0.8
@@ -74,6 +76,7 @@ NOTIFY_LIMIT = timedelta(seconds=30)
 
 # The relations that the protocol rests on; `tests/test_timing.py` says what each is good for.
 assert LIST_LAG < GONE_AFTER < WAKE_AFTER
+assert LONGEST_WAIT < OLDEST_SUBMIT
 assert not LIST_LAG % SEARCH_PAUSE
 assert RETRY_PAUSE < WORKER_RETRY_BUDGET
 assert LOCK_LEASE > LIST_LAG + WORKER_RETRY_BUDGET

@@ -6,6 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.layout import SUBMISSIONS
+from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.records import load, save
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ class Purchases:
     def get(self, batch_id: str) -> Purchase | None:
         """Return what an id stands for, None when it was not bought here."""
         return load(self._root, _name(batch_id), Purchase)
+
+
+def bought_below(root: Directory) -> tuple[str, ...]:
+    """Return the ids of all batches that the clients of one stage have bought; blocking."""
+    found = (TaskFiles(root.sub(f"{SUBMISSIONS}/{name}")) for name in root.names(SUBMISSIONS))
+    return tuple(receipt.batch_id for files in found for receipt in files.receipts(files.waves()))
 
 
 def _name(batch_id: str) -> str:

@@ -99,7 +99,7 @@ class StageFiles:
         found = self._read(SUSPENDED)
         try:
             return None if found is None else Suspension.model_validate(found)
-        except ValidationError:
+        except (ValidationError, UsageError):
             return None
 
     def whole(self, suspension: Suspension) -> Suspension:

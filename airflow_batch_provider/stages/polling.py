@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.stages.values import CompletionCheck
 
 _LONGEST_ERROR = 1500
+_MOST_SHOWN = 3
 _RUNS_ON = (
     "What was bought runs on at the provider. Correct the connection; a retry, or a clear of the task, goes on with it and buys "
     "nothing again."
@@ -26,6 +27,18 @@ _RUNS_ON = (
 def with_remedy(error: BatchError) -> str:
     """Return the message of what ends a wait; a refused key stops no batch, so that one also says how to go on."""
     return f"{error} {_RUNS_ON}" if isinstance(error, Denied) else str(error)
+
+
+def with_bought(message: str, batch_ids: tuple[str, ...]) -> str:
+    """Return the message of what ends a stage, with what becomes of the batches that it bought by `ctx.batch`."""
+    if not batch_ids:
+        return message
+    shown = ", ".join(map(repr, batch_ids[:_MOST_SHOWN]))
+    more = f" and {len(batch_ids) - _MOST_SHOWN} more" if len(batch_ids) > _MOST_SHOWN else ""
+    return (
+        f"{message} What ctx.batch bought is kept ({shown}{more}): a clear of the task goes on with it, and the same requests "
+        "are not bought again."
+    )
 
 
 class Event(TypedDict):

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from airflow_batch_provider.client.purchases import bought_below
 from airflow_batch_provider.exceptions import StageFailed, Unavailable, UsageError
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.context import CheckCompletionContext, StageContext
 from airflow_batch_provider.stages.host import BATCH_IDS, EMBEDDINGS, METRICS, PROGRESS
 from airflow_batch_provider.stages.polled_wait import PolledWait
-from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input
+from airflow_batch_provider.stages.polling import with_bought
+from airflow_batch_provider.stages.shapes import as_check, as_suspended, output_json, parse_config, parse_input, shown
 from airflow_batch_provider.stages.suspension import Suspension
 from airflow_batch_provider.storage import StageStorage
 
@@ -97,7 +99,7 @@ class StageRun:
         if event["status"] == "failed":
             if event.get("retryable"):
                 raise Unavailable(str(event["error"]), ambiguous=False)
-            raise StageFailed(str(event["error"]))
+            raise StageFailed(with_bought(str(event["error"]), await self._bought()))
         if event["status"] == "timeout":
             if event["error"]:
                 self.host.logger.warning("The last poll before the deadline: %s", event["error"])
@@ -108,9 +110,9 @@ class StageRun:
         """Return what the completion check returned, or execute the stage again with the suspended state."""
         found = self.files.output(suspension.token)
         if metrics := found.get("metrics"):
-            await self.host.publish(METRICS, suspension.metrics | metrics)
+            await self.host.publish(METRICS, shown(suspension.metrics | metrics))
         if (embeddings := found.get("embeddings")) is not None:
-            await self.host.publish(EMBEDDINGS, embeddings)
+            await self.host.publish(EMBEDDINGS, shown(embeddings))
         if "output" in found:
             return Finished(output_json(self.stage, found["output"]))
         return await self._execute(suspension, parse_input(self.stage, value))
@@ -207,8 +209,20 @@ class StageRun:
             ) from None
 
     async def _execute(self, suspension: Suspension | None, value: Any) -> Outcome:
-        async with self.host.hub() as hub:
-            return await self._outcome(await self.stage.execute(self.stage_context(hub, suspension, value)))
+        try:
+            async with self.host.hub() as hub:
+                return await self._outcome(await self.stage.execute(self.stage_context(hub, suspension, value)))
+        except UsageError as error:
+            error.args = (with_bought(str(error), await self._bought()),)
+            raise
+
+    async def _bought(self) -> tuple[str, ...]:
+        """Return the batches that `ctx.batch` has bought for this task; none where they cannot be read now."""
+        try:
+            return await asyncio.to_thread(bought_below, self.files.directory)
+        except Exception:  # the errors of object stores have no common class
+            self.host.logger.debug("What %s has bought cannot be read", self.location.task, exc_info=True)
+            return ()
 
     async def _outcome(self, returned: Any) -> Outcome:
         if isinstance(returned, Manifest) and returned.batches:
@@ -217,13 +231,14 @@ class StageRun:
         if suspended is None:
             return Finished(output_json(self.stage, returned))
         now, traceparent = self.host.clock.now(), self.host.signals.traceparent()
+        suspended.state.check_time(now)
         suspension = Suspension.begin(self.location, suspended, now, self.poll, traceparent)
         if self.tells_near:
             suspension = suspension.with_near(self.files.last_suspension())
         self.files.save_suspension(suspension)
         await self.host.publish(BATCH_IDS, list(suspended.batch_ids) or suspension.batch_ids)
         if suspension.metrics:
-            await self.host.publish(METRICS, suspension.metrics)
+            await self.host.publish(METRICS, shown(suspension.metrics))
         return suspension
 
     def _shared(self, hub: Hub | Subscription, suspension: Suspension | None) -> dict[str, Any]:

@@ -58,6 +58,11 @@ def as_json(value: Any) -> Any:
         raise UsageError(f"What the stage gives is not JSON: {fact}. Give dicts, lists or pydantic models.") from None
 
 
+def shown(value: Any) -> Any:
+    """Return JSON values as people are shown them: null for NaN and infinity, which Airflow's database would refuse."""
+    return to_jsonable_python(value, inf_nan_mode="null")
+
+
 def parse_config(stage: AsyncBatchStage[Any, Any], config: Any) -> Any:
     """Return a configuration in the shape of the stage's `config_schema`."""
     return parse(stage.config_schema, config, f"The config of stage {stage.id!r}")
@@ -74,17 +79,25 @@ def as_suspended(stage: AsyncBatchStage[Any, Any], returned: Any) -> Suspended |
     Raises:
         UsageError: it is a suspension that lacks something, or no result of `execute`.
     """
-    if isinstance(returned, SuspendedState):
-        return Suspended(state=returned)
     if isinstance(returned, CompletionCheck):
         raise UsageError(
             f"execute of stage {stage.id!r} returned a CompletionCheck, which is what check_completion returns. Return the "
             "output, or Suspended(state=…)."
         )
-    if isinstance(returned, dict) and returned.get("suspended") is True:
-        suspended: Suspended = parse(Suspended, returned, f"What execute of stage {stage.id!r} returned")
-        return suspended
-    return returned if isinstance(returned, Suspended) else None
+    try:
+        if isinstance(returned, SuspendedState):
+            return Suspended(state=returned)
+        return Suspended.model_validate(returned) if _says_suspended(returned) else None
+    except UsageError as error:
+        raise UsageError(f"What execute of stage {stage.id!r} returned is no suspension: {error}") from None
+
+
+def _says_suspended(returned: Any) -> bool:
+    """Tell a suspension from an output; the guide's marker may have come as another word for true."""
+    if isinstance(returned, dict):
+        marker = returned.get("suspended")
+        return marker is True or (bool(marker) and "state" in returned)
+    return isinstance(returned, Suspended)
 
 
 def as_check(stage: AsyncBatchStage[Any, Any], returned: Any) -> CompletionCheck[Any]:

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, Self
+from typing import Any, ClassVar, Generic, Literal, Self
+from uuid import UUID
 
 from pydantic import AwareDatetime, Field, field_serializer, field_validator, model_validator
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.stages import guide
-from airflow_batch_provider.timing import LONGEST_WAIT
+from airflow_batch_provider.stages.refusals import WHOLE, StageValue
+from airflow_batch_provider.timing import LONGEST_WAIT, OLDEST_SUBMIT, WORST_SKEW
 
 OutputT = TypeVar("OutputT", default=Any)
 
 # Whole numbers of seconds from here on are taken for the guide's milliseconds: 10,000 ms are 10 s, 10,000 s nearly 3 h.
 _MILLISECONDS = 10_000
+_GIVE_POLL = "Give a PollConfig whose interval is not above its max_wait, or 'quick', 'medium' or 'long'"
+_GIVE_STATE = "Give SuspendedState(batch_id=handle.id, submitted_at=ctx.now())"
 
 
-class PollConfig(FrozenModel):
+class PollConfig(StageValue):
     """When to poll a suspended stage, and for how long.
 
     Attributes:
         interval: time between two polls, 1 second to 1 day.
         max_wait: the deadline, counted in wall clock from `SuspendedState.submitted_at`, at most 14 days.
         first_poll: time from the suspension to the first poll; the interval by default.
+
+    Raises:
+        UsageError: a field does not fit; says which, and what to give.
     """
+
+    remedies: ClassVar = {
+        WHOLE: f"{_GIVE_POLL}.",
+        "interval": "Give a timedelta or a number of seconds, from 1 second to 1 day.",
+        "max_wait": f"Give a timedelta or a number of seconds, above 0 and at most {LONGEST_WAIT.days} days.",
+        "first_poll": "Give a timedelta or a number of seconds, at most 1 day, or None.",
+    }
 
     interval: timedelta = Field(ge=timedelta(seconds=1), le=timedelta(days=1))
     max_wait: timedelta = Field(gt=timedelta(0), le=LONGEST_WAIT)
@@ -79,15 +93,27 @@ PRESETS = {
 }
 
 
-class SuspendedState(FrozenModel):
+class SuspendedState(StageValue):
     """The memory of a stage while it waits; travels through Airflow's database in plain text.
 
     Attributes:
-        batch_id: the batch at the provider that the stage waits for.
-        submitted_at: when it was bought, aware; the deadline counts from here.
+        batch_id: the batch at the provider that the stage waits for; a whole number or a UUID becomes its text.
+        submitted_at: when it was bought, aware; the deadline counts from here. When the stage suspends it must lie at most
+            `WORST_SKEW` in the future, for the clocks of others, and at most `OLDEST_SUBMIT` in the past.
         metadata: values that the stage wants to find again; JSON of any size, no secrets, no prompts. What is too large
             for Airflow's database stays in stage storage.
+
+    Raises:
+        UsageError: a field does not fit; says which, and what to give. What was bought stays bought: a retry, or a clear
+            of the task, goes on with what `ctx.batch` bought.
     """
+
+    remedies: ClassVar = {
+        WHOLE: f"{_GIVE_STATE}.",
+        "batch_id": "Give the id of the batch as a text of 1 to 256 characters: batch_id=handle.id.",
+        "submitted_at": "Give ctx.now(), or datetime.now(UTC).",
+        "metadata": "Give dicts with texts as keys, lists, texts and numbers.",
+    }
 
     batch_id: str = Field(min_length=1, max_length=256)
     submitted_at: AwareDatetime
@@ -98,31 +124,63 @@ class SuspendedState(FrozenModel):
     def _in_our_words(cls, given: Any) -> Any:
         return guide.state_fields(given)
 
+    @field_validator("batch_id", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return id_text(value)
+
     @field_validator("submitted_at", mode="before")
     @classmethod
     def _with_timezone(cls, value: Any) -> Any:
         if isinstance(value, datetime) and value.tzinfo is None:
-            raise ValueError(f"{value} has no timezone. Give ctx.now(), or datetime.now(UTC)")
+            raise ValueError("it has no timezone")
         return value
 
     @field_validator("metadata")
     @classmethod
     def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
         try:
-            to_jsonable_python(value)
-        except (PydanticSerializationError, UnicodeDecodeError) as error:
+            json.dumps(to_jsonable_python(value))
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
             fact = " ".join(str(error).split())
-            raise ValueError(f"it holds what is not JSON: {fact}. Give dicts, lists, texts and numbers") from None
+            raise ValueError(f"it holds what is not JSON: {fact}") from None
         return value
 
+    def check_time(self, now: datetime) -> None:
+        """Refuse a submission long before `now` or after it: the deadline would have passed, or be far away.
 
-class Suspended(FrozenModel):
+        Raises:
+            UsageError: as said; with the time and what to give.
+        """
+        if now - OLDEST_SUBMIT <= self.submitted_at <= now + WORST_SKEW:
+            return
+        days, side = abs(self.submitted_at - now) / timedelta(days=1), "past" if self.submitted_at < now else "future"
+        raise UsageError(
+            f"submitted_at of SuspendedState is {self.submitted_at.isoformat()}, {days:.0f} days in the {side}, and the "
+            f"deadline counts from it. {self.remedies['submitted_at']}"
+        )
+
+
+class Suspended(StageValue):
     """`execute` returns this to free the worker until the batch is done.
 
     Attributes:
         batch_ids: every batch that was bought so far, to show to people; by default those that are waited for.
         provider, model: whom the stage waits for, to tell its metrics from those of others; few different values.
+
+    Raises:
+        UsageError: as `SuspendedState`.
     """
+
+    remedies: ClassVar = {
+        WHOLE: f"{_GIVE_STATE} in Suspended(state=…).",
+        "state": f"{_GIVE_STATE}.",
+        "poll": f"{_GIVE_POLL}.",
+        "metrics": "Give numbers by their names: {'requests': 3}.",
+        "batch_ids": "Give a list of texts: ['batch_1'].",
+        "provider": "Give a text of at most 200 characters, or None.",
+        "model": "Give a text of at most 200 characters, or None.",
+    }
 
     state: SuspendedState
     poll: PollConfig = PRESETS["long"]
@@ -135,6 +193,11 @@ class Suspended(FrozenModel):
     @classmethod
     def _in_our_words(cls, given: Any) -> Any:
         return guide.suspended_fields(given)
+
+    @field_validator("batch_ids", mode="before")
+    @classmethod
+    def _as_texts(cls, value: Any) -> Any:
+        return tuple(map(id_text, value)) if isinstance(value, list | tuple) else value
 
     @field_validator("poll", mode="before")
     @classmethod
@@ -198,6 +261,11 @@ class CompletionCheck(Generic[OutputT]):
     def failed(cls, error: str) -> CompletionCheck[OutputT]:
         """The stage cannot succeed; the task fails with this message."""
         return cls(is_ready=False, error=_told(error))
+
+
+def id_text(value: Any) -> Any:
+    """Return the text of an id that is a whole number or a UUID; anything else as it is, for whoever checks it."""
+    return str(value) if isinstance(value, int | UUID) and not isinstance(value, bool) else value
 
 
 def _told(error: Any) -> str:

@@ -16,9 +16,8 @@ from guide_stages import (
     ProcessConfig,
     ResumedProcess,
 )
-from pydantic import ValidationError
 
-from airflow_batch_provider.exceptions import StageFailed
+from airflow_batch_provider.exceptions import StageFailed, UsageError
 from airflow_batch_provider.stages import CompletionCheck, PollConfig, Suspended, SuspendedState
 
 EXTRACTION = {"items": ["a kettle", "a lamp"], "sections": ["Kettles boil water.", "Lamps give light.", "Chairs hold."]}
@@ -46,7 +45,7 @@ async def test_row_23_a_suspension_is_marked(driver, extraction):
 async def test_row_24_the_state_holds_the_batch_id(driver, extraction):
     """`state.batchId`: external id, required and never empty."""
     assert (await suspended(driver)).state.batch_id == driver.jobs[0]["id"]
-    with pytest.raises(ValidationError, match="batch_id"):
+    with pytest.raises(UsageError, match="batch_id"):
         SuspendedState(batch_id="", submitted_at=driver.now())
 
 
@@ -55,7 +54,7 @@ async def test_row_25_the_state_holds_when_it_was_submitted(driver, extraction):
     state = (await suspended(driver)).state
     stored = json.loads(state.model_dump_json())["submitted_at"]
     assert datetime.fromisoformat(stored) == driver.now()
-    with pytest.raises(ValidationError, match="timezone"):
+    with pytest.raises(UsageError, match="timezone"):
         SuspendedState(batch_id="b", submitted_at=datetime.fromisoformat("2026-01-01T00:00:00"))
 
 
@@ -77,7 +76,7 @@ async def test_row_27_max_wait_is_counted_from_the_submission(driver, extraction
     poll = (await suspended(driver)).poll
     assert poll.max_wait == timedelta(hours=1)
     for wrong in (timedelta(0), timedelta(days=15)):
-        with pytest.raises(ValidationError, match="max_wait"):
+        with pytest.raises(UsageError, match="max_wait"):
             PollConfig(interval=timedelta(minutes=1), max_wait=wrong)
 
 
@@ -94,7 +93,7 @@ async def test_row_28_metadata_is_free_and_comes_back_as_it_was(driver, extracti
 
 async def test_row_29_no_key_is_in_the_state_nor_in_storage(driver, extraction):
     """`state.apiKey` lay in a database in plain text: here there is no such field, and no file holds the key."""
-    with pytest.raises(ValidationError, match="api_key"):
+    with pytest.raises(UsageError, match="api_key"):
         SuspendedState(batch_id="b", submitted_at=driver.now(), api_key="sk")
     done = await driver.run(BatchProcess, ProcessConfig())
     assert KEY not in done.suspensions[0].model_dump_json()
@@ -206,6 +205,6 @@ async def test_row_40_the_check_may_name_the_time_of_the_next_poll(driver, extra
 
 def test_times_are_never_milliseconds():
     """A number that was meant as the guide's milliseconds is refused, not waited for."""
-    with pytest.raises(ValidationError, match="interval"):
+    with pytest.raises(UsageError, match="interval"):
         PollConfig(interval=300_000, max_wait=86_400_000)
     assert datetime.now(UTC).tzinfo is UTC

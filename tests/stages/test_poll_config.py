@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from pydantic import ValidationError
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.stages import PollConfig
@@ -22,7 +21,7 @@ from airflow_batch_provider.stages import PollConfig
 )
 def test_a_poll_out_of_range_is_refused(wrong):
     """Polling never, or for ever, helps nobody."""
-    with pytest.raises(ValidationError):
+    with pytest.raises(UsageError):
         PollConfig(**wrong)
 
 
