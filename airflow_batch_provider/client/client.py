@@ -21,6 +21,7 @@ from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.models import BatchState, Kind, Spec
+from airflow_batch_provider.models.tasks import refuse_half_characters
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
@@ -74,6 +75,9 @@ class BatchClient:
         kind: text or vectors; by default vectors when the model's name says `embedding`.
         registry: what this deployment has at the providers, so that a lost batch is told from a neighbour's.
         signals: told what is bought and what has landed.
+
+    Raises:
+        UsageError: the label holds half a character.
     """
 
     def __init__(  # noqa: PLR0913 — one argument for each thing that a purchase rests on
@@ -91,6 +95,7 @@ class BatchClient:
         new_id: Callable[[], str] = random_id,
         signals: Signals = SILENT,
     ) -> None:
+        refuse_half_characters("label", label)
         self.model = model
         self.topic = label
         self.kind: Kind = kind or ("embed" if "embedding" in model else "generate")
@@ -116,10 +121,11 @@ class BatchClient:
         What both submit, and what it cost, is kept in one place: requests that the one has bought the other does not buy.
 
         Raises:
-            UsageError: the name is empty or holds a slash.
+            UsageError: the name is empty, or holds a slash or half a character.
         """
         if not name or "/" in name:
             raise UsageError(f"{name!r} names no child of {self.topic!r}. Give a word without a slash.")
+        refuse_half_characters("name", name)
         one = copy.copy(self)
         one.topic = f"{self.topic}/{name}" if self.topic else name
         one._submissions = dataclasses.replace(self._submissions, label=one.topic)  # noqa: SLF001 — of this class

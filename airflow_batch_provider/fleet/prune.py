@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from pydantic import AwareDatetime
 
+from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.fleet.deployment import segments, task_in
 from airflow_batch_provider.folders import is_shortened
 from airflow_batch_provider.frozen import FrozenModel
@@ -112,7 +113,10 @@ class Pruner:
     def _task(self, folders: tuple[str, ...]) -> TaskKey | None:
         """Return the task instance of a directory; for a shortened name as its last wait tells, None without any."""
         if not any(map(is_shortened, folders)):
-            return task_in(list(folders))
+            try:
+                return task_in(list(folders))
+            except UsageError:  # a folder whose name is not a text, which no task of ours has made
+                return None
         data = self._storage.read("/".join((*folders, SUSPENDED)))
         return None if data is None else TaskKey(**msgspec.json.decode(data)["location"]["task"])
 

@@ -89,7 +89,7 @@ def as_suspended(stage: AsyncBatchStage[Any, Any], returned: Any) -> Suspended |
             return Suspended(state=returned)
         return Suspended.model_validate(returned) if _says_suspended(returned) else None
     except UsageError as error:
-        raise UsageError(f"What execute of stage {stage.id!r} returned is no suspension: {error}") from None
+        raise UsageError(f"What execute of stage {stage.id!r} returned is not a suspension: {error}") from None
 
 
 def _says_suspended(returned: Any) -> bool:

@@ -397,6 +397,15 @@ async def test_a_child_has_a_topic_below_its_parents(provider, clock, label, top
     assert whole.child("part").topic == topic
 
 
+async def test_10_a_topic_with_half_a_character_is_refused_before_anything_is_paid(client, provider, clock):
+    """It goes to the provider with the create."""
+    with pytest.raises(UsageError, match=r"name='\\ud800' holds half a character"):
+        client().child("\ud800")
+    with pytest.raises(UsageError, match=r"label='\\udfff' holds half a character"):
+        BatchClient(FakeHub(provider, clock), ConnectionRef(conn_id="c"), "openai:m", label="\udfff")
+    assert not provider.batches
+
+
 async def test_a_submit_asks_as_it_is_told(client, provider, monkeypatch):
     """Every word of the call is in the spec that the provider checks and the rows are encoded by."""
     told = []

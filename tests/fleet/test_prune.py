@@ -59,6 +59,15 @@ async def test_folders_that_hold_others_stay(finished):
     assert finished.deployment.storage.names("dag") == ["run-2"]
 
 
+async def test_10_a_folder_whose_name_is_not_text_stays_and_stops_nothing(finished):
+    """Disks hold names of any bytes; none of ours is such a one."""
+    storage = finished.deployment.storage
+    storage.write("\udcff/run/task/plan.json", b"{}")
+    storage.write("\udcff/run/task/manifest.json", b"{}")
+
+    assert old(finished) == [(("dag", "run", "task"), "finished")]
+
+
 async def test_young_storage_is_not_listed(finished):
     """The age counts from the manifest."""
     assert old(finished, datetime.now(UTC) - timedelta(minutes=1)) == []

@@ -96,6 +96,19 @@ async def test_every_row_is_answered_and_bought_once(name, make, batch_emulator)
     assert batch_emulator.books()["bought_twice"] == 0
 
 
+@pytest.mark.parametrize("word", ["x", "дé日𐐷"])
+async def test_10_ids_of_any_script_and_length_reach_every_provider(name, make, batch_emulator, word):
+    """They become folders, records, metadata and display names; Airflow takes 250 characters of each."""
+    task = make(name, ["a"])
+    longest = (word * 250)[:250]
+    task.dag_id, task.run_id, task.task_id = longest, f"manual__2026-11-23T08:00:00+00:00_{word}", longest
+
+    manifest = await task.run()
+
+    assert [row["output"] for row in task.rows(manifest)] == ["echo: a"]
+    assert batch_emulator.books()["bought_twice"] == 0
+
+
 async def test_structured_answers_fit_their_schema(name, make):
     """Native structured output on each provider, checked when landing."""
     task = make(name, ["a", "b"], output_type=Answer)

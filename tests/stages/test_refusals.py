@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from fakes import START, FakeClock, FakeHub, FakeProvider
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
@@ -111,6 +111,7 @@ anything = st.recursive(
 )
 
 
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(
     make=st.sampled_from([state, suspended, poll]),
     name=st.sampled_from(
@@ -197,7 +198,7 @@ LATER = {
         lambda handle, now: Suspended(state=right(handle, now).state, batch_ids="abc"),
         "batch_ids of Suspended is a str",
     ),
-    "metadata that is no dict": (
+    "metadata that is not a dict": (
         lambda handle, now: SuspendedState(batch_id=handle.id, submitted_at=now, metadata=["a"]),
         "metadata of SuspendedState is a list",
     ),
@@ -209,7 +210,7 @@ LATER = {
         lambda handle, now: right(handle, now).state.model_copy(update={"metadata": {1: 2}}),
         "metadata.1",
     ),
-    "an output that is no JSON": (lambda handle, now: {"rows": print}, "What the stage gives is not JSON"),
+    "an output that is not JSON": (lambda handle, now: {"rows": print}, "What the stage gives is not JSON"),
     "the result of the other method": (lambda handle, now: CompletionCheck.not_ready(), "returned a CompletionCheck"),
     "a time far ahead": (
         lambda handle, now: SuspendedState(batch_id=handle.id, submitted_at=now + 400 * DAY),
@@ -308,7 +309,7 @@ def test_8_a_submission_by_another_clock_is_taken(offset):
     assert run_stage(Late).output == 1
 
 
-def test_8_a_metric_that_is_no_number_ends_nothing():
+def test_8_a_metric_that_is_not_a_number_ends_nothing():
     """What only tells people how it went is shown as nothing: databases refuse NaN, after the purchase."""
 
     class Measures(AsyncBatchStage):

@@ -150,8 +150,8 @@ def test_a_state_alone_is_a_suspension():
 @pytest.mark.parametrize(
     ("returned", "said"),
     [
-        ({"suspended": True}, "What execute of stage 'told' returned is no suspension: Suspended has no state"),
-        (GUIDES | {"suspended": "yes", "state": {}}, "is no suspension: SuspendedState has no batch_id"),
+        ({"suspended": True}, "What execute of stage 'told' returned is not a suspension: Suspended has no state"),
+        (GUIDES | {"suspended": "yes", "state": {}}, "is not a suspension: SuspendedState has no batch_id"),
         ({"suspended": True, "state": {"batchId": "b"}}, "SuspendedState has no submitted_at"),
         (GUIDES | {"state": GUIDES["state"] | {"apiKey": "sk-x"}}, "knows no field 'api_key'. Drop it"),
         (CompletionCheck.not_ready(), "execute of stage 'told' returned a CompletionCheck"),

@@ -309,7 +309,7 @@ class Job(Host):
         settings = {"model": "openai:m", "connection": ConnectionRef(conn_id=conn_id), "poll": poll, "retry_rows": 0}
         self.config = BatchConfig(**settings | config)
         self.attempt = 1
-        self.task_id = "task"
+        self.dag_id, self.run_id, self.task_id = "dag", "run", "task"
         self.map_index = -1
         self.shown = []
         self.published = {}
@@ -328,7 +328,7 @@ class Job(Host):
             self.shown.append(value)
 
     def stage_run(self):
-        key = TaskKey("dag", "run", self.task_id, self.map_index, self.attempt)
+        key = TaskKey(self.dag_id, self.run_id, self.task_id, self.map_index, self.attempt)
         return StageRun(
             stage=self.stage,
             location=StageLocation(stage="job", task=key, storage=str(self.root)),

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 ADDRESS = "https://generativelanguage.googleapis.com"
 
+# Ours, to be on the safe side: the reference names no limit for a batch's name (https://ai.google.dev/api/batch-api, read
+# 2026-11). 128 characters of any script is the one of the other display names there (https://ai.google.dev/api/models).
 _NAME_LENGTH = 128
 _MOST_PAGES = 500
 _SKEW = timedelta(minutes=10)
