@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import TypeAdapter
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
@@ -14,6 +15,34 @@ if TYPE_CHECKING:
 
 # Providers want an object at the top, so an answer of another kind is asked for as `{"value": …}`, under this title.
 _WRAPPED, _VALUE = "airflow_batch_provider.WrappedAnswer", "value"
+
+
+class _Schemas(GenerateJsonSchema):
+    """Refuses a field whose place in the answer pydantic's JSON schema does not tell: no answer to it would fit the type."""
+
+    def model_field_schema(self, schema: core_schema.ModelField) -> dict[str, Any]:
+        return super().model_field_schema(_at_its_name(schema))
+
+    def dataclass_field_schema(self, schema: core_schema.DataclassField) -> dict[str, Any]:
+        return super().dataclass_field_schema(_at_its_name(schema))
+
+    def typed_dict_field_schema(self, schema: core_schema.TypedDictField) -> dict[str, Any]:
+        return super().typed_dict_field_schema(_at_its_name(schema))
+
+
+_Field = TypeVar("_Field", core_schema.ModelField, core_schema.DataclassField, core_schema.TypedDictField)
+
+
+def _at_its_name(field: _Field) -> _Field:
+    """Return a field that is read under one name: of several the schema tells the first, and of a path its beginning."""
+    alias = field.get("validation_alias")
+    if isinstance(alias, list):
+        path = alias[0] if isinstance(alias[0], list) else alias
+        if len(path) > 1:
+            raise PydanticInvalidForJsonSchema(
+                f"a field is read by AliasPath{tuple(path)!r}, from within another one, which pydantic leaves out of its schemas"
+            )
+    return field
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,7 @@ class OutputType:
             return cls(_wrapped(given) if _is_something_else(given) else given)
         try:
             adapter = given if isinstance(given, TypeAdapter) else TypeAdapter(_checked(given))
-            schema = adapter.json_schema()
+            schema = adapter.json_schema(schema_generator=_Schemas)
         except (PydanticUserError, PydanticSchemaGenerationError, NameError, TypeError, RecursionError) as error:
             fact = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeVar
 
+from airflow_batch_provider.addresses import as_uri
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BatchRow, Manifest, RowError, Spec
 from airflow_batch_provider.output_types import OutputType
@@ -52,9 +53,10 @@ class BatchResults(Generic[OutputT]):
         self, manifest: Manifest | dict[str, Any] | str | os.PathLike[str], output_type: type[OutputT] | Any = None
     ) -> None:
         self._type = None if output_type is None else OutputType.of(output_type)
+        manifest = as_uri(manifest)
         if isinstance(manifest, str | os.PathLike):
             self.manifest = None
-            self._files = ResultFiles.at(open_path(str(manifest)))
+            self._files = ResultFiles.at(open_path(os.fspath(manifest)))
             return
         self.manifest = manifest if isinstance(manifest, Manifest) else Manifest.model_validate(manifest)
         if self.manifest.dry_run:

@@ -12,6 +12,7 @@ import msgspec
 from pydantic import ValidationError as PydanticError
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.odd_json import oddity
 from airflow_batch_provider.output_types import inner_schema, is_wrapped, unwrapped
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def parsed(text: str) -> Any | Misfit:
     except RecursionError:
         return _TOO_DEEP
     except (msgspec.MsgspecError, ValueError) as error:
-        return Misfit(f"the answer is not valid JSON: {error}")
+        return Misfit(f"the answer {oddity(text) or f'is not valid JSON: {error}'}")
     may_be_deep = text.count("[") + text.count("{") > MOST_LEVELS
     return _TOO_DEEP if may_be_deep and is_deep(value) else value
 

@@ -9,7 +9,17 @@ from enum import Enum
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, RootModel, TypeAdapter, computed_field
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    RootModel,
+    TypeAdapter,
+    computed_field,
+)
 from pydantic import field_validator as validator
 from typing_extensions import TypedDict
 
@@ -177,6 +187,30 @@ def test_what_is_not_a_type_is_refused_in_words(given):
         OutputType.of(given)
     with pytest.raises(ValueError, match="output_type"):
         BatchRequest(prompt="x", output_type=given)
+
+
+class Within(BaseModel):
+    n: int = Field(validation_alias=AliasPath("a", "n"))
+
+
+class First(BaseModel):
+    n: int = Field(validation_alias=AliasChoices(AliasPath("a", 0), "n"))
+
+
+class Second(BaseModel):
+    n: int = Field(validation_alias=AliasChoices("n", AliasPath("a", "n")))
+
+
+@pytest.mark.parametrize("given", [Within, list[Within], First, dict[str, First]])
+def test_a_field_that_the_schema_puts_elsewhere_is_refused(given):
+    """Each answer would be bought, fit the schema, and be `invalid`."""
+    with pytest.raises(ValueError, match=r"output_type=.* has no JSON schema: a field is read by AliasPath\('a', "):
+        OutputType.of(given)
+
+
+def test_a_field_with_a_name_of_its_own_beside_a_path_is_asked_for_under_it():
+    """The schema tells the first of several."""
+    assert OutputType.of(Second).schema["properties"].keys() == {"n"}
 
 
 def test_a_configuration_is_saved_with_the_schema_and_equals_itself_when_it_is_read():

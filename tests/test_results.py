@@ -226,3 +226,12 @@ def test_4_an_answer_that_its_type_reads_but_does_not_write_ends_no_frame(tmp_pa
     frame = BatchResults(file_of(tmp_path / "rows.jsonl", answers_), Shy).to_pandas()
 
     assert frame["output"].tolist() == answers_
+
+
+def test_6_a_results_file_is_read_by_a_path_of_any_kind(tmp_path):
+    """Airflow's own is none that Python's `os` knows."""
+    from airflow.sdk import ObjectStoragePath
+
+    place = file_of(tmp_path / "rows.jsonl", [{"n": 1}])
+
+    assert [row.output for row in BatchResults(ObjectStoragePath(place.as_uri()))] == [{"n": 1}]

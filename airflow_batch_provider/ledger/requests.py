@@ -149,7 +149,7 @@ def _told(problem: ErrorDetails) -> str:
         return f"{field} holds a lone surrogate, which is not a character"
     if problem["type"] != "extra_forbidden":
         shown = f", and this is {_shown(problem['input'])}" if field == "custom_id" else ""
-        return f"{field}: {problem['msg']}{shown}"
+        return f"{field}: {problem['msg'].removeprefix('Value error, ')}{shown}"
     near = get_close_matches(field.lower(), BatchRequest.model_fields, n=1)
     return f"{field!r} is not a field" + (f" (did you mean {near[0]!r}?)" if near else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from airflow_batch_provider.addresses import as_uri
 from airflow_batch_provider.airflow import settings
 from airflow_batch_provider.airflow.exceptions import as_airflow_errors
 from airflow_batch_provider.airflow.signals.assets import tell_assets
@@ -106,12 +107,12 @@ class BatchOperator(StageOperator):
         """Keep an operator's arguments; `options` go into the stage's configuration as they are."""
         self.requests = OpaqueInput(requests)
         self.model = model
-        self.source = SourceFunction(source) if callable(source) else source
+        self.source = SourceFunction(source) if callable(source) else as_uri(source)
         self.prompt = for_jinja(prompt)
         self.key = key
         self.conn_id = conn_id
-        self.result_path = self._result_path = result_path
-        self.storage_path = storage_path
+        self.result_path = self._result_path = as_uri(result_path)
+        self.storage_path = as_uri(storage_path)
         self.deferrable = deferrable
         self.options = {"poll": settings.poll()} | {name: value for name, value in options.items() if value is not None}
         self.requests.connect(self)
@@ -123,6 +124,11 @@ class BatchOperator(StageOperator):
             raise UsageError(f"Task {self.task_id!r} needs exactly one of requests= and source=.")
         if self.source is None and not (self.prompt is None and self.key is None):
             raise UsageError(f"Task {self.task_id!r} has prompt= or key= without source=: they describe a file's rows.")
+        if isinstance(self.source, list | tuple | set):
+            raise UsageError(
+                f"Task {self.task_id!r} has a {type(self.source).__name__} as source=. Give one file, a folder, or a glob such "
+                "as 's3://lake/in/*.jsonl'."
+            )
         config = self._config(parsing=True)
         if config.provider is not None:
             self._check_spec(config)

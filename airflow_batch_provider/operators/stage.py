@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_batch_provider.addresses import as_uri
 from airflow_batch_provider.airflow.importable import stage_path
 from airflow_batch_provider.operators.base import StageOperator
 from airflow_batch_provider.operators.opaque import OpaqueInput, is_late
@@ -66,7 +67,7 @@ class AsyncBatchStageOperator(StageOperator):
         self.conn_id = conn_id
         self.poll = None if poll is None else PollConfig.of(poll)
         self.deferrable = deferrable
-        self.storage_path = storage_path
+        self.storage_path = as_uri(storage_path)
         self.input.connect(self)
         self._check_config()
 

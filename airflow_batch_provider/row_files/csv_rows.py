@@ -22,7 +22,7 @@ LONGEST_CELL = 2**31 - 1
 def csv_rows(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> Iterator[Row]:
     csv.field_size_limit(LONGEST_CELL)  # of the process; the default of 131,072 characters is short for documents
     with path.open() as raw:
-        without_mark(path, raw.read(2))
+        without_mark(path, raw.read(4))
         raw.seek(0)
         with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
             lines = csv.reader(text, delimiter=delimiter, strict=True)

@@ -59,6 +59,8 @@ def partitions_of(path: str) -> dict[str, str | None]:
 
 def without_mark(path: RowFile, data: bytes) -> bytes:
     """Without a byte order mark."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the former begins as UTF-16 does
+        raise UsageError(f"{path} is UTF-32. Save it as UTF-8.")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UsageError(f"{path} is UTF-16. Save it as UTF-8.")
     return data.removeprefix(codecs.BOM_UTF8)

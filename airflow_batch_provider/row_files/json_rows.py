@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow
+from airflow_batch_provider.odd_json import oddity
 from airflow_batch_provider.row_files.file import without_mark
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from airflow_batch_provider.row_files.file import Row, RowFile
 
 _ANYTHING = msgspec.json.Decoder()
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def jsonl_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
@@ -62,8 +61,7 @@ def _decoded(where: str, data: bytes) -> Any:
     except RecursionError:
         raise UsageError(f"{where} is nested too deeply. Fix the file.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        problem = "holds a lone surrogate" if _SURROGATE.search(data) else f"is not JSON: {error}"
-        raise UsageError(f"{where} {problem}. Fix the file.") from None
+        raise UsageError(f"{where} {oddity(data) or f'is not JSON: {error}'}. Fix the file.") from None
 
 
 def _object(where: str, row: Any) -> Row:

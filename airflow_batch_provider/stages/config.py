@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fsspec.utils import glob_translate
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from airflow_batch_provider.addresses import as_uri
 from airflow_batch_provider.compression import without_compression
 from airflow_batch_provider.formats import RESULT_FORMATS, ResultFormat, format_of, is_plain
 from airflow_batch_provider.frozen import FrozenModel
@@ -28,6 +29,10 @@ _FORMATS = ", ".join(f".{one}" for one in RESULT_FORMATS)
 _NO_FORMATS = frozenset({".json", ".ndjson", ".txt", ".xlsx", ".gz", ".zst", ".bz2", ".xz", ".zip", ".avro", ".orc"})
 
 
+# A path as well as its URI, also where it is known only when the task runs.
+Place = Annotated[str | None, BeforeValidator(as_uri)]
+
+
 class Source(FrozenModel):
     """Rows of a file or a table, one request each.
 
@@ -39,7 +44,7 @@ class Source(FrozenModel):
         key: column that holds the `custom_id`; None numbers the rows.
     """
 
-    uri: str | None = Field(default=None, min_length=1)
+    uri: Place = Field(default=None, min_length=1)
     prompt: str | None = None
     key: str | None = None
 
@@ -116,7 +121,7 @@ class BatchConfig(FrozenModel):
     output_type: OutputType | None = None
     max_tokens: int = Field(default=1024, gt=0)
     request_params: dict[str, Any] = Field(default_factory=dict)
-    result_path: str | None = None
+    result_path: Place = None
     result_format: ResultFormat | None = None
     keep_columns: bool | tuple[str, ...] = False
     column_prefix: str = ""

@@ -12,6 +12,8 @@ from airflow_batch_provider.stages.guide import milliseconds, snake_keys
 from airflow_batch_provider.stages.values import CompletionCheck, Suspended, SuspendedState
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from airflow_batch_provider.stages.base import AsyncBatchStage
 
 _CHECK = frozenset({"ready", "output", "metrics", "embeddings", "error", "next_check_in"})
@@ -34,8 +36,12 @@ def parse(schema: type[BaseModel] | None, value: Any, what: str) -> Any:
 
 def describe(error: ValidationError) -> str:
     """Say where and why, without the input itself, which may be a prompt."""
-    found = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors()[:5]]
-    return "; ".join(found)
+    return "; ".join(map(_problem, error.errors()[:5]))
+
+
+def _problem(error: ErrorDetails) -> str:
+    words = error["msg"].removeprefix("Value error, ")
+    return ": ".join([".".join(map(str, error["loc"])), words] if error["loc"] else [words])
 
 
 def to_json(value: Any) -> Any:

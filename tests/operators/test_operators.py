@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -336,3 +337,34 @@ def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
     monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__POLL", "quick")
     assert BatchGenerateOperator(task_id="a", model="claude-x", requests=["x"])._config().poll == PollConfig.of("quick")
     assert AsyncBatchStageOperator(task_id="b", stage=Obedient).poll is None
+
+
+@pytest.mark.parametrize("kind", ["pathlib", "universal-pathlib", "Airflow's"])
+def test_6_a_path_is_taken_for_its_address(kind):
+    """As a source, as the place of results and of storage."""
+    from airflow.sdk import ObjectStoragePath
+    from upath import UPath
+
+    made = {"pathlib": Path, "universal-pathlib": UPath, "Airflow's": ObjectStoragePath}[kind]
+    root = "/lake" if kind == "pathlib" else "memory://lake"
+    places = [made(f"{root}/{name}") for name in ("in.jsonl", "out.jsonl", "storage")]
+    task = BatchGenerateOperator(
+        task_id="ask", model="openai:gpt-4o", source=places[0], result_path=places[1], storage_path=places[2]
+    )
+
+    assert (task._config().source.uri, task._config().result_path, task.storage_path) == tuple(map(str, places))
+    assert str(places[0]) == f"{root}/in.jsonl"
+
+
+def test_6_a_path_that_is_known_late_is_taken_for_its_address():
+    """An upstream task may return one."""
+    task = BatchGenerateOperator(task_id="ask", model="openai:gpt-4o", source="{{ later }}", result_path="{{ later }}")
+    task.source, task.result_path = Path("/lake/in.jsonl"), Path("/lake/out.jsonl")
+
+    assert (task._config().source.uri, task._config().result_path) == ("/lake/in.jsonl", "/lake/out.jsonl")
+
+
+def test_6_a_list_of_files_is_refused_with_what_names_several():
+    """While the DAG is parsed."""
+    with pytest.raises(UsageError, match=r"Task 'ask' has a list as source=\. Give one file, a folder, or a glob"):
+        BatchGenerateOperator(task_id="ask", model="openai:gpt-4o", source=["/lake/a.csv", "/lake/b.csv"])

@@ -58,7 +58,7 @@ def test_a_value_that_does_not_fit_is_refused_with_where_and_why():
 
 def test_a_value_that_is_not_an_object_at_all_is_refused_too():
     """There is no place to name."""
-    with pytest.raises(UsageError, match="The config does not fit Outer: it: Input should be"):
+    with pytest.raises(UsageError, match="The config does not fit Outer: Input should be"):
         parse(Outer, "secret", "The config")
 
 
