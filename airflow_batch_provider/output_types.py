@@ -10,6 +10,8 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from airflow_batch_provider.typed_dicts import readable
+
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
@@ -72,7 +74,7 @@ class OutputType:
         if isinstance(given, dict):
             return cls(_wrapped(given) if _is_something_else(given) else given)
         try:
-            adapter = given if isinstance(given, TypeAdapter) else TypeAdapter(_checked(given))
+            adapter = given if isinstance(given, TypeAdapter) else TypeAdapter(readable(_checked(given)))
             schema = adapter.json_schema(schema_generator=_Schemas)
         except (PydanticUserError, PydanticSchemaGenerationError, NameError, TypeError, RecursionError) as error:
             fact = str(error).splitlines()[0] if str(error) else type(error).__name__

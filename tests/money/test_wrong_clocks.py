@@ -6,6 +6,8 @@ import pytest
 from fakes import Killed
 from killable_task import CREATE, Life, SkewedClock, check_balance
 
+from airflow_batch_provider.emulator.books import books
+
 SKEWS = (-3600, -300, -130, -60, 0, 60, 130, 300, 620, 3600)
 HOUR = 3600
 RESULTS = {"anthropic": "anthropic.results", "openai": "openai.files.content", "google": "google.download"}
@@ -111,6 +113,26 @@ async def test_answers_that_come_late_are_waited_for_whatever_the_workers_clock_
     assert late.taken == 2
     assert manifest is not None, ends
     check_balance(here, manifest)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("skew", [-HOUR, HOUR])
+async def test_10_a_client_whose_clock_is_wrong_buys_a_lost_create_once(world, skew, when):
+    """A stage's own client; the next worker, whose clock is wrong the other way, finds what it bought."""
+    here = world()
+    clock = SkewedClock(here.clock, skew)
+    lost = here.emulator.faults.add(CREATE[here.name], "cut", when=when)
+
+    handle = await here.client(clock).submit(["a", "b"])
+    again = await here.client(SkewedClock(here.clock, -skew)).submit(["a", "b"])
+    here.clock.advance(HOUR)
+    rows = await here.client(clock).get_results(handle.id)
+
+    assert lost.taken == 1
+    assert again.batch_ids == handle.batch_ids
+    assert [row.output for row in rows] == ["echo: a", "echo: b"]
+    assert len(books(here.emulator)["jobs"]) == 1
+    assert books(here.emulator)["bought_twice"] == 0
 
 
 @pytest.mark.parametrize("skew", [-HOUR, 0, HOUR])

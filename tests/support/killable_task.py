@@ -20,16 +20,18 @@ from fakes import Bomb, FakeClock, FakeHub, Job, Killed
 from pydantic import SecretStr
 from upath import UPath
 
+from airflow_batch_provider.client import BatchClient
+from airflow_batch_provider.clock import Clock as Clocked
 from airflow_batch_provider.emulator import Clock, Progress, Settings
 from airflow_batch_provider.emulator.app import create_app
 from airflow_batch_provider.emulator.books import books
 from airflow_batch_provider.emulator.core import Emulator
 from airflow_batch_provider.emulator.endpoint import CutInProcess
 from airflow_batch_provider.exceptions import BatchError, Unresolved
-from airflow_batch_provider.models import Account
+from airflow_batch_provider.models import Account, ConnectionRef
 from airflow_batch_provider.providers import provider_class
 from airflow_batch_provider.registry import Registry
-from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.storage import Directory, StageStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,6 +250,21 @@ class World:
         )
         job.attempt = attempt
         return Worker(job, provider, wire, life)
+
+    def client(self, clock):
+        """The client of a stage's own task, in a process of its own with this clock."""
+        account = Account(provider=self.name, api_key=SecretStr("k"), base_url=URLS[self.name])
+        provider = provider_class(self.name)(account, transport=Wire(self.app, Life(), self.lost))
+        storage = StageStorage(Directory(UPath(self.root / "client")))
+        hub, connection = FakeHub(provider, clock), ConnectionRef(conn_id=self.name)
+        return BatchClient(
+            hub,
+            connection,
+            MODELS[self.name],
+            storage=storage,
+            clock=Clocked(clock.now, clock.sleep),
+            registry=self.registry,
+        )
 
     async def run(self, life, **task):
         """One attempt of a task in a process of its own, and whatever it dies of."""
