@@ -106,6 +106,13 @@ class Directory:
         except FileNotFoundError:
             return None
 
+    def size(self, name: str) -> int | None:
+        """The length of a file in bytes, None when there is none."""
+        try:
+            return int(self._fresh.size(self._path(name)))
+        except FileNotFoundError:
+            return None
+
     def modified(self, name: str) -> datetime:
         """When a file was last written, aware; by the clock of the filesystem."""
         moment: datetime = self._fresh.modified(self._path(name))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REQUESTS = ".requests.jsonl"
 ROWS = ".rows.jsonl"
+_SUMS = ".sums.json"
 _NUMBER = re.compile(r"(?:-(\d+))?\.json")
 _FIRST_CLAIM = re.compile(r"(\d{5,})\.claim\.json")
 
@@ -173,6 +174,11 @@ class BatchFiles:
     def rows_name(self) -> str:
         """Return the name of the file of landed rows; rows that landed first stand, because later waves ask by them."""
         return f"{self._drafted}{ROWS}"
+
+    @property
+    def sums_name(self) -> str:
+        """Return the name of the file of the sums over the landed rows."""
+        return f"{self._drafted}{_SUMS}"
 
     def request_lines(self) -> Iterator[bytes]:
         """Read the request file, one planned row a line."""

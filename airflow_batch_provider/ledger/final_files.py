@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from airflow_batch_provider.compression import writing
 from airflow_batch_provider.formats import ResultFormat, format_of
-from airflow_batch_provider.ledger.merge import best_rows, only_lines
+from airflow_batch_provider.ledger.merge import best_rows, landed_rows, sums_of_only
 from airflow_batch_provider.models import TableColumns
 from airflow_batch_provider.parts import is_part, part_name
 from airflow_batch_provider.rows import encode_row, settled
@@ -93,16 +93,58 @@ def write_files(
     Args:
         absence: why rows have no answer that were not asked.
     """
+    final = _FinalRows.of(plan, files, waves, tally, absence)
     with _kept(target, plan, files) as kept:
         if kept is not None:
             table = table_columns(target, plan.spec, kept)
-            return Written(
-                table, _write(target, _rows(plan, files, waves, tally, absence), _table(target, plan.spec, table, kept))
-            )
+            return Written(table, _write(target, final.rows(), _table(target, plan.spec, table, kept)))
         if target.format == "parquet":
-            return Written(None, _write(target, _rows(plan, files, waves, tally, absence), _parquet(plan.spec)))
-        lines = _lines(plan, files, waves, tally, absence)
-        return Written(None, _write(target, lines, lambda file, part: file.writelines(part)))
+            return Written(None, _write(target, final.rows(), _parquet(plan.spec)))
+        return Written(None, _write(target, final.lines(), lambda file, part: file.writelines(part)))
+
+
+@dataclass(frozen=True)
+class _FinalRows:
+    """The rows of the results, in the order asked.
+
+    Attributes:
+        are_landed: True where they are what landed in the only wave, whose sums the tally has.
+        are_lines: True where the lines that landed are the results, too; nobody looks at a row then.
+    """
+
+    plan: Plan
+    files: TaskFiles
+    waves: list[Wave]
+    tally: Tally
+    absence: RowError
+    are_landed: bool
+    are_lines: bool
+
+    @classmethod
+    def of(cls, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Self:
+        """Look for the sums that were taken while the rows landed; without them, rows are counted as they pass."""
+        sums = None if plan.skipped else sums_of_only(files, waves)
+        prices = None if tally.bill is None else tally.bill.prices
+        are_landed = sums is not None and all(one.prices == prices for one in sums)
+        for one in sums or () if are_landed else ():
+            tally.take(one)
+        are_lines = are_landed and not any(one.undecided for one in sums or ())
+        return cls(plan, files, waves, tally, absence, are_landed, are_lines)
+
+    def rows(self) -> Iterator[Row]:
+        """Return each row."""
+        if self.are_landed:
+            return landed_rows(self.files, self.waves[0])
+        skipped = self.tally.settling(self.files.skipped_rows(self.plan))
+        best = best_rows(self.files, self.waves, self.tally, self.absence)
+        return heapq.merge(best, skipped, key=attrgetter("index"))
+
+    def lines(self) -> Iterator[bytes]:
+        """Return each row as a line, newline included: the very bytes that landed, if nothing was asked again."""
+        if self.are_lines:
+            batches = self.files.batches(self.waves[0])
+            return (line + b"\n" for batch in batches for line in batch.landed_lines())
+        return (encode_row(settled(row)) for row in self.rows())
 
 
 def _kept(target: Target, plan: Plan, files: TaskFiles) -> AbstractContextManager[KeptRows | None]:
@@ -162,22 +204,3 @@ def _table(
         return lambda file, rows: write_jsonl(file, rows, cells, kept, table.key)
     delimiter = "\t" if target.format.startswith("tsv") else ","
     return lambda file, rows: write_csv(file, rows, cells, kept, delimiter)
-
-
-def _lines(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[bytes]:
-    if _was_asked_once(plan, files, waves):
-        return (line + b"\n" for line in only_lines(files, waves[0], tally))
-    return (encode_row(settled(row)) for row in _rows(plan, files, waves, tally, absence))
-
-
-def _rows(plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Iterator[Row]:
-    skipped = tally.settling(files.skipped_rows(plan))
-    return heapq.merge(best_rows(files, waves, tally, absence), skipped, key=attrgetter("index"))
-
-
-def _was_asked_once(plan: Plan, files: TaskFiles, waves: list[Wave]) -> bool:
-    """Tell whether what landed is the results, line by line: nothing was asked again, left out or has yet to land."""
-    if len(waves) > 1 or plan.skipped:
-        return False
-    names = set(files.wave_directory(0).names())
-    return all(batch.has_landed(names) for batch in files.batches(waves[0]))

@@ -1,13 +1,12 @@
 """How far a task is: sums over the rows that have landed, kept in one small file so that no row is read twice for them.
 
-They are for the people who wait, and for the limit on what a task may cost. A file that is lost or damaged is counted
-again from the rows.
+They are for the people who wait, and for the limit on what a task may cost. A file that is lost or damaged is made
+again from the sums that each batch keeps, or from its rows.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ from pydantic import AwareDatetime, ValidationError
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
-from airflow_batch_provider.models import Cost, ErrorDigest, RequestCounts, RowError, RowStatus, Usage
+from airflow_batch_provider.ledger.sums import BatchSums, Summing, kept_sums
+from airflow_batch_provider.models import Cost, ErrorDigest, RequestCounts, RowError, Usage
 from airflow_batch_provider.records import save
 from airflow_batch_provider.rows import Row, decode_row
 from airflow_batch_provider.signals import BatchLanded
@@ -178,31 +178,16 @@ def name_of(wave: Wave, batch: BatchFiles) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Counted:
-    """What one landed batch brought.
+    """One landed batch.
 
     Attributes:
         name: of its row file.
-        settled: why rows have no good answer that no wave asks again.
-        unsettled: why those have none that another wave may ask again.
     """
 
     wave: int
     name: str
     receipt: Receipt | None
-    rows: Counter[RowStatus]
-    cut_off: int
-    answers: int
-    longest: int
-    ended_early: int
-    usage: Usage
-    cost: Cost
-    settled: Reasons
-    unsettled: Reasons
-
-    @property
-    def landed(self) -> int:
-        """Return the number of its rows."""
-        return self.rows.total()
+    sums: BatchSums
 
 
 def _fresh(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> Iterator[_Counted]:
@@ -211,39 +196,19 @@ def _fresh(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> 
     for batch in context.files.batches(wave):
         name = name_of(wave, batch)
         if batch.has_landed(names) and name not in sums.batches:
-            yield _count(wave.number, name, batch, context.bill(plan.spec))
+            one = _sums_of(batch, context.bill(plan.spec))
+            yield _Counted(wave=wave.number, name=name, receipt=batch.receipt(), sums=one)
 
 
-def _count(wave: int, name: str, batch: BatchFiles, bill: Bill) -> _Counted:
-    settled, unsettled = Reasons(), Reasons()
-    rows, used = Counter[RowStatus](), Counter[str]()
-    answers, longest, ended_early, cut_off = 0, 0, 0, 0
+def _sums_of(batch: BatchFiles, bill: Bill) -> BatchSums:
+    """Return the sums that were kept with the rows; counted again where there are none, or were other prices."""
+    kept = kept_sums(batch)
+    if kept is not None and kept.prices == bill.prices:
+        return kept
+    summing = Summing(bill)
     for row in _rows(batch):
-        rows[row.status] += 1
-        used.update(row.usage.told())
-        bill.add(row.usage, row.model)
-        answers += row.usage.output_tokens > 0
-        longest = max(longest, row.usage.output_tokens)
-        ended_early += row.finish_reason == "max_tokens"
-        if row.status == "succeeded":
-            cut_off += row.finish_reason == "max_tokens"
-            continue
-        error = row.error or RowError(code=row.status, message="no reason was given", retryable=True)
-        (unsettled if error.retryable else settled).add(error.code, error.message, row.custom_id)
-    return _Counted(
-        wave=wave,
-        name=name,
-        receipt=batch.receipt(),
-        rows=rows,
-        cut_off=cut_off,
-        answers=answers,
-        longest=longest,
-        ended_early=ended_early,
-        usage=Usage(**used),
-        cost=bill.cost,
-        settled=settled,
-        unsettled=unsettled,
-    )
+        summing.add(row)
+    return summing.sums()
 
 
 def _in_wave(sums: LandedRows, wave: Wave) -> LandedRows:
@@ -254,29 +219,30 @@ def _in_wave(sums: LandedRows, wave: Wave) -> LandedRows:
 
 
 def _with_batch(sums: LandedRows, one: _Counted) -> LandedRows:
+    batch = one.sums
     return sums.model_copy(
         update={
-            "landed": sums.landed + one.landed,
+            "landed": sums.landed + batch.landed,
             "batches": (*sums.batches, one.name),
             "batch_ids": (*sums.batch_ids, *([one.receipt.batch_id] if one.receipt else [])),
             "latest": (*sums.latest, *_landed_batch(one))[-_MOST_KEPT:],
-            "succeeded": sums.succeeded + one.rows["succeeded"],
-            "cut_off": sums.cut_off + one.cut_off,
-            "usage": sums.usage + one.usage,
-            "answers": sums.answers + one.answers,
-            "longest": max(sums.longest, one.longest),
-            "ended_early": sums.ended_early + one.ended_early,
-            "cost": _sum(sums.cost, one.cost),
-            "settled": _merged(sums.settled, one.settled),
-            "unsettled": _merged(sums.unsettled, one.unsettled),
+            "succeeded": sums.succeeded + batch.succeeded,
+            "cut_off": sums.cut_off + batch.cut_off,
+            "usage": sums.usage + batch.usage,
+            "answers": sums.answers + batch.answers,
+            "longest": max(sums.longest, batch.longest),
+            "ended_early": sums.ended_early + batch.ended_early,
+            "cost": _sum(sums.cost, batch.charge.cost),
+            "settled": _merged(sums.settled, batch.settled),
+            "unsettled": _merged(sums.unsettled, batch.unsettled),
         }
     )
 
 
-def _merged(kept: ErrorDigest, fresh: Reasons) -> ErrorDigest:
+def _merged(kept: ErrorDigest, fresh: ErrorDigest) -> ErrorDigest:
     reasons = Reasons()
     reasons.merge(kept)
-    reasons.merge(fresh.digest(None))
+    reasons.merge(fresh)
     return reasons.digest(_MOST_KEPT)
 
 
@@ -286,8 +252,8 @@ def _landed_batch(one: _Counted) -> tuple[LandedBatch, ...]:
     batch = LandedBatch(
         batch_id=one.receipt.batch_id,
         wave=one.wave,
-        requests=one.landed,
-        succeeded=one.rows["succeeded"],
+        requests=one.sums.landed,
+        succeeded=one.sums.succeeded,
         submitted_at=one.receipt.submitted_at,
     )
     return (batch,)
@@ -302,9 +268,9 @@ def _news(one: _Counted, context: LedgerContext, plan: Plan) -> tuple[BatchLande
         kind=plan.spec.kind,
         batch_id=one.receipt.batch_id,
         wave=one.wave,
-        rows=one.rows,
-        usage=one.usage,
-        cost=one.cost,
+        rows=one.sums.rows,
+        usage=one.sums.usage,
+        cost=one.sums.charge.cost,
         bought_at=one.receipt.submitted_at,
         landed_at=context.clock.now(),
         traceparent=one.receipt.traceparent,

@@ -229,11 +229,12 @@ def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Cou
             if asked.schema:
                 row = rechecked(row, answer_schema(bytes(asked.schema)))
             counts[row.status] += 1
+            row = replace(row, custom_id=asked.custom_id, index=asked.index)
             if settlement is not None:
                 settlement.add(row)
-            file.write(encode_row(replace(row, custom_id=asked.custom_id, index=asked.index)))
+            file.write(encode_row(row))
         if settlement is not None:
-            settlement.note()
+            settlement.close(file.tell())
     return counts
 
 

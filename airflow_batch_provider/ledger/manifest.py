@@ -45,8 +45,8 @@ def write_results(
     """
     files, now = context.files, context.clock.now()
     while True:
-        bill, waves = context.bill(plan.spec), files.waves()
-        tally, receipts = Tally(bill=bill), files.receipts(waves)
+        tally, waves = Tally(bill=context.bill(plan.spec)), files.waves()
+        receipts = files.receipts(waves)
         written = write_files(target, plan, files, waves, tally, TOO_DEAR if withheld else NOT_ASKED)
         files.check_current(plan)
         again = files.waves()
@@ -64,7 +64,7 @@ def write_results(
         requests=plan.requests,
         counts={status: tally.counts[status] for status in ROW_STATUSES},
         usage=tally.usage,
-        cost=bill.cost,
+        cost=tally.cost,
         waves=len(waves),
         batches=tuple(receipt.batch_id for receipt in receipts),
         errors=tally.digest,

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from airflow_batch_provider.ledger.digest import Reasons
+from airflow_batch_provider.ledger.sums import TokenCounts, kept_sums, unexplained
 from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
+from airflow_batch_provider.pricing import Charge
 from airflow_batch_provider.providers.room import most_output
-from airflow_batch_provider.rows import Row, decode_row, encode_row, settled
+from airflow_batch_provider.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.files import TaskFiles
     from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
+    from airflow_batch_provider.ledger.sums import BatchSums
+    from airflow_batch_provider.models import Cost
     from airflow_batch_provider.pricing import Bill
     from airflow_batch_provider.providers.base import BatchProvider, Codec
 
@@ -32,7 +35,6 @@ _COMPLAINT = (
     "Your answer does not have the required form: {problem}. Answer again, completely, and with nothing but JSON that "
     "fits the schema."
 )
-_COUNTS = attrgetter(*Usage.__struct_fields__)
 
 # What a row failed for may be a fault of reading: the answer may have been there, and paid.
 _UNREADABLE = frozenset({"missing", "empty_answer", "unreadable_result"})
@@ -84,16 +86,6 @@ def best_rows(
         yield best
 
 
-def only_lines(files: TaskFiles, wave: Wave, tally: Tally) -> Iterator[bytes]:
-    """Return the rows of the only wave, all of which have landed, as the lines that they are; counts each."""
-    for batch in files.batches(wave):
-        for line in batch.landed_lines():
-            row = decode_row(line)
-            tally.asked(row)
-            tally.settled(row)
-            yield encode_row(settled(row)).rstrip() if row.choices else line
-
-
 def _better(known: Row, later: Row) -> Row:
     """Return the better of two rows of one request: a good answer, or else an answer, or else the later one.
 
@@ -138,12 +130,35 @@ def unreadable_rows(files: TaskFiles, waves: list[Wave]) -> ErrorDigest | None:
 
     One row without a result is a passing fault; when all are, the server speaks a dialect that is not understood.
     """
+    if any(sums.succeeded for sums in filter(None, map(kept_sums, files.batches(waves[0])))):
+        return None
     tally = Tally()
     for best in best_rows(files, waves):
         if best.status == "succeeded" or best.error is None or best.error.code not in _UNREADABLE:
             return None
         tally.settled(best)
     return tally.digest if sum(tally.counts.values()) > 1 else None
+
+
+def sums_of_only(files: TaskFiles, waves: list[Wave]) -> list[BatchSums] | None:
+    """Return the sums of every batch where what landed is the results: all has, and nothing was asked again.
+
+    None also where the sums of one of them are lost.
+    """
+    if len(waves) > 1:
+        return None
+    names = set(files.wave_directory(0).names())
+    batches = list(files.batches(waves[0]))
+    if not all(batch.has_landed(names) for batch in batches):
+        return None
+    sums = [one for one in map(kept_sums, batches) if one is not None]
+    return sums if len(sums) == len(batches) else None
+
+
+def is_answered(files: TaskFiles, waves: list[Wave]) -> bool:
+    """Tell whether the sums say that no row of the only wave can be asked again; False where only the rows can tell."""
+    sums = sums_of_only(files, waves)
+    return sums is not None and not any(one.open for one in sums)
 
 
 def rows_to_ask(files: TaskFiles, plan: Plan, waves: list[Wave], provider: BatchProvider) -> Iterator[PlannedRow]:
@@ -203,12 +218,13 @@ class Tally:
     counts: Counter[RowStatus] = field(default_factory=Counter)
     open: int = 0
     bill: Bill | None = None
-    _tokens: list[int] = field(default_factory=lambda: [0] * len(Usage.__struct_fields__))
+    _charged: Charge = field(default_factory=Charge)
+    _tokens: TokenCounts = field(default_factory=TokenCounts)
     _reasons: Reasons = field(default_factory=Reasons)
 
     def asked(self, row: Row) -> None:
         """Count the tokens of a row in one wave."""
-        self._tokens = list(map(add, self._tokens, _COUNTS(row.usage)))
+        self._tokens.add(row.usage)
         if self.bill:
             self.bill.add(row.usage, row.model)
 
@@ -224,13 +240,27 @@ class Tally:
         self.open += can_be_asked_again(row)
         if row.status == "succeeded":
             return
-        error = row.error or RowError(code=row.status, message="no reason was given", retryable=True)
+        error = row.error or unexplained(row)
         self._reasons.add(error.code, error.message, row.custom_id)
+
+    def take(self, sums: BatchSums) -> None:
+        """Count all rows of a batch that was asked once, and is the best that there is."""
+        self.counts.update(sums.rows)
+        self.open += sums.open
+        self._tokens.add(sums.usage)
+        self._charged += sums.charge
+        self._reasons.merge(sums.settled)
+        self._reasons.merge(sums.unsettled)
 
     @property
     def usage(self) -> Usage:
         """Return the tokens of every answer of every wave: all that was paid."""
-        return Usage(**dict(zip(Usage.__struct_fields__, self._tokens, strict=True)))
+        return self._tokens.usage
+
+    @property
+    def cost(self) -> Cost:
+        """Return what they cost."""
+        return (self._charged + self.bill.charge if self.bill else self._charged).cost
 
     @property
     def digest(self) -> ErrorDigest:

@@ -18,7 +18,7 @@ from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
 from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
 from airflow_batch_provider.ledger.limit import CostLimit
-from airflow_batch_provider.ledger.merge import rows_to_ask, unreadable_rows
+from airflow_batch_provider.ledger.merge import is_answered, rows_to_ask, unreadable_rows
 from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave, planned_line
 from airflow_batch_provider.ledger.requests import Fingerprint, check_rows
 from airflow_batch_provider.pricing import Forecast
@@ -200,6 +200,8 @@ class Planner:
         if opened_here >= 1 + context.policy.retry_rows:
             return None
         self._check_readable(waves)
+        if is_answered(self._files, waves):
+            return None
         number = len(waves)
         before = canary_of(self._files, waves[-1])
         canary = context.policy.canary if before and before.failed else 0  # nothing but canaries was bought so far

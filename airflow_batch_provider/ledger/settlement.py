@@ -1,4 +1,4 @@
-"""The cost of one batch, counted while its rows land and told to the deployment before they are there."""
+"""What one batch came to, counted while its rows land and kept before they are there, for its task and the deployment."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.merge import Tally
-from airflow_batch_provider.models import Cost
+from airflow_batch_provider.ledger.sums import BatchSums, Summing, keep_sums
 from airflow_batch_provider.spending import Spent
 
 if TYPE_CHECKING:
+    from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Plan, Receipt
     from airflow_batch_provider.rows import Row
@@ -25,14 +25,14 @@ class Settlement:
     """Adds up the rows of one batch, each at its own price.
 
     Attributes:
-        claim_uri: where its claim is.
+        files: of the batch.
     """
 
     context: LedgerContext
     plan: Plan
     receipt: Receipt
-    claim_uri: str
-    _tally: Tally = field(init=False)
+    files: BatchFiles
+    _summing: Summing = field(init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -40,33 +40,40 @@ class Settlement:
         except UsageError as error:  # what was paid lands all the same
             log.warning("What batch %s cost is not counted: %s", self.receipt.batch_id, error)
             bill = None
-        self._tally = Tally(bill=bill)
+        self._summing = Summing(bill)
 
     def add(self, row: Row) -> None:
-        """Charge one row."""
-        self._tally.asked(row)
-        self._tally.counts[row.status] += 1
+        """Count one row."""
+        self._summing.add(row)
 
-    def note(self) -> None:
-        """Tell the deployment; the same again when another worker, or an attempt that died, did so before."""
-        context, tally, receipt = self.context, self._tally, self.receipt
-        if context.registry is None:
+    def close(self, size: int) -> None:
+        """Keep the sums; the same again when another worker, or an attempt that died, did so before.
+
+        Args:
+            size: of the file of the rows, bytes.
+        """
+        sums = self._summing.sums(size)
+        keep_sums(self.files, sums)
+        if (registry := self.context.registry) is None:
             return
-        spent = Spent(
+        spent = self._spent(sums)
+        registry.spending.note(spent)
+        if spent.cost.usd is not None:  # else the budgets go on with what was reserved
+            registry.budgets.settle(spent.tag, spent.connection, spent.submitted_at, Decimal(str(spent.cost.usd)))
+
+    def _spent(self, sums: BatchSums) -> Spent:
+        context, receipt = self.context, self.receipt
+        return Spent(
             tag=receipt.tag,
             batch_id=receipt.batch_id,
             provider=context.provider.name,
             model=self.plan.spec.model,
             connection=str(context.connection) if context.connection else None,
             label=context.label,
-            claim=self.claim_uri,
+            claim=self.files.claim_uri,
             requests=receipt.requests,
-            succeeded=tally.counts["succeeded"],
+            succeeded=sums.succeeded,
             submitted_at=receipt.submitted_at,
-            usage=tally.usage,
-            cost=tally.bill.cost if tally.bill else Cost(unpriced=("model",)),
+            usage=sums.usage,
+            cost=sums.charge.cost,
         )
-        context.registry.spending.note(spent)
-        if spent.cost.usd is not None:  # else the budgets go on with what was reserved
-            usd = Decimal(str(spent.cost.usd))
-            context.registry.budgets.settle(spent.tag, spent.connection, spent.submitted_at, usd)

@@ -240,7 +240,7 @@ class WaveRun:
             spec,
             context.policy.retry_truncated,
             context.answers(spec),
-            Settlement(context, self._plan, receipt, files.claim_uri) if context.registry else None,
+            Settlement(context, self._plan, receipt, files),
         )
         try:
             counts = await land(landing, context.provider, status, context.provider_now())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from airflow_batch_provider.pricing.bill import Bill, cost
 from airflow_batch_provider.pricing.book import CONFIGURED, PriceBook, price_book
+from airflow_batch_provider.pricing.charge import Charge
 from airflow_batch_provider.pricing.estimate import Estimate, estimate, may_hold_media, text_tokens
 from airflow_batch_provider.pricing.forecast import NOTHING_LEARNED, Expected, Forecast, Learned, expected, forecast
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
@@ -15,6 +16,7 @@ __all__ = [
     "CONFIGURED",
     "NOTHING_LEARNED",
     "Bill",
+    "Charge",
     "Estimate",
     "Expected",
     "Forecast",

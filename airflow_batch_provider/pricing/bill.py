@@ -8,8 +8,9 @@ from operator import add, attrgetter
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import utc_now
-from airflow_batch_provider.models import Cost, Usage
+from airflow_batch_provider.models import Usage
 from airflow_batch_provider.pricing.book import MOST_MODELS, PriceBook
+from airflow_batch_provider.pricing.charge import Charge
 from airflow_batch_provider.pricing.kinds import KINDS, counted
 from airflow_batch_provider.pricing.price import amount
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from airflow_batch_provider.models import BatchRow
+    from airflow_batch_provider.models import BatchRow, Cost
     from airflow_batch_provider.pricing.price import Price
 
 _ATTO = -18
@@ -80,6 +81,11 @@ class Bill:
         self._left_out.update(fields)
 
     @property
+    def prices(self) -> str:
+        """What tells the prices of this bill from others; see `PriceBook.fingerprint`."""
+        return self._book.fingerprint
+
+    @property
     def unknown(self) -> dict[str, int]:
         """Models without a price, each with the number of its rows."""
         return dict(self._unknown)
@@ -111,20 +117,25 @@ class Bill:
         return _dollars(sum(one.paid for one in self._sums.values())) if self._sums else None
 
     @property
-    def cost(self) -> Cost:
-        """Return the sum as people read it, rounded once, to a float."""
+    def charge(self) -> Charge:
+        """Return the exact sum, and what it leaves out."""
         sums = self._sums.values()
         unpriced = tuple(sorted(self._left_out.union(*(one.unpriced for one in sums))))
         if self.usd is None:
-            return Cost(unpriced=unpriced)
+            return Charge(unpriced=unpriced)
         saved = [one.saved for one in sums if one.saved is not None]
-        return Cost(
-            usd=float(self.usd),
-            saved_usd=float(_dollars(sum(saved))) if saved else None,
+        return Charge(
+            usd=self.usd,
+            saved_usd=_dollars(sum(saved)) if saved else None,
             estimated=any(one.price.estimated and one.paid for one in sums),
-            source=", ".join(sorted({one.price.source for one in sums})),
+            sources=tuple(sorted({one.price.source for one in sums})),
             unpriced=unpriced,
         )
+
+    @property
+    def cost(self) -> Cost:
+        """Return the sum as people read it, rounded once, to a float."""
+        return self.charge.cost
 
 
 def cost(provider: str, model: str, usage: Usage, now: Callable[[], datetime] = utc_now) -> Cost:

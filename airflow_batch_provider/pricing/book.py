@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -58,6 +59,12 @@ class PriceBook:
         if names not in self._known:
             self._known[names] = self._find(*names)
         return self._known[names]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that tell these prices from others: from custom ones, and from other versions of the list."""
+        own = sorted((model, price.model_dump_json()) for model, price in self.own.items())
+        return hashlib.blake2b(repr((self._list.source, own)).encode(), digest_size=8).hexdigest()
 
     def near(self, model: str) -> tuple[str, ...]:
         """Return at most three models that have a price and a name like this one, the nearest first."""

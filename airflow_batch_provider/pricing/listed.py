@@ -34,7 +34,11 @@ _APART: dict[str, frozenset[str]] = {
 
 
 class PriceList:
-    """The prices of one provider that are in force at one moment."""
+    """The prices of one provider that are in force at one moment.
+
+    Attributes:
+        source: the library that they come from, with its version.
+    """
 
     def __init__(self, provider: str, at: datetime) -> None:
         from genai_prices import __version__
@@ -44,9 +48,9 @@ class PriceList:
         self._name = provider
         self._at = at
         self._everybody = snapshot.providers
-        self._source = f"genai-prices {__version__}"
+        self.source = f"genai-prices {__version__}"
         if snapshot.from_auto_update:
-            self._source += f", updated {snapshot.timestamp:%Y-%m-%d}"
+            self.source += f", updated {snapshot.timestamp:%Y-%m-%d}"
         try:
             self._provider: Provider | None = snapshot.find_provider(None, provider, None)
         except LookupError:
@@ -74,7 +78,7 @@ class PriceList:
         starts = sorted({tier.start for price in prices for tier in getattr(price, "tiers", ())})
         # One token more than its start is the shortest request of a tier.
         tiers = [self._tier(standard, batch, tokens, published=published) for tokens in (0, *(s + 1 for s in starts))]
-        return Price(tuple(starts), tuple(tiers), self._unlisted(standard), not published, self._source)
+        return Price(tuple(starts), tuple(tiers), self._unlisted(standard), not published, self.source)
 
     def _has_batch_price(self, model: ModelInfo) -> bool:
         """Return True when a batch price is in force; one of a model that another provider resells is not its own."""
