@@ -60,6 +60,10 @@ class Usage(FrozenStruct, frozen=True, kw_only=True, omit_defaults=True):
         """Return the sum, field by field."""
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.__struct_fields__})
 
+    def __mul__(self, rows: int) -> Usage:
+        """Return the sum of so many rows with this usage."""
+        return Usage(**{name: getattr(self, name) * rows for name in Usage.__struct_fields__})
+
     def told(self) -> dict[str, int]:
         """Return every field that is not 0, by its name."""
         return {name: count for name in Usage.__struct_fields__ if (count := getattr(self, name))}

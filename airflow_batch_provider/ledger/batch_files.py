@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REQUESTS = ".requests.jsonl"
 ROWS = ".rows.jsonl"
 _SUMS = ".sums.json"
+USES = ".uses.json"
 _NUMBER = re.compile(r"(?:-(\d+))?\.json")
 _FIRST_CLAIM = re.compile(r"(\d{5,})\.claim\.json")
 
@@ -176,6 +177,11 @@ class BatchFiles:
         return f"{self._drafted}{ROWS}"
 
     @property
+    def uses_name(self) -> str:
+        """Return the name of the file of what the requests will use."""
+        return f"{self._drafted}{USES}"
+
+    @property
     def sums_name(self) -> str:
         """Return the name of the file of the sums over the landed rows."""
         return f"{self._drafted}{_SUMS}"
@@ -220,8 +226,9 @@ class BatchFiles:
         return any(map(rows.fullmatch, self.names() if names is None else names))
 
     def delete_requests(self) -> None:
-        """Discard the request file."""
+        """Discard the request file, and what is beside it."""
         self.directory.delete(self.requests_name)
+        self.directory.delete(self.uses_name)
 
     @property
     def stem(self) -> str:

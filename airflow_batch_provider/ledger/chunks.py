@@ -11,7 +11,8 @@ from airflow_batch_provider.ledger.bad_rows import Problems
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.records import Chunk, PlainRow, PlannedRow, planned_line
-from airflow_batch_provider.pricing import Expected, expected, text_tokens
+from airflow_batch_provider.ledger.uses import keep_uses
+from airflow_batch_provider.pricing import Expected, Uses, expected, text_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,19 +81,20 @@ class ChunkWriter:
             UsageError: rows that alone are over a limit, unless those are skipped; names them.
         """
         chunks: list[Chunk] = []
-        source = self._fitting(rows, fingerprint, forecast)
+        source = self._fitting(rows, fingerprint)
         waiting = next(source, None)
         while waiting is not None:
-            files = BatchFiles.of(self._directory, self._filling.done())
+            files, uses = BatchFiles.of(self._directory, self._filling.done()), Uses()
             with self._directory.writer(files.requests_name) as file:
-                waiting = self._fill(file, waiting, source)
+                waiting = self._fill(file, uses, waiting, source)
+            keep_uses(files, uses)
+            if forecast:
+                uses.add_to(forecast)
             chunks.append(self._filling.done())
             self._filling = _Filling(self._filling.number + 1, self._filling.draft)
         return tuple(chunks)
 
-    def _fitting(
-        self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None, forecast: Forecast | None
-    ) -> Iterator[_Sized]:
+    def _fitting(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None) -> Iterator[_Sized]:
         """Return the rows that have room in a chunk of their own."""
         problems = Problems()
         for row in rows:
@@ -101,8 +103,6 @@ class ChunkWriter:
                 fingerprint.add(sized.line)
             problem = self._too_large(row, sized)
             if problem is None and not problems:
-                if forecast:
-                    forecast.add(sized.expected, sized.tokens)
                 yield sized
             elif problem is not None and self._skipped is not None:
                 self._skipped.add(row, problem)
@@ -110,13 +110,14 @@ class ChunkWriter:
                 problems.add(problem)
         problems.check()
 
-    def _fill(self, file: BinaryIO, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
+    def _fill(self, file: BinaryIO, uses: Uses, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
         filling, limits = self._filling, self._limits
         while row is not None:
             if not filling.takes(row, limits):
                 return row
             file.write(row.line)
+            uses.add(row.expected, row.tokens)
             row = next(source, None)
         return None
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.files import TaskFiles
-from airflow_batch_provider.pricing import NOTHING_LEARNED, Bill, Forecast, Learned, forecast, price_book
+from airflow_batch_provider.ledger.uses import uses_of
+from airflow_batch_provider.pricing import NOTHING_LEARNED, Bill, Forecast, Learned, price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.signals import SILENT, Signals
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_batch_provider.clock import Clock
-    from airflow_batch_provider.ledger.records import PlannedRow
+    from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.output_types import OutputType
     from airflow_batch_provider.providers.base import BatchProvider
@@ -108,11 +109,13 @@ class LedgerContext:
         """
         return Bill(price_book(self.provider.account), spec.model)
 
-    def forecast(self, rows: Iterable[PlannedRow], spec: Spec, learned: Learned = NOTHING_LEARNED) -> Forecast:
-        """Return what these rows of a plan may use and cost at most, read from their bodies.
+    def forecast(self, batches: Iterable[BatchFiles], spec: Spec, learned: Learned = NOTHING_LEARNED) -> Forecast:
+        """Return what the rows of these batches may use and cost at most, as it was counted while they were planned.
 
         Raises:
             UsageError: as `bill`.
         """
-        envelope = Envelope(self.provider.codec, spec)
-        return forecast((envelope.longest(row.body) for row in rows), self.bill(spec), spec, learned)
+        total, envelope = Forecast(self.bill(spec)), Envelope(self.provider.codec, spec)
+        for batch in batches:
+            uses_of(batch, envelope, spec).add_to(total, learned)
+        return total

@@ -5,12 +5,14 @@ plan.json                     what is asked and how, and the chunks of wave 0; m
 clock.json                    when the deadline began to count; absent while nothing is waited for
 waves/1/wave.json             the chunks of a later wave; made after its request files, by one worker only
 waves/0/00000-DRAFT.requests.jsonl  one planned row a line
+waves/0/00000-DRAFT.uses.json what they will use at most, counted
 waves/0/NONCE.skipped.jsonl   rows that cannot be asked, as they are in the results; absent without any
 waves/0/NONCE.kept-COLUMNS.jsonl.zst | .parquet  columns of the source that go into the results; absent without any
 waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
 waves/0/00000.receipt.json    the provider has it
 waves/0/00000.failed-1.json   a batch of this chunk failed as a whole, before anything ran
 waves/0/00000-DRAFT.rows.jsonl  landed: one row per request
+waves/0/00000-DRAFT.sums.json the sums over these rows
 results.jsonl | .parquet …    one row per request, in the order asked; part files of them in results/
 manifest.json                 done
 manifest.unmet.json           what an attempt came to that fell short
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, UNMET, WAVE, WAVES
-from airflow_batch_provider.ledger.batch_files import REQUESTS, BatchFiles
+from airflow_batch_provider.ledger.batch_files import REQUESTS, USES, BatchFiles
 from airflow_batch_provider.ledger.records import ClockRecord, Plan, Wave
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.records import create, load, save
@@ -114,7 +116,7 @@ class TaskFiles:
     def drafts(self, number: int) -> list[str]:
         """Return the names of all files of a wave's requests, whoever wrote them."""
         names = self.wave_directory(number).names()
-        return [name for name in names if name.endswith((REQUESTS, SKIPPED)) or KEPT in name]
+        return [name for name in names if name.endswith((REQUESTS, USES, SKIPPED)) or KEPT in name]
 
     def is_beside(self, nonce: str, name: str) -> bool:
         """Tell whether a file of wave 0 stands beside the requests of this plan: skipped rows, kept columns."""

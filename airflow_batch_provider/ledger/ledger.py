@@ -14,7 +14,6 @@ from airflow_batch_provider.ledger.budget_check import check_plan
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
-from airflow_batch_provider.ledger.merge import planned_rows
 from airflow_batch_provider.ledger.plan import Planner
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.waiting import Waiting
@@ -81,12 +80,12 @@ class Ledger:
         self._planner.keep(plan, keeper)
 
     def forecast(self, plan: Plan) -> Forecast:
-        """Return what the first wave of a plan may use and cost at most, read from its request files.
+        """Return what the first wave of a plan may use and cost at most, at the prices of this moment.
 
         Raises:
             UsageError: the connection's own prices cannot be read.
         """
-        return self._context.forecast(planned_rows(self.files, plan.first), plan.spec)
+        return self._context.forecast(self.files.batches(plan.first), plan.spec)
 
     def check_budgets(self, expected: Forecast) -> None:
         """Refuse a plan for which the deployment's budgets have no room; see `budget_check.check_plan`."""

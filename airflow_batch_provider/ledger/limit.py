@@ -120,8 +120,7 @@ def most_of(context: LedgerContext, plan: Plan, batches: Iterable[BatchFiles], l
     Raises:
         OverBudget: something has no known price.
     """
-    rows = (row for batch in batches for row in batch.planned_rows())
-    return known_price(context.forecast(rows, plan.spec, learned), limit)
+    return known_price(context.forecast(batches, plan.spec, learned), limit)
 
 
 def known_price(expected: Forecast, limit: str) -> Decimal:

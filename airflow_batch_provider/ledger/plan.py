@@ -293,7 +293,7 @@ class Planner:
 
         They are listed before it does: files that come later may be of a plan that has replaced this one.
         """
-        ours = {batch.requests_name for batch in self._files.batches(wave)}
+        ours = {name for batch in self._files.batches(wave) for name in (batch.requests_name, batch.uses_name)}
         drafts = self._files.drafts(wave.number)
         return [name for name in drafts if name not in ours and not self._files.is_beside(wave.nonce, name)]
 

@@ -9,7 +9,7 @@ from airflow_batch_provider.pricing.bill import Bill, cost
 from airflow_batch_provider.pricing.book import CONFIGURED, PriceBook, price_book
 from airflow_batch_provider.pricing.charge import Charge
 from airflow_batch_provider.pricing.estimate import Estimate, estimate, may_hold_media, text_tokens
-from airflow_batch_provider.pricing.forecast import NOTHING_LEARNED, Expected, Forecast, Learned, expected, forecast
+from airflow_batch_provider.pricing.forecast import NOTHING_LEARNED, Expected, Forecast, Learned, Uses, expected
 from airflow_batch_provider.pricing.own import OwnPrice, own_prices
 
 __all__ = [
@@ -23,10 +23,10 @@ __all__ = [
     "Learned",
     "OwnPrice",
     "PriceBook",
+    "Uses",
     "cost",
     "estimate",
     "expected",
-    "forecast",
     "may_hold_media",
     "own_prices",
     "price_book",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
-from operator import add, attrgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import utc_now
@@ -45,31 +45,36 @@ class Bill:
         self._left_out: set[str] = set()
         self._unknown: Counter[str] = Counter()
 
-    def add(self, usage: Usage, answered: str | None = None, asked: str | None = None) -> None:
-        """Charge one row.
+    def add(self, usage: Usage, answered: str | None = None, asked: str | None = None, rows: int = 1) -> None:
+        """Charge rows that are alike.
 
         Args:
+            usage: of each.
             answered: the model that the provider says has answered.
-            asked: the model that the row itself names.
+            asked: the model that the rows themselves name.
+            rows: number of them.
         """
         known = self._known(asked, answered)
         if known is not None:
-            known.add(usage)
+            known.add(usage, rows)
         elif usage.told():
             self._left_out.add("model")
-            self._count_unknown(asked or answered or self._model)
+            self._count_unknown(asked or answered or self._model, rows)
 
-    def add_text(self, tokens_in: int, tokens_out: int, asked: str | None = None) -> None:
-        """Charge one row that is nothing but text, in and out.
+    def add_text(self, tokens_in: int, tokens_out: int, asked: str | None = None, rows: int = 1) -> None:
+        """Charge rows that are nothing but text, in and out, and alike.
 
         Args:
-            asked: the model that the row itself names.
+            tokens_in: of each.
+            tokens_out: of each.
+            asked: the model that the rows themselves name.
+            rows: number of them.
         """
         known = self._known(asked, None)
         if known is None:
-            self.add(Usage(input_tokens=tokens_in, output_tokens=tokens_out), asked=asked)
+            self.add(Usage(input_tokens=tokens_in, output_tokens=tokens_out), asked=asked, rows=rows)
         else:
-            known.add_text(tokens_in, tokens_out)
+            known.add_text(tokens_in, tokens_out, rows)
 
     def add_rows(self, rows: Iterable[BatchRow]) -> None:
         """Charge every row."""
@@ -94,9 +99,9 @@ class Bill:
         """Return models of the book with a name like this one, the nearest first."""
         return self._book.near(model)
 
-    def _count_unknown(self, model: str) -> None:
+    def _count_unknown(self, model: str, rows: int) -> None:
         if model in self._unknown or len(self._unknown) < MOST_MODELS:
-            self._unknown[model] += 1
+            self._unknown[model] += rows
 
     def _known(self, asked: str | None, answered: str | None) -> _Sum | None:
         try:
@@ -156,17 +161,17 @@ class _Sum:
         self.price = price
         self._counts = [[0] * len(KINDS) for _ in price.tiers]
 
-    def add(self, usage: Usage) -> None:
+    def add(self, usage: Usage, rows: int) -> None:
         if _BEYOND_TEXT(usage) == _NOTHING:
-            self.add_text(usage.input_tokens, usage.output_tokens)
+            self.add_text(usage.input_tokens, usage.output_tokens, rows)
             return
         counts = self._tier(usage.input_tokens)
-        counts[:] = map(add, counts, counted(usage))
+        counts[:] = (count + rows * more for count, more in zip(counts, counted(usage), strict=True))
 
-    def add_text(self, tokens_in: int, tokens_out: int) -> None:
+    def add_text(self, tokens_in: int, tokens_out: int, rows: int) -> None:
         counts = self._tier(tokens_in)
-        counts[_INPUT] += tokens_in
-        counts[_OUTPUT] += tokens_out
+        counts[_INPUT] += tokens_in * rows
+        counts[_OUTPUT] += tokens_out * rows
 
     def _tier(self, tokens_in: int) -> list[int]:
         price = self.price

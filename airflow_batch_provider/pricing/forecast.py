@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Self, TypeGuard
 
 import msgspec
 
@@ -12,8 +12,6 @@ from airflow_batch_provider.models import Cost, Spec, Usage
 from airflow_batch_provider.pricing.estimate import estimate, may_hold_media, text_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from airflow_batch_provider.pricing.bill import Bill
 
 
@@ -115,22 +113,23 @@ class Forecast:
         self._media = Usage()
         self._text_in = self._text_out = 0  # of rows of nothing but text, which most are
 
-    def add(self, row: Expected, tokens: int) -> None:
-        """Count one row.
+    def add(self, row: Expected, tokens: int, rows: int = 1) -> None:
+        """Count rows that are alike.
 
         Args:
-            row: what it will use, or another one that differs in the length of its text only.
-            tokens: its own input.
+            row: what each will use, or another one that differs in the length of its text only.
+            tokens: input of each.
+            rows: number of them.
         """
         if row.is_text:
             room = row.usage.output_tokens
-            self._text_in += tokens
-            self._text_out += room
-            self.bill.add_text(tokens, room, asked=row.model)
+            self._text_in += tokens * rows
+            self._text_out += room * rows
+            self.bill.add_text(tokens, room, asked=row.model, rows=rows)
             return
-        self._media += row.usage
+        self._media += row.usage * rows
         self.bill.leave_out(row.unknown)
-        self.bill.add(row.usage, asked=row.model)
+        self.bill.add(row.usage, asked=row.model, rows=rows)
 
     @property
     def usage(self) -> Usage:
@@ -160,20 +159,62 @@ class Forecast:
         return " ".join(told) or None
 
 
-def forecast(lines: Iterable[bytes], bill: Bill, spec: Spec, learned: Learned = NOTHING_LEARNED) -> Forecast:
-    """Return the sum over lines as they will be sent, each at its own length and model.
+class Uses:
+    """What requests will use, counted: those that are alike are one entry, so that a batch of them is a short list.
 
-    Args:
-        bill: an empty one, which is filled.
-        learned: from the rows of the task that have landed.
+    Of rows that differ in the length of their text only, the first one stands for all, beside the tokens of each.
     """
-    total = Forecast(bill)
-    for line in lines:
-        row = expected(line, spec)
-        used, made = learned.usage(row.usage.input_tokens, row.usage.output_tokens)
-        usage = msgspec.structs.replace(row.usage, input_tokens=used, output_tokens=made)
-        total.add(msgspec.structs.replace(row, usage=usage), used)
-    return total
+
+    def __init__(self) -> None:
+        self._counts: dict[Expected, dict[int, int]] = {}
+        self._last: Expected | None = None
+        self._alike: dict[int, int] = {}  # of the last row
+
+    def add(self, row: Expected, tokens: int) -> None:
+        """Count one row.
+
+        Args:
+            row: what it will use, or another one that differs in the length of its text only.
+            tokens: its own input.
+        """
+        if row is not self._last:
+            self._last, self._alike = row, self._counts.setdefault(_without_length(row), {})
+        self._alike[tokens] = self._alike.get(tokens, 0) + 1
+
+    def add_to(self, total: Forecast, learned: Learned = NOTHING_LEARNED) -> None:
+        """Count all rows in a forecast.
+
+        Args:
+            learned: from the rows of the task that have landed.
+        """
+        for row, alike in self._counts.items():
+            for tokens, rows in alike.items():
+                used, made = learned.usage(tokens, row.usage.output_tokens)
+                usage = msgspec.structs.replace(row.usage, input_tokens=used, output_tokens=made)
+                total.add(msgspec.structs.replace(row, usage=usage), used, rows)
+
+    def encode(self) -> bytes:
+        """Return the counts as JSON."""
+        return msgspec.json.encode(list(self._counts.items()))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return counts that were encoded.
+
+        Raises:
+            msgspec.DecodeError: the JSON is of something else.
+        """
+        uses = cls()
+        uses._counts = dict(_USES.decode(data))
+        return uses
+
+
+def _without_length(row: Expected) -> Expected:
+    """Return what stands for all rows of text that may be answered at the same length, by the same model."""
+    return Expected(Usage(output_tokens=row.usage.output_tokens), row.model) if row.is_text else row
+
+
+_USES = msgspec.json.Decoder(list[tuple[Expected, dict[int, int]]])
 
 
 def _meant(near: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Rows go out in one pass: each is read, written and serialised once, and none waits in memory for the others."""
+"""Rows go out and come back in one pass: each is read, written and serialised once, and none waits for the others."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 
+from airflow_batch_provider.ledger import Target
+from airflow_batch_provider.ledger import batch_files as batch_files_module
 from airflow_batch_provider.ledger import bodies as bodies_module
-from airflow_batch_provider.ledger.batch_files import REQUESTS
+from airflow_batch_provider.ledger import landed as landed_module
+from airflow_batch_provider.ledger.batch_files import REQUESTS, ROWS, USES
+from airflow_batch_provider.models import Account
 from airflow_batch_provider.storage import Directory
 
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How often request files were written and read."""
-    counted = Counter()
+    """How often files of a kind were written and read: `passes(REQUESTS)`."""
+    counted = {REQUESTS: Counter(), ROWS: Counter()}
     for name in ("writer", "reader"):
         original = getattr(Directory, name)
 
         @contextmanager
         def opened(self, file, _name=name, _original=original):
-            counted[_name] += file.endswith(REQUESTS)
+            for ending, counts in counted.items():
+                counts[_name] += file.endswith(ending)
             with _original(self, file) as stream:
                 yield stream
 
         monkeypatch.setattr(Directory, name, opened)
-    return counted
+    return counted.__getitem__
 
 
 async def test_a_request_file_is_written_once_and_read_once_until_it_is_bought(new_ledger, provider, passes):
@@ -40,7 +46,83 @@ async def test_a_request_file_is_written_once_and_read_once_until_it_is_bought(n
     await ledger.advance()
 
     assert len(provider.batches) == 3
-    assert passes == {"writer": 3, "reader": 3}
+    assert passes(REQUESTS) == {"writer": 3, "reader": 3}
+
+
+async def test_what_a_plan_costs_is_known_without_its_bodies(new_ledger, provider, passes):
+    """To an attempt that goes on with it, and to the limit on what the task may cost."""
+    provider.account = Account(provider="openai", api_key=SecretStr("k"), options={"prices": {"m": {"input": 1}}})
+    provider.max_requests = 2
+    with new_ledger().draft([f"q{n}" for n in range(6)]) as draft:
+        draft.commit()
+    ledger = new_ledger(max_cost_usd=1)
+
+    assert ledger.forecast(draft.plan).usage == draft.forecast.usage
+    assert passes(REQUESTS)["reader"] == 0
+    await ledger.advance()
+
+    assert len(provider.batches) == 3
+    assert passes(REQUESTS)["reader"] == 3  # to send them
+
+
+async def test_counts_of_a_plan_that_are_lost_or_damaged_are_made_again(new_ledger):
+    """From its bodies: an estimate is never a reason to stop."""
+    ledger = new_ledger()
+    with ledger.draft(["a", {"prompt": "b", "request_params": {"max_tokens": 7}}]) as draft:
+        draft.commit()
+    directory = ledger.files.wave_directory(0)
+    (name,) = [name for name in directory.names() if name.endswith(USES)]
+
+    directory.write(name, b"[1]")
+    damaged = ledger.forecast(draft.plan)
+    directory.delete(name)
+    lost = ledger.forecast(draft.plan)
+
+    assert damaged.usage == lost.usage == draft.forecast.usage
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """How many landed rows were parsed."""
+    counted = Counter()
+    original = batch_files_module.decode_row
+
+    def decode_row(line):
+        counted["rows"] += 1
+        return original(line)
+
+    for module in (batch_files_module, landed_module):
+        monkeypatch.setattr(module, "decode_row", decode_row)
+    return counted
+
+
+async def finished(ledger, provider, clock, name):
+    provider.max_requests = 2
+    with ledger.draft([f"q{n}" for n in range(6)]) as draft:
+        draft.commit()
+    while await ledger.advance():
+        clock.advance(60)
+        ledger.landed()
+    ledger.landed()
+    return ledger.write_results("generate", Target(ledger.root, name)).manifest
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "results.jsonl.zst"])
+async def test_rows_that_landed_are_read_once_and_parsed_never(new_ledger, provider, clock, passes, parsed, name):
+    """Where nothing was asked again, the results are the bytes that landed; counts, tokens and money are known already."""
+    manifest = await finished(new_ledger(retry_rows=2), provider, clock, name)
+
+    assert (manifest.counts["succeeded"], manifest.usage.input_tokens) == (6, 60)
+    assert passes(ROWS) == {"writer": 3, "reader": 3}
+    assert parsed["rows"] == 0
+
+
+async def test_rows_that_become_a_table_are_parsed_once(new_ledger, provider, clock, passes, parsed):
+    """To be put into columns, and not to be counted."""
+    manifest = await finished(new_ledger(retry_rows=2), provider, clock, "results.parquet")
+
+    assert manifest.counts["succeeded"] == 6
+    assert (passes(ROWS)["reader"], parsed["rows"]) == (3, 6)
 
 
 async def test_a_source_is_read_once(new_ledger):
@@ -102,7 +184,7 @@ def test_a_row_is_written_before_the_next_but_one_is_read(new_ledger, monkeypatc
     @contextmanager
     def counted(self, name):
         with original(self, name) as file:
-            yield CountingFile(file)
+            yield CountingFile(file) if name.endswith(REQUESTS) else file
 
     class CountingFile:
         def __init__(self, file):

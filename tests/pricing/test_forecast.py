@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_batch_provider.models import Spec
-from airflow_batch_provider.pricing import Bill, PriceBook, forecast
+from airflow_batch_provider.models import Spec, Usage
+from airflow_batch_provider.pricing import Bill, Charge, Expected, Forecast, Learned, PriceBook, Uses
+from airflow_batch_provider.pricing import expected as use_of
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 def expected(provider, lines, model, **spec):
     spec = Spec(model=model, **{"max_tokens": 1000, **spec})
-    return forecast([json.dumps(line).encode() for line in lines], Bill(PriceBook(provider, NOW), model), spec)
+    return total_of(counts_of([use_of(json.dumps(line).encode(), spec) for line in lines]), provider, model)
+
+
+def counts_of(rows):
+    uses = Uses()
+    for row in rows:
+        uses.add(row, row.usage.input_tokens)
+    return uses
+
+
+def total_of(uses, provider, model, **learned):
+    total = Forecast(Bill(PriceBook(provider, NOW), model))
+    uses.add_to(total, Learned(**learned))
+    return total
 
 
 def padded(line, tokens):
@@ -131,3 +148,32 @@ def test_what_an_estimate_leaves_out_is_told():
     assert expected("google", [line], "gemini-2.5-flash").gaps == (
         "The price of input_video_tokens is not in the estimate."
     )
+
+
+TOKENS = st.sampled_from([1, 500, 200_000, 300_000])
+MODELS = st.sampled_from([None, "gpt-5-mini", "nobody-lists-it"])
+TEXTS = st.builds(
+    lambda tokens, room, model: Expected(Usage(input_tokens=tokens, output_tokens=room), model),
+    TOKENS,
+    st.integers(0, 20),
+    MODELS,
+)
+IMAGES = st.builds(
+    lambda tokens, model, unknown: Expected(
+        Usage(input_tokens=tokens + 9, input_image_tokens=9, output_tokens=5), model, unknown, is_text=False
+    ),
+    TOKENS,
+    MODELS,
+    st.sampled_from([frozenset(), frozenset({"input_tokens"})]),
+)
+
+
+@given(st.lists(TEXTS | IMAGES), st.sampled_from([{}, {"longest": 9}, {"longest": 9, "growth": 1.7}]))
+def test_rows_that_are_counted_cost_what_they_cost_one_by_one(rows, learned):
+    """In whatever order they come; also after the counts were written and read."""
+    counted = total_of(Uses.decode(counts_of(rows).encode()), "openai", "gpt-5.4", **learned)
+    alone = [total_of(counts_of([row]), "openai", "gpt-5.4", **learned) for row in rows]
+
+    assert counted.bill.charge == sum((one.bill.charge for one in alone), Charge())
+    assert counted.usage == sum((one.usage for one in alone), Usage())
+    assert counted.bill.unknown == dict(sum((Counter(one.bill.unknown) for one in alone), Counter()))

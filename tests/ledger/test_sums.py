@@ -1,0 +1,90 @@
+"""The sums that are kept beside landed rows are those of these rows, or are not used."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import failing
+from pydantic import SecretStr
+
+from airflow_batch_provider.ledger import Target
+from airflow_batch_provider.ledger.batch_files import ROWS
+from airflow_batch_provider.models import Account, Reply, Usage
+
+OK = Reply(
+    key="", status="succeeded", output="fine", finish_reason="stop", usage=Usage(input_tokens=3, output_tokens=7)
+)
+CUT = Reply(key="", status="succeeded", output="fi", finish_reason="max_tokens", usage=Usage(output_tokens=9))
+
+
+@pytest.fixture
+async def landed(ledger, provider, clock):
+    """Three rows in two batches: a good one, one that may be asked again, one that was refused for good."""
+    answers = {"a": CUT, "b": failing(), "c": failing("refused", retryable=False)}
+    provider.answer = lambda body, _n: answers[body["prompt"]]
+    provider.max_requests, provider.polls_until_done = 2, 0
+    task, _ = ledger()
+    while await task.advance():
+        clock.advance(60)
+    return task
+
+
+def manifest_of(task):
+    return task.write_results("generate", Target(task.root, "results.jsonl")).manifest
+
+
+def row_files(task):
+    directory = task.files.wave_directory(0)
+    return directory, [name for name in directory.names() if name.endswith(ROWS)]
+
+
+def without_sums(task):
+    directory = task.files.wave_directory(0)
+    for name in directory.names():
+        if name.endswith(".sums.json"):
+            directory.delete(name)
+    task.root.delete("landed.json")
+
+
+async def test_kept_sums_say_what_the_rows_say(landed):
+    """For the manifest and for people who wait; so it makes no difference that they are lost."""
+    kept, kept_landed = manifest_of(landed), landed.landed()
+    without_sums(landed)
+    counted, counted_landed = manifest_of(landed), landed.landed()
+
+    assert kept.counts["succeeded"] == 1
+    assert len(kept.errors.reasons) == 2
+    assert kept == counted
+    assert kept_landed == counted_landed
+    assert (kept_landed.cut_off, kept_landed.ended_early, kept_landed.longest) == (1, 1, 9)
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"", b'{"bytes": "many"}'])
+async def test_sums_that_are_damaged_are_counted_again(landed, damage):
+    """From the rows."""
+    before = manifest_of(landed)
+    directory = landed.files.wave_directory(0)
+    for name in directory.names():
+        if name.endswith(".sums.json"):
+            directory.write(name, damage)
+
+    assert manifest_of(landed) == before
+
+
+async def test_sums_of_other_rows_do_not_count(landed):
+    """A person has put other rows there, or two workers have landed the batch at once."""
+    directory, (first, _) = row_files(landed)
+    rows = directory.read(first).splitlines(keepends=True)
+    directory.write(first, rows[0].replace(b'"succeeded"', b'"failed"') + rows[1])
+
+    assert manifest_of(landed).counts["failed"] == 3
+
+
+async def test_rows_are_charged_again_when_the_prices_have_changed(landed, provider):
+    """A deployment that learns its prices late is told what was paid."""
+    assert manifest_of(landed).cost.usd is None
+
+    provider.account = Account(
+        provider="openai", api_key=SecretStr("k"), options={"prices": {"m": {"input": 1_000_000}}}
+    )
+
+    assert manifest_of(landed).cost.usd == 20
