@@ -11,7 +11,7 @@ from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.limit import CostLimit, Withheld
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow_batch_provider.exceptions import OverBudget
     from airflow_batch_provider.ledger.canary import Canary
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 class Gate:
     """Admits the queued chunks of the last of these waves, one after the other.
 
+    One that was admitted has its place and its share of the money from then on, also while it is only on its way.
+
     Attributes:
-        at_provider: chunks that are there; those that were admitted are added by the caller.
+        at_provider: chunks that are there, and those that were admitted.
         withheld: what is not bought because of the cost, once a chunk was refused for it.
         canary: the one that failed, once a chunk was refused for it.
     """
@@ -36,7 +38,15 @@ class Gate:
     withheld: Withheld | None = field(default=None, init=False)
     canary: Canary | None = field(default=None, init=False)
 
-    def admits(self, queued: Sequence[Chunk]) -> bool:
+    def admitted(self, queued: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
+        """Return the chunks that may be bought, each with those behind it and when it is asked for, until one may not."""
+        for number, chunk in enumerate(queued):
+            if self.withheld is not None or not self._admits(queued[number:]):
+                return
+            self.at_provider.append(chunk)
+            yield queued[number:]
+
+    def _admits(self, queued: Sequence[Chunk]) -> bool:
         """Tell whether the first of these chunks may be bought now."""
         return self._has_place(queued[0]) and self._canary_lives(queued[0]) and self._is_within_cost(queued)
 

@@ -8,6 +8,7 @@ A batch that was created while another worker took the claim over is cancelled a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 from dataclasses import replace
@@ -109,7 +110,8 @@ class _Submission:
         """
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             # The file that an earlier claim may have uploaded is found again; it may be 200 MB.
-            payload = self._pack(claim.tag, Path(scratch, "batch.jsonl"), resumed=claim.number > 0)
+            path = Path(scratch, "batch.jsonl")
+            payload = await asyncio.to_thread(self._pack, claim.tag, path, resumed=claim.number > 0)
             if not self._handle.take(claim):
                 raise Unavailable(f"Another worker just claimed batch {claim.tag!r}.", ambiguous=False)
             if lost is not None and (receipt := await self._last_search(claim, lost)):

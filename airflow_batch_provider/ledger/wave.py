@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.exceptions import BatchError, OverBudget, Paused, Unavailable, Unresolved
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.budget_check import budgets_of
 from airflow_batch_provider.ledger.gate import Gate
 from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
 from airflow_batch_provider.ledger.records import Chunk, FailedBatch, Plan, Receipt, Wave
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.settlement import Settlement
+from airflow_batch_provider.ledger.side_by_side import side_by_side
 from airflow_batch_provider.ledger.submit import submit_once
 from airflow_batch_provider.providers.listing import whole
 from airflow_batch_provider.timing import COME_BACK, GONE_AFTER, LONGEST_RESUBMIT_DELAY, RESUBMIT_DELAY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from airflow_batch_provider.ledger.canary import Canary
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchStatus
 
 log = logging.getLogger(__name__)
+
+_UPLOADS = 2
+"""Batches of one task that are uploaded and created at once; each is on the worker's disk meanwhile, up to 200 MB."""
 
 
 @dataclass
@@ -137,17 +142,26 @@ class WaveRun:
         """Buy the chunks that have no receipt, in order, as far as the gate and the deployment's budgets admit them."""
         context, progress = self._context, self.progress()
         gate = Gate(context, self._plan, self._waves, [chunk for chunk, _ in progress.in_flight])
-        for number, chunk in enumerate(progress.queued):
-            if not gate.admits(progress.queued[number:]):
-                break
-            context.files.start_clock(context.clock.now())
-            try:
-                await submit_once(self._batch(chunk, self._directory.names()))
-            except OverBudget as error:
-                gate.refuse(progress.queued[number:], error)
-                break
-            gate.at_provider.append(chunk)
+        submits = (self._submit(gate, queued) for queued in gate.admitted(progress.queued))
+        await side_by_side(submits, self._most_at_once)
         return gate
+
+    @property
+    def _most_at_once(self) -> int:
+        """How many submits may be under way at once.
+
+        Without tags one: what is seen after a lost reply can then only be the last one. One, too, where budgets are asked about
+        each: the one that they refuse says how many rows are withheld.
+        """
+        return _UPLOADS if self._context.provider.keeps_tags and not budgets_of(self._context) else 1
+
+    async def _submit(self, gate: Gate, queued: Sequence[Chunk]) -> None:
+        """Buy the first of these chunks."""
+        self._context.files.start_clock(self._context.clock.now())
+        try:
+            await submit_once(self._batch(queued[0], self._directory.names()))
+        except OverBudget as error:
+            gate.refuse(queued, error)
 
     def _batch(self, chunk: Chunk, names: Collection[str]) -> BatchToBuy:
         failed = BatchFiles.of(self._directory, chunk).failures(names)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 from fakes import Bomb, FakeClock, FakeProvider, Job, Killed, bombed_storage, failing
+from virtual_time import without_threads
 
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
 
 
+@pytest.fixture(autouse=True)
+def in_place():
+    """What would run in a thread runs in place, so that the nth moment is the same one each time."""
+    with without_threads(lambda: 0):
+        yield
+
+
 def make(tmp_path, bomb, monkeypatch):
-    """A job of five rows in batches of two; one row needs a second wave."""
+    """A job of five rows in batches of two, of which two are uploaded at once; one row needs a second wave."""
     clock = FakeClock()
     ok = Reply(key="", status="succeeded", output="fine")
     provider = FakeProvider(
@@ -24,7 +32,9 @@ async def moments(tmp_path, monkeypatch):
     """How many dangerous moments a job has."""
     with monkeypatch.context() as patch:
         bomb = Bomb()
-        await make(tmp_path / "count", bomb, patch).run()
+        task = make(tmp_path / "count", bomb, patch)
+        await task.run()
+        assert task.provider.most_uploading == 2
         return bomb.moment
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -150,6 +151,8 @@ class FakeProvider(BatchProvider):
     in_flight_limit: int = 100
     while_preparing: list = field(default_factory=list)
     while_creating: list = field(default_factory=list)
+    uploading: list[str] = field(default_factory=list)
+    most_uploading: int = 0
 
     name = "openai"
     kinds = frozenset({"generate", "embed"})
@@ -177,6 +180,10 @@ class FakeProvider(BatchProvider):
 
     async def prepare(self, payload):
         self.bomb.tick("submit: before the provider has it")
+        self.uploading.append(payload.tag)
+        self.most_uploading = max(self.most_uploading, len(self.uploading))
+        await asyncio.sleep(0)  # whoever uploads at the same time goes on
+        self.uploading.remove(payload.tag)
         if self.while_preparing:
             await self.while_preparing.pop(0)()
         if self.prepare_faults:
