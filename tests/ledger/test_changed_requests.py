@@ -295,7 +295,7 @@ def test_a_draft_that_is_not_committed_leaves_nothing(work, root):
     ledger = Ledger(work(1))
 
     with ledger.draft(["a"]):
-        assert len(root.names("waves/0")) == 1
+        assert root.names("waves/0")
     with pytest.raises(ValueError, match="too dear"), ledger.draft(["a"]):
         raise ValueError("too dear")
 
