@@ -22,21 +22,25 @@ class PromptTemplate:
 
     def __init__(self, template: str) -> None:
         try:
-            self._pieces = [
-                (text, name) for text, name, spec, conv in Formatter().parse(template) if not (spec or conv)
-            ]
-            whole = len(self._pieces) == len(list(Formatter().parse(template)))
+            pieces = [(text, name) for text, name, spec, conv in Formatter().parse(template) if not (spec or conv)]
+            whole = len(pieces) == len(list(Formatter().parse(template)))
         except ValueError as error:
             raise UsageError(f"prompt={template!r} is not a template: {error}. {_TWICE}") from None
-        self.columns = [name for _, name in self._pieces if name is not None]
+        self.columns = [name for _, name in pieces if name is not None]
+        self._filler = "".join(text.replace("%", "%%") + ("" if name is None else "%s") for text, name in pieces)
         if not whole or any(not name or not set(name).isdisjoint(".[]!{\"'\n") for name in self.columns):
             raise UsageError(f"prompt={template!r} may only hold plain column names such as {{text}}. {_TWICE}")
         if not self.columns:
             raise UsageError(f"prompt={template!r} names no column, so every row would ask the same. Add {{column}}.")
 
     def fill(self, row: dict[str, Any]) -> str:
-        """The prompt of one row."""
-        return "".join(text + ("" if name is None else as_text(row[name])) for text, name in self._pieces)
+        """The prompt of one row.
+
+        Raises:
+            KeyError: it lacks a column.
+            ValueError, RecursionError: a cell cannot be a text.
+        """
+        return self._filler % tuple([as_text(row[name]) for name in self.columns])
 
 
 def as_text(value: Any) -> str:

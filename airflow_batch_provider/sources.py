@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from upath import UPath
     from upath.extensions import ProxyUPath
 
+    from airflow_batch_provider.row_files.file import Row
     from airflow_batch_provider.tables.keeping import Keeper
 
 
@@ -47,10 +48,24 @@ def requests_of(
     for found in files_at(path):
         file = found if called is None else replace(found, name=called)
         for number, row in enumerate(rows_in(file, needed, keeper)):
-            yield row if isinstance(row, BadRow) else _request(file, number, row, template, key)
+            yield _plain(row, template, key) or _request(file, number, row, template, key)
 
 
-def _request(path: RowFile, number: int, row: dict[str, Any], template: PromptTemplate | None, key: str | None) -> Any:
+def _plain(row: Row, template: PromptTemplate | None, key: str | None) -> PlainRequest | None:
+    """Return the request of a row in which nothing is wrong, as in most; None for any other, which `_request` looks into."""
+    if template is None or isinstance(row, BadRow):
+        return None
+    try:
+        text, custom_id = template.fill(row), None if key is None else as_text(row[key])
+    except (KeyError, RecursionError, ValueError):
+        return None
+    is_usable = custom_id is None or 0 < len(custom_id) <= LONGEST_ID
+    return PlainRequest(text, custom_id) if text and is_usable else None
+
+
+def _request(path: RowFile, number: int, row: Row, template: PromptTemplate | None, key: str | None) -> Any:
+    if isinstance(row, BadRow):
+        return row
     try:
         return _keyed(path, number, row, key) if template is None else _filled(path, number, template, row, key)
     except UsageError as error:

@@ -67,5 +67,5 @@ class BatchToBuy:
         """Return the rows as they are sent under a tag, a line each, newline included."""
         # Anthropic takes keys of at most 64 letters, digits, `_` and `-`, the others document no rule
         # (https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-09); a tag has far fewer.
-        envelope, mark = Envelope(self.context.provider.codec, self.plan.spec), tag.encode()
-        return (envelope.packed(line, mark) for line in self.files.request_lines())
+        packed = Envelope(self.context.provider.codec, self.plan.spec).packing(tag)
+        return map(packed, self.files.request_lines())

@@ -48,6 +48,17 @@ class Bodies:
         """Tell whether the body of this request differs from that of any other such request in its prompt only."""
         return self._around is not None and _is_plain(request)
 
+    def plain(self, request: PlainRequest) -> msgspec.Raw | None:
+        """Return the body of a request in which nothing is wrong; None where bodies differ, or something may be."""
+        key = request.custom_id
+        if self._around is None or request.prompt.isspace() or not (key is None or is_text(key)):
+            return None
+        head, tail = self._around
+        try:
+            return msgspec.Raw(b"%b%b%b" % (head, self._encoder.encode(request.prompt), tail))
+        except UnicodeEncodeError:
+            return None
+
     def encode(self, request: BatchRequest | PlainRequest) -> msgspec.Raw:
         """Return the body of one request.
 
@@ -68,6 +79,15 @@ class Bodies:
         if b"null" in encoded:
             _refuse_odd_numbers(body, "")
         return encoded
+
+
+def is_text(value: str) -> bool:
+    """Tell whether a string can be written: a lone surrogate cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # Fields that differ from row to row without changing anything but the prompt in the body.

@@ -66,7 +66,7 @@ class ChunkWriter:
         self._measure = _Measure(Envelope(provider.codec, spec), spec)
         self._limits = limits
         self._skipped = skipped
-        self._filling = _Filling(0, draft)
+        self._filling = _Filling(0, draft, limits.requests_of(0))
 
     def write(
         self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None, forecast: Forecast | None = None
@@ -91,7 +91,8 @@ class ChunkWriter:
             if forecast:
                 uses.add_to(forecast)
             chunks.append(self._filling.done())
-            self._filling = _Filling(self._filling.number + 1, self._filling.draft)
+            number = self._filling.number + 1
+            self._filling = _Filling(number, self._filling.draft, self._limits.requests_of(number))
         return tuple(chunks)
 
     def _fitting(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None) -> Iterator[_Sized]:
@@ -113,13 +114,11 @@ class ChunkWriter:
     def _fill(self, file: BinaryIO, uses: Uses, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
         filling, limits = self._filling, self._limits
-        while row is not None:
-            if not filling.takes(row, limits):
-                return row
+        while row is not None and filling.takes(row, limits):
             file.write(row.line)
             uses.add(row.expected, row.tokens)
             row = next(source, None)
-        return None
+        return row
 
     def _too_large(self, row: PlannedRow, sized: _Sized) -> str | None:
         limits = self._limits
@@ -171,10 +170,15 @@ class _Measure:
 
 @dataclass
 class _Filling:
-    """The chunk that rows go into now."""
+    """The chunk that rows go into now.
+
+    Attributes:
+        most: requests that it may have.
+    """
 
     number: int
     draft: str
+    most: int
     requests: int = 0
     bytes: int = 0
     tokens: int = 0
@@ -183,7 +187,7 @@ class _Filling:
         """Count a row, unless the chunk has no room for it."""
         tokens, size = self.tokens + row.tokens, self.bytes + row.size
         over_tokens = limits.tokens is not None and tokens > limits.tokens
-        if size > limits.bytes or self.requests >= limits.requests_of(self.number) or over_tokens:
+        if size > limits.bytes or self.requests >= self.most or over_tokens:
             return False
         self.requests += 1
         self.bytes, self.tokens = size, tokens

@@ -9,6 +9,8 @@ import msgspec
 from airflow_batch_provider.ledger.records import PlannedRow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.providers.base import Codec
 
@@ -34,13 +36,16 @@ class Envelope:
         """Return the line of a body under a key as long as any, newline included."""
         return b"%b%b%b%b%b" % (self._head, _LONGEST_KEY.encode(), self._middle, body, self._tail)
 
-    def packed(self, planned: bytes, tag: bytes) -> bytes:
-        """Return the line that a line of a request file is sent as under a tag, newline included."""
-        before, _, rest = planned.partition(_BEFORE_BODY)
-        # A schema may hold anything, also what stands before a body; and a person may have written the file again.
-        if not before.startswith(_BEFORE_INDEX) or not rest or b'"schema":' in before:
-            row = _ROWS.decode(planned)
-            index, body = b"%d" % row.index, bytes(row.body)
-        else:
-            index, body = before[len(_BEFORE_INDEX) : before.index(b",")], rest[:-1]
-        return b"%b%b-%b%b%b%b" % (self._head, tag, index, self._middle, body, self._tail)
+    def packing(self, tag: str) -> Callable[[bytes], bytes]:
+        """Return what makes, of a line of a request file, the line that is sent under a tag, newline included."""
+        head, middle, tail = self._head + f"{tag}-".encode(), self._middle, self._tail
+
+        def packed(planned: bytes) -> bytes:
+            before, _, rest = planned.partition(_BEFORE_BODY)
+            # A schema may hold anything, also what stands before a body; and a person may have written the file again.
+            if not before.startswith(_BEFORE_INDEX) or not rest or b'"schema":' in before:
+                row = _ROWS.decode(planned)
+                return b"".join((head, b"%d" % row.index, middle, row.body, tail))
+            return b"".join((head, before[len(_BEFORE_INDEX) : before.index(b",")], middle, rest[:-1], tail))
+
+        return packed

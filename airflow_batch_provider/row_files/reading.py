@@ -76,8 +76,13 @@ def rows_in(file: RowFile, needed: list[str] | None, keeper: Keeper | None = Non
 
 def _kept(file: RowFile, rows: Iterator[Row], needed: list[str] | None, keeper: Keeper | None) -> Iterator[Row]:
     """Return rows with their partitions, and let their columns be kept."""
+    partitions = {} if needed is None else file.partitions
+    return rows if keeper is None and not partitions else _with_more(rows, partitions, keeper)
+
+
+def _with_more(rows: Iterator[Row], partitions: dict[str, str | None], keeper: Keeper | None) -> Iterator[Row]:
     for given in rows:
-        row = file.partitions | given if file.partitions and needed is not None and isinstance(given, dict) else given
+        row = partitions | given if partitions and isinstance(given, dict) else given
         if keeper is not None:
             keeper.row(row if isinstance(row, dict) else {})
         yield row

@@ -32,7 +32,7 @@ def test_the_tag_goes_around_the_body_as_it_was_stored(codec, spec, index, key, 
     stored = msgspec.json.encode(body)
     row = PlannedRow(index=index, custom_id=key, body=msgspec.Raw(stored), schema=encoded(schema))
 
-    sent = Envelope(codec, spec).packed(planned_line(row).removesuffix(b"\n"), TAG.encode())
+    sent = Envelope(codec, spec).packing(TAG)(planned_line(row).removesuffix(b"\n"))
 
     assert sent == codec.line(f"{TAG}-{index}", stored, spec) + b"\n"
 
@@ -49,7 +49,7 @@ def test_a_request_file_that_a_person_wrote_again_is_read(line):
     """With other spaces and another order."""
     codec, spec = CODECS["openai"], SPECS[0]
 
-    sent = json.loads(Envelope(codec, spec).packed(line.encode(), TAG.encode()))
+    sent = json.loads(Envelope(codec, spec).packing(TAG)(line.encode()))
 
     assert (sent["custom_id"], sent["body"]) == (f"{TAG}-7", {"x": 1})
 
@@ -60,6 +60,6 @@ def test_no_line_of_a_batch_is_longer_than_the_one_it_was_measured_by(codec):
     spec, body = SPECS[0], msgspec.Raw(b'{"x":1}')
     row = PlannedRow(index=10**10 - 1, custom_id="a", body=body)
 
-    sent = Envelope(codec, spec).packed(planned_line(row).removesuffix(b"\n"), b"0" * 12 + b"-999-99999")
+    sent = Envelope(codec, spec).packing("0" * 12 + "-999-99999")(planned_line(row).removesuffix(b"\n"))
 
     assert len(sent) == len(Envelope(codec, spec).longest(body))
