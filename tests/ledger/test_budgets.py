@@ -69,6 +69,15 @@ def use(task, folder=MONTH):
     return float(found.all_spent), float(found.all_reserved)
 
 
+async def test_under_a_budget_one_batch_is_submitted_at_a_time(world, provider):
+    """So the one that it has no room for tells how many rows are withheld, and none behind it is bought."""
+    provider.max_requests = 1
+    manifest = await world(month=9).run()
+
+    assert manifest.counts["succeeded"] == 3
+    assert provider.most_uploading == 1
+
+
 async def test_a_plan_that_may_cost_more_than_is_left_is_refused_before_anything_is_bought(world, provider):
     """The sentence tells the sums, where the budget is set, and the remedy; nothing of it stays on any book."""
     await world("first", ["a"], month=3).run()
