@@ -88,3 +88,14 @@ async def test_rows_are_charged_again_when_the_prices_have_changed(landed, provi
     )
 
     assert manifest_of(landed).cost.usd == 20
+
+
+async def test_what_a_row_holds_beside_its_results_stays_out_of_them(job, provider):
+    """Pieces of an answer of which no schema has chosen one: the line that landed is then not that of the results."""
+    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="ab", choices=("a", "b"))
+    task = job()
+
+    rows = task.rows(await task.run())
+
+    assert [row["output"] for row in rows] == ["ab"] * 3
+    assert not any("choices" in row for row in rows)
