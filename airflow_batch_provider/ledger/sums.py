@@ -38,7 +38,7 @@ class BatchSums(FrozenModel):
         bytes: size of the file of the rows, which tells whether the sums are of the rows that are there.
         rows: row status → number of rows.
         cut_off: good answers that end at `max_tokens`.
-        undecided: rows that hold `choices`, which are no part of the results.
+        undecided: rows that hold `choices`, which the results do not have.
         answers: rows that used output tokens, good or not.
         longest: output tokens of the longest of them.
         ended_early: those of them that end at `max_tokens`, good or not.
