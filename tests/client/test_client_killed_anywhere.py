@@ -74,7 +74,7 @@ async def test_a_submission_killed_anywhere_is_paid_once_and_whole(tmp_path, mon
     total = await moments(tmp_path, monkeypatch)
     assert total > 80  # the sweep would prove little if it counted few moments
 
-    for at in sweep.of(range(total), sample=60):
+    for at in sweep.of(range(total), sample=30):
         with monkeypatch.context() as patch:
             bomb = Bomb(at)
             task = make(tmp_path / str(at), bomb, patch)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.sweep, pytest.mark.timeout(1500)]
 
 BOUGHT = {"a": 1, "b": 2, "c": 1}
 # An object store over HTTP is slow: there fewer of the moments; the one in memory is walked the same way, and whole.
-SAMPLES = {"file": 12, "memory": 12, "s3": 3}
+SAMPLES = {"file": 12, "memory": 12, "s3": 1}
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
