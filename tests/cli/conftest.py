@@ -9,9 +9,12 @@ import pytest
 from failed_dags import failed_dag, forget_the_purpose
 
 from airflow_batch_provider.cli.definition import parser, run
+from airflow_batch_provider.clock import utc_now
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
+from airflow_batch_provider.operators.base import StageOperator
+from airflow_batch_provider.testing import VirtualClock
 
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+ \[\w+ *\]")
 
@@ -26,6 +29,12 @@ def emulator():
 def _connections(monkeypatch, emulator):
     for name, value in to_emulator(emulator).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def _no_wait(monkeypatch):
+    """A task's deadline of a second passes at once."""
+    monkeypatch.setattr(StageOperator, "_clock", VirtualClock(utc_now()).clock)
 
 
 @pytest.fixture

@@ -56,13 +56,12 @@ def test_orphans_are_shown_then_cancelled(orphans, batches, emulator):
     assert "running" not in phases(emulator)
 
 
-@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_programs_read_the_list(orphans, batches, output, read):
+def test_programs_read_the_list(orphans, batches):
     """Numbers are numbers, and nothing else is on standard output."""
-    code, out, _ = batches("list", "--output", output)
-
-    rows = read(out)
-    assert (code, {row["provider"]: row["requests"] for row in rows}) == (0, {"anthropic": 2, "google": 2, "openai": 2})
+    for output, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        code, out, _ = batches("list", "--output", output)
+        requests = {row["provider"]: row["requests"] for row in read(out)}
+        assert (output, code, requests) == (output, 0, {"anthropic": 2, "google": 2, "openai": 2})
 
 
 def test_a_plain_list_has_one_line_a_batch(orphans, batches):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_batch_provider import hub
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -57,6 +59,7 @@ def tested(
 ) -> Callable[[Any], TestRun]:
     """Runs a DAG by `dag.test()`: worker, trigger and resumed worker in this process, over Airflow's own machinery."""
     monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__STORAGE_PATH", (tmp_path / "batches").as_uri())
+    monkeypatch.setattr(hub, "WINDOW", 0.0)  # tasks run one by one, so that no neighbour's poll is worth half a second
 
     def run(dag: Any) -> TestRun:
         with warnings.catch_warnings():
