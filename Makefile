@@ -46,7 +46,10 @@ signals: $(READY)
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
 
-# Two processes, because most tests keep one busy; the tests of a file stay together, and so do those that share an Airflow.
+# Two processes, because most tests keep one busy; the tests of a file stay together, and so do those that share an Airflow
+# (tests/support/scheduling.py). Containers like to keep Python from storing what it compiled, and then each of the hundred
+# processes of a real Airflow compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 
 test: $(READY)

@@ -22,21 +22,13 @@ os.environ |= {
 from fakes import FakeClock, FakeProvider, Job  # noqa: E402
 from sweeps import Sweep  # noqa: E402
 
-pytest_plugins = ["dag_runs", "storages"]
+pytest_plugins = ["dag_runs", "scheduling", "storages"]
 
 PROVIDER_VARIABLES = ("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
 
 
-HERE = Path(__file__).parent
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="sweep over every moment of a job, not over a sample")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests on a real Airflow: they mostly wait, so the others run beside them."""
-    items.sort(key=lambda item: "stack" not in item.path.parts)
 
 
 @pytest.fixture

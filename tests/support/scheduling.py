@@ -1,0 +1,48 @@
+"""Which process of `make test` runs which tests: all that share one real Airflow on one of them, and the longest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+# Starting it takes half a minute of both processors.
+ONE_AIRFLOW = "tests/stack/"
+# Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone.
+LONGEST = (
+    ONE_AIRFLOW,
+    "tests/ledger/test_killed_on_any_storage.py",
+    "tests/money/",
+    "tests/docs/",
+    "tests/cli/",
+    "tests/airflow/test_signals_received.py",
+    "tests/ledger/test_killed_anywhere.py",
+    "tests/client/test_client_killed_anywhere.py",
+    "tests/operators/",
+)
+
+
+class OneAirflow(LoadFileScheduling):
+    """Tests of a file stay together, as do all that share an Airflow; they start in the order they were collected in."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return ONE_AIRFLOW if nodeid.startswith(ONE_AIRFLOW) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneAirflow:
+    """Replace xdist's own order, by number of tests: one of a real Airflow takes longer than hundreds of others."""
+    config.option.loadscopereorder = False
+    return OneAirflow(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((at for at, place in enumerate(LONGEST) if item.nodeid.startswith(place)), len(LONGEST))
