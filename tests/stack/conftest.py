@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scenes import SLOW_MACHINE, SOON
+from scheduling import ONE_AIRFLOW
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.demo.stack import USERNAME, AirflowStack
@@ -39,6 +40,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.timeout(600 * SLOW_MACHINE)
             )  # the first one waits for Airflow to start, and for its own run
+
+
+_running: list[AirflowStack] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End Airflow with the last test that uses it; idle, it would go on beside all the others."""
+    if nextitem is None or not nextitem.nodeid.startswith(ONE_AIRFLOW):
+        while _running:
+            _running.pop().stop()
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,7 @@ def stack(emulator: EmulatorServer, tmp_path_factory: pytest.TempPathFactory) ->
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE / "auth"), os.environ.get("PYTHONPATH")])),
     }
     with AirflowStack(home / "home", dags, plugins=dags / "plugins", env=env) as running:
+        _running.append(running)
         yield running
 
 

@@ -10,11 +10,12 @@ from xdist.scheduler import LoadFileScheduling
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
-# Starting it takes half a minute of both processors.
-ONE_AIRFLOW = "tests/stack/"
+# They share an Airflow, whose start takes half a minute of both processors.
+ONE_AIRFLOW = ("tests/stack/test_example_dags.py", "tests/stack/test_page.py", "tests/stack/test_kills.py")
 # Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone.
 LONGEST = (
-    ONE_AIRFLOW,
+    *ONE_AIRFLOW,
+    "tests/stack/",
     "tests/ledger/test_killed_on_any_storage.py",
     "tests/money/",
     "tests/docs/",
@@ -30,7 +31,7 @@ class OneAirflow(LoadFileScheduling):
     """Tests of a file stay together, as do all that share an Airflow; they start in the order they were collected in."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return ONE_AIRFLOW if nodeid.startswith(ONE_AIRFLOW) else str(super()._split_scope(nodeid))
+        return "one Airflow" if nodeid.startswith(ONE_AIRFLOW) else str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,0 +1,24 @@
+"""The lists by which `make test` spreads its tests are those of the folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from scheduling import LONGEST, ONE_AIRFLOW
+
+ROOT = Path(__file__).parents[1]
+SHARES = re.compile(r"^def \w+\([^)]*\b(stack|finished)\b", re.MULTILINE)
+
+
+def test_whoever_asks_for_the_one_airflow_runs_where_it_is():
+    """On the other process it would be started a second time."""
+    files = sorted((ROOT / "tests/stack").glob("test_*.py"))
+    asking = {path.relative_to(ROOT).as_posix() for path in files if SHARES.search(path.read_text(encoding="utf-8"))}
+
+    assert asking == set(ONE_AIRFLOW)
+
+
+def test_every_place_that_takes_long_is_there():
+    """A file that was renamed would start last."""
+    assert [place for place in LONGEST if not (ROOT / place).exists()] == []
