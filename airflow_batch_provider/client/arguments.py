@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.output_types import OutputType
+from airflow_batch_provider.tables.given import given_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ def check_sizes(batch_size: int | None, retry_rows: int) -> None:
 
 
 def listed(requests: Iterable[Any]) -> list[Any]:
-    """Return the requests as a list; a single one would be taken apart into its letters or fields."""
+    """Return the requests as a list; a single one would be taken apart into its letters or fields, a frame into its names."""
     if isinstance(requests, str | bytes | dict | BatchRequest):
         raise UsageError(f"submit takes a list of requests, not one {type(requests).__name__}. Put it into a list.")
-    return list(requests)
+    return list(given_rows(requests))

@@ -19,7 +19,8 @@ from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.spooled import SpooledRows
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.tables.incoming import RETURNED, with_index, write_incoming
+from airflow_batch_provider.tables.given import given_rows
+from airflow_batch_provider.tables.incoming import RETURNED, write_incoming
 from airflow_batch_provider.tables.keeping import Keeper
 
 if TYPE_CHECKING:
@@ -84,37 +85,12 @@ def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
 
 
 def _given_rows(value: Any) -> Iterator[SourceRows]:
-    rows = _given(value)
+    rows = given_rows(value)
     if not isinstance(rows, Iterator):
         yield SourceRows(rows)
         return
     with closing(SpooledRows.of(rows)) as spooled:
         yield SourceRows(spooled)
-
-
-def _given(value: Any) -> Iterable[Any]:
-    rows: Iterable[Any] = _records(value)
-    if isinstance(rows, set | frozenset):
-        raise UsageError("requests is a set, which has no order, so that a retry would ask other requests. Sort it.")
-    if isinstance(rows, str | bytes | dict) or not hasattr(rows, "__iter__"):
-        raise UsageError(f"requests is {type(rows).__name__}, not a list. Give a list of str, dict or BatchRequest.")
-    return rows
-
-
-def _records(rows: Any) -> Any:
-    """Return the rows of a list, a numpy array, a pandas or polars frame (which iterate over their columns), or an Arrow table."""
-    if hasattr(rows, "dtype") and hasattr(rows, "tolist"):
-        records = rows.tolist()
-    elif hasattr(rows, "to_pylist"):
-        records = rows.to_pylist()
-    elif hasattr(rows, "to_dicts"):
-        records = rows.to_dicts()
-    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        frame = with_index(rows)
-        records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    else:
-        records = rows
-    return records
 
 
 def target_of(ctx: StageContext[BatchConfig]) -> Target:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.tables.given import with_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,14 +125,3 @@ def _stream(piece: Any) -> Iterator[pa.RecordBatch]:
         yield from pa.RecordBatchReader.from_stream(with_index(piece))
     else:
         yield pa.record_batch(piece)
-
-
-def with_index(frame: Any) -> Any:
-    """Return a frame of pandas with the names of its index as columns, and without an index that has none; else as it is.
-
-    Its own conversion keeps either index or drops it, as its values happen to be (pandas 3.1, 2026-11).
-    """
-    names = getattr(getattr(frame, "index", None), "names", None)
-    if not names or not hasattr(frame, "reset_index") or not hasattr(frame, "columns"):
-        return frame
-    return frame.reset_index(drop=None in names or not set(names).isdisjoint(frame.columns))

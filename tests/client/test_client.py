@@ -327,6 +327,35 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
     assert provider.bought == {}
 
 
+@pytest.mark.parametrize("shape", ["frame", "frame with an index", "Arrow", "numpy"])
+async def test_6_frames_and_tables_give_their_records(client, provider, shape):
+    """As for the operators: a frame iterates over the names of its columns, and each would be asked."""
+    import pandas as pd
+    import pyarrow as pa
+
+    columns = {"custom_id": [7, 8], "prompt": ["a", "b"], "max_tokens": [10, None]}
+    frame = pd.DataFrame(columns)
+    shapes = {
+        "frame": frame,
+        "frame with an index": frame.set_index("custom_id"),
+        "Arrow": pa.table(columns),
+        "numpy": frame["prompt"].to_numpy(),
+    }
+    await client().submit(shapes[shape])
+
+    assert provider.bought == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"a", "b"}, "is a set, which has no order"), (None, "requests is NoneType, not a list")]
+)
+async def test_6_what_is_not_a_list_of_requests_is_refused_in_words(client, provider, given, said):
+    """Before anything is paid."""
+    with pytest.raises(UsageError, match=said):
+        await client().submit(given)
+    assert provider.bought == {}
+
+
 async def test_two_workers_that_find_a_dead_batch_buy_it_again_once(client, provider):
     """One of them saw it, and was slow."""
     await client().submit(["a", "b"])

@@ -40,6 +40,7 @@ _MOST_TOKENS = (
 # The beta output-300k-2026-03-24 raises them, in batches only: documentation of message batches (2026-09).
 LONG_OUTPUT = "output-300k"
 _LONG = 300_000
+_ROLES = ("user", "assistant", "system")
 # https://platform.claude.com/docs/en/build-with-claude/extended-thinking (2026-11).
 _LEAST_BUDGET = 1_024
 
@@ -52,10 +53,23 @@ def check(params: Json, further: Iterable[str], *, long_output: bool) -> None:
     model = params.get("model")
     if isinstance(model, str) and not is_known("anthropic", "text", model, further):
         raise Unacceptable(f"model: {model}", "model", word="not_found")
+    _check_messages(params.get("messages") or [])
     _check_tokens(str(model), params.get("max_tokens"), _LONG if long_output else 0)
     _check_thinking(params)
     _check_choice(str(model), params)
     check_schemas(params)
+
+
+def _check_messages(messages: list[Json]) -> None:
+    """Refuse what https://platform.claude.com/docs/en/api/messages says of roles and content (2026-11)."""
+    for place, message in enumerate(messages):
+        if message.get("role") not in _ROLES:
+            raise Unacceptable(f"messages.{place}.role: Input should be 'user' or 'assistant'", "messages")
+        if message.get("content") is None:
+            raise Unacceptable(f"messages.{place}.content: Field required", "messages")
+        if not message["content"] and (place < len(messages) - 1 or message["role"] != "assistant"):
+            text = "all messages must have non-empty content except for the optional final assistant message"
+            raise Unacceptable(f"messages.{place}: {text}", "messages")
 
 
 def _check_tokens(model: str, asked: Any, raised: int) -> None:

@@ -47,6 +47,9 @@ _MOST_TOKENS = (
 # Models that think count their thoughts too, and want the new name: openai/openai-python#1931 and others (2025).
 _THINKING = re.compile(r"o1|o3|o4|gpt-[56](?!.*chat)")
 
+_ROLES = ("system", "assistant", "user", "function", "tool", "developer")
+# What a message of the assistant may hold instead of content.
+_INSTEAD = {"tool_calls", "function_call", "refusal", "audio"}
 # https://platform.openai.com/docs/guides/embeddings (2026-08).
 _MOST_DIMENSIONS = {"text-embedding-3-small": 1_536, "text-embedding-3-large": 3_072}
 _FIXED_DIMENSIONS = "text-embedding-ada-002"
@@ -64,9 +67,23 @@ def check(url: str, body: Json) -> None:
     if url == "/v1/embeddings":
         _check_dimensions(model, body.get("dimensions"))
         return
+    if url == "/v1/chat/completions":
+        _check_messages(body.get("messages") or [])
     _check_tokens(model, body)
     check_format(url, body)
     check_tools(url, body.get("tools") or [])
+
+
+def _check_messages(messages: list[Json]) -> None:
+    """Refuse what https://platform.openai.com/docs/api-reference/chat/create says of roles and content (2026-11)."""
+    for place, message in enumerate(messages):
+        role, where = message.get("role"), f"messages[{place}]"
+        if role not in _ROLES:
+            text = f"Invalid value: {role!r}. Supported values are: {', '.join(map(repr, _ROLES))}."
+            raise Unacceptable(text, f"{where}.role", "invalid_value")
+        if message.get("content") is None and not message.keys() & _INSTEAD:
+            text = f"Missing required parameter: '{where}.content'."
+            raise Unacceptable(text, f"{where}.content", "missing_required_parameter")
 
 
 def _unknown(url: str, name: str) -> Unacceptable:

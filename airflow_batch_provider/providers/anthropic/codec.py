@@ -14,6 +14,7 @@ from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.plain import plain_reply
 from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.messages import check_claudes
 from airflow_batch_provider.providers.parameters import ANTHROPIC, refuse_misspelt
 from airflow_batch_provider.providers.room import refuse_too_much
 from airflow_batch_provider.providers.schema import Dialect, strict, with_object_at_top
@@ -74,6 +75,8 @@ class AnthropicCodec(Codec):
     def encode(self, request: BatchRequest, spec: Spec) -> dict[str, Any]:
         """Return the body of POST /v1/messages; `output_config` of several sources is joined, all else is replaced."""
         body: dict[str, Any] = {"model": spec.model, "max_tokens": request.max_tokens or spec.max_tokens}
+        if request.messages is not None:
+            check_claudes(request.messages)
         body["messages"] = request.messages or [{"role": "user", "content": request.prompt}]
         if system := system_text(request, spec):
             body["system"] = system

@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.messages import check_chat
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.openai.plain import plain_reply
 from airflow_batch_provider.providers.parameters import OPENAI, refuse_misspelt
@@ -121,6 +122,8 @@ def _chat(request: BatchRequest, spec: Spec, extra: dict[str, Any]) -> dict[str,
     """Return a chat body; `max_tokens` in `request_params`, for servers with the old name only, replaces the new."""
     system = system_text(request, spec)
     told = [{"role": "system", "content": system}] if system else []
+    if request.messages is not None:
+        check_chat(request.messages)
     asked = request.messages or [{"role": "user", "content": request.prompt}]
     body: dict[str, Any] = {"model": spec.model, "messages": [*told, *asked]}
     if "max_tokens" not in extra:
