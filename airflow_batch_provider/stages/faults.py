@@ -23,6 +23,8 @@ _SERVER_ERRORS = range(500, 600)
 
 def is_passing(error: Exception) -> bool:
     """Tell whether a poll that met this error should simply be made again later."""
+    if isinstance(error, ExceptionGroup):  # of tasks that ran side by side
+        return all(map(is_passing, error.exceptions))
     if isinstance(error, BatchError):
         return isinstance(error, Unavailable | NotFound)
     status = _http_status(error)

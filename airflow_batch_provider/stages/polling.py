@@ -35,8 +35,10 @@ def with_bought(message: str, batch_ids: tuple[str, ...]) -> str:
         return message
     shown = ", ".join(map(repr, batch_ids[:_MOST_SHOWN]))
     more = f" and {len(batch_ids) - _MOST_SHOWN} more" if len(batch_ids) > _MOST_SHOWN else ""
+    told = message.rstrip()
+    end = "" if told.endswith((".", "!", "?")) else "."  # a stage's own words may end without one
     return (
-        f"{message} What ctx.batch bought is kept ({shown}{more}): a clear of the task goes on with it, and the same requests "
+        f"{told}{end} What ctx.batch bought is kept ({shown}{more}): a clear of the task goes on with it, and the same requests "
         "are not bought again."
     )
 

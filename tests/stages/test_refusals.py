@@ -15,6 +15,7 @@ from upath import UPath
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import BatchError, StageFailed, UsageError
 from airflow_batch_provider.stages import AsyncBatchStage, CompletionCheck, PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.polling import with_bought
 from airflow_batch_provider.stages.values import OLDEST_SUBMIT, WORST_SKEW
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.testing import SimulatedTask, run_stage
@@ -340,3 +341,9 @@ def test_8_a_state_of_half_characters_comes_back():
             return CompletionCheck.ready(state.metadata["a"] == "\ud800")
 
     assert run_stage(Odd).output is True
+
+
+@pytest.mark.parametrize(("reason", "told"), [("no", "no. What"), ("no.", "no. What"), ("why?", "why? What")])
+def test_8_a_reason_of_a_stage_is_a_sentence_of_its_own(reason, told):
+    """What became of the batch follows it, whether or not it ends with a stop."""
+    assert with_bought(reason, ("batch-0",)).startswith(told)

@@ -432,6 +432,7 @@ REQUEST = httpx.Request("GET", "http://localhost")
         named("ServiceRequestError"),  # azure-core
         named("HttpError", code=503),  # gcsfs
         named("AioRpcError", code=lambda: RpcCode.UNAVAILABLE),  # grpc
+        ExceptionGroup("two calls", [TimeoutError(), ExceptionGroup("one", [httpx.ConnectError("refused")])]),
     ],
     ids=repr,
 )
@@ -463,6 +464,7 @@ def test_a_fault_that_stays_ends_at_the_deadline():
         named("HttpError", code=600),
         botocore.exceptions.ClientError({"ResponseMetadata": {"HTTPStatusCode": "503"}}, "PutObject"),
         named("AioRpcError", code=lambda: RpcCode.INVALID_ARGUMENT),
+        ExceptionGroup("two calls", [TimeoutError(), KeyError("k")]),
     ],
     ids=repr,
 )
