@@ -34,6 +34,20 @@ _CONSOLE: Field = {
     ),
     "schema": {"type": ["string", "null"], "pattern": "^https?://"},
 }
+_PLACES: Field = {
+    "label": "Batches in flight",
+    "description": "Most batches of all tasks at the provider at once, for each model; the others wait in the order of asking.",
+    "schema": {"type": ["number", "null"], "minimum": 1},
+}
+_TOKENS: Field = {
+    "label": "Enqueued tokens",
+    "description": (
+        "Most estimated input tokens of those batches: a number, or one by model as an object in the extra, "
+        '{"my-model": 5000000}.'
+    ),
+    "schema": {"type": ["number", "object", "null"], "minimum": 1},
+}
+_LIMITS = {"max_in_flight": _PLACES, "max_enqueued_tokens": _TOKENS}
 _OPENAI: dict[str, Field] = {
     "api": {
         "label": "API for text",
@@ -53,9 +67,9 @@ _OPENAI: dict[str, Field] = {
 }
 
 FIELDS: dict[str, dict[str, Field]] = {
-    "anthropic_batch": {"console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
-    "openai_batch": {**_OPENAI, "console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
-    "gemini_batch": {"console": _CONSOLE, "prices": _PRICES, "timeout": _TIMEOUT},
+    "anthropic_batch": {"console": _CONSOLE, **_LIMITS, "prices": _PRICES, "timeout": _TIMEOUT},
+    "openai_batch": {**_OPENAI, "console": _CONSOLE, **_LIMITS, "prices": _PRICES, "timeout": _TIMEOUT},
+    "gemini_batch": {"console": _CONSOLE, **_LIMITS, "prices": _PRICES, "timeout": _TIMEOUT},
 }
 
 _ADDRESSES = {

@@ -101,6 +101,43 @@ _OPTIONS = {
         "example": '{"*": 500, "anthropic_default": 2000}',
         "default": "",
     },
+    "row_cache": {
+        "description": (
+            "Folder of good answers of all tasks, by what was asked, any URI that ObjectStoragePath takes; what was answered "
+            "before is not bought again. Empty: none, unless a task names one."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "s3://aws_default@my-bucket/answers",
+        "default": "",
+    },
+    "row_cache_days": {
+        "description": "How old an answer from the row cache may be, in days.",
+        "version_added": "0.1.0",
+        "type": "float",
+        "example": "7",
+        "default": "30",
+    },
+    "max_in_flight": {
+        "description": (
+            "Most batches that all tasks together have at the provider at once, for each connection and model; a task that finds "
+            "no place waits, deferred, in the order of asking. A connection's option `max_in_flight` wins. Empty: no limit."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "20",
+        "default": "",
+    },
+    "max_enqueued_tokens": {
+        "description": (
+            "Most estimated input tokens of those batches; a larger batch is let in alone. A connection's option "
+            "`max_enqueued_tokens` wins, a number or one by model. Empty: no limit."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "5000000",
+        "default": "",
+    },
     "prices": {
         "description": (
             "Custom prices, for models that nobody lists or that cost less by contract: JSON, by model, in US "

@@ -109,6 +109,8 @@ class _Table:
                 pa.field("finish_reason", text),
                 pa.field("wave", number),
                 pa.field("batch_id", text),
+                pa.field("same_as", text),
+                pa.field("cached_at", pa.timestamp("us", "UTC")),
             ],
             {SCHEMA_KEY: msgspec.json.encode(answer)},
         )
@@ -116,6 +118,8 @@ class _Table:
     def batch(self, rows: list[Row]) -> pa.RecordBatch:
         """Return these rows in Arrow's form."""
         columns = self._outputs(rows) | {"error": self._errors(rows), "usage": self._usages(rows)}
+        for name in ("same_as", "cached_at"):
+            columns[name] = [getattr(row, name) or None for row in rows]
         arrays = [
             columns[field.name] if field.name in columns else [getattr(row, field.name) for row in rows]
             for field in self.schema

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OPEN, _OVER, _SPENT, _BUDGETS = "open", "over", "spent", "budgets"
+_OPEN, _OVER, _SPENT, _BUDGETS, _PLACES = "open", "over", "spent", "budgets", "places"
 _TAG = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -112,6 +112,10 @@ class Registry:
     def spending(self) -> SpendingBook:
         """Return what the landed batches of the deployment have cost."""
         return SpendingBook(self._directory.sub(_SPENT))
+
+    def places(self, scope: str) -> Directory:
+        """Return where the queue for the places of one connection and model is kept; see `places.py`."""
+        return self._directory.sub(f"{_PLACES}/{scope}")
 
     def enter(self, entry: Entry) -> None:
         """Note a claimed batch, or more about one that is noted."""

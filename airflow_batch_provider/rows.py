@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime  # noqa: TC003 — msgspec reads annotations
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     wave: int = 0
     batch_id: str | None = None
     choices: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    same_as: str | msgspec.UnsetType | None = msgspec.UNSET
+    cached_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
 
     @property
     def value(self) -> Any:
@@ -69,4 +72,5 @@ def settled(row: Row) -> Row:
 def public(row: Row) -> BatchRow:
     """Return a row as users get it, with its answer as a value."""
     fields = {name: getattr(row, name) for name in Row.__struct_fields__ if name != "choices"}
-    return BatchRow(**fields | {"output": row.value})
+    found = {"output": row.value, "same_as": row.same_as or None, "cached_at": row.cached_at or None}
+    return BatchRow(**fields | found)

@@ -46,6 +46,10 @@ LOCK_COME_BACK = timedelta(seconds=30)
 # that has reserved its amount so long before has bought, or died and may have.
 RESERVED_WAIT = timedelta(seconds=10)
 RESERVED_OLD = timedelta(seconds=60)
+# A place at the provider that was given and is not used, or a task that waits for one and was not seen, counts for so long.
+PLACE_LEASE = timedelta(minutes=15)
+# A task that waits for a place looks for it so often at least.
+PLACE_PAUSE = timedelta(seconds=60)
 # Shortest pause between two polls that a stage may ask for: a triggerer has thousands of them.
 SHORTEST_POLL_PAUSE = timedelta(seconds=1)
 # Longest pause between two polls while the provider or the storage cannot be reached.
@@ -82,6 +86,7 @@ assert RETRY_PAUSE < WORKER_RETRY_BUDGET
 assert LOCK_LEASE > LIST_LAG + WORKER_RETRY_BUDGET
 assert LOCK_PAUSE < RESERVED_WAIT < LOCK_COME_BACK < RESERVED_OLD
 assert SETTLE > RESULTS_LAG
+assert PLACE_LEASE > 5 * PLACE_PAUSE
 assert RESUBMIT_DELAY <= LONGEST_RESUBMIT_DELAY < LONGEST_WAIT
 assert EVENT_DELAY + LONGEST_POLL_PAUSE + CHECK_GRACE < DEADLINE_MARGIN
 assert timedelta(hours=48) + CLOCK_SKEW < LOOK_BACK

@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 COUNT = int(os.environ.get("ROWS", "20000"))
 ROUNDS = 3
 _POLICY = Policy(
-    retry_rows=0, in_flight=None, enqueued_tokens=None, retry_truncated=True, clean_up=False, leave_running=False
+    retry_rows=0,
+    in_flight=None,
+    enqueued_tokens=None,
+    retry_truncated=True,
+    clean_up=False,
+    leave_running=False,
+    dedup_rows=True,
 )
 SCHEMA = {
     "type": "object",

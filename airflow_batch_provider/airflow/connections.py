@@ -63,8 +63,17 @@ def account(connection: Connection, provider: str | None = None) -> Account:
         api_key=SecretStr(_key(connection, extra, name, url)),
         base_url=url,
         options=_configured_prices()
+        | _configured_limits()
         | {key: value for key, value in extra.items() if key not in _NOT_OPTIONS and value not in (None, "")},
     )
+
+
+def _configured_limits() -> dict[str, str]:
+    """Return the limits of the deployment as options of the account; those of the connection win."""
+    from airflow.configuration import conf  # noqa: PLC0415 — as above
+
+    told = {name: conf.get("batch_provider", name, fallback="") for name in ("max_in_flight", "max_enqueued_tokens")}
+    return {name: limit for name, limit in told.items() if limit}
 
 
 def _configured_prices() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from airflow.configuration import AIRFLOW_HOME, conf
 
@@ -66,6 +66,20 @@ def _unreadable(option: str, of: str, problem: str) -> UsageError:
         f"The option {option} of [{_SECTION}] cannot be read: {problem}. Write US dollars for each {of}, and * for any other: "
         '{"*": 50, "an_id": 200}; or one amount for all.'
     )
+
+
+def row_cache() -> dict[str, Any]:
+    """Return where answers are kept for later tasks and how old they may be, as `BatchConfig` has it; empty where nowhere.
+
+    Raises:
+        UsageError: `row_cache_days` is not a number.
+    """
+    uri: str = conf.get(_SECTION, "row_cache", fallback="")
+    days: str = conf.get(_SECTION, "row_cache_days", fallback="") or "30"
+    try:
+        return {"row_cache": uri, "row_cache_days": float(days)} if uri else {}
+    except ValueError:
+        raise UsageError(f"[{_SECTION}] row_cache_days is {days!r}. Give a number of days.") from None
 
 
 def base_url() -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider import loop
-from airflow_batch_provider.airflow import database
+from airflow_batch_provider.airflow import database, settings
 from airflow_batch_provider.airflow.deployment import open_deployment
 from airflow_batch_provider.airflow.task_state import ask_database
 from airflow_batch_provider.cli.answer import DECIDE, FINE, Answer, account_of, command
@@ -17,11 +17,15 @@ from airflow_batch_provider.fleet.prune import Pruner
 from airflow_batch_provider.fleet.reconcile import Reconciler, Rules
 from airflow_batch_provider.fleet.resolve import Resolver
 from airflow_batch_provider.models import RequestCounts
+from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.providers import connected
 from airflow_batch_provider.providers.consoles import console_url
+from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
+    from datetime import datetime
 
     from airflow_batch_provider.fleet.findings import Finding
     from airflow_batch_provider.models import Account, BatchStatus
@@ -167,7 +171,7 @@ def prune_batches(arguments: Namespace) -> Answer:
     deployment = open_deployment(arguments.storage_path)
     pruner = Pruner(deployment, ask_database)
     before = Clock().now() - timedelta(days=arguments.older_than)
-    rows = []
+    rows = list(_pruned_answers(pruner, before, arguments))
     for old in pruner.stale(before, unfinished=arguments.unfinished):
         deleted = arguments.apply and pruner.delete(old)
         rows.append(
@@ -181,6 +185,20 @@ def prune_batches(arguments: Namespace) -> Answer:
     left = sum(row["action"] == "delete" for row in rows)
     text = rendered(rows, arguments.output, "No stage storage is that old.")
     return Answer(FINE, text + _to_do(left, arguments, "delete"))
+
+
+def _pruned_answers(pruner: Pruner, before: datetime, arguments: Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row for each folder of the row cache with old answers; delete those with `--apply`."""
+    uri = arguments.row_cache or settings.row_cache().get("row_cache")
+    for old in pruner.stale_answers(Directory(open_path(uri)), before) if uri else ():
+        if arguments.apply:
+            old.delete()
+        yield {
+            "action": "deleted" if arguments.apply else "delete",
+            "state": f"{len(old.names)} objects of the row cache",
+            "touched_at": f"{old.touched_at:%Y-%m-%d %H:%M}",
+            "storage": str(old.directory),
+        }
 
 
 def _to_do(number: int, arguments: Namespace, verb: str) -> str:

@@ -171,7 +171,7 @@ COMMANDS = (
     ),
     Command(
         "prune",
-        "List old stage storage; with --apply, delete it with the results in it",
+        "List old stage storage and old answers of the row cache; with --apply, delete them, with the results in the storage",
         (
             _option("--older-than", type=number_above_zero, required=True, metavar="DAYS", help="Days since the task was finished"),
             _option(
@@ -179,6 +179,7 @@ COMMANDS = (
                 action="store_true",
                 help="Also storage of tasks that never finished, and of custom stages",
             ),
+            _option("--row-cache", metavar="URI", help="Row cache whose answers of that age go, too; the configured one by default"),
             _APPLY,
             _STORAGE,
             _OUTPUT,

@@ -206,6 +206,7 @@ def policy_of(*, clean_up: bool, retry_rows: int = 0, batch_size: int | None = N
         in_flight=_ALL_AT_ONCE,
         enqueued_tokens=None,
         retry_truncated=False,
+        waits_for_place=False,
         clean_up=clean_up,
         leave_running=False,
         batch_size=batch_size,

@@ -14,7 +14,6 @@ from airflow_batch_provider.exceptions import BatchError
 from airflow_batch_provider.layout import SUBMISSION, SUBMISSIONS
 from airflow_batch_provider.ledger import LedgerContext, Policy
 from airflow_batch_provider.ledger.files import TaskFiles
-from airflow_batch_provider.ledger.records import planned_line
 from airflow_batch_provider.ledger.requests import Fingerprint, plan_rows
 from airflow_batch_provider.records import load
 from airflow_batch_provider.signals import SILENT, Signals
@@ -62,7 +61,7 @@ class Submissions:
         """Return the folder of these requests: one for each account, spec and list of rows."""
         fingerprint = Fingerprint(f"{provider.name}\n{connection}", spec)
         for row in plan_rows(requests, provider, spec):
-            fingerprint.add(planned_line(row))
+            fingerprint.add(row)
         fingerprint.check_any()
         return str(fingerprint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from airflow_batch_provider.fleet.deployment import segments, task_in
 from airflow_batch_provider.folders import is_shortened
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import CONFIG, MANIFEST, OUTPUT, PLAN, SUSPENDED
+from airflow_batch_provider.ledger.row_cache import written_at
 from airflow_batch_provider.models import TaskKey
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_batch_provider.fleet.deployment import AskAirflow, Deployment
+    from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,30 @@ class StaleStorage(FrozenModel):
     uri: str
     state: Literal["finished", "unfinished"]
     touched_at: AwareDatetime
+
+
+@dataclass(frozen=True)
+class StaleAnswers:
+    """Objects of a row cache that may go; readers take one that is gone for one that never was.
+
+    Attributes:
+        directory: of one scope of the cache.
+        names: of the objects in it.
+    """
+
+    directory: Directory
+    names: tuple[str, ...]
+
+    @property
+    def touched_at(self) -> datetime:
+        """Return when the newest of them was written."""
+        return max(at for at in map(written_at, self.names) if at)
+
+    def delete(self) -> None:
+        """Delete them."""
+        for name in self.names:
+            self.directory.delete(name)
+        log.info("Deleted %d objects of %s, none newer than %s.", len(self.names), self.directory, self.touched_at)
 
 
 class Pruner:
@@ -119,6 +146,13 @@ class Pruner:
                 return None
         data = self._storage.read("/".join((*folders, SUSPENDED)))
         return None if data is None else TaskKey(**msgspec.json.decode(data)["location"]["task"])
+
+    def stale_answers(self, cache: Directory, before: datetime) -> Iterator[StaleAnswers]:
+        """Return the objects of a row cache that were written before then, by folder."""
+        for scope in cache.names():
+            names = [name for name in cache.names(scope) if (at := written_at(name)) and at < before]
+            if names:
+                yield StaleAnswers(cache.sub(scope), tuple(names))
 
     def _open(self) -> set[tuple[str, ...]]:
         """Return the folders of tasks with an open batch.

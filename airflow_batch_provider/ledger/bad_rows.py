@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.ledger.records import planned_line
 from airflow_batch_provider.models import RowError
 from airflow_batch_provider.rows import Row, encode_row
 
@@ -90,7 +89,7 @@ class SkippedRows:
                 if not row.problem:
                     yield row
                     continue
-                fingerprint.add(planned_line(row))
+                fingerprint.add(row)
                 self.add(row, row.problem)
 
     def add(self, row: PlannedRow, problem: str) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.bad_rows import SkippedRows
-    from airflow_batch_provider.ledger.requests import Fingerprint
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.pricing import Forecast
     from airflow_batch_provider.providers.base import BatchProvider
@@ -68,20 +67,17 @@ class ChunkWriter:
         self._skipped = skipped
         self._filling = _Filling(0, draft, limits.requests_of(0))
 
-    def write(
-        self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None = None, forecast: Forecast | None = None
-    ) -> tuple[Chunk, ...]:
+    def write(self, rows: Iterable[PlannedRow], forecast: Forecast | None = None) -> tuple[Chunk, ...]:
         """Write every row and return the chunks.
 
         Args:
-            fingerprint: takes in every row.
             forecast: takes in every row that is written.
 
         Raises:
             UsageError: rows that alone are over a limit, unless those are skipped; names them.
         """
         chunks: list[Chunk] = []
-        source = self._fitting(rows, fingerprint)
+        source = self._fitting(rows)
         waiting = next(source, None)
         while waiting is not None:
             files, uses = BatchFiles.of(self._directory, self._filling.done()), Uses()
@@ -95,13 +91,11 @@ class ChunkWriter:
             self._filling = _Filling(number, self._filling.draft, self._limits.requests_of(number))
         return tuple(chunks)
 
-    def _fitting(self, rows: Iterable[PlannedRow], fingerprint: Fingerprint | None) -> Iterator[_Sized]:
+    def _fitting(self, rows: Iterable[PlannedRow]) -> Iterator[_Sized]:
         """Return the rows that have room in a chunk of their own."""
         problems = Problems()
         for row in rows:
             sized = self._measure.sized(row)
-            if fingerprint:
-                fingerprint.add(sized.line)
             problem = self._too_large(row, sized)
             if problem is None and not problems:
                 yield sized

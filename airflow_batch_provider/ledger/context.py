@@ -9,6 +9,7 @@ from airflow_batch_provider.clock import random_id
 from airflow_batch_provider.ledger.envelope import Envelope
 from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.ledger.uses import uses_of
+from airflow_batch_provider.places import Places
 from airflow_batch_provider.pricing import NOTHING_LEARNED, Bill, Forecast, Learned, price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.signals import SILENT, Signals
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.batch_files import BatchFiles
+    from airflow_batch_provider.ledger.row_cache import RowCache
     from airflow_batch_provider.models import ConnectionRef, Spec
     from airflow_batch_provider.output_types import OutputType
     from airflow_batch_provider.providers.base import BatchProvider
@@ -41,6 +43,8 @@ class Policy:
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
         batch_size: most requests in one batch; None takes the provider's limit.
         canary: rows that are bought alone, before the rest; 0 buys all at once.
+        dedup_rows: rows that ask the same are bought once.
+        waits_for_place: False buys also where all tasks of the deployment together have as many batches as they may.
         max_cost_usd: most that all waves of all attempts may cost; None means any amount.
     """
 
@@ -54,6 +58,8 @@ class Policy:
     may_be_empty: bool = False
     batch_size: int | None = None
     canary: int = 0
+    dedup_rows: bool = False
+    waits_for_place: bool = True
     max_cost_usd: float | None = None
 
 
@@ -67,6 +73,7 @@ class LedgerContext:
         attempt: try of the task, from 1.
         output_type: reads the answers where the Python type is known; None goes by the schema of the spec.
         connection: how a person's commands find the account again; no key.
+        row_cache: has answers of earlier tasks, and gets those of this one; None where there is none.
         registry: what this deployment has at the providers; None where there is none (a script).
         new_id: draws 32 hex digits that nobody else has.
         signals: told what is bought and what has landed.
@@ -81,9 +88,20 @@ class LedgerContext:
     attempt: int
     output_type: OutputType | None = None
     connection: ConnectionRef | None = None
+    row_cache: RowCache | None = None
     registry: Registry | None = None
     new_id: Callable[[], str] = random_id
     signals: Signals = SILENT
+
+    def places(self, model: str) -> Places | None:
+        """Return the places at the provider that all tasks of the deployment share; None where no limit is set.
+
+        Raises:
+            UsageError: a limit is not a number above 0.
+        """
+        if self.registry is None:
+            return None
+        return Places.of(self.registry, self.connection, self.provider.account, model, self.provider_now)
 
     def provider_now(self) -> datetime:
         """Return the provider's time, by which its batches are dated; this machine's where the provider tells none."""

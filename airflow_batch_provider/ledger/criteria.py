@@ -41,7 +41,7 @@ class SuccessCriteria:
         Raises:
             UsageError: the skipped rows alone make the task fail.
         """
-        asked = plan.first.requests
+        asked = plan.requests - plan.skipped
         if asked and asked < self.ratio * plan.requests:
             raise UsageError(
                 f"Only {asked} of {plan.requests} rows can be asked, less than {self} asks for. Fix the others, set "

@@ -7,6 +7,8 @@ waves/1/wave.json             the chunks of a later wave; made after its request
 waves/0/00000-DRAFT.requests.jsonl  one planned row a line
 waves/0/00000-DRAFT.uses.json what they will use at most, counted
 waves/0/NONCE.skipped.jsonl   rows that cannot be asked, as they are in the results; absent without any
+waves/0/NONCE.copies.jsonl    rows that ask the same as an earlier one, a line each; absent without any
+waves/0/NONCE.cached.jsonl    rows whose answers the row cache had, as they are in the results; absent without any
 waves/0/NONCE.kept-COLUMNS.jsonl.zst | .parquet  columns of the source that go into the results; absent without any
 waves/0/00000.claim.json      about to submit under this tag; a later claim is a file of its own: 00000.claim-1.json
 waves/0/00000.receipt.json    the provider has it
@@ -24,10 +26,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, UNMET, WAVE, WAVES
 from airflow_batch_provider.ledger.batch_files import REQUESTS, USES, BatchFiles
-from airflow_batch_provider.ledger.records import ClockRecord, Plan, Wave
+from airflow_batch_provider.ledger.records import ClockRecord, CopiedRow, Plan, Wave
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.records import create, load, save
 from airflow_batch_provider.rows import Row, decode_row
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from airflow_batch_provider.tables.columns import KeptColumns
 
 SKIPPED = ".skipped.jsonl"
+COPIES = ".copies.jsonl"
+CACHED = ".cached.jsonl"
 KEPT = ".kept-"
 
 
@@ -116,10 +122,11 @@ class TaskFiles:
     def drafts(self, number: int) -> list[str]:
         """Return the names of all files of a wave's requests, whoever wrote them."""
         names = self.wave_directory(number).names()
-        return [name for name in names if name.endswith((REQUESTS, USES, SKIPPED)) or KEPT in name]
+        ends = (REQUESTS, USES, SKIPPED, COPIES, CACHED)
+        return [name for name in names if name.endswith(ends) or KEPT in name]
 
     def is_beside(self, nonce: str, name: str) -> bool:
-        """Tell whether a file of wave 0 stands beside the requests of this plan: skipped rows, kept columns."""
+        """Tell whether a file of wave 0 stands beside the requests of this plan: skipped rows, copies, cached rows, kept columns."""
         return name.startswith(f"{nonce}.")
 
     def kept(self, nonce: str, columns: KeptColumns) -> tuple[Directory, str]:
@@ -132,10 +139,29 @@ class TaskFiles:
 
     def skipped_rows(self, plan: Plan) -> Iterator[Row]:
         """Return the rows of a plan that cannot be asked, as they are in the results."""
-        if not plan.skipped:
-            return
-        for line in self.wave_directory(0).lines(self.skipped_name(plan.nonce)):
-            yield decode_row(line)
+        return self._rows(self.skipped_name(plan.nonce)) if plan.skipped else iter(())
+
+    def _rows(self, name: str) -> Iterator[Row]:
+        return map(decode_row, self.wave_directory(0).lines(name))
+
+    def cached_name(self, nonce: str) -> str:
+        """Return the name, in wave 0, of the file of a plan's rows whose answers the row cache had."""
+        return nonce + CACHED
+
+    def cached_rows(self, plan: Plan) -> Iterator[Row]:
+        """Return the rows of a plan whose answers the row cache had, as they are in the results."""
+        return self._rows(self.cached_name(plan.nonce)) if plan.cached else iter(())
+
+    def copies_name(self, nonce: str) -> str:
+        """Return the name, in wave 0, of the file of a plan's rows that ask the same as others."""
+        return nonce + COPIES
+
+    def copied_rows(self, plan: Plan) -> Iterator[CopiedRow]:
+        """Return the rows of a plan that ask the same as an earlier one, in order."""
+        if not plan.copies:
+            return iter(())
+        lines = self.wave_directory(0).lines(self.copies_name(plan.nonce))
+        return map(msgspec.json.Decoder(CopiedRow).decode, lines)
 
     # what was bought
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from airflow_batch_provider.compression import writing
 from airflow_batch_provider.formats import ResultFormat, format_of
+from airflow_batch_provider.ledger.copies import with_copies
 from airflow_batch_provider.ledger.merge import best_rows, landed_rows, sums_of_only
 from airflow_batch_provider.models import TableColumns
 from airflow_batch_provider.parts import is_part, part_name
@@ -123,7 +125,7 @@ class _FinalRows:
     @classmethod
     def of(cls, plan: Plan, files: TaskFiles, waves: list[Wave], tally: Tally, absence: RowError) -> Self:
         """Look for the sums that were taken while the rows landed; without them, rows are counted as they pass."""
-        sums = None if plan.skipped else sums_of_only(files, waves)
+        sums = None if plan.requests > plan.first.requests else sums_of_only(files, waves)
         prices = None if tally.bill is None else tally.bill.prices
         are_landed = sums is not None and all(one.prices == prices for one in sums)
         for one in sums or () if are_landed else ():
@@ -135,9 +137,13 @@ class _FinalRows:
         """Return each row."""
         if self.are_landed:
             return landed_rows(self.files, self.waves[0])
-        skipped = self.tally.settling(self.files.skipped_rows(self.plan))
-        best = best_rows(self.files, self.waves, self.tally, self.absence)
-        return heapq.merge(best, skipped, key=attrgetter("index"))
+        plan, files, tally = self.plan, self.files, self.tally
+        best = best_rows(files, self.waves, tally, self.absence)
+        others = map(tally.settling, (files.skipped_rows(plan), files.cached_rows(plan)))
+        rows = heapq.merge(best, *others, key=attrgetter("index"))
+        if not plan.copies:
+            return rows
+        return with_copies(rows, partial(files.copied_rows, plan), plan.requests, tally.settled)
 
     def lines(self) -> Iterator[bytes]:
         """Return each row as a line, newline included: the very bytes that landed, if nothing was asked again."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.canary import Canary
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Chunk, Plan, Wave
+    from airflow_batch_provider.places import PlaceWait
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Gate:
         at_provider: chunks that are there, and those that were admitted.
         withheld: what is not bought because of the cost, once a chunk was refused for it.
         canary: the one that failed, once a chunk was refused for it.
+        place: what a chunk waits for, once it was refused because other tasks have all places.
     """
 
     context: LedgerContext
@@ -37,6 +39,7 @@ class Gate:
     at_provider: list[Chunk]
     withheld: Withheld | None = field(default=None, init=False)
     canary: Canary | None = field(default=None, init=False)
+    place: PlaceWait | None = field(default=None, init=False)
 
     def admitted(self, queued: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
         """Return the chunks that may be bought, each with those behind it and when it is asked for, until one may not."""
@@ -48,7 +51,9 @@ class Gate:
 
     def _admits(self, queued: Sequence[Chunk]) -> bool:
         """Tell whether the first of these chunks may be bought now."""
-        return self._has_place(queued[0]) and self._canary_lives(queued[0]) and self._is_within_cost(queued)
+        first = queued[0]
+        is_due = self._has_place(first) and self._canary_lives(first) and self._is_within_cost(queued)
+        return is_due and self._is_let_in(first)
 
     def refuse(self, queued: Sequence[Chunk], why: OverBudget) -> None:
         """Note that a budget of the deployment has no room for the first of these chunks."""
@@ -83,12 +88,26 @@ class Gate:
         self.withheld = limit.withhold(wave, queued)
         return False
 
+    def _is_let_in(self, chunk: Chunk) -> bool:
+        """Tell whether the deployment has a place for the chunk, or had one when it was claimed."""
+        places = self.context.places(self.plan.spec.model)
+        if places is None or self._is_claimed(chunk):
+            return True
+        self.place = places.ask(
+            self._tag(chunk), chunk.tokens, self.context.label, waits=self.context.policy.waits_for_place
+        )
+        return self.place is None
+
     def _is_claimed(self, chunk: Chunk) -> bool:
         """Tell whether the chunk may have been bought already, so that its batch must be looked for."""
-        number = self.waves[-1].number
-        batch = BatchFiles.of(self.context.files.wave_directory(number), chunk)
-        tag = self.plan.tag(number, chunk.number, batch.failures(batch.names()))
-        return batch.claim_under(tag) is not None
+        return self._files(chunk).claim_under(self._tag(chunk)) is not None
+
+    def _tag(self, chunk: Chunk) -> str:
+        batch = self._files(chunk)
+        return self.plan.tag(self.waves[-1].number, chunk.number, batch.failures(batch.names()))
+
+    def _files(self, chunk: Chunk) -> BatchFiles:
+        return BatchFiles.of(self.context.files.wave_directory(self.waves[-1].number), chunk)
 
     @cached_property
     def _limit(self) -> CostLimit | None:

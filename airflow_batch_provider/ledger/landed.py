@@ -60,7 +60,7 @@ class LandedRows(FrozenModel):
 
     Attributes:
         nonce: of the plan; sums of another plan do not count.
-        requests: rows of the task.
+        requests: rows of the task, without copies of others.
         wave: the last one, from 0.
         asked: rows that the last wave asks.
         landed: rows of the last wave that are here.
@@ -125,9 +125,9 @@ def count_landed(context: LedgerContext, plan: Plan, waves: list[Wave], estimate
     """
     root = context.root
     kept = landed_so_far(root, plan.nonce)
-    sums = kept or LandedRows(nonce=plan.nonce, requests=plan.requests)
+    sums = kept or LandedRows(nonce=plan.nonce, requests=plan.originals)
     if not _are_there(sums, context):  # a person lets the answers be read again
-        sums = LandedRows(nonce=plan.nonce, requests=plan.requests, estimate=sums.estimate)
+        sums = LandedRows(nonce=plan.nonce, requests=plan.originals, estimate=sums.estimate)
     news: list[BatchLanded] = []
     for wave in waves[sums.wave :]:
         sums = _in_wave(sums, wave)

@@ -65,6 +65,8 @@ def write_results(
         counts={status: tally.counts[status] for status in ROW_STATUSES},
         usage=tally.usage,
         cost=tally.cost,
+        copies=plan.copies,
+        cached=plan.cached,
         waves=len(waves),
         batches=tuple(receipt.batch_id for receipt in receipts),
         errors=tally.digest,

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from airflow_batch_provider.ledger.digest import Reasons
+from airflow_batch_provider.ledger.requests import asked_digest
 from airflow_batch_provider.ledger.sums import TokenCounts, kept_sums, unexplained
 from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
 from airflow_batch_provider.pricing import Charge
@@ -190,7 +191,10 @@ class _Better:
             return planned
         body = msgspec.json.decode(planned.body)
         again = self._longer(body, best) if cut_off else self._shown(body, best)
-        return None if again is None else replace(planned, body=msgspec.Raw(msgspec.json.encode(again)))
+        if again is None:
+            return None
+        first = planned.first_asked or asked_digest(planned).hex()
+        return replace(planned, body=msgspec.Raw(msgspec.json.encode(again)), first_asked=first)
 
     def _longer(self, body: dict[str, Any], best: Row) -> dict[str, Any] | None:
         room = self.codec.room(body)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
 from airflow_batch_provider.formats import RESULT_FORMATS
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
-from airflow_batch_provider.ledger.bad_rows import refuse_bad, skipped_rows
+from airflow_batch_provider.ledger.apart import rows_apart
+from airflow_batch_provider.ledger.bad_rows import refuse_bad
 from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
 from airflow_batch_provider.ledger.limit import CostLimit
 from airflow_batch_provider.ledger.merge import is_answered, rows_to_ask, unreadable_rows
-from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave, planned_line
+from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
 from airflow_batch_provider.ledger.requests import Fingerprint, check_rows
 from airflow_batch_provider.pricing import Forecast
 
@@ -93,7 +94,7 @@ class Planner:
         fingerprint = Fingerprint(context.provider.name, context.spec)
         rows = check_rows(requests, context.provider, context.spec)
         for row in rows if context.policy.skip_bad_rows else refuse_bad(rows):
-            fingerprint.add(planned_line(row))
+            fingerprint.add(row)
         self._check_any(fingerprint)
         return str(fingerprint)
 
@@ -135,13 +136,11 @@ class Planner:
         nonce = context.new_id()[:12]
         forecast = Forecast(context.bill(context.spec))
         checked = check_rows(requests, context.provider, context.spec)
-        with skipped_rows() as skipped:
-            policy = context.policy
-            kept = skipped if policy.skip_bad_rows else None
-            with closing(skipped.without(checked, fingerprint) if kept else refuse_bad(checked)) as rows:
-                wave = self._write_wave(0, nonce, rows, fingerprint, kept, forecast, canary=policy.canary)
+        with rows_apart(context, fingerprint) as apart:
+            with closing(apart.without(checked)) as rows:
+                wave = self._write_wave(0, nonce, rows, apart.skipped, forecast, canary=context.policy.canary)
             self._check_any(fingerprint)
-            skipped.save(self._files.wave_directory(0), self._files.skipped_name(nonce))
+            apart.save(self._files, nonce)
         if keeper is not None:
             keeper.save(*self._files.kept(nonce, keeper.kept))
         plan = Plan(
@@ -149,6 +148,7 @@ class Planner:
             provider=context.provider.name,
             spec=context.spec,
             requests=fingerprint.requests,
+            **apart.counts,
             created_at=context.clock.now(),
             first=wave,
         )
@@ -261,7 +261,6 @@ class Planner:
         number: int,
         nonce: str,
         rows: Iterable[PlannedRow],
-        fingerprint: Fingerprint | None = None,
         skipped: SkippedRows | None = None,
         forecast: Forecast | None = None,
         canary: int = 0,
@@ -275,7 +274,7 @@ class Planner:
             draft=context.new_id()[:8],
             skipped=skipped,
         )
-        chunks = writer.write(rows, fingerprint, forecast)
+        chunks = writer.write(rows, forecast)
         now = context.clock.now()
         canary = min(canary, chunks[0].requests) if len(chunks) > 1 else 0
         return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks, canary=canary)

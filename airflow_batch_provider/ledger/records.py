@@ -71,7 +71,9 @@ class Plan(FrozenModel):
         layout: version of the file layout; it holds for all files of the task.
         package: version of this package that wrote it.
         fingerprint: of the spec and of every row; another one means other requests.
-        requests: number of rows, also of those that are skipped.
+        requests: number of rows, also of those that are skipped, and of copies.
+        copies: number of rows that ask the same as an earlier one, whose answer they get.
+        cached: number of rows whose answers an earlier task has bought.
         first: wave 0, which is committed with the plan.
     """
 
@@ -81,13 +83,20 @@ class Plan(FrozenModel):
     provider: str
     spec: Spec
     requests: int
+    copies: int = 0
+    cached: int = 0
     created_at: AwareDatetime
     first: Wave
 
     @property
+    def originals(self) -> int:
+        """Return the number of rows that get no answer of another row or task."""
+        return self.requests - self.copies - self.cached
+
+    @property
     def skipped(self) -> int:
         """Return the number of rows that cannot be asked, and are not."""
-        return self.requests - self.first.requests
+        return self.originals - self.first.requests
 
     @property
     def nonce(self) -> str:
@@ -177,6 +186,18 @@ class ClockRecord(FrozenModel):
     started_at: AwareDatetime
 
 
+class CopiedRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A row that asks the same as an earlier one and gets its answer.
+
+    Attributes:
+        original: index of that row.
+    """
+
+    index: int
+    custom_id: str
+    original: int
+
+
 # msgspec does not read `Raw | None` (0.20), so a row without a schema of its own holds empty bytes, which are not written.
 NO_SCHEMA = msgspec.Raw()
 NO_BODY = msgspec.Raw(b"null")
@@ -194,12 +215,14 @@ class PlannedRow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, 
 
     Attributes:
         schema: the row's own JSON schema; empty takes the plan's.
+        first_asked: `asked_digest` of the row as the first wave asked it, in hex; empty where this is how.
         problem: why the row cannot be asked, empty when it can; then it has no body.
     """
 
     index: int
     custom_id: str
     schema: msgspec.Raw = NO_SCHEMA
+    first_asked: str = ""
     problem: str = ""
     body: msgspec.Raw
 

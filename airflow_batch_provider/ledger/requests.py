@@ -187,6 +187,14 @@ def _encoded(index: int, request: BatchRequest | PlainRequest, bodies: Bodies) -
     return body, schema
 
 
+def asked_digest(row: PlannedRow) -> bytes:
+    """Return 16 bytes that tell what a row asks: the same for any row of the same body and schema."""
+    asked = hashlib.sha256(row.body, usedforsecurity=False)
+    if row.schema:
+        asked.update(row.schema)
+    return asked.digest()[:16]
+
+
 class Fingerprint:
     """Tells whether two plans ask the same rows in the same way."""
 
@@ -195,10 +203,22 @@ class Fingerprint:
         self._hash = hashlib.sha256(f"{provider}\n{spec.model_dump_json()}".encode(), usedforsecurity=False)
         self.requests = 0
 
-    def add(self, line: bytes) -> None:
-        """Take in one planned row, as its file keeps it."""
-        self._hash.update(line)
+    def add(self, row: PlannedRow) -> bytes:
+        """Take in one row; return what it asks as `asked_digest` does."""
+        digest = asked_digest(row)
+        key = row.custom_id.encode()
+        self._hash.update(b"%d:%b%b" % (len(key), key, digest))
+        if row.problem:
+            self._hash.update(row.problem.encode())
         self.requests += 1
+        return digest
+
+    def taking(self, rows: Rows) -> Rows:
+        """Take in rows as they pass."""
+        with closing(rows):
+            for row in rows:
+                self.add(row)
+                yield row
 
     def check_any(self) -> None:
         """Refuse to ask nothing.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import AwareDatetime
 
 from airflow_batch_provider.frozen import FrozenModel
+from airflow_batch_provider.places import PlaceWait
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +26,7 @@ class Waiting(FrozenModel):
         resume_at: when to come back although no batch ended, because the provider failed for a passing reason.
         must_wait: True when coming back before `resume_at` cannot help.
         tentative: those of `batch_ids` that may turn out to be somebody else's.
+        place: what the first queued chunk waits for, where other tasks have all places at the provider.
         newest_at: when the last of them was bought, by the provider's clock.
     """
 
@@ -36,6 +38,7 @@ class Waiting(FrozenModel):
     must_wait: bool = False
     tentative: tuple[str, ...] = ()
     newest_at: AwareDatetime | None = None
+    place: PlaceWait | None = None
 
     @classmethod
     def at(cls, progress: WaveProgress, *, started_at: datetime, now: datetime) -> Self:
@@ -49,6 +52,7 @@ class Waiting(FrozenModel):
             resume_at=progress.resume_at,
             must_wait=progress.must_wait,
             tentative=tuple(receipt.batch_id for receipt in receipts if receipt.tentative),
+            place=progress.place,
             newest_at=max((receipt.bought_at for receipt in receipts), default=None),
         )
 

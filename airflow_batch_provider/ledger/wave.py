@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.exceptions import BatchError, OverBudget, Paused, Unavailable, Unresolved
+from airflow_batch_provider.exceptions import (
+    BatchError,
+    OverBudget,
+    Paused,
+    Rejected,
+    Unavailable,
+    Unresolved,
+    UsageError,
+)
 from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.budget_check import budgets_of
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.limit import Withheld
     from airflow_batch_provider.models import BatchStatus
+    from airflow_batch_provider.places import PlaceWait
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +57,7 @@ class WaveProgress:
         must_wait: True when coming back earlier cannot help, even if a batch ends: the provider asked for time.
         withheld: queued rows that are not bought because of their cost.
         canary: the one for whose failure the queued chunks are not bought.
+        place: what the first queued chunk waits for, where other tasks have all places at the provider.
     """
 
     in_flight: list[tuple[Chunk, Receipt]] = field(default_factory=list)
@@ -57,12 +67,19 @@ class WaveProgress:
     must_wait: bool = False
     withheld: Withheld | None = None
     canary: Canary | None = None
+    place: PlaceWait | None = None
 
     @property
     def is_done(self) -> bool:
         """Tell whether every chunk has landed, or those that have not are not bought in this attempt."""
         is_held = self.withheld is not None or self.canary is not None
         return not (self.in_flight or self.delayed) and (is_held or not self.queued)
+
+    @property
+    def must_return(self) -> bool:
+        """Tell whether the worker must come back by itself: a chunk is queued, and nothing that is waited for wakes it."""
+        wakes = self.in_flight or self.place is not None or self.resume_at is not None
+        return bool(self.queued) and not wakes and not self.is_done
 
     @property
     def receipts(self) -> list[Receipt]:
@@ -106,10 +123,10 @@ class WaveRun:
             log.warning("%s does not answer now: %s Coming back at %s.", name, error, progress.resume_at)
             return progress
         progress = self.progress()
-        progress.withheld, progress.canary = gate.withheld, gate.canary
+        progress.withheld, progress.canary, progress.place = gate.withheld, gate.canary, gate.place
         if late_at is not None:
             progress.must_wait, progress.resume_at = True, late_at
-        elif progress.queued and not progress.in_flight and progress.resume_at is None and not progress.is_done:
+        elif progress.must_return:
             progress.resume_at = self._context.clock.now()  # its delay has just ended, and no batch would wake us
         return progress
 
@@ -159,9 +176,22 @@ class WaveRun:
         """Buy the first of these chunks."""
         self._context.files.start_clock(self._context.clock.now())
         try:
-            await submit_once(self._batch(queued[0], self._directory.names()))
+            await self._bought(self._batch(queued[0], self._directory.names()))
         except OverBudget as error:
             gate.refuse(queued, error)
+
+    async def _bought(self, batch: BatchToBuy) -> None:
+        try:
+            await submit_once(batch)
+        except (Rejected, Paused, UsageError):  # surely not bought, and nobody comes back for it by himself
+            self._leave_place(batch.tag)
+            raise
+
+    def _leave_place(self, tag: str) -> None:
+        """Let another task have the place of a batch."""
+        places = self._context.places(self._plan.spec.model)
+        if places is not None:
+            places.leave(tag)
 
     def _batch(self, chunk: Chunk, names: Collection[str]) -> BatchToBuy:
         failed = BatchFiles.of(self._directory, chunk).failures(names)
@@ -267,6 +297,8 @@ class WaveRun:
             log.warning("%s", error)
             return context.clock.now() + _pause(error)
         await asyncio.to_thread(self._unregister, receipt)
+        if context.row_cache is not None:
+            await asyncio.to_thread(context.row_cache.keep, files, receipt.requests, receipt.tag)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Landed batch %s (%s): %s.", receipt.batch_id, status.status, said)
         return None
@@ -292,6 +324,7 @@ class WaveRun:
     def _unregister(self, receipt: Receipt) -> None:
         if self._context.registry is not None:
             self._context.registry.leave(receipt.tag)
+            self._leave_place(receipt.tag)
 
     def _unregister_batch(self, receipt: Receipt) -> None:
         """Note that the deployment still has a claimed batch under this tag, but not this one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from airflow_batch_provider.frozen import FrozenModel, FrozenStruct
 from airflow_batch_provider.usage import Usage
@@ -54,6 +54,10 @@ class BatchRow(FrozenModel):
     """One line of the results: what became of one request.
 
     Attributes:
+        same_as: the `custom_id` of the row whose answer this is, because it asked the same; then no token was used for this
+            one. None where it was asked itself.
+        cached_at: when the answer landed that an earlier task has bought and the row cache had; then no token was used. None
+            where it was asked itself.
         columns: what a table of results has kept of the source's row; empty where they are not one.
     """
 
@@ -67,4 +71,6 @@ class BatchRow(FrozenModel):
     finish_reason: str | None = None
     wave: int = 0
     batch_id: str | None = None
+    same_as: str | None = None
+    cached_at: AwareDatetime | None = None
     columns: dict[str, Any] = Field(default_factory=dict)

@@ -88,6 +88,8 @@ class Manifest(FrozenModel):
         counts: row status → number of rows; the numbers sum to `requests`.
         table: the columns of results that are a table, None of others.
         files: number of part files in the folder `results`; None where `results` is a file.
+        copies: number of rows that have the answer of another one, which asked the same; they cost nothing.
+        cached: number of rows whose answers an earlier task has bought, from the row cache; they cost nothing.
         waves: number of waves that were asked.
         batches: ids at the provider, oldest first.
         dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
@@ -107,6 +109,8 @@ class Manifest(FrozenModel):
     counts: dict[RowStatus, int]
     usage: Usage = Usage()
     cost: Cost = Cost()
+    copies: int = 0
+    cached: int = 0
     waves: int = 1
     batches: tuple[str, ...] = ()
     errors: ErrorDigest = ErrorDigest()

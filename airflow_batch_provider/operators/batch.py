@@ -114,7 +114,9 @@ class BatchOperator(StageOperator):
         self.result_path = self._result_path = as_uri(result_path)
         self.storage_path = as_uri(storage_path)
         self.deferrable = deferrable
-        self.options = {"poll": settings.poll()} | {name: value for name, value in options.items() if value is not None}
+        self.options = {"poll": settings.poll(), **settings.row_cache()} | {
+            name: value for name, value in options.items() if value is not None
+        }
         self.requests.connect(self)
         self._check()
 

@@ -51,6 +51,11 @@ class BatchEmbedOperator(BatchOperator):
             estimate is above; later, rows that would go over it are not bought and stay as they are.
         canary: so many rows are asked first, alone, and the rest only when at least half of them have a good answer; by
             default all are asked at once.
+        dedup_rows: rows that ask the same are bought once, and the others get that vector at no cost (default); False buys
+            each row (docs/how-to/only-new.md).
+        row_cache: folder, a URI, of good answers of all tasks: rows that were answered before, by the same model, are not bought
+            again; `[batch_provider] row_cache` by default, "" for none (docs/how-to/only-new.md).
+        row_cache_days: how old an answer from there may be; `[batch_provider] row_cache_days` by default, 30 days.
         max_in_flight: most batches at the provider at once.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
         on_timeout: `fail` (default), `salvage` or `leave`, see `BatchConfig`.
@@ -92,6 +97,9 @@ class BatchEmbedOperator(BatchOperator):
         on_empty: Literal["fail", "skip"] = "fail",
         max_cost_usd: float | None = None,
         canary: int = 0,
+        dedup_rows: bool = True,
+        row_cache: str | None = None,
+        row_cache_days: float | None = None,
         max_in_flight: int | None = None,
         max_enqueued_tokens: int | None = None,
         on_timeout: Literal["fail", "salvage", "leave"] = "fail",
@@ -128,6 +136,9 @@ class BatchEmbedOperator(BatchOperator):
             on_empty=on_empty,
             max_cost_usd=max_cost_usd,
             canary=canary,
+            dedup_rows=dedup_rows,
+            row_cache=row_cache,
+            row_cache_days=row_cache_days,
             max_in_flight=max_in_flight,
             max_enqueued_tokens=max_enqueued_tokens,
             on_timeout=on_timeout,

@@ -149,6 +149,10 @@ class Codec(ABC):
     def with_room(self, body: dict[str, Any], tokens: int) -> dict[str, Any]:
         """Return the body with another limit of its answer, under the name that it has there."""
 
+    def wants_variety(self, body: dict[str, Any]) -> bool:
+        """Tell whether a body asks for answers that differ from each other: it sets a temperature above 0."""
+        return _is_positive(body.get("temperature"))
+
     def decode(self, line: bytes, kind: Kind) -> Reply:
         """Return what one result line says; a line of which only the key can be read is a failed row.
 
@@ -170,6 +174,10 @@ class Codec(ABC):
     @abstractmethod
     def reply(self, key: str, record: dict[str, Any], kind: Kind) -> Reply:
         """Return what the object of a result line says about the row of this key."""
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def system_text(request: BatchRequest, spec: Spec) -> str | None:

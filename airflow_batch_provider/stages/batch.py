@@ -10,7 +10,7 @@ from airflow_batch_provider.ledger import (
 )
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.stages.base import AsyncBatchStage
-from airflow_batch_provider.stages.batch_wait import Wait, count_gone, suspended, waiting_of
+from airflow_batch_provider.stages.batch_wait import Wait, count_gone, leave_place, place_is_free, suspended, waiting_of
 from airflow_batch_provider.stages.config import BatchConfig
 from airflow_batch_provider.stages.opening import ledger_of, open_plan
 from airflow_batch_provider.stages.polling import with_remedy
@@ -19,7 +19,7 @@ from airflow_batch_provider.stages.report import ProgressReport, kept_rows, land
 from airflow_batch_provider.stages.rows import target_of
 from airflow_batch_provider.stages.summary import block, number_of
 from airflow_batch_provider.stages.values import CompletionCheck
-from airflow_batch_provider.timing import SETTLE
+from airflow_batch_provider.timing import PLACE_PAUSE, SETTLE
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger import Ledger, Outcome
@@ -91,6 +91,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             await ctx.log("INFO", f"Wave {landed.wave} asks {number_of(landed.asked, 'row', 'rows')} again.{why}")
         if waiting is None:
             return None
+        if waiting.place is not None:
+            await ctx.log("INFO", str(waiting.place))
         await report.waiting(waiting, landed, (), ledger.receipts(unlanded=True))
         return suspended(waiting, ctx.config, ledger.provider, landed.batch_ids if landed else ())
 
@@ -111,7 +113,10 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
             await (await self._report(ctx)).waiting(waiting, await kept_rows(ctx), statuses)
             wait.shown = statuses
         ended = sum(status.ended for status in statuses) + await count_gone(waiting, len(statuses), ctx)
-        return CompletionCheck.ready() if waiting.wakes(ended, ctx.now()) else CompletionCheck.not_ready()
+        if waiting.wakes(ended, ctx.now()) or await place_is_free(waiting, ctx):
+            return CompletionCheck.ready()
+        soon = None if waiting.place is None else min(PLACE_PAUSE, ctx.config.poll.interval)
+        return CompletionCheck.not_ready(next_check_in=soon)
 
     def _wait_in(self, state: SuspendedState) -> Wait:
         """Return what earlier polls of this wait have kept."""
@@ -135,6 +140,7 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """
         provider = await ctx.hub.provider(ctx.config.connection)
         waiting, budget = waiting_of(state), RetryBudget(provider.name, ctx.clock)
+        await leave_place(waiting, ctx)
         failed: BatchError | None = None
         cancelled: list[str] = []
         for batch_id in waiting.batch_ids:
@@ -154,6 +160,8 @@ class BatchStage(AsyncBatchStage[BatchConfig, Manifest]):
         """Cancel, wait for the provider to settle, land what finished; then `on_timeout` decides."""
         provider = await ctx.hub.provider(ctx.config.connection)
         ledger, report = ledger_of(ctx, provider), ProgressReport(self.id, ctx, provider.account)
+        if ctx.resume_state is not None:
+            await leave_place(waiting_of(ctx.resume_state), ctx)
         try:
             return await self._give_up(ctx, ledger, report)
         except RowsFailed:

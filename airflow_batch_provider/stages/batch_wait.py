@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from airflow_batch_provider.ledger import Waiting
+from airflow_batch_provider.places import Places
 from airflow_batch_provider.stages.values import PollConfig, Suspended, SuspendedState
-from airflow_batch_provider.timing import WAKE_AFTER
+from airflow_batch_provider.timing import PLACE_PAUSE, WAKE_AFTER
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import BatchStatus
@@ -56,16 +58,45 @@ def suspended(waiting: Waiting, config: BatchConfig, provider: str, landed: tupl
 
 
 def _poll(waiting: Waiting, config: BatchConfig) -> PollConfig:
-    """Return the user's, but back at `resume_at` when that is sooner than the first poll."""
-    if waiting.resume_at is None:
+    """Return the user's, but back at `resume_at`, or soon for a place, when that is sooner than the first poll."""
+    if waiting.resume_at is None and waiting.place is None:
         return config.poll
-    soon = max(timedelta(0), waiting.resume_at - waiting.seen_at)
+    pauses = [PLACE_PAUSE] if waiting.place else []
+    if waiting.resume_at is not None:
+        pauses.append(max(timedelta(0), waiting.resume_at - waiting.seen_at))
+    soon = min(pauses)
     return config.poll.model_copy(update={"first_poll": min(soon, config.poll.first_poll or config.poll.interval)})
 
 
 def waiting_of(state: SuspendedState) -> Waiting:
     """Return what a suspended task waits for."""
     return Waiting.model_validate(state.metadata)
+
+
+async def place_is_free(waiting: Waiting, ctx: CheckCompletionContext[BatchConfig]) -> bool:
+    """Tell whether there is a place at the provider now for a batch that waits for one; False where none does.
+
+    Where the limits were taken away meanwhile, there is.
+    """
+    if waiting.place is None or ctx.registry is None:
+        return False
+    provider = await ctx.hub.provider(ctx.config.connection)
+    places = Places.of(
+        ctx.registry,
+        ctx.config.connection,
+        provider.account,
+        ctx.config.spec.model,
+        lambda: provider.now() or ctx.now(),
+    )
+    return places is None or await asyncio.to_thread(places.wait, waiting.place.tag) is None
+
+
+async def leave_place(waiting: Waiting, ctx: CheckCompletionContext[BatchConfig]) -> None:
+    """Stop waiting for a place, so that others need not wait for who does not come back."""
+    if waiting.place is not None and ctx.registry is not None:
+        place = waiting.place
+        places = Places(ctx.registry, place.scope, place.limits, ctx.now)
+        await asyncio.to_thread(places.leave, place.tag)
 
 
 async def count_gone(waiting: Waiting, shown: int, ctx: CheckCompletionContext[BatchConfig]) -> int:

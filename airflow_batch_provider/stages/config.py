@@ -104,6 +104,11 @@ class BatchConfig(FrozenModel):
             when the estimate is above, and what would go over it later is not bought, which the manifest tells.
         canary: so many rows are asked first, alone; the task fails before the rest is bought when most of them have no good
             answer. 0 asks all at once.
+        dedup_rows: rows that ask the same (body and schema) are bought once, and the others get its answer at no cost, except
+            rows that set a temperature above 0; False buys each.
+        row_cache: folder, a URI, of good answers of all tasks, by what was asked; what it has is not bought again. None or "" has
+            none.
+        row_cache_days: how old an answer from there may be.
         max_in_flight: most batches at the provider at once; the provider's own limit by default.
         max_enqueued_tokens: most estimated input tokens at the provider at once.
         on_timeout: after the deadline the batches are cancelled and finished rows kept, then `fail` raises `Overdue`
@@ -135,6 +140,9 @@ class BatchConfig(FrozenModel):
     retry_truncated: bool = True
     max_cost_usd: float | None = Field(default=None, gt=0)
     canary: int = Field(default=0, ge=0)
+    dedup_rows: bool = True
+    row_cache: str | None = None
+    row_cache_days: float = Field(default=30.0, gt=0, le=36_500)
     max_in_flight: int | None = Field(default=None, gt=0, le=100)
     max_enqueued_tokens: int | None = Field(default=None, gt=0)
     on_timeout: Literal["fail", "salvage", "leave"] = "fail"

@@ -51,6 +51,9 @@ class Estimate:
         batches = number_of(len(plan.first.chunks), "batch", "batches")
         asked = number_of(plan.first.requests, "request", "requests")
         skipped = f" ({number_of(plan.skipped, 'row', 'rows')} skipped as bad)" if plan.skipped else ""
+        same = f" ({number_of(plan.copies, 'row asks', 'rows ask')} the same as another)" if plan.copies else ""
+        if plan.cached:
+            same += f" ({number_of(plan.cached, 'row is', 'rows are')} in the row cache)"
         first = number_of(plan.first.canary, "row is", "rows are")
         canary = f" The first {first} asked alone, as a canary." if plan.first.canary else ""
         price = self.expected.cost
@@ -58,7 +61,7 @@ class Estimate:
             "whose price is not known" if price.usd is None else f"for at most {dollars(price)} in the first wave"
         )
         return (
-            f"{asked}{skipped} to {plan.provider} {plan.spec.model} in {batches}: about "
+            f"{asked}{skipped}{same} to {plan.provider} {plan.spec.model} in {batches}: about "
             f"{usage.input_tokens:,} tokens in{out}, {may_cost}.{canary}"
         )
 
@@ -71,7 +74,11 @@ class Estimate:
             results="",
             format=result_format,
             requests=self.plan.requests,
-            counts={"missing": self.plan.first.requests} | ({"failed": self.plan.skipped} if self.plan.skipped else {}),
+            counts={"missing": self.plan.requests - self.plan.skipped - self.plan.cached}
+            | ({"succeeded": self.plan.cached} if self.plan.cached else {})
+            | ({"failed": self.plan.skipped} if self.plan.skipped else {}),
+            copies=self.plan.copies,
+            cached=self.plan.cached,
             usage=self.expected.usage,
             cost=self.expected.cost,
             waves=0,

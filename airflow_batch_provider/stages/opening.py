@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy
+from airflow_batch_provider.ledger.row_cache import RowCache
+from airflow_batch_provider.places import PlaceLimits
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.stages.estimate import Estimate
 from airflow_batch_provider.stages.report import landed_rows
 from airflow_batch_provider.stages.rows import check_writable, source_rows, target_of
+from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Cost, Manifest
@@ -34,6 +38,7 @@ def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger
         skip_bad_rows=config.on_bad_row == "skip",
         may_be_empty=config.on_empty == "skip",
         canary=config.canary,
+        dedup_rows=config.dedup_rows,
         max_cost_usd=config.max_cost_usd,
     )
     return Ledger(
@@ -47,6 +52,7 @@ def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger
             label=str(ctx.key),
             attempt=ctx.key.try_number,
             connection=config.connection,
+            row_cache=_row_cache(ctx, provider),
             registry=ctx.registry,
             new_id=ctx.new_id,
             signals=ctx.signals,
@@ -54,12 +60,21 @@ def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger
     )
 
 
+def _row_cache(ctx: StageContext[BatchConfig], provider: BatchProvider) -> RowCache | None:
+    config = ctx.config
+    if not config.row_cache:
+        return None
+    root, ttl = Directory(ctx.open_path(config.row_cache)), timedelta(days=config.row_cache_days)
+    return RowCache.of(root, ttl, ctx.clock, provider.account, config.spec)
+
+
 async def open_plan(ctx: StageContext[BatchConfig], ledger: Ledger, provider: BatchProvider) -> Manifest | None:
     """Go on with the plan of these requests, or draft, price and commit one; return the estimate of a dry run."""
     _check_request_kind(provider, ctx.config)
     check_writable(ledger.root)
-    # Custom prices that cannot be read are refused here, not after the rows were paid.
+    # Custom prices and limits that cannot be read are refused here, not after the rows were paid.
     price_book(provider.account)
+    PlaceLimits.of(provider.account, ctx.config.spec.model)
     target = target_of(ctx)
     check_writable(target.directory)
     if target.format == "parquet" and find_spec("pyarrow") is None:

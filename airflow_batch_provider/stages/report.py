@@ -200,7 +200,7 @@ class ProgressReport:
         return self._with_sums(landed).model_copy(
             update={
                 "state": "waiting",
-                "message": f"{_said(counts)}; wave {wave}: {_batches(statuses, waiting)}.",
+                "message": f"{_said(counts)}; wave {wave}: {_batches(statuses, waiting)}.{_place(waiting)}",
                 "progress": _percent(done, counts.total),
                 "counts": ShownCounts(done=done, **counts.model_dump()),
                 "batches": batches,
@@ -285,6 +285,10 @@ def _batches(statuses: Sequence[BatchStatus], waiting: Waiting) -> str:
     if waiting.queued:
         words["queued"] += waiting.queued
     return "batches " + (", ".join(f"{number} {word}" for word, number in sorted(words.items())) or "none")
+
+
+def _place(waiting: Waiting) -> str:
+    return f" {waiting.place}" if waiting.place else ""
 
 
 def _pace(fresh: int, left: int, started_at: datetime, now: datetime) -> str | None:

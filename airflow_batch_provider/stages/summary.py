@@ -39,6 +39,8 @@ def block(manifest: Manifest, cut_off: int) -> str:
     counts = ", ".join(f"{number:,} {word}" for word, number in manifest.counts.items() if number)
     lines = [
         ("rows", f"{manifest.requests:,}: {counts}"),
+        ("copies", _copies(manifest.copies)),
+        ("cached", _cached(manifest.cached)),
         ("cut off", _cut_off(cut_off)),
         ("tokens", _tokens(manifest.usage)),
         ("cost", _cost(manifest.cost)),
@@ -50,6 +52,19 @@ def block(manifest: Manifest, cut_off: int) -> str:
     told = [f"  {name:<9} {value}" for name, value in lines if value]
     without = ["  without an answer:", *(f"    {line}" for line in reasons)] if reasons else []
     return "\n".join([f"What {manifest.provider} {manifest.model} was asked and answered:", *told, *without])
+
+
+def _copies(rows: int) -> str:
+    if not rows:
+        return ""
+    asked = number_of(
+        rows, "row asks the same as another one and has its", "rows ask the same as others and have their"
+    )
+    return f"{asked} answer, at no cost; dedup_rows=False buys each"
+
+
+def _cached(rows: int) -> str:
+    return f"{number_of(rows, 'answer is', 'answers are')} from the row cache, at no cost" if rows else ""
 
 
 def _cut_off(rows: int) -> str:

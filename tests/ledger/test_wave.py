@@ -199,7 +199,7 @@ async def test_the_token_budget_is_filled_to_the_last(job, provider):
     """Two parts that fit together go together; the third waits until there is room for it."""
     provider.max_requests = 1
     size = (await job(["x" * 400], dry_run=True).run()).usage.input_tokens
-    task = job(["x" * 400] * 3, max_enqueued_tokens=2 * size)
+    task = job([one * 400 for one in "xyz"], max_enqueued_tokens=2 * size)
 
     suspended = await task.start()
 
@@ -369,7 +369,7 @@ async def test_a_part_holds_just_what_the_provider_takes(job, provider):
     for limit, cut in ((2 * chunk.bytes, [2, 1]), (2 * chunk.bytes - 1, [1, 1, 1])):
         alone.directory.delete("")
         provider.max_bytes = limit
-        task = job(["x" * 40] * 3)
+        task = job([one * 40 for one in "xyz"])
         await task.start()
         assert [one.requests for one in load(task.directory, "plan.json", Plan).first.chunks] == cut
 

@@ -21,7 +21,18 @@ PUBLIC = [AsyncBatchStageOperator, BatchEmbedOperator, BatchGenerateOperator, Ba
 BATCH = [BatchEmbedOperator, BatchGenerateOperator]
 
 # Arguments that are not fields of the configuration under the same name, or say by None that Airflow's settings decide.
-ELSEWHERE = {"requests", "prompt", "key", "conn_id", "deferrable", "storage_path", "model", "source", "poll"}
+ELSEWHERE = {
+    "requests",
+    "prompt",
+    "key",
+    "conn_id",
+    "deferrable",
+    "storage_path",
+    "model",
+    "source",
+    "poll",
+    "row_cache_days",
+}
 TOLD = {"on_deadline_near", "on_unresolved", "on_budget"}
 TEXT_ONLY = {"system", "output_type", "max_tokens", "retry_truncated"}
 

@@ -110,7 +110,7 @@ class FakeCodec(Codec):
             "prompt": request.prompt,
             "model": spec.model,
             **({"system": system} if system else {}),
-            **request.request_params,
+            **spec.request_params | request.request_params,
         }
 
     def line(self, key, body, spec):

@@ -70,6 +70,10 @@ class GoogleCodec(Codec):
         told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []
         return {**body, "contents": [*body["contents"], *told, {"role": "user", "parts": [{"text": problem}]}]}
 
+    def wants_variety(self, body: dict[str, Any]) -> bool:
+        """Read the temperature where Gemini has it."""
+        return super().wants_variety(as_object(body.get("generationConfig")))
+
     def room(self, body: dict[str, Any]) -> int | None:
         """Return its `maxOutputTokens`."""
         return as_count(as_object(body.get("generationConfig")).get("maxOutputTokens")) or None

@@ -1,0 +1,144 @@
+"""Rows that ask the same as an earlier row of their task: not bought, and given its answer at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+from msgspec.structs import replace
+
+from airflow_batch_provider.ledger.digests import DigestTable
+from airflow_batch_provider.ledger.records import CopiedRow, PlainRow
+from airflow_batch_provider.models import Usage
+from airflow_batch_provider.rows import decode_row, encode_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from airflow_batch_provider.ledger.bad_rows import Rows
+    from airflow_batch_provider.ledger.records import PlannedRow
+    from airflow_batch_provider.ledger.requests import Fingerprint
+    from airflow_batch_provider.providers.base import Codec
+    from airflow_batch_provider.rows import Row
+    from airflow_batch_provider.storage import Directory
+
+_JSON = msgspec.json.Encoder()
+_NOTHING = Usage()
+
+
+class Copies:
+    """The rows of one draft that ask the same as an earlier one, on disk.
+
+    A row that sets a temperature above 0 asks for an answer of its own.
+    """
+
+    def __init__(self, codec: Codec, known: DigestTable, spool: BinaryIO) -> None:
+        self._codec = codec
+        self._known = known
+        self._spool = spool
+        self._plain_varies: bool | None = None
+        self.count = 0
+
+    def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
+        """Return the rows that are the first to ask what they ask, and keep the others."""
+        add, first = fingerprint.add, self._known.first
+        with closing(rows):
+            for row in rows:
+                digest = add(row)
+                if self._wants_variety(row) or (original := first(digest, row.index)) == row.index:
+                    yield row
+                else:
+                    self._keep(CopiedRow(index=row.index, custom_id=row.custom_id, original=original))
+
+    def _keep(self, copied: CopiedRow) -> None:
+        self._spool.write(_JSON.encode(copied) + b"\n")
+        self.count += 1
+
+    def _wants_variety(self, row: PlannedRow) -> bool:
+        """Tell whether a row asks for an answer of its own; of plain ones, which differ in the prompt only, all or none do."""
+        if type(row) is not PlainRow:
+            return self._is_varied(row)
+        if self._plain_varies is None:
+            self._plain_varies = self._is_varied(row)
+        return self._plain_varies
+
+    def _is_varied(self, row: PlannedRow) -> bool:
+        body = bytes(row.body)
+        return b'"temperature"' in body and self._codec.wants_variety(msgspec.json.decode(body))
+
+    def save(self, directory: Directory, name: str) -> None:
+        """Write the file of the copies, if there are any."""
+        if not self.count:
+            return
+        self._spool.seek(0)
+        with directory.writer(name) as file:
+            shutil.copyfileobj(self._spool, file)
+
+
+@contextmanager
+def copies_of(codec: Codec) -> Iterator[Copies]:
+    """Return an empty collection for the length of the block."""
+    with closing(DigestTable()) as known, tempfile.TemporaryFile(prefix="batch-") as spool:
+        yield Copies(codec, known, spool)
+
+
+def with_copies(
+    rows: Iterable[Row], copies: Callable[[], Iterator[CopiedRow]], requests: int, settled: Callable[[Row], None]
+) -> Iterator[Row]:
+    """Return all rows of a task in order: those that were asked or skipped, and the copies with their answers.
+
+    Args:
+        rows: in order.
+        copies: returns all copies, in order; called twice.
+        requests: number of rows, with copies.
+        settled: told of every copy.
+    """
+    with tempfile.TemporaryFile(prefix="batch-") as spool, tempfile.TemporaryFile(prefix="batch-") as places:
+        answers = _Answers(spool, places.fileno(), requests, (copy.original for copy in copies()))
+        waiting = copies()
+        copy = next(waiting, None)
+        for row in rows:
+            while copy is not None and copy.index < row.index:
+                yield answers.given(copy, settled)
+                copy = next(waiting, None)
+            answers.keep(row)
+            yield row
+        while copy is not None:
+            yield answers.given(copy, settled)
+            copy = next(waiting, None)
+
+
+class _Answers:
+    """The rows whose answers copies get, on disk; in memory is one bit for each row.
+
+    Args:
+        places: file number of a file that says where in the spool the row of each index is.
+    """
+
+    def __init__(self, spool: BinaryIO, places: int, requests: int, wanted: Iterable[int]) -> None:
+        self._rows = spool
+        self._places = places
+        self._wanted = bytearray(requests // 8 + 1)
+        for index in wanted:
+            self._wanted[index >> 3] |= 1 << (index & 7)
+        self._end = 0
+
+    def keep(self, row: Row) -> None:
+        """Keep a row if a copy wants its answer."""
+        if not self._wanted[row.index >> 3] & 1 << (row.index & 7):
+            return
+        os.pwrite(self._places, self._end.to_bytes(8, "little"), row.index * 8)
+        self._end += self._rows.write(encode_row(row))
+
+    def given(self, copy: CopiedRow, settled: Callable[[Row], None]) -> Row:
+        """Return a copy as the results have it: with the answer of its original, for which it used no token."""
+        self._rows.seek(int.from_bytes(os.pread(self._places, 8, copy.original * 8), "little"))
+        original = decode_row(self._rows.readline())
+        self._rows.seek(self._end)
+        row = replace(original, custom_id=copy.custom_id, index=copy.index, usage=_NOTHING, same_as=original.custom_id)
+        settled(row)
+        return row
