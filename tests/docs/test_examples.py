@@ -13,7 +13,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from airflow.cli.cli_parser import get_parser
+from airflow.configuration import conf
 from page_code import OUTPUT, blocks_of, dags_of, write_files
 
 from airflow_batch_provider.airflow.connections import OWN_TYPES
@@ -177,9 +179,18 @@ def test_every_setting_that_a_page_sets_exists():
     assert named <= set(get_provider_info()["config"]["batch_provider"]["options"])
 
 
+def test_every_setting_in_the_values_of_a_helm_chart_exists():
+    """`config` is airflow.cfg: our own section, and Airflow's."""
+    ours = get_provider_info()["config"]
+    for block in [block for blocks in CODE.values() for block in blocks if block.language == "yaml"]:
+        for section, settings in yaml.safe_load(block.text)["config"].items():
+            known = ours[section] if section in ours else conf.configuration_description[section]
+            assert set(settings) <= set(known["options"])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=by_page)
 def test_every_block_of_a_page_is_tried(page):
     """A block of another language than these would be shown without being run."""
-    assert {block.language for block in CODE[page]} <= {"console", "csv", "ini", "json", "python", "text"}
+    assert {block.language for block in CODE[page]} <= {"console", "csv", "ini", "json", "python", "text", "yaml"}
     fences = len(re.findall(r"^```", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert fences == 2 * len(CODE[page])

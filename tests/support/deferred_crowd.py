@@ -8,10 +8,15 @@ API writes them (Airflow 3.3.2, `api_fastapi/execution_api/routes/task_instances
 
 from __future__ import annotations
 
+import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
@@ -30,47 +35,66 @@ _AT_ONCE = 8
 _POLL = PollConfig(interval=timedelta(seconds=10), max_wait=timedelta(hours=6))
 
 
+@dataclass
 class Running:
     """What a running task knows of itself; its progress record is not kept."""
 
-    def __init__(self, row: TaskInstance) -> None:
-        self.dag_id, self.run_id, self.task_id = row.dag_id, row.run_id, row.task_id
-        self.map_index, self.try_number = row.map_index, 1
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int = 1
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Nobody reads it."""
 
 
-def deferral(task: Running, *, conn_id: str, model: str) -> TaskDeferred:
+@dataclass(frozen=True)
+class Deferral:
+    """What a task left for its trigger."""
+
+    trigger: tuple[str, dict[str, Any]]
+    method: str
+    timeout: Any
+
+
+def deferral(task: Running, *, conn_id: str, model: str) -> Deferral:
     """Run a task until it defers."""
-    requests = [f"row of {task.map_index}"]
-    operator = BatchGenerateOperator(task_id=task.task_id, conn_id=conn_id, model=model, requests=requests, poll=_POLL)
+    operator = BatchGenerateOperator(
+        task_id=task.task_id,
+        conn_id=conn_id,
+        model=model,
+        requests=[f"row of {task.map_index}"],
+        poll=_POLL,
+        storage_path=Path(os.environ["AIRFLOW_HOME"], "crowd").as_uri(),
+    )
     try:
         operator.execute({"ti": task})
     except TaskDeferred as deferred:
-        return deferred
+        return Deferral(deferred.trigger.serialize(), deferred.method_name, deferred.timeout)
     raise AssertionError(f"task {task.map_index} did not defer")
 
 
-def defer(session: Any, row: TaskInstance, deferred: TaskDeferred) -> None:
+def defer(session: Any, row: TaskInstance, deferred: Deferral) -> None:
     """Write what the execution API writes for a task that defers."""
-    trigger = Trigger(*deferred.trigger.serialize())
+    trigger = Trigger(*deferred.trigger)
     session.add(trigger)
     session.flush()
     row.start_date, row.try_number = timezone.utcnow(), 1
     row.state, row.trigger_id = TaskInstanceState.DEFERRED, trigger.id
-    row.next_method, row.next_kwargs = deferred.method_name, {}
-    assert isinstance(deferred.timeout, timedelta)
+    row.next_method, row.next_kwargs = deferred.method, {}
     row.trigger_timeout = timezone.utcnow() + deferred.timeout
 
 
 def main(run_id: str, conn_id: str, model: str) -> None:
-    with create_session() as session:
+    # The processes are forked before there is a connection to the database that they would share.
+    with ProcessPoolExecutor(_AT_ONCE, get_context("fork")) as workers, create_session() as session:
+        workers.submit(os.getpid).result()
         rows = session.scalars(select(TaskInstance).where(TaskInstance.run_id == run_id)).all()
-        with ThreadPoolExecutor(_AT_ONCE) as workers:
-            deferrals = list(
-                workers.map(partial(deferral, conn_id=conn_id, model=model), [Running(row) for row in rows])
-            )
+        tasks = [Running(row.dag_id, row.run_id, row.task_id, row.map_index) for row in rows]
+        began = time.monotonic()
+        deferrals = list(workers.map(partial(deferral, conn_id=conn_id, model=model), tasks))
+        print(f"{len(rows)} submitted within {time.monotonic() - began:.0f} s, {_AT_ONCE} at a time", file=sys.stderr)
         for row, deferred in zip(rows, deferrals, strict=True):
             defer(session, row, deferred)
         rows[0].dag_run.state, rows[0].dag_run.start_date = DagRunState.RUNNING, timezone.utcnow()

@@ -60,7 +60,7 @@ class S3Server:
         if self.unavailable:
             get_input_stream(environ).read()
             start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(_SLOW_DOWN)))])
-            return [_SLOW_DOWN]
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [_SLOW_DOWN]
         if "HTTP_IF_NONE_MATCH" not in environ or environ["REQUEST_METHOD"] != "PUT":
             return self._moto(environ, start)
         # moto 5.2 looks for the object and then writes it, and lets another thread in between: two would be first.
@@ -70,7 +70,8 @@ class S3Server:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        s3fs.S3FileSystem(**KEY, endpoint_url=self.url, skip_instance_cache=True).mkdir(BUCKET)
+        # moto keeps what it has for the whole process, so another server may have made it.
+        s3fs.S3FileSystem(**KEY, endpoint_url=self.url, skip_instance_cache=True).makedirs(BUCKET, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
