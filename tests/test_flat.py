@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from weakref import finalize
 
 import msgspec
@@ -102,3 +104,31 @@ def test_a_large_file_goes_to_an_object_store_in_small_parts(s3_url):
     stored = directory.root.fs.info("batches/large/file")
     assert stored["size"] == 40 << 20
     assert stored["ETag"].endswith('-5"')  # S3 says how many parts made the object
+
+
+_KEEPS = """
+import sys
+from upath import UPath
+from airflow_batch_provider.models import Spec
+from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.tables.columns import KeptColumns
+from airflow_batch_provider.tables.keeping import Keeper
+
+folder = UPath(sys.argv[1])
+keeper = Keeper(KeptColumns(columns=None, key="id"), Spec(model="m"))
+rows = list(requests_of(folder / "rows.parquet", "{text}", "id", keeper))
+keeper.save(Directory(folder), "kept")
+keeper.close()
+print(len(rows), "pandas" in sys.modules)
+"""
+
+
+def test_a_table_is_read_and_kept_without_pandas(tmp_path):
+    """Which takes 50 MB where it is installed, and which pyarrow imports to make arrays of lists."""
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["x", "y"]}), tmp_path / "rows.parquet")
+
+    command = [sys.executable, "-c", _KEEPS, str(tmp_path)]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    assert told.split() == ["2", "False"]

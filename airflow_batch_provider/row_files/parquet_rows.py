@@ -51,7 +51,8 @@ def _empty(schema: pa.Schema, names: list[str] | None) -> pa.RecordBatch:
     import pyarrow as pa
 
     chosen = schema if names is None else pa.schema([schema.field(name) for name in names])
-    return pa.RecordBatch.from_pylist([], chosen)
+    # Arrays that are made of Python's lists import pandas where it is installed, which takes 50 MB (pyarrow 26.0).
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in chosen], schema=chosen)
 
 
 def _partitioned(batch: pa.RecordBatch, path: RowFile, names: list[str]) -> pa.RecordBatch:
