@@ -166,11 +166,9 @@ class StageOperator(BaseOperator):
         raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=left + DEADLINE_MARGIN)
 
     def _log_waiting(self, suspension: Suspension) -> None:
-        others = len(suspension.batch_ids) - 1
         self.log.info(
-            "Waiting for batch %r%s: a poll every %s, until %s at the latest.",
-            suspension.state.batch_id,
-            f" and {others} more" if others > 0 else "",
+            "Waiting for %s: a poll every %s, until %s at the latest.",
+            suspension.awaited,
             suspension.poll.interval,
             suspension.deadline.isoformat(timespec="seconds"),
         )

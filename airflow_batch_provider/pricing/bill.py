@@ -118,8 +118,10 @@ class Bill:
 
     @property
     def usd(self) -> Decimal | None:
-        """US dollars, exact; None when no row has a known price."""
-        return _dollars(sum(one.paid for one in self._sums.values())) if self._sums else None
+        """US dollars, exact; None when what rows used has no known price."""
+        if self._left_out and not self._sums:
+            return None
+        return _dollars(sum(one.paid for one in self._sums.values()))
 
     @property
     def charge(self) -> Charge:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from typing_extensions import TypeVar
 
 from airflow_batch_provider.exceptions import BatchError, Overdue
+from airflow_batch_provider.stages.values import NONE_YET
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -102,6 +103,8 @@ def fate(batch_id: str, cancelled: tuple[str, ...] | None) -> str:
     """Say what became of a batch, by what a stage's `cancel` returned."""
     if cancelled is None:
         return f"the stage's own cancel was called for {batch_id!r}."
+    if not cancelled and batch_id == NONE_YET:
+        return "nothing was bought."
     if not cancelled:
         return f"nothing was cancelled, because this task has no running batch of ctx.batch. See {batch_id!r} yourself."
     verb = "was" if len(cancelled) == 1 else "were"

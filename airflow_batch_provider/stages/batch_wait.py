@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from airflow_batch_provider.ledger import Waiting
 from airflow_batch_provider.places import Places
-from airflow_batch_provider.stages.values import PollConfig, Suspended, SuspendedState
+from airflow_batch_provider.stages.values import NONE_YET, PollConfig, Suspended, SuspendedState
 from airflow_batch_provider.timing import PLACE_PAUSE, WAKE_AFTER
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def suspended(waiting: Waiting, config: BatchConfig, provider: str, landed: tupl
         landed: ids of the batches whose answers it has.
     """
     state = SuspendedState(
-        batch_id=waiting.batch_ids[0] if waiting.batch_ids else "none-yet",
+        batch_id=waiting.batch_ids[0] if waiting.batch_ids else NONE_YET,
         submitted_at=waiting.started_at,
         metadata=waiting.model_dump(mode="json"),
     )

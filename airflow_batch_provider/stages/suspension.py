@@ -16,7 +16,7 @@ from airflow_batch_provider.layout import REGISTRY
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.signals import WaitBegun
-from airflow_batch_provider.stages.values import PollConfig, SuspendedState
+from airflow_batch_provider.stages.values import NONE_YET, PollConfig, SuspendedState
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.timing import NEAR
 
@@ -109,7 +109,17 @@ class Suspension(FrozenModel):
     def batch_ids(self) -> list[str]:
         """Every batch that the stage lists as `batch_ids` in `state.metadata`, by default the one of the state."""
         named = self.state.metadata.get("batch_ids")
-        return list(map(str, named)) if isinstance(named, list) and named else [self.state.batch_id]
+        if isinstance(named, list) and named:
+            return list(map(str, named))
+        return [] if self.state.batch_id == NONE_YET else [self.state.batch_id]
+
+    @property
+    def awaited(self) -> str:
+        """Name what is waited for, as a part of a sentence."""
+        if not (ids := self.batch_ids):
+            return "its first batch, which is not bought yet"
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        return f"batch {ids[0]!r}{more}"
 
     @property
     def deadline(self) -> datetime:

@@ -93,6 +93,10 @@ PRESETS = {
 }
 
 
+NONE_YET = "none-yet"
+"""The `batch_id` of a built-in stage that waits before anything was bought; nobody's id."""
+
+
 class SuspendedState(StageValue):
     """The memory of a stage while it waits; travels through Airflow's database in plain text.
 

@@ -101,9 +101,8 @@ class AsyncBatchTrigger(BaseTrigger):
             log.info("%s is %r: %s", task, state, await run.cancel(self.suspension))
         except Exception as error:
             log.debug("Cancelling failed", exc_info=True)
-            log.warning(
-                "Batch %r was not cancelled (%s): do it at the provider.", self.suspension.state.batch_id, error
-            )
+            awaited = self.suspension.awaited
+            log.warning("What %s waits for was not cancelled (%s): %s. Do it at the provider.", task, error, awaited)
 
     async def _delay(self) -> None:
         """Wait out the time in which Airflow may take a quick resume for a failure; `dag.test` has no such time."""

@@ -83,6 +83,26 @@ def test_many_changes_at_once_are_few_reports():
     assert len(reports) == 2  # one for all changes, and that of the flush
 
 
+def test_a_report_that_found_no_room_is_asked_for_again_by_the_next_change(monkeypatch):
+    """Else the gauges would stand still once a receiver has hung."""
+    monkeypatch.setattr(outbox, "_MOST", 1)
+    hangs, over, sent, reported = (threading.Event() for _ in range(4))
+    box = Outbox(reported.set)
+    box.post(lambda: hangs.set() or over.wait(10))
+    assert hangs.wait(10)
+    assert box.post(nothing)  # the queue is full
+    box.report_soon()
+    over.set()
+    while not box.post(sent.set):
+        time.sleep(0.001)
+    assert sent.wait(10)
+    assert not reported.is_set()
+
+    box.report_soon()
+
+    assert reported.wait(10)
+
+
 def test_gauges_are_reported_though_nothing_changes(monkeypatch):
     """By time, also between signals that never stop."""
     monkeypatch.setattr(outbox, "REPORT_INTERVAL", 0.05)

@@ -239,6 +239,11 @@ def test_a_poll_costs_next_to_nothing():
         ("file:///data/a%20b.jsonl", ("file", "/data/a b.jsonl")),
         ("/data/rows.csv", ("file", "/data/rows.csv")),
         ("s3://bucket", ("s3://bucket", "/")),
+        ("abfs://conn_id@rows/a.csv", ("abfs://rows", "a.csv")),
+        ("abfss://rows@acc.dfs.core.windows.net/a.csv", ("abfss://rows@acc.dfs.core.windows.net", "a.csv")),
+        ("abfss://c@rows@acc.dfs.core.windows.net/a.csv", ("abfss://rows@acc.dfs.core.windows.net", "a.csv")),
+        ("wasbs://rows@acc.blob.core.windows.net/a", ("wasbs://rows@acc.blob.core.windows.net", "a")),
+        ("s3://conn_id@bucket.with.dots/a.csv", ("s3://bucket.with.dots", "a.csv")),
     ],
 )
 def test_datasets_are_named_by_store_and_path(uri, named):

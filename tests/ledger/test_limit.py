@@ -166,6 +166,21 @@ async def test_a_model_without_a_price_cannot_be_held_to_a_limit(job, provider, 
     assert not provider.bought
 
 
+async def test_rows_that_used_nothing_cost_nothing_whatever_model_their_task_names(job, provider):
+    """They name a model of their own, which has a price; the task's has none, and its rows expired before they ran."""
+    priced(provider, lambda _b, _n: Reply(key="", status="succeeded", output="x", model="house"))
+    rows = [{"prompt": "a", "request_params": {"model": "house"}}]
+    task = job(rows, model="openai:nobody-lists-me", max_tokens=10, max_cost_usd=3, retry_rows=1)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "expired"
+
+    again = await task.resume(suspended)
+    await task.wait(again)
+    manifest = await task.resume(again)
+
+    assert (manifest.counts["succeeded"], manifest.cost.usd) == (1, ANSWER)
+
+
 @pytest.mark.sweep
 async def test_a_job_killed_anywhere_never_costs_more_than_its_limit(tmp_path, clock, provider, monkeypatch, sweep):
     """Three rows in two batches, one of them asked again over two attempts until the limit; the third buys nothing."""

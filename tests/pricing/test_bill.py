@@ -186,7 +186,7 @@ def test_a_bill_is_the_sum_of_its_rows_for_every_listed_model(job):
 
     alone = [bill(name, model.id, row) for row in rows]
 
-    assert bill(name, model.id, *rows).usd == (sum(one.usd for one in alone) if rows else None)
+    assert bill(name, model.id, *rows).usd == sum(one.usd for one in alone)
 
 
 @pytest.mark.parametrize(("name", "model"), MODELS, ids=lambda value: getattr(value, "id", value))
@@ -262,7 +262,9 @@ def test_a_model_without_a_price_costs_nobody_knows_what():
         "source": None,
         "unpriced": ("model",),
     }
-    assert bill("openai", "never-heard-of", Usage()).cost.unpriced == ()
+    unused = bill("openai", "never-heard-of", Usage()).cost
+    assert (unused.usd, unused.source, unused.unpriced) == (0, None, ())
+    assert bill("openai", "never-heard-of").cost.usd == 0
     assert bill("nobody", "gpt-5", Usage(input_tokens=1)).cost.usd is None
 
 

@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_batch_provider.airflow.signals.notifiers import near_notice
 from airflow_batch_provider.stages import PollConfig, Suspended, SuspendedState, TaskKey
+from airflow_batch_provider.stages.base import fate
 from airflow_batch_provider.stages.suspension import StageLocation, Suspension
+from airflow_batch_provider.stages.values import NONE_YET
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 LOCATION = StageLocation(stage="module.Stage", task=TaskKey("dag", "run", "task"), storage="file:///tmp")
@@ -34,6 +37,18 @@ def waiting(**metadata) -> Suspension:
 def test_a_stage_may_list_its_batches_and_keep_anything_else_under_that_name(named, seen):
     """The state is the user's own: a wrong list is not a reason to fail a task whose batch is paid."""
     assert waiting(batch_ids=named).batch_ids == seen
+
+
+def test_a_wait_before_anything_was_bought_names_no_batch():
+    """The state of a built-in stage then holds a word that is nobody's id."""
+    state = SuspendedState(batch_id=NONE_YET, submitted_at=NOW, metadata={"batch_ids": []})
+    wait = Suspension.begin(LOCATION, Suspended(state=state, poll=PollConfig(interval=HOUR, max_wait=24 * HOUR)), NOW)
+
+    told = near_notice(wait)
+
+    assert (wait.batch_ids, told["batch_ids"], wait.begun(NOW).batches) == ([], [], 0)
+    assert "It waits for its first batch, which is not bought yet." in told["message"]
+    assert NONE_YET not in told["message"] + fate(NONE_YET, ())
 
 
 def test_the_first_poll_counts_from_the_suspension_and_the_deadline_from_the_submission():

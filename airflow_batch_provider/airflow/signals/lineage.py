@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _SCHEMA = "urn:airflow-batch-provider:facet:1-0-0:BatchUsageRunFacet"
 _MOST_BATCHES = 100
 
+# Azure's own addresses name the container before the account, which then belongs to the namespace.
+_AZURE = frozenset({"abfs", "abfss", "wasb", "wasbs"})
+
 
 def lineage(source: str | None, manifest: Manifest | None) -> Any:
     """Return an `OperatorLineage`; None where OpenLineage is not installed.
@@ -37,12 +40,16 @@ def lineage(source: str | None, manifest: Manifest | None) -> Any:
 def dataset_name(uri: str) -> tuple[str, str]:
     """Return a dataset's namespace and name; the connection that Airflow puts into an address is not part of it.
 
-    `s3://conn@bucket/a.csv` is `s3://bucket`, `a.csv`; a local path is `file`, `/path`.
+    `s3://conn@bucket/a.csv` is `s3://bucket`, `a.csv`; `abfss://container@account.dfs.core.windows.net/a.csv` keeps its container;
+    a local path is `file`, `/path`.
     """
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         return "file", unquote(parts.path) if parts.scheme else uri
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.lstrip("/") or "/"
+    *_, before, store = ["", *parts.netloc.split("@")]
+    if before and parts.scheme in _AZURE and "." in store:
+        store = f"{before}@{store}"
+    return f"{parts.scheme}://{store}", parts.path.lstrip("/") or "/"
 
 
 def _inputs(source: str | None, manifest: Manifest | None) -> list[Any]:

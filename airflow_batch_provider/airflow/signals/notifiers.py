@@ -56,12 +56,10 @@ def notice(name: str, message: str, suspension: Suspension | None = None) -> dic
 
 def near_notice(suspension: Suspension) -> dict[str, Any]:
     """Return the notice of a deadline that is near."""
-    ids = suspension.batch_ids
-    more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
     return notice(
         "deadline_near",
         f"{NEAR:.0%} of the time for {suspension.task} has passed: its deadline is "
-        f"{suspension.deadline.isoformat(timespec='seconds')}, and {ids[0]!r}{more} has not landed. "
+        f"{suspension.deadline.isoformat(timespec='seconds')}. It waits for {suspension.awaited}. "
         "What has finished by then is kept, as on_timeout says; the max_wait of poll is the time for the next run.",
         suspension,
     )

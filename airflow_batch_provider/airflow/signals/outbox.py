@@ -42,19 +42,22 @@ class Outbox:
         self._is_told = False
         self._is_due = False
 
-    def post(self, send: Send) -> None:
-        """Let a signal be sent soon."""
+    def post(self, send: Send) -> bool:
+        """Let a signal be sent soon; False when it was dropped."""
         try:
             self._start()
             self._queue.put_nowait(send)
         except (queue.Full, RuntimeError) as error:  # a receiver that hangs; a process that ends
             self._fault(error)
+            return False
+        return True
 
     def report_soon(self) -> None:
         """Report what has changed; a thousand changes at once are few reports."""
         if not self._is_due:
             self._is_due = True
-            self.post(self._report_now)
+            if not self.post(self._report_now):
+                self._is_due = False  # the next change asks again
 
     def _report_now(self) -> None:
         self._is_due = False
