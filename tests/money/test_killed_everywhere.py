@@ -22,6 +22,7 @@ pytestmark = [
 
 UPLOADS = {"anthropic": "no file is uploaded", "openai": "openai.files.create", "google": "google.upload.chunk"}
 BATCHES = 4
+TAKES = 90  # seconds that the emulator works on a batch
 
 FAULTS = {
     "cut before": {"kind": "cut", "when": "before"},
@@ -96,6 +97,27 @@ async def test_a_worker_killed_at_any_write_or_call_is_succeeded_by_one_that_buy
         assert manifest is not None, where
         check_balance(here, manifest)
         check_uploads(here, BATCHES, where)
+
+
+async def test_a_worker_killed_at_any_write_or_call_of_a_canary_is_succeeded_by_one_that_buys_only_the_rest(
+    name, world, sweep
+):
+    """The first two rows are bought alone at each provider; they are not bought again with the rest, and are results."""
+    life = Life()
+    await world().go_on(life, canary=2)
+
+    for at in sweep.of(range(life.moment), 6):
+        here, life = world(), Life(at)
+
+        manifest, ends = await here.go_on(life, canary=2)
+
+        where = f"killed at moment {at}: {life.where}; {ends}"
+        assert manifest is not None, where
+        check_balance(here, manifest)
+        check_uploads(here, BATCHES, where)
+        first, *others = sorted(here.emulator.jobs.ever, key=lambda job: job.created)
+        assert len(first.rows) == 2, where
+        assert all(job.created - first.created >= TAKES for job in others), where
 
 
 async def waits_of_a_clean_run(world):
