@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_batch_provider.links.batch import BatchLink, ConsoleLink
+from airflow_batch_provider.links.batch import CONSOLE_LINKS, BatchLink, ConsoleLink
 
-__all__ = ["BatchLink", "ConsoleLink"]
+__all__ = ["CONSOLE_LINKS", "BatchLink", "ConsoleLink"]

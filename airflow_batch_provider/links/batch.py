@@ -34,12 +34,31 @@ class BatchLink(BaseOperatorLink):
 
 
 class ConsoleLink(BaseOperatorLink):
-    """Opens the provider's console at the oldest open batch, or at the last that landed; the page links every batch."""
+    """Opens the provider's console at one batch of the task: the open ones from the oldest, then those that landed last.
+
+    Airflow fixes the number and the names of a task's links when it parses the DAG, before anybody knows of batches, so that
+    there are a few of them (`CONSOLE_LINKS`), of which it shows those that lead somewhere; the page links every batch.
+
+    Args:
+        place: of the batch, from 0.
+    """
+
+    def __init__(self, place: int = 0) -> None:
+        self._place = place
 
     @property
     def name(self) -> str:
         """The button's label."""
-        return "Provider console"
+        return "Provider console" + self._number
+
+    @property
+    def xcom_key(self) -> str:
+        """The XCom in which Airflow keeps the address."""
+        return "_link_ConsoleLink" + self._number.replace(" ", "_")
+
+    @property
+    def _number(self) -> str:
+        return f" {self._place + 1}" if self._place else ""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 — Airflow's signature
         """Return the console's address, an empty one where there is none."""
@@ -52,16 +71,25 @@ class ConsoleLink(BaseOperatorLink):
             task_id=ti_key.task_id,
             map_index=_map_index(ti_key),
         )
-        return console_of(record)
+        return next(iter(consoles_of(record)[self._place :]), _NONE)
 
 
-def console_of(record: Any) -> str:
-    """Return the console's address for a progress record of whatever shape, an empty one where it names none."""
+# Most tasks have one batch: it takes tens of thousands of rows.
+CONSOLE_LINKS = tuple(map(ConsoleLink, range(4)))
+
+
+def consoles_of(record: Any) -> list[str]:
+    """Return the console's addresses for a progress record of whatever shape, each once."""
     if not isinstance(record, dict):
-        return _NONE
-    shown = [*(record.get("batches") or ()), *reversed(record.get("landed") or ())]
+        return []
+    shown = [*_listed(record, "batches"), *reversed(_listed(record, "landed"))]
     urls = (batch.get("url") for batch in shown if isinstance(batch, dict))
-    return next((url for url in urls if isinstance(url, str) and url.startswith(("https://", "http://"))), _NONE)
+    return list(dict.fromkeys(url for url in urls if isinstance(url, str) and url.startswith(("https://", "http://"))))
+
+
+def _listed(record: dict[str, Any], name: str) -> list[Any]:
+    value = record.get(name)
+    return value if isinstance(value, list) else []
 
 
 def _map_index(ti_key: TaskInstanceKey) -> int:

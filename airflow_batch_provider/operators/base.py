@@ -22,7 +22,7 @@ from airflow_batch_provider.airflow.reach import require_reach
 from airflow_batch_provider.airflow.signals.notifiers import checked, errors_noticed, near_notice, notify
 from airflow_batch_provider.airflow.xcom import to_xcom
 from airflow_batch_provider.clock import Clock
-from airflow_batch_provider.links import BatchLink, ConsoleLink
+from airflow_batch_provider.links import CONSOLE_LINKS, BatchLink
 from airflow_batch_provider.links.page import has_page
 from airflow_batch_provider.models import TaskKey
 from airflow_batch_provider.stages.files import StageFiles
@@ -63,7 +63,7 @@ class StageOperator(BaseOperator):
     on_deadline_near: Notify = None
     on_unresolved: Notify = None
     on_budget: Notify = None
-    operator_extra_links = (*([BatchLink()] if has_page() else []), ConsoleLink())
+    operator_extra_links = (*([BatchLink()] if has_page() else []), *CONSOLE_LINKS)
 
     _clock: ClassVar[Clock] = Clock()
 

@@ -1,4 +1,4 @@
-"""The page "LLM batches" in Airflow's navigation.
+"""The page "LLM batches", which Airflow's navigation names "Batches".
 
 Every process of Airflow imports its plugins, so nothing that serves files is imported before a browser asks for one.
 """
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from starlette.staticfiles import StaticFiles
     from starlette.types import Receive, Scope, Send
 
-NAME = "LLM batches"
+# Airflow cuts labels in its navigation off after about ten letters.
+NAME = "Batches"
 
 
 async def page_files(scope: Scope, receive: Receive, send: Send) -> None:

@@ -87,7 +87,7 @@ def kept(scene: Scene) -> Iterator[Scene]:
 def test_the_navigation_leads_to_the_stages_that_wait(page: Page, scene: Scene):
     """With who is asked, for how many rows, in which batch, and at most for how much."""
     page.goto("/")
-    page.get_by_role("link", name="LLM batches").click()
+    page.get_by_role("link", name="Batches").click()
     shown = line(page, scene.run.run_id)
     for words in ("killable", "Waiting", "gpt-5-mini", "openai", "0 of 3", "at most $", "of 1 h"):
         expect(shown).to_contain_text(words)
@@ -250,7 +250,7 @@ def test_500_stages_are_there_within_2_seconds(page: Page, stack: AirflowStack):
     """Read, drawn, filtered and sorted; Airflow's answers take 3 ms here, so that the page is measured and not Airflow."""
     page.add_init_script(path=STAGES)
     page.goto("/")
-    entry = page.get_by_role("link", name="LLM batches")
+    entry = page.get_by_role("link", name="Batches")
     entry.wait_for()
     page.evaluate(STOPWATCH)
     entry.click()

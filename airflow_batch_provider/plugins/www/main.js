@@ -2,5 +2,5 @@
 
 import { Page } from "./page.js";
 
-globalThis["LLM batches"] = Page;
+globalThis["Batches"] = Page;
 globalThis.AirflowPlugin = Page;
