@@ -102,7 +102,7 @@ class AsyncBatchTrigger(BaseTrigger):
         except Exception as error:
             log.debug("Cancelling failed", exc_info=True)
             awaited = self.suspension.awaited
-            log.warning("What %s waits for was not cancelled (%s): %s. Do it at the provider.", task, error, awaited)
+            log.warning("What %s waits for was not cancelled (%s): %s; do it at the provider.", task, error, awaited)
 
     async def _delay(self) -> None:
         """Wait out the time in which Airflow may take a quick resume for a failure; `dag.test` has no such time."""
