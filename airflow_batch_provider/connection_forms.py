@@ -80,11 +80,14 @@ _ADDRESSES = {
 
 
 def field_behaviour(conn_type: str) -> dict[str, Any]:
-    """Which of Airflow's own fields the form shows, in the spelling of provider info."""
+    """Which of Airflow's own fields the form shows, in the spelling of provider info.
+
+    The port is shown although a base URL may hold one: without a stored port, the *Test* button of Airflow 3.3.2 is refused.
+    """
     return {
-        "hidden-fields": ["schema", "login", "port"],
+        "hidden-fields": ["schema", "login"],
         "relabeling": {"password": "API key", "host": "Base URL"},
-        "placeholders": {"host": _ADDRESSES[conn_type], "password": ""},
+        "placeholders": {"host": _ADDRESSES[conn_type], "password": "", "port": "443"},
     }
 
 
