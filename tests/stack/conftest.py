@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from dataclasses import dataclass
+import threading
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
+from browser import chromium, logged_in, program
+from receivers import Collector, Sample, Statsd
 from scenes import SLOW_MACHINE, SOON
 from scheduling import ONE_AIRFLOW
 
 from airflow_batch_provider.demo.connections import to_emulator
-from airflow_batch_provider.demo.stack import USERNAME, AirflowStack
+from airflow_batch_provider.demo.stack import PASSWORD, USERNAME, AirflowStack
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.models import BatchRow, Manifest
 from airflow_batch_provider.results import BatchResults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page
 
     from airflow_batch_provider.demo.rest import AirflowRest, Run, TaskInstance
 
@@ -95,8 +102,57 @@ def emulator() -> Iterator[EmulatorServer]:
         yield server
 
 
+@dataclass
+class Receivers:
+    """What all processes of this Airflow send their signals to; lineage is told by the DAGs that ask for it."""
+
+    statsd: Statsd
+    collector: Collector
+    lineage: Path
+    samples: list[Sample] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        transport = {"type": "file", "log_file_path": str(self.lineage), "append": True}
+        return {
+            **self.statsd.environment,
+            **self.collector.environment,
+            "AIRFLOW__TRACES__OTEL_ON": "True",
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+            "AIRFLOW__OPENLINEAGE__SELECTIVE_ENABLE": "True",
+        }
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _listen(self) -> None:
+        """Keep what arrives: the socket holds little, and Airflow itself tells much."""
+        while not self._over.is_set():
+            self.samples += self.statsd.read()
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 60 * SLOW_MACHINE) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"not sent after {seconds} s"
+            time.sleep(0.2)
+
+
 @pytest.fixture(scope="session")
-def stack(emulator: EmulatorServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+def receivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receivers]:
+    events = tmp_path_factory.mktemp("signals") / "lineage.jsonl"
+    with Statsd() as statsd, Collector() as collector, Receivers(statsd, collector, events) as receiving:
+        yield receiving
+
+
+@pytest.fixture(scope="session")
+def stack(
+    emulator: EmulatorServer, receivers: Receivers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowStack]:
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     shutil.copytree(EXAMPLES, dags)
@@ -104,6 +160,7 @@ def stack(emulator: EmulatorServer, tmp_path_factory: pytest.TempPathFactory) ->
         shutil.copytree(HERE / folder, dags, dirs_exist_ok=True)
     env = {
         **to_emulator(emulator),
+        **receivers.environment,
         **SOON,
         "AIRFLOW__BATCH_PROVIDER__STORAGE_PATH": (home / "batches").as_uri(),
         "AIRFLOW__CORE__PARALLELISM": "6",
@@ -131,3 +188,25 @@ def finished(request: pytest.FixtureRequest, stack: AirflowStack, runs: dict[str
     state = stack.rest.wait(run, timeout_seconds=200 * SLOW_MACHINE)
     stack.check()
     return Finished(stack.rest, run, state)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = program()
+    if found is None:
+        reason = "Chromium is not installed: no page can be seen. apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with chromium(found) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, stack: AirflowStack) -> Iterator[Page]:
+    """A window of an admin; an error in the console fails the test."""
+    context = logged_in(browser, stack.url, USERNAME, PASSWORD)
+    seen = context.new_page()
+    errors: list[str] = []
+    seen.on("pageerror", lambda error: errors.append(str(error)))
+    yield seen
+    context.close()
+    assert errors == []

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from axe_core_python.sync_playwright import Axe
-from browser import WAIT, chromium, logged_in, program
+from browser import WAIT, logged_in
 from playwright.sync_api import expect
 from scenes import begin, endless
 
@@ -30,16 +29,6 @@ SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = program()
-    if found is None:
-        reason = "Chromium is not installed: the page cannot be seen. apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with chromium(found) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def scene(stack: AirflowStack) -> Iterator[Scene]:
     """One task that waits for a batch until it is told to end."""
     stack.require_dag("killable")
@@ -47,18 +36,6 @@ def scene(stack: AirflowStack) -> Iterator[Scene]:
         waiting = begin(stack, emulator, "seen", "openai")
         waiting.wait_until_waiting()
         yield waiting
-
-
-@pytest.fixture
-def page(browser: Browser, stack: AirflowStack) -> Iterator[Page]:
-    """A window of an admin; an error in the console fails the test."""
-    context = logged_in(browser, stack.url, USERNAME, PASSWORD)
-    seen = context.new_page()
-    errors: list[str] = []
-    seen.on("pageerror", lambda error: errors.append(str(error)))
-    yield seen
-    context.close()
-    assert errors == []
 
 
 def line(page: Page, run: str) -> Locator:
