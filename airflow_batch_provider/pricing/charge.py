@@ -12,7 +12,7 @@ class Charge(FrozenModel):
     """The sum of some rows, each at its own price; the fields of `Cost`, before anything is rounded.
 
     Attributes:
-        usd: None when no row has a known price.
+        usd: None when what rows used has no known price.
         saved_usd: None when nobody knows it of any row.
         sources: where the prices come from.
     """
@@ -42,7 +42,7 @@ class Charge(FrozenModel):
             usd=float(self.usd),
             saved_usd=None if self.saved_usd is None else float(self.saved_usd),
             estimated=self.estimated,
-            source=", ".join(self.sources),
+            source=", ".join(self.sources) or None,
             unpriced=self.unpriced,
         )
 
