@@ -124,11 +124,13 @@ class Receivers:
         }
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._thread.join()  # before its socket is closed
 
     def _listen(self) -> None:
         """Keep what arrives: the socket holds little, and Airflow itself tells much."""

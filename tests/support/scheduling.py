@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 # They share an Airflow, whose start takes half a minute of both processors.
-ONE_AIRFLOW = ("tests/stack/test_example_dags.py", "tests/stack/test_page.py", "tests/stack/test_kills.py")
+ONE_AIRFLOW = (
+    "tests/stack/test_example_dags.py",
+    "tests/stack/test_page.py",
+    "tests/stack/test_connection_forms.py",
+    "tests/stack/test_signals.py",
+    "tests/stack/test_kills.py",
+)
 # Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone.
 LONGEST = (
     *ONE_AIRFLOW,
