@@ -128,7 +128,15 @@ docs: $(READY)
 screenshots: $(READY)
 	$(PY) tests/support/pictures.py
 
-bench: $(READY)
+# What the benchmarks measure beside the package, in an environment of its own. uv, for the same reason as above.
+PEERS := .venv-peers
+
+$(PEERS)/.ready: benchmarks/peers/requirements.txt
+	@$(PYTHON) -m venv --clear $(PEERS) && $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@$(PEERS)/bin/uv pip install --quiet --python $(PEERS) -r $<
+	@touch $@
+
+bench: $(READY) $(PEERS)/.ready
 	@for bench in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$bench"; $(PY) $$bench || exit 1; done
 
 # A virtual environment that no longer runs, or is too old, is made again; one that is merely behind is brought up to date.

@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_ASKED = re.compile(rb'"custom_id":"([^"]+)".*?"content":"(\d+) ')
+_ASKED = re.compile(rb'"custom_id": ?"([^"]+)".*?"(?:content|text)": ?"(\d+) ')
+_TOOL = re.compile(rb'"tool_choice":\{[^}]*"name":"([^"]+)"')
 _TEXT = 'the answer is long and says \\"so\\" in many words, of which no two lines are alike. ' * 18
 _BLOCK = 1 << 20
 
@@ -48,14 +49,16 @@ class Server:
         return path in (b"/v1/messages/batches", b"/v1/files")
 
     def _answer_all(self, body: bytes, *, anthropic: bool) -> None:
-        line = _ANTHROPIC if anthropic else _OPENAI
+        line = _OPENAI
+        if anthropic:
+            tool = _TOOL.search(body)
+            line = _ANTHROPIC if tool is None else _ANTHROPIC_TOOL.replace(b"TOOL", tool[1])
+        answer = json.loads(b'"%b"' % self._answer).encode() if b"tool_use" in line else self._answer
         self._requests = 0
         with self._results.open("wb") as file:
             for key, number in _ASKED.findall(body):
                 self._requests += 1
-                file.write(
-                    line.replace(b"KEY", key).replace(b"ANSWER", self._answer.replace(b"NUMBER", number)) + b"\n"
-                )
+                file.write(line.replace(b"KEY", key).replace(b"ANSWER", answer.replace(b"NUMBER", number)) + b"\n")
 
     async def _send_results(self, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % self._results.stat().st_size)
@@ -67,7 +70,12 @@ class Server:
     def _reply(self, path: str) -> dict[str, object]:
         if path.startswith("/v1/messages"):
             counts = {"processing": 0, "succeeded": self._requests, "errored": 0, "canceled": 0, "expired": 0}
-            told = {"processing_status": "ended", "request_counts": counts, "results_url": "there", "data": []}
+            told = {
+                "processing_status": "ended",
+                "request_counts": counts,
+                "results_url": "/v1/messages/batches/batch/results",
+                "data": [],
+            }
             return {"id": "batch", "created_at": "2026-11-26T10:00:00Z", "ended_at": "2026-11-26T10:00:01Z", **told}
         counts = {"total": self._requests, "completed": self._requests, "failed": 0}
         if path.startswith("/v1/files"):
@@ -93,7 +101,7 @@ class Server:
 async def _head(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, ConnectionResetError):
         return b""
 
 
@@ -167,6 +175,12 @@ _ANTHROPIC = json.dumps(
         },
     }
 ).encode()
+
+# A forced tool, by which some clients ask for a structured answer.
+_ANTHROPIC_TOOL = _ANTHROPIC.replace(
+    b'{"type": "text", "text": "ANSWER"}',
+    b'{"type": "tool_use", "id": "toolu_1", "name": "TOOL", "input": ANSWER}',
+)
 
 
 def _answers(kind: str) -> str:
