@@ -180,8 +180,9 @@ def as_vector(value: object) -> list[float] | None:
         numbers = array("d", value).tolist()
     except OverflowError:
         return None
-    # The length of the vector is quicker than a check of each number, and not finite where one of them is not.
-    return numbers if math.hypot(*numbers) <= LARGEST_SINGLE else None
+    # No number exceeds the length of its vector, which is quicker than a check of each.
+    is_small = math.hypot(*numbers) <= LARGEST_SINGLE
+    return numbers if is_small or all(abs(number) <= LARGEST_SINGLE for number in numbers) else None
 
 
 def as_arguments(value: object) -> Any:

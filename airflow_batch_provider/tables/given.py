@@ -41,11 +41,15 @@ def _records(rows: Any) -> Any:
 
 
 def with_index(frame: Any) -> Any:
-    """Return a frame of pandas with the names of its index as columns, and without an index that has none; else as it is.
+    """Return a frame of pandas with each level of its index that has a name as a column; anything else as it is.
 
-    Its own conversion keeps either index or drops it, as its values happen to be (pandas 3.1, 2026-11).
+    A level without a name is left out, and so is one whose name a column has. Its own conversion keeps either index or
+    drops it, as its values happen to be (pandas 3.1, 2026-11).
     """
     names = getattr(getattr(frame, "index", None), "names", None)
     if not names or not hasattr(frame, "reset_index") or not hasattr(frame, "columns"):
         return frame
-    return frame.reset_index(drop=None in names or not set(names).isdisjoint(frame.columns))
+    others = [place for place, name in enumerate(names) if name is None or name in frame.columns]
+    if len(others) == len(names):
+        return frame.reset_index(drop=True)
+    return frame.set_axis(frame.index.droplevel(others)).reset_index()

@@ -459,6 +459,15 @@ def test_5_a_vector_with_what_is_not_a_number_is_failed_and_told(name, number):
     assert (reply.status, reply.error.code, reply.error.retryable) == ("failed", "unusable_vector", False)
 
 
+@pytest.mark.parametrize("name", ["chat", "google"])
+@pytest.mark.parametrize("note", [{}, {"note": math.nan}], ids=["plain", "odd"])
+def test_5_a_vector_of_large_numbers_is_a_vector(name, note):
+    """Each is one of single precision, though the length of the vector is none; also where the line holds something odd."""
+    numbers = [3e38, -3e38, 0.5]
+    line = json.loads(vector(name, json.dumps(numbers))) | note
+    assert decode(name, json.dumps(line).encode(), "embed").output == numbers
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_5_a_packed_vector_with_nan_is_failed_and_told(number):
     """It was `succeeded`, with null."""

@@ -133,6 +133,16 @@ async def test_the_named_index_of_a_frame_is_a_column(job, provider, keys):
     assert pq.read_table(manifest.results)["id"].to_pylist() == keys
 
 
+async def test_each_level_of_an_index_is_a_column_if_it_has_a_name(job):
+    """Pieces that were put together have a level without one."""
+    pieces = [pd.DataFrame({"text": [text]}, index=pd.Index([key], name="id")) for key, text in ((7, "a"), (3, "b"))]
+    manifest = await table_job(job, pd.concat(pieces, keys=["x", "y"])).run()
+
+    table = pq.read_table(manifest.results)
+    assert table["id"].to_pylist() == [7, 3]
+    assert table.column_names[:3] == ["id", "text", "output"]
+
+
 async def test_an_index_without_a_name_is_left_out(job):
     """Rows that were filtered have one that pandas would keep."""
     frame = pd.DataFrame({"id": [1, 2, 3], "text": ["a", "b", "c"]}).query("id != 2")
