@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_batch_provider.emulator.all_jobs import Jobs
 from airflow_batch_provider.emulator.answers import Ask, Unacceptable
 from airflow_batch_provider.emulator.blobs import Blobs
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.faults import Faults
 from airflow_batch_provider.emulator.job import Codec, Job, Row
-from airflow_batch_provider.emulator.jobs import Jobs
 from airflow_batch_provider.emulator.outcomes import Directive, Rule, directives
 from airflow_batch_provider.emulator.settings import Settings
 

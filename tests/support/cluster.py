@@ -145,6 +145,11 @@ class Cluster:
             self.airflow.launch(name)
         return ended
 
+    def states(self, run_id: str) -> dict[str, int]:
+        """How many tasks of a run are in which state; asked of the database, because the API server may be gone."""
+        statement = "SELECT coalesce(state, 'none'), count(*) FROM task_instance WHERE run_id = %s GROUP BY 1"
+        return dict(self.postgres.query(statement, run_id))
+
     def task(self) -> psutil.Process | None:
         """The process of a task that runs on a worker now; None where there is none."""
         for worker in WORKERS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from cluster import BUCKET_PATH
-from scenes import SLOW_MACHINE
+from scenes import MODELS, SLOW_MACHINE, connection
 from upath import UPath
 
 from airflow_batch_provider.emulator.server import EmulatorServer
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.demo.rest import Run
 
-PROVIDERS = ("anthropic", "openai", "gemini")
 ROWS = 2
 # The tasks' own deadline is 30 minutes after their first submit; what is not over by then hangs.
 _LONGEST = 40 * 60 * SLOW_MACHINE
@@ -42,9 +41,7 @@ class Load:
     revived: list[str] = field(default_factory=list)
 
     def states(self) -> dict[str, int]:
-        """How many of its tasks are in which state; asked of the database, because the API server may be gone."""
-        statement = "SELECT coalesce(state, 'none'), count(*) FROM task_instance WHERE run_id = %s GROUP BY 1"
-        return dict(self.cluster.postgres.query(statement, self.run.run_id))
+        return self.cluster.states(self.run.run_id)
 
     @property
     def progress(self) -> float:
@@ -134,16 +131,12 @@ def load(cluster: Cluster, name: str, *, dag: str = "load", mapped: int = 6, sec
     cluster.airflow.require_dag(dag)
     progress = Progress(pending=1.0, running=seconds, finalizing=1.0)
     with EmulatorServer(Settings(progress=progress)) as emulator:
-        for connection in connections(emulator, name, key="first"):
-            cluster.airflow.rest.send("POST", "/connections", connection)
+        for each in connections(emulator, name, key="first"):
+            cluster.airflow.rest.send("POST", "/connections", each)
         run = cluster.airflow.rest.trigger(dag, run_id=name)
-        yield Load(cluster, emulator, run, tasks=len(PROVIDERS) * (mapped + 1))
+        yield Load(cluster, emulator, run, tasks=len(MODELS) * (mapped + 1))
 
 
 def connections(emulator: EmulatorServer, name: str, key: str) -> list[dict[str, str]]:
     """The connections of a scene, as Airflow's REST API takes them."""
-    hosts = {"anthropic": emulator.anthropic_url, "openai": emulator.openai_url, "gemini": emulator.google_url}
-    return [
-        {"connection_id": f"{name}-{provider}", "conn_type": f"{provider}_batch", "host": host, "password": key}
-        for provider, host in hosts.items()
-    ]
+    return [connection(emulator, f"{name}-{provider}", provider, key) for provider in MODELS]

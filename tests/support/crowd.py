@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 
 import psutil
 from cluster import BUCKET_PATH
-from scenes import MODELS, SLOW_MACHINE
-
-from airflow_batch_provider.emulator.server import EmulatorServer
-from airflow_batch_provider.emulator.settings import Limits, Progress, Settings
+from scenes import SLOW_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster import Cluster
 
+    from airflow_batch_provider.emulator.server import EmulatorServer
+
 POLLS = ("list", "retrieve", "get")
 _LONGEST = 3600 * SLOW_MACHINE
 _WATCH_SECONDS = 120.0
-_FOREVER = 1e9
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,7 @@ class Crowd:
     tasks: int
 
     def states(self) -> dict[str, int]:
-        statement = "SELECT coalesce(state, 'none'), count(*) FROM task_instance WHERE run_id = %s GROUP BY 1"
-        return dict(self.cluster.postgres.query(statement, self.run_id))
+        return self.cluster.states(self.run_id)
 
     def wait_until(self, what: str, holds: Callable[[], bool], seconds: float = _LONGEST) -> float:
         """Wait; the seconds that it took."""
@@ -115,17 +112,3 @@ class Crowd:
 
     def _memory(self, name: str) -> int:
         return sum(process.memory_full_info().uss for process in self._family(name))
-
-
-def endless() -> EmulatorServer:
-    """An emulator whose batches run until they are told to end, as many as one likes."""
-    progress = Progress(pending=0.0, running=_FOREVER, finalizing=0.0)
-    return EmulatorServer(Settings(progress=progress, limits=Limits(google_jobs=10_000)))
-
-
-def connect(cluster: Cluster, emulator: EmulatorServer, name: str, provider: str) -> dict[str, str]:
-    """Make one connection; what the DAG's run is told."""
-    host = {"anthropic": emulator.anthropic_url, "openai": emulator.openai_url, "gemini": emulator.google_url}[provider]
-    connection = {"connection_id": name, "conn_type": f"{provider}_batch", "host": host, "password": "any"}
-    cluster.airflow.rest.send("POST", "/connections", connection)
-    return {"conn_id": name, "model": MODELS[provider]}

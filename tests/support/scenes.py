@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from airflow_batch_provider.demo.connections import addresses
 from airflow_batch_provider.emulator.server import EmulatorServer
 from airflow_batch_provider.emulator.settings import Progress, Settings
 
@@ -153,22 +154,25 @@ class Scene:
 
 def begin(stack: AirflowStack, emulator: EmulatorServer, name: str, provider: str = "anthropic") -> Scene:
     """Connect Airflow with the emulator and start a run, whose id is the scene's name."""
-    host = {
-        "anthropic": emulator.anthropic_url,
-        "openai": emulator.openai_url,
-        "gemini": emulator.google_url,
-    }[provider]
-    console = json.dumps({"console": f"{emulator.url}/#{{batch_id}}"})
-    connection = {
+    conf = connect(stack, emulator, name, provider)
+    return Scene(stack, emulator, stack.rest.trigger(DAG, conf, run_id=name))
+
+
+def connect(stack: AirflowStack, emulator: EmulatorServer, name: str, provider: str) -> dict[str, str]:
+    """Make one connection; what a DAG's run is told of it."""
+    stack.rest.send("POST", "/connections", connection(emulator, name, provider))
+    return {"conn_id": name, "model": MODELS[provider]}
+
+
+def connection(emulator: EmulatorServer, name: str, provider: str, key: str = "any") -> dict[str, str]:
+    """A connection to the emulator, as Airflow's REST API takes it."""
+    return {
         "connection_id": name,
         "conn_type": f"{provider}_batch",
-        "host": host,
-        "password": "any",
-        "extra": console,
+        "host": addresses(emulator)[provider],
+        "password": key,
+        "extra": json.dumps({"console": f"{emulator.url}/#{{batch_id}}"}),
     }
-    stack.rest.send("POST", "/connections", connection)
-    conf = {"conn_id": name, "model": MODELS[provider]}
-    return Scene(stack, emulator, stack.rest.trigger(DAG, conf, run_id=name))
 
 
 def endless() -> EmulatorServer:
