@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 NOT_ASKED = RowError(code="not_asked", message="the task ended before this row was submitted", retryable=True)
 TOO_DEAR = RowError(
-    code="not_bought", message="the task might have cost more than its max_cost_usd with this row", retryable=True
+    code="not_bought",
+    message="the task's max_cost_usd, or a budget of its DAG run or connection, had no room for this row",
+    retryable=True,
 )
 
 _COMPLAINT = (

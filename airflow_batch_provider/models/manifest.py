@@ -94,7 +94,7 @@ class Manifest(FrozenModel):
         batches: ids at the provider, oldest first.
         dry_run: True when nothing was bought: usage and cost are the estimate, every row that can be asked counts as
             missing.
-        withheld: a sentence on rows that were not bought because of `max_cost_usd`, with the sums; None without any.
+        withheld: a sentence on rows that were not bought because of `max_cost_usd` or a budget, with the sums; None without any.
     """
 
     schema_version: Literal[1] = 1

@@ -153,6 +153,7 @@ async def test_batches_for_which_no_room_is_left_are_withheld_and_bought_later(w
         ("succeeded", None),
         *[("missing", "not_bought")] * 3,
     ]
+    assert "a budget of its DAG run or connection" in task.rows(manifest)[-1]["error"]["message"]
     assert manifest.withheld.startswith(
         "3 rows were not bought: The next batch may cost up to $1.0000, and of the budget"
     )
