@@ -44,9 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and {"stack", "finished"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.airflow)
-            item.add_marker(
-                pytest.mark.timeout(600 * SLOW_MACHINE)
-            )  # the first one waits for Airflow to start, and for its own run
+            # The first one waits for Airflow to start, and for its own run.
+            item.add_marker(pytest.mark.timeout(600 * SLOW_MACHINE))
 
 
 _running: list[AirflowStack] = []
