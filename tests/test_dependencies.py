@@ -84,7 +84,7 @@ def test_every_declared_distribution_has_a_lowest_version():
     assert [entry for entry in declared().values() if ">=" not in entry] == []
 
 
-def test_10_every_declared_distribution_has_a_highest_version():
+def test_every_declared_distribution_has_a_highest_version():
     """The next major one may break what is used; or it stands above with the reason."""
     unbounded = {name for name, entry in declared().items() if "<" not in entry.split(";")[0]}
 

@@ -97,7 +97,7 @@ def test_the_folders_of_any_task_fit_on_a_disk_and_tell_the_task(dag_id, run_id,
 
 @pytest.mark.parametrize("field", ["dag_id", "run_id", "task_id"])
 @given(before=st.text(max_size=5), half=st.characters(categories=["Cs"]), after=st.text(max_size=5))
-def test_10_an_id_with_half_a_character_is_refused_before_any_folder_is_made(field, before, half, after):
+def test_an_id_with_half_a_character_is_refused_before_any_folder_is_made(field, before, half, after):
     """No disk, record or provider could hold it, and the batch would be bought by then."""
     ids = {"dag_id": "d", "run_id": "r", "task_id": "t", field: before + half + after}
 

@@ -160,7 +160,7 @@ def file_of(path, outputs):
 
 
 @pytest.mark.parametrize("outputs", MIXED.values(), ids=list(MIXED))
-def test_4_answers_of_any_shape_have_one_arrow_table(tmp_path, outputs):
+def test_answers_of_any_shape_have_one_arrow_table(tmp_path, outputs):
     """As a Parquet file has them; Arrow itself takes one type in a column (trulens#763)."""
     table = BatchResults(str(file_of(tmp_path / "rows.jsonl", outputs))).to_arrow()
 
@@ -170,7 +170,7 @@ def test_4_answers_of_any_shape_have_one_arrow_table(tmp_path, outputs):
 
 
 @pytest.mark.parametrize("kind", ["generate", "embed"])
-async def test_4_both_formats_are_the_same_arrow_table(job, provider, kind):
+async def test_both_formats_are_the_same_arrow_table(job, provider, kind):
     """When the type is given, which a Parquet file knows by itself."""
     tables = []
     for result_format in ("jsonl", "parquet"):
@@ -191,7 +191,7 @@ async def test_4_both_formats_are_the_same_arrow_table(job, provider, kind):
 
 
 @pytest.mark.parametrize("result_format", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
-async def test_9_a_results_file_is_read_without_its_manifest(job, provider, result_format, tmp_path):
+async def test_a_results_file_is_read_without_its_manifest(job, provider, result_format, tmp_path):
     """By its path; the rows are the same."""
     answers(provider, SCHEMA_ANSWERS)
     place = tmp_path / f"answers.{result_format}"
@@ -203,7 +203,7 @@ async def test_9_a_results_file_is_read_without_its_manifest(job, provider, resu
         assert (len(rows), rows.manifest) == (3, None)
 
 
-def test_9_a_frame_keeps_whole_numbers_whole(tmp_path):
+def test_a_frame_keeps_whole_numbers_whole(tmp_path):
     """A row without an answer does not turn the others' 34 into 34.0."""
     frame = BatchResults(file_of(tmp_path / "rows.jsonl", [{"age": 34}, None])).to_pandas()
 
@@ -220,7 +220,7 @@ class Shy(BaseModel):
         return n
 
 
-def test_4_an_answer_that_its_type_reads_but_does_not_write_ends_no_frame(tmp_path):
+def test_an_answer_that_its_type_reads_but_does_not_write_ends_no_frame(tmp_path):
     """It stands there as it landed."""
     answers_ = [{"n": 1}, {"n": 2}, {"n": 3}]
     frame = BatchResults(file_of(tmp_path / "rows.jsonl", answers_), Shy).to_pandas()
@@ -228,7 +228,7 @@ def test_4_an_answer_that_its_type_reads_but_does_not_write_ends_no_frame(tmp_pa
     assert frame["output"].tolist() == answers_
 
 
-def test_6_a_results_file_is_read_by_a_path_of_any_kind(tmp_path):
+def test_a_results_file_is_read_by_a_path_of_any_kind(tmp_path):
     """Airflow's own is none that Python's `os` knows."""
     from airflow.sdk import ObjectStoragePath
 

@@ -63,7 +63,7 @@ def test_a_schema_that_cannot_be_compiled_is_refused_in_words(schema, fact):
     ],
 )
 def test_an_answer_must_have_the_format_that_its_schema_names(format_, good, bad):
-    """Field reports, section 5: `day: date` answered "3 March 2024" is not a usable answer."""
+    """`day: date` answered "3 March 2024" is not a usable answer."""
     schema = AnswerSchema({"type": "string", "format": format_})
 
     assert schema.read(f'"{good}"') == good
@@ -79,7 +79,7 @@ def test_an_answer_must_have_the_format_that_its_schema_names(format_, good, bad
         (r"(?P<a>x)\1", "xx", "x"),
     ],
 )
-def test_6_a_pattern_in_the_words_of_unicode_is_checked(pattern, good, bad):
+def test_a_pattern_in_the_words_of_unicode_is_checked(pattern, good, bad):
     """With lookaround and references back, whatever the provider makes of them."""
     schema = AnswerSchema({"type": "string", "pattern": pattern})
 
@@ -88,7 +88,7 @@ def test_6_a_pattern_in_the_words_of_unicode_is_checked(pattern, good, bad):
 
 
 @pytest.mark.parametrize("pattern", ["^[[:alpha:]]+$", "[^[:^digit:]_]"])
-def test_6_a_class_of_posix_is_refused_by_name(pattern):
+def test_a_class_of_posix_is_refused_by_name(pattern):
     """JSON schema reads it as a class of the letters of its own name, so that every paid answer would be invalid."""
     schema = {"type": "object", "properties": {"pattern": {"anyOf": [{"type": "string", "pattern": pattern}]}}}
 

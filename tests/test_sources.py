@@ -1,4 +1,4 @@
-"""Section 6 of the field reports: odd but common files are taken right, or refused by file, row and column."""
+"""Odd but common files are taken right, or refused by file, row and column."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_common_files_are_read(tmp_path, name, data):
     ],
     ids=["empty lines first", "texts kept as bytes", "times in lists"],
 )
-def test_6_what_other_programs_write_is_read(tmp_path, name, data, expected):
+def test_what_other_programs_write_is_read(tmp_path, name, data, expected):
     """Spark and Hive write texts as plain bytes, which came out as `b'a'`."""
     (tmp_path / name).write_bytes(data)
 
     assert prompts(tmp_path / name, key="text") == [expected]
 
 
-def test_6_nanoseconds_in_a_list_become_text(tmp_path):
+def test_nanoseconds_in_a_list_become_text(tmp_path):
     """Python has no type for them, and pandas' has no JSON."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -118,7 +118,7 @@ def test_folders_and_globs_are_read_in_the_order_of_their_names(tmp_path, place)
 
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "a%20b", "größe", "日本", "a=1,b=2", "a&b", "(a)'b"])
-def test_7_a_key_in_an_object_store_may_be_any_text(s3_url, name):
+def test_a_key_in_an_object_store_may_be_any_text(s3_url, name):
     """As other programs write them."""
     path = UPath(f"s3://batches/odd/{name}/{name}.csv", key="k", secret="s", endpoint_url=s3_url)
     path.write_bytes(b"text\r\na\r\n")
@@ -289,7 +289,7 @@ FIELDS = {"custom_id": "a", "prompt": "x"}
 @pytest.mark.parametrize(
     "row", [Model(**FIELDS), Named(**FIELDS), MappingProxyType(FIELDS)], ids=lambda row: type(row).__name__
 )
-async def test_6_whatever_has_fields_is_a_row(job, row):
+async def test_whatever_has_fields_is_a_row(job, row):
     """Models, named tuples and mappings, like dataclasses."""
     task = job([row])
     (found,) = task.rows(await task.run())
@@ -297,7 +297,7 @@ async def test_6_whatever_has_fields_is_a_row(job, row):
     assert (found["custom_id"], found["output"]) == ("a", "echo: x")
 
 
-async def test_6_what_a_frame_lacks_is_not_given(job):
+async def test_what_a_frame_lacks_is_not_given(job):
     """It says NaN, and makes floats of the whole numbers beside it."""
     import pandas as pd
 
@@ -327,7 +327,7 @@ async def test_6_what_a_frame_lacks_is_not_given(job):
     ],
     ids=["uuid", "date", "decimal", "whole", "half", "truth", "nan", "long", "huge"],
 )
-async def test_6_a_key_is_text_or_shown(job, provider, key, said):
+async def test_a_key_is_text_or_shown(job, provider, key, said):
     """As files give it; anything else is refused with its value, which is not a secret."""
     task = job([{"custom_id": key, "prompt": "x"}])
     if said is None:
@@ -340,14 +340,14 @@ async def test_6_a_key_is_text_or_shown(job, provider, key, said):
 
 
 @pytest.mark.parametrize("prompt", [" ", "\n\t", "\u3000"])
-async def test_6_a_prompt_of_white_space_is_refused(job, provider, prompt):
+async def test_a_prompt_of_white_space_is_refused(job, provider, prompt):
     """Anthropic refuses it row by row, hours later; the others would charge for it."""
     with pytest.raises(UsageError, match="Row 1: its prompt holds nothing but white space"):
         await job(["a", prompt]).start()
     assert not provider.batches
 
 
-async def test_6_a_set_is_refused_because_it_has_no_order(job, provider):
+async def test_a_set_is_refused_because_it_has_no_order(job, provider):
     """In the next process its texts come in another one, so a retry would ask other requests."""
     task = job()
     task.requests = {"a", "b"}

@@ -108,7 +108,7 @@ def test_lines_end_at_newlines_only(directory):
     assert list(directory.lines("rows.jsonl")) == lines
 
 
-def test_6_google_cloud_storage_keeps_what_is_written(gcs):
+def test_google_cloud_storage_keeps_what_is_written(gcs):
     """Small files and streams, lists, moves and deletions, through its own fsspec class."""
     lines = [b"x" * 3_000_000, b"y" * 3_000_000, b"last"]
     with gcs.writer("waves/0/rows.jsonl") as file:
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_no_drafts(tmp_path, monkeypatch, call):
     assert not list(tmp_path.iterdir())
 
 
-def test_10_a_claim_outlasts_a_power_cut_before_it_counts(tmp_path, monkeypatch):
+def test_a_claim_outlasts_a_power_cut_before_it_counts(tmp_path, monkeypatch):
     """Its bytes are on the disk before it has its name, and the name before anybody goes on."""
     steps = []
 

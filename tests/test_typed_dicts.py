@@ -1,4 +1,4 @@
-"""A TypedDict is an answer's type whichever module it is from, on every Python (field reports 6)."""
+"""A TypedDict is an answer's type whichever module it is from, on every Python."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def schema_of(given):
     return OutputType.of(given).schema
 
 
-def test_6_a_typed_dict_of_typing_says_what_is_required_and_what_it_holds():
+def test_a_typed_dict_of_typing_says_what_is_required_and_what_it_holds():
     """By `total`, `Required`, `NotRequired`, bases, and text annotations; as that of `typing_extensions` does."""
     place = {
         "title": "Place",
@@ -73,7 +73,7 @@ def test_6_a_typed_dict_of_typing_says_what_is_required_and_what_it_holds():
     assert journey["properties"]["parts"]["additionalProperties"] == {"$ref": "#/$defs/Journey"}
 
 
-def test_6_its_configuration_is_kept():
+def test_its_configuration_is_kept():
     """`with_config` of pydantic."""
     assert schema_of(Strict)["additionalProperties"] is False
 
@@ -91,12 +91,12 @@ def test_6_its_configuration_is_kept():
         typing.List[Place],  # noqa: UP006 — the same
     ],
 )
-def test_6_it_may_stand_in_any_other_type(given):
+def test_it_may_stand_in_any_other_type(given):
     """Wherever pydantic takes a type."""
     assert "town" in str(schema_of(given))
 
 
-def test_6_an_answer_is_read_as_it():
+def test_an_answer_is_read_as_it():
     """A missing key that is required makes the row invalid; an optional one may be missing."""
     adapter = OutputType.of(Trip).adapter
     assert adapter.validate_json('{"title": "x", "stops": [{"town": "y"}]}') == {"title": "x", "stops": [{"town": "y"}]}
@@ -107,19 +107,19 @@ def test_6_an_answer_is_read_as_it():
 @pytest.mark.parametrize(
     "given", [int, list[int], Literal["a", "b"], dict[str, Any], None, typing_extensions.TypedDict]
 )
-def test_6_other_types_stay_as_they_are(given):
+def test_other_types_stay_as_they_are(given):
     """Nothing of theirs is made again."""
     assert readable(given) is given
 
 
-def test_6_a_field_of_an_unknown_type_is_refused_while_the_dag_is_parsed():
+def test_a_field_of_an_unknown_type_is_refused_while_the_dag_is_parsed():
     """With the name that is not known."""
     with pytest.raises(UsageError, match=r"Nowhere.*Give a model class"):
         BatchGenerateOperator(task_id="t", conn_id="c", model="gpt-5-mini", requests=["a"], output_type=Lost)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic reads it there")
-def test_6_a_generic_one_is_refused_with_the_remedy_while_the_dag_is_parsed():
+def test_a_generic_one_is_refused_with_the_remedy_while_the_dag_is_parsed():
     """Its parameters are not to be had from the class."""
     with pytest.raises(UsageError, match=r"use `typing_extensions\.TypedDict`"):
         BatchGenerateOperator(task_id="t", conn_id="c", model="gpt-5-mini", requests=["a"], output_type=Box[int])

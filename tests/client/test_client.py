@@ -294,7 +294,7 @@ async def test_another_schema_than_that_of_the_submit_is_checked_against_landed_
     assert (misfit.status, misfit.output) == ("invalid", '{"red": 1}')
 
 
-async def test_5_a_schema_that_is_asked_for_later_chooses_among_the_pieces_of_a_landed_answer(client, provider):
+async def test_a_schema_that_is_asked_for_later_chooses_among_the_pieces_of_a_landed_answer(client, provider):
     """Without one the text is whole, as the model wrote it."""
     answer = provider.answer
     pieces = {"output": 'Sure: {"red": 1}', "choices": ('{"red": 1}',)}
@@ -328,7 +328,7 @@ async def test_a_single_request_is_not_taken_apart(client, provider, single):
 
 
 @pytest.mark.parametrize("shape", ["frame", "frame with an index", "Arrow", "numpy"])
-async def test_6_frames_and_tables_give_their_records(client, provider, shape):
+async def test_frames_and_tables_give_their_records(client, provider, shape):
     """As for the operators: a frame iterates over the names of its columns, and each would be asked."""
     import pandas as pd
     import pyarrow as pa
@@ -349,7 +349,7 @@ async def test_6_frames_and_tables_give_their_records(client, provider, shape):
 @pytest.mark.parametrize(
     ("given", "said"), [({"a", "b"}, "is a set, which has no order"), (None, "requests is NoneType, not a list")]
 )
-async def test_6_what_is_not_a_list_of_requests_is_refused_in_words(client, provider, given, said):
+async def test_what_is_not_a_list_of_requests_is_refused_in_words(client, provider, given, said):
     """Before anything is paid."""
     with pytest.raises(UsageError, match=said):
         await client().submit(given)
@@ -426,7 +426,7 @@ async def test_a_child_has_a_topic_below_its_parents(provider, clock, label, top
     assert whole.child("part").topic == topic
 
 
-async def test_10_a_topic_with_half_a_character_is_refused_before_anything_is_paid(client, provider, clock):
+async def test_a_topic_with_half_a_character_is_refused_before_anything_is_paid(client, provider, clock):
     """It goes to the provider with the create."""
     with pytest.raises(UsageError, match=r"name='\\ud800' holds half a character"):
         client().child("\ud800")

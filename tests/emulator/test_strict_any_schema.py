@@ -115,7 +115,7 @@ def sent(sender, schema):
 @pytest.mark.parametrize("sender", SENDERS)
 @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
 @given(schema=schemas)
-def test_3_any_schema_is_refused_in_words_or_sent_as_the_provider_takes_it(sender, schema):
+def test_any_schema_is_refused_in_words_or_sent_as_the_provider_takes_it(sender, schema):
     """Contradictions, references that lead nowhere or round and round, keywords that few know."""
     body = sent(sender, schema)
     if body is not None:
@@ -136,7 +136,7 @@ FOUND = {
 
 @pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize("schema", FOUND.values(), ids=list(FOUND))
-def test_3_what_such_a_schema_was_refused_for_once(sender, schema):
+def test_what_such_a_schema_was_refused_for_once(sender, schema):
     """Each of these was sent, and every row would have been refused."""
     body = sent(sender, schema)
     if body is not None:
@@ -145,7 +145,7 @@ def test_3_what_such_a_schema_was_refused_for_once(sender, schema):
 
 @pytest.mark.parametrize("format_", [["date"], 7, {"x": 1}])
 @pytest.mark.parametrize("sender", SENDERS)
-def test_3_what_is_not_a_schema_is_refused_with_its_place(sender, format_):
+def test_what_is_not_a_schema_is_refused_with_its_place(sender, format_):
     """By its own rules, before a provider's are looked at."""
     schema = {"type": "object", "properties": {"day": {"type": "string", "format": format_}}}
     with pytest.raises(UsageError, match=r"not a JSON schema: .* at properties/day/format"):
@@ -153,7 +153,7 @@ def test_3_what_is_not_a_schema_is_refused_with_its_place(sender, format_):
     SENDERS[sender][0].check_spec(Spec(model=SENDERS[sender][1], output_schema=schema))
 
 
-def test_3_a_list_that_holds_itself_is_told_and_read_as_it_was_written():
+def test_a_list_that_holds_itself_is_told_and_read_as_it_was_written():
     """It is asked for within an object, and what it says of itself is not that object."""
     given = OutputType.of(FOUND["a list of lists of itself"])
 

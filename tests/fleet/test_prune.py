@@ -59,7 +59,7 @@ async def test_folders_that_hold_others_stay(finished):
     assert finished.deployment.storage.names("dag") == ["run-2"]
 
 
-async def test_10_a_folder_whose_name_is_not_text_stays_and_stops_nothing(finished):
+async def test_a_folder_whose_name_is_not_text_stays_and_stops_nothing(finished):
     """Disks hold names of any bytes; none of ours is such a one."""
     storage = finished.deployment.storage
     storage.write("\udcff/run/task/plan.json", b"{}")

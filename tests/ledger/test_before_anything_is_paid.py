@@ -124,7 +124,7 @@ async def test_the_claim_is_on_disk_before_the_provider_is_asked(job, provider):
     assert "00000.receipt.json" not in seen
 
 
-async def test_9_parquet_without_pyarrow_is_refused_before_anything_is_paid(job, provider, monkeypatch):
+async def test_parquet_without_pyarrow_is_refused_before_anything_is_paid(job, provider, monkeypatch):
     """With the extra to install."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 

@@ -367,7 +367,7 @@ async def test_answers_are_read_by_the_schema_of_the_task_or_by_the_row_s_own(ba
     assert counts == {"succeeded": 2, "invalid": 1}
 
 
-async def test_5_a_row_s_own_schema_chooses_among_the_pieces_of_its_answer(batch):
+async def test_a_row_s_own_schema_chooses_among_the_pieces_of_its_answer(batch):
     """It is read later than the task's, when the reply is gone."""
     batch.schemas = {2: NUMBER}
     pieces = {"output": 'Sure: {"n": 1}', "choices": ('{"n": 1}',)}

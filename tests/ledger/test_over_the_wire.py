@@ -97,7 +97,7 @@ async def test_every_row_is_answered_and_bought_once(name, make, batch_emulator)
 
 
 @pytest.mark.parametrize("word", ["x", "дé日𐐷"])
-async def test_10_ids_of_any_script_and_length_reach_every_provider(name, make, batch_emulator, word):
+async def test_ids_of_any_script_and_length_reach_every_provider(name, make, batch_emulator, word):
     """They become folders, records, metadata and display names; Airflow takes 250 characters of each."""
     task = make(name, ["a"])
     longest = (word * 250)[:250]

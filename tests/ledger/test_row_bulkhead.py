@@ -1,4 +1,4 @@
-"""Nothing that one answer holds ends the landing, finishing or reading of the others (field reports, section 1)."""
+"""Nothing that one answer holds ends the landing, finishing or reading of the others."""
 
 from __future__ import annotations
 

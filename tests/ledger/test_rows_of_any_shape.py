@@ -118,7 +118,7 @@ async def test_one_odd_answer_among_good_ones_of_a_client(answer, schema):
     [(None, 'Sure: {"n": 1}'), (NUMBER, {"n": 1})],
     ids=["text", "schema"],
 )
-async def test_5_results_hold_a_text_in_pieces_whole_or_as_what_its_schema_chose(
+async def test_results_hold_a_text_in_pieces_whole_or_as_what_its_schema_chose(
     tmp_path, format_, retried, output_type, expected
 ):
     """And nothing of the pieces that it was chosen from, whether every row was asked once or not."""

@@ -117,7 +117,7 @@ async def test_answers_that_come_late_are_waited_for_whatever_the_workers_clock_
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
-async def test_10_a_client_whose_clock_is_wrong_buys_a_lost_create_once(world, skew, when):
+async def test_a_client_whose_clock_is_wrong_buys_a_lost_create_once(world, skew, when):
     """A stage's own client; the next worker, whose clock is wrong the other way, finds what it bought."""
     here = world()
     clock = SkewedClock(here.clock, skew)

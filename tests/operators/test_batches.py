@@ -95,7 +95,7 @@ def test_requests_may_come_from_a_task_and_be_mapped(tested):
     assert run.state("ask", 1) == "success"
 
 
-def test_7_requests_may_be_what_mapped_tasks_returned(tested):
+def test_requests_may_be_what_mapped_tasks_returned(tested):
     """Airflow hands over a lazy sequence, one XCom of each."""
     with DAG("fan_in", schedule=None) as dag:
 
@@ -109,7 +109,7 @@ def test_7_requests_may_be_what_mapped_tasks_returned(tested):
     assert [(row.custom_id, row.output) for row in rows(run, "ask")] == [("a", "echo: Say a"), ("b", "echo: Say b")]
 
 
-def test_7_a_dag_is_serialised_the_same_each_time():
+def test_a_dag_is_serialised_the_same_each_time():
     """Else Airflow makes a new version of it whenever it is parsed."""
     from airflow.serialization.serialized_objects import LazyDeserializedDAG
 
@@ -190,7 +190,7 @@ def test_what_cannot_work_is_not_retried_and_costs_nothing(tested, arguments, sa
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_8_a_failed_attempt_shows_in_airflow_what_became_of_it(tested, deferrable):
+def test_a_failed_attempt_shows_in_airflow_what_became_of_it(tested, deferrable):
     """Its manifest, reasons and cost, what to do, and its good rows, which a task after it reads like any other's."""
     with DAG(f"fell_short_{deferrable}", schedule=None) as dag:
         ask = BatchGenerateOperator(
@@ -220,7 +220,7 @@ def test_8_a_failed_attempt_shows_in_airflow_what_became_of_it(tested, deferrabl
     assert run.xcom("save") == {"request-0": "succeeded", "bad": "failed"}
 
 
-def test_8_an_attempt_that_is_refused_shows_in_airflow_what_to_do(tested):
+def test_an_attempt_that_is_refused_shows_in_airflow_what_to_do(tested):
     """Nothing was asked, so there is no manifest."""
     with DAG("too_dear", schedule=None) as dag:
         BatchGenerateOperator(task_id="ask", model=CLAUDE, requests=["a"], max_cost_usd=0.0000001, poll=SOON)

@@ -76,7 +76,7 @@ def test_storage_on_s3_and_data_on_disk(tested, lake, tmp_path):
     assert run.xcom("ask")["results"].startswith("s3://writing@lake/store/s3_storage/")
 
 
-def test_6_source_storage_and_result_on_google_cloud_storage(tested, gcs, emulator, monkeypatch):
+def test_source_storage_and_result_on_google_cloud_storage(tested, gcs, emulator, monkeypatch):
     """Through gcsfs; Airflow's Google provider, which makes it from a connection, is stood in for."""
     from airflow.sdk.io import fs, store
     from gcsfs import GCSFileSystem

@@ -216,7 +216,7 @@ def test_what_is_wrong_in_the_dag_is_refused_when_it_is_parsed(wrong, said):
 
 
 @pytest.mark.parametrize("model", ["gpt-5-mini", "claude-haiku-4-5", "gemini-2.5-flash"])
-def test_3_a_schema_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(model):
+def test_a_schema_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(model):
     """With the task, the rule and the remedy; a day later each row would have failed."""
     wide = create_model("Wide", word=(Literal[tuple(f"word-{n}" for n in range(1200))], ...))
     if model.startswith("gpt"):
@@ -226,7 +226,7 @@ def test_3_a_schema_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(
         BatchGenerateOperator(task_id="ask", model=model, requests=["a"], output_type=wide)
 
 
-def test_3_a_schema_that_is_none_is_refused_when_the_dag_is_parsed():
+def test_a_schema_that_is_none_is_refused_when_the_dag_is_parsed():
     """Written by hand, with its place."""
     wrong = {"type": "object", "properties": {"day": {"type": "strnig"}}}
     with pytest.raises(UsageError, match=r"Task 'ask': output_type is not a JSON schema: .* at properties/day/type"):
@@ -238,7 +238,7 @@ def test_3_a_schema_that_is_none_is_refused_when_the_dag_is_parsed():
     [{"thinking": {"type": "enabled", "budget_tokens": 5000}}, {"max_tokens": 0}],
     ids=["budget", "no room"],
 )
-def test_3_a_parameter_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(params):
+def test_a_parameter_that_the_provider_refuses_is_refused_when_the_dag_is_parsed(params):
     """With its values."""
     with pytest.raises(UsageError, match=r"Task 'ask': .*(5000 and 1024|max_tokens)"):
         BatchGenerateOperator(task_id="ask", model="claude-haiku-4-5", requests=["a"], request_params=params)
@@ -253,7 +253,7 @@ def test_3_a_parameter_that_the_provider_refuses_is_refused_when_the_dag_is_pars
         ("gemini-2.0-flash", "max_output_tokens", 8_192),
     ],
 )
-def test_3_more_room_than_the_model_has_is_refused_when_the_dag_is_parsed(model, name, most):
+def test_more_room_than_the_model_has_is_refused_when_the_dag_is_parsed(model, name, most):
     """With both numbers, as an argument and as a parameter; all that it has is taken."""
     for asked in ("max_tokens", "request_params"):
         room = {most: most, most + 1: most + 1} if asked == "max_tokens" else {n: {name: n} for n in (most, most + 1)}
@@ -264,7 +264,7 @@ def test_3_more_room_than_the_model_has_is_refused_when_the_dag_is_parsed(model,
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-haiku-4-5"])
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "t"}])
-def test_3_a_forced_tool_of_a_model_that_always_thinks_is_refused_when_the_dag_is_parsed(model, choice):
+def test_a_forced_tool_of_a_model_that_always_thinks_is_refused_when_the_dag_is_parsed(model, choice):
     """With the model, the choice and the remedy; others take it."""
     params = {"tools": [{"name": "t", "input_schema": {"type": "object"}}], "tool_choice": choice}
     if model == "claude-haiku-4-5":
@@ -340,7 +340,7 @@ def test_the_poll_of_the_configuration_is_the_default(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["pathlib", "universal-pathlib", "Airflow's"])
-def test_6_a_path_is_taken_for_its_address(kind):
+def test_a_path_is_taken_for_its_address(kind):
     """As a source, as the place of results and of storage."""
     from airflow.sdk import ObjectStoragePath
     from upath import UPath
@@ -356,7 +356,7 @@ def test_6_a_path_is_taken_for_its_address(kind):
     assert str(places[0]) == f"{root}/in.jsonl"
 
 
-def test_6_a_path_that_is_known_late_is_taken_for_its_address():
+def test_a_path_that_is_known_late_is_taken_for_its_address():
     """An upstream task may return one."""
     task = BatchGenerateOperator(task_id="ask", model="openai:gpt-4o", source="{{ later }}", result_path="{{ later }}")
     task.source, task.result_path = Path("/lake/in.jsonl"), Path("/lake/out.jsonl")
@@ -364,7 +364,7 @@ def test_6_a_path_that_is_known_late_is_taken_for_its_address():
     assert (task._config().source.uri, task._config().result_path) == ("/lake/in.jsonl", "/lake/out.jsonl")
 
 
-def test_6_a_list_of_files_is_refused_with_what_names_several():
+def test_a_list_of_files_is_refused_with_what_names_several():
     """While the DAG is parsed."""
     with pytest.raises(UsageError, match=r"Task 'ask' has a list as source=\. Give one file, a folder, or a glob"):
         BatchGenerateOperator(task_id="ask", model="openai:gpt-4o", source=["/lake/a.csv", "/lake/b.csv"])

@@ -94,7 +94,7 @@ RECURSIVE = {
 
 
 @pytest.mark.parametrize("schema", [OPTIONAL, UNIONS, RECURSIVE], ids=["25 optional", "17 unions", "recursive"])
-def test_3_a_schema_beyond_the_limits_of_strict_mode_is_asked_by_a_tool(schema):
+def test_a_schema_beyond_the_limits_of_strict_mode_is_asked_by_a_tool(schema):
     """24 optional properties and 16 unions are Anthropic's most (GoModel#963); a tool's input must be an object."""
     (tool,) = encode(Spec(model="claude-x", output_schema=schema))["tools"]
     assert tool["input_schema"]["type"] == "object"
@@ -103,7 +103,7 @@ def test_3_a_schema_beyond_the_limits_of_strict_mode_is_asked_by_a_tool(schema):
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-opus-5-5-20261001", "claude-fable-1", "claude-mythos-2"])
-def test_3_a_model_that_always_thinks_is_told_the_schema_in_words(model):
+def test_a_model_that_always_thinks_is_told_the_schema_in_words(model):
     """It refuses a forced tool (pydantic-ai#8640); landing checks the answer."""
     body = encode(Spec(model=model, output_schema=OPEN, system="Be brief."))
     assert "tools" not in body
@@ -115,14 +115,14 @@ def test_3_a_model_that_always_thinks_is_told_the_schema_in_words(model):
 @pytest.mark.parametrize(
     "params", [{"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096}, {"tools": [{"name": "f"}]}]
 )
-def test_3_a_schema_that_needs_a_tool_is_told_in_words_where_none_can_be_forced(params):
+def test_a_schema_that_needs_a_tool_is_told_in_words_where_none_can_be_forced(params):
     """Thinking and tools of the user leave no room for ours."""
     body = encode(Spec(model="claude-x", output_schema=OPEN, request_params=params))
     assert "tool_choice" not in body
     assert "JSON schema" in body["system"][0]["text"]
 
 
-def test_3_a_property_that_no_tool_takes_is_told_in_words():
+def test_a_property_that_no_tool_takes_is_told_in_words():
     """`amount (EUR)` is not a name that a tool's input may have."""
     schema = {"type": "object", "properties": {"amount (EUR)": {"type": "object", "additionalProperties": True}}}
     body = encode(Spec(model="claude-x", output_schema=schema))
@@ -133,7 +133,7 @@ def test_3_a_property_that_no_tool_takes_is_told_in_words():
 @pytest.mark.parametrize(
     ("budget", "most"), [(1024, 1024), (4096, 1024), (1000, 4096), (0, 10), (None, 4096), ("2048", 4096)]
 )
-def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
+def test_a_thinking_budget_must_fit_below_max_tokens(budget, most):
     """Each row would be refused, hours later; both numbers are told (agent-afk#951)."""
     spec = Spec(
         model="claude-x", max_tokens=most, request_params={"thinking": {"type": "enabled", "budget_tokens": budget}}
@@ -151,7 +151,7 @@ def test_3_a_thinking_budget_must_fit_below_max_tokens(budget, most):
         ({"tool_choice": {"type": "any"}}, True),
     ],
 )
-def test_3_a_row_may_force_no_tool_on_a_model_that_thinks(params, taken):
+def test_a_row_may_force_no_tool_on_a_model_that_thinks(params, taken):
     """By its own parameters, before it is paid."""
     params = {"tools": [{"name": "f", "input_schema": {"type": "object"}}], **params}
     if taken:
@@ -420,7 +420,7 @@ async def test_a_candidate_whose_results_are_gone_stays_a_candidate():
     assert [found.certain for found in await provider(answer).find(claim)] == [False]
 
 
-async def test_10_whose_an_ended_batch_is_is_read_once():
+async def test_whose_an_ended_batch_is_is_read_once():
     """Nine batches of equal size took 1,632 calls for results, because every poll read them all again."""
     calls = []
 
@@ -442,7 +442,7 @@ async def test_10_whose_an_ended_batch_is_is_read_once():
     assert sum(path.endswith("/results") for path in calls) == 1
 
 
-async def test_10_a_search_among_many_batches_of_equal_size_reads_each_once():
+async def test_a_search_among_many_batches_of_equal_size_reads_each_once():
     """Whoever lost a wave of forty creates makes forty searches: forty calls for results, not 1,600."""
     count, calls = 40, []
     batches = {
@@ -485,7 +485,7 @@ async def test_archived_results_say_when_they_went():
         _ = [r async for r in provider(lambda _: httpx2.Response(200, json=archived)).results("msgbatch_1", "generate")]
 
 
-async def test_10_lines_that_cannot_be_read_are_ignored_and_told_once(caplog):
+async def test_lines_that_cannot_be_read_are_ignored_and_told_once(caplog):
     """However many: one warning tells how many, and nothing of their content; the answer behind them is read."""
 
     def answer(request):

@@ -1,4 +1,4 @@
-"""A reply that is broken, huge or hostile is a fault of that reply alone (field reports 10)."""
+"""A reply that is broken, huge or hostile is a fault of that reply alone."""
 
 from __future__ import annotations
 

@@ -72,14 +72,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("name", "messages"), [(name, one) for name, all_ in TAKEN.items() for one in all_])
-def test_3_what_the_provider_takes_is_sent_as_it_is(name, messages):
+def test_what_the_provider_takes_is_sent_as_it_is(name, messages):
     """The emulator takes it too."""
     assert encoded(name, messages)["messages"] == messages
     checked_by_the_emulator(name, messages)
 
 
 @pytest.mark.parametrize(("name", "messages"), [(name, one) for name, all_ in REFUSED.items() for one in all_])
-def test_3_what_the_provider_would_refuse_is_refused_by_its_place(name, messages):
+def test_what_the_provider_would_refuse_is_refused_by_its_place(name, messages):
     """Each row would fail, hours after its batch was bought; the emulator refuses it as well."""
     with pytest.raises(UsageError, match=r"message 1 (has|is)\. Write "):
         encoded(name, messages)
@@ -87,7 +87,7 @@ def test_3_what_the_provider_would_refuse_is_refused_by_its_place(name, messages
         checked_by_the_emulator(name, messages)
 
 
-def test_3_a_server_that_speaks_the_same_may_know_another_role():
+def test_a_server_that_speaks_the_same_may_know_another_role():
     """It is sent; OpenAI itself refuses it in its words."""
     messages = [{"role": "critic", "content": "?"}]
     assert encoded("chat", messages)["messages"] == messages

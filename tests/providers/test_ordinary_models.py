@@ -1,4 +1,4 @@
-"""Sixty ordinary models: what each provider is sent is what it takes (field reports 3).
+"""Sixty ordinary models: what each provider is sent is what it takes.
 
 The rules below are written from the documentation and from measured refusals, apart from the code that they check.
 """
@@ -66,7 +66,7 @@ def test_there_are_more_than_sixty():
 
 @everyone
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_3_openai_takes_every_model(model, api):
+def test_openai_takes_every_model(model, api):
     """In strict mode every node has one type and every object all its properties; else the schema is a hint."""
     body = asked(OpenAICodec(api), model)
     form = body["response_format"]["json_schema"] if api == "chat" else body["text"]["format"]
@@ -80,7 +80,7 @@ def test_3_openai_takes_every_model(model, api):
 
 
 @everyone
-def test_3_anthropic_takes_every_model(model):
+def test_anthropic_takes_every_model(model):
     """By its strict mode within its limits, by a forced tool, or by words."""
     body = asked(AnthropicCodec(), model)
     if "output_config" in body:
@@ -97,7 +97,7 @@ def test_3_anthropic_takes_every_model(model):
 
 
 @everyone
-def test_3_gemini_takes_every_model(model):
+def test_gemini_takes_every_model(model):
     """In its own words, or told."""
     body = asked(GoogleCodec(), model)
     schema = body["generationConfig"].get("responseSchema")
@@ -115,7 +115,7 @@ def test_3_gemini_takes_every_model(model):
 @pytest.mark.parametrize(
     "name", ["http url", "decimal", "bytes", "lookahead", "int64", "raw type list", "mixed literal"]
 )
-def test_3_what_is_not_enforced_is_not_forgotten(name):
+def test_what_is_not_enforced_is_not_forgotten(name):
     """A format or a pattern that strict mode does not know is told to the model, and no strictness is lost for it."""
     form = asked(OpenAICodec("chat"), MODELS[name])["response_format"]["json_schema"]
     assert form["strict"]
@@ -127,14 +127,14 @@ def test_3_what_is_not_enforced_is_not_forgotten(name):
         )
 
 
-def test_3_a_type_list_with_an_enum_is_split():
+def test_a_type_list_with_an_enum_is_split():
     """Each type gets its own values (litellm#37881)."""
     schema = asked(AnthropicCodec(), MODELS["raw type list"])["output_config"]["format"]["schema"]
     choices = schema["properties"]["value"]["anyOf"]
     assert choices == [{"type": "string", "enum": ["a", "b"]}, {"type": "null"}]
 
 
-def test_3_values_of_several_types_get_their_types():
+def test_values_of_several_types_get_their_types():
     """OpenAI refuses a node without one (llumiverse#131)."""
     schema = asked(OpenAICodec("chat"), MODELS["mixed literal"])["response_format"]["json_schema"]["schema"]
     choices = schema["properties"]["value"]["anyOf"]
@@ -154,7 +154,7 @@ def test_3_values_of_several_types_get_their_types():
     ],
     ids=["enum", "properties", "characters of an enum", "characters of names"],
 )
-def test_3_a_schema_above_openais_limits_is_refused_with_both_numbers(schema, numbers):
+def test_a_schema_above_openais_limits_is_refused_with_both_numbers(schema, numbers):
     """Before anything is sent, with the remedy."""
     with pytest.raises(UsageError, match=numbers):
         OpenAICodec("chat").encode(
@@ -163,7 +163,7 @@ def test_3_a_schema_above_openais_limits_is_refused_with_both_numbers(schema, nu
 
 
 @pytest.mark.parametrize("lists", [True, False])
-def test_3_a_schema_nested_too_deeply_is_refused(lists):
+def test_a_schema_nested_too_deeply_is_refused(lists):
     """OpenAI takes ten objects or lists within each other below the top."""
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(11):
@@ -174,7 +174,7 @@ def test_3_a_schema_nested_too_deeply_is_refused(lists):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_3_openai_reads_an_object_at_the_top_outside_strict_mode_too(api):
+def test_openai_reads_an_object_at_the_top_outside_strict_mode_too(api):
     """A recursive dictionary has a reference there, as pydantic writes it (opencodex#75)."""
     tree = {
         "$ref": "#/$defs/Tree",
@@ -207,7 +207,7 @@ def test_3_openai_reads_an_object_at_the_top_outside_strict_mode_too(api):
     ],
     ids=["anyOf", "oneOf", "array", "type list", "enum", "const"],
 )
-def test_3_a_schema_that_is_not_an_object_at_the_top_is_asked_for_within_one(codec, given):
+def test_a_schema_that_is_not_an_object_at_the_top_is_asked_for_within_one(codec, given):
     """No provider takes another (huly-mcp#66); a type is wrapped alike, and landing unwraps the answer."""
     schema = OutputType.of(given).schema
 
@@ -218,7 +218,7 @@ def test_3_a_schema_that_is_not_an_object_at_the_top_is_asked_for_within_one(cod
 
 
 @pytest.mark.parametrize("given", [{}, {"title": "T"}, {"properties": {"a": {"type": "string"}}}])
-def test_3_a_schema_that_does_not_say_what_it_is_is_refused(given):
+def test_a_schema_that_does_not_say_what_it_is_is_refused(given):
     """With the fact and the remedy, before anything is sent."""
     with pytest.raises(UsageError, match=r"its top is an object, and this one has type=None\. Wrap it"):
         OpenAICodec("chat").encode(BatchRequest(prompt="?"), Spec(model="m", output_schema=OutputType.of(given).schema))

@@ -39,7 +39,7 @@ codecs = pytest.mark.parametrize("codec", [CODECS[name] for name in ("anthropic"
 
 @codecs
 @pytest.mark.parametrize(("name", "meant"), MISSPELT.items())
-def test_3_a_misspelt_parameter_is_refused_with_the_name_that_was_meant(codec, name, meant):
+def test_a_misspelt_parameter_is_refused_with_the_name_that_was_meant(codec, name, meant):
     """Of the task and of a row."""
     with pytest.raises(UsageError, match=rf"'{name}', which no model knows\. Did you mean '{meant}'\?"):
         codec.check_spec(Spec(model="m", request_params={name: 1}))
@@ -70,7 +70,7 @@ NESTED = [
 
 
 @pytest.mark.parametrize(("provider", "params", "place", "meant"), NESTED, ids=[case[2] for case in NESTED])
-def test_3_a_misspelt_field_is_refused_with_its_path(provider, params, place, meant):
+def test_a_misspelt_field_is_refused_with_its_path(provider, params, place, meant):
     """In any parameter that is an object, of the task and of a row."""
     codec, said = CODECS[provider], rf"request_params has '.*{re.escape(place)}', .* Did you mean '{meant}'\?"
     with pytest.raises(UsageError, match=said):
@@ -79,33 +79,33 @@ def test_3_a_misspelt_field_is_refused_with_its_path(provider, params, place, me
         codec.encode(BatchRequest(prompt="?", request_params=params), Spec(model="m"))
 
 
-def test_3_a_misspelt_parameter_of_an_embedding_is_refused():
+def test_a_misspelt_parameter_of_an_embedding_is_refused():
     """Gemini's, in either spelling."""
     for name in ("outputDimensionalty", "output_dimensionalty"):
         with pytest.raises(UsageError, match=rf"'{camel(name)}'.* Did you mean 'outputDimensionality'"):
             CODECS["google"].check_spec(Spec(model="m", kind="embed", request_params={name: 8}))
 
 
-def test_3_the_sdks_word_for_geminis_parameters_is_told_the_wires():
+def test_the_sdks_word_for_geminis_parameters_is_told_the_wires():
     """`config` is an argument of the SDK, not a field."""
     with pytest.raises(UsageError, match=r"'config' does not belong in request_params\. Give it as generationConfig"):
         CODECS["google"].check_spec(Spec(model="m", request_params={"config": {"temperature": 1}}))
 
 
 @pytest.mark.parametrize("params", [{"thinkingConfig": {"new": 1}}, {"imageConfig": {"imageSize": "1K"}}, {"top_k": 3}])
-def test_3_a_field_that_is_only_unknown_is_sent_to_gemini(params):
+def test_a_field_that_is_only_unknown_is_sent_to_gemini(params):
     """Or known in its other spelling."""
     CODECS["google"].check_spec(Spec(model="m", request_params=params))
 
 
 @codecs
 @pytest.mark.parametrize("name", ["guided_json", "top_k", "min_p", "chat_template_kwargs", "x"])
-def test_3_a_parameter_that_is_only_unknown_is_sent(codec, name):
+def test_a_parameter_that_is_only_unknown_is_sent(codec, name):
     """It may be new, or of a server that speaks the same language."""
     assert codec.encode(BatchRequest(prompt="?"), Spec(model="m", request_params={name: 1}))[name] == 1
 
 
-def test_3_a_misspelt_parameter_is_refused_when_the_dag_is_parsed():
+def test_a_misspelt_parameter_is_refused_when_the_dag_is_parsed():
     """With the task."""
     with pytest.raises(UsageError, match="'ask': request_params has 'temprature'"):
         BatchGenerateOperator(task_id="ask", model="gpt-5-mini", requests=["a"], request_params={"temprature": 1})

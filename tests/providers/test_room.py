@@ -61,7 +61,7 @@ def test_the_room_of_a_body_is_read_and_changed_where_the_provider_has_it(provid
     ("provider", "model", "most"),
     [("anthropic", "claude-haiku-4-5", 64_000), ("openai", "o3", 100_000), ("google", "gemini-2.5-flash", 65_536)],
 )
-def test_3_a_row_asks_for_no_more_room_than_its_model_has(provider, model, most):
+def test_a_row_asks_for_no_more_room_than_its_model_has(provider, model, most):
     """A model whose maximum is not known is not judged."""
     codec = provider_class(provider)(Account(provider=provider, api_key="k")).codec
 
@@ -71,7 +71,7 @@ def test_3_a_row_asks_for_no_more_room_than_its_model_has(provider, model, most)
     assert codec.room(codec.encode(BatchRequest(prompt="one", max_tokens=most + 1), Spec(model="m"))) == most + 1
 
 
-def test_3_a_row_of_another_model_has_that_models_room():
+def test_a_row_of_another_model_has_that_models_room():
     """At Anthropic, where a row may name its own."""
     codec = provider_class("anthropic")(Account(provider="anthropic", api_key="k")).codec
     row = BatchRequest(prompt="one", max_tokens=64_000, request_params={"model": "claude-3-haiku-20240307"})

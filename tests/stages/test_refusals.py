@@ -1,4 +1,4 @@
-"""What a stage makes by hand after it has paid: refused in one sentence, and what was bought is kept (field reports 8)."""
+"""What a stage makes by hand after it has paid: refused in one sentence, and what was bought is kept."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("make", "fields", "said"), WRONG)
-def test_8_a_value_that_does_not_fit_is_refused_by_its_field_its_kind_and_the_remedy(make, fields, said):
+def test_a_value_that_does_not_fit_is_refused_by_its_field_its_kind_and_the_remedy(make, fields, said):
     """In one line without what a prompt, an answer or a key may be in, and with no error of a library behind it."""
     with pytest.raises(UsageError) as caught:
         make(**fields)
@@ -121,7 +121,7 @@ anything = st.recursive(
     | st.text(),
     value=anything,
 )
-def test_8_whatever_is_given_fits_or_is_refused_in_words_of_ours(make, name, value):
+def test_whatever_is_given_fits_or_is_refused_in_words_of_ours(make, name, value):
     """Of any type, under any name."""
     try:
         make(**{name: value})
@@ -129,7 +129,7 @@ def test_8_whatever_is_given_fits_or_is_refused_in_words_of_ours(make, name, val
         assert "\n" not in str(error)  # noqa: PT017 — most of what is drawn does not fit
 
 
-def test_8_a_number_or_a_uuid_is_an_id_too():
+def test_a_number_or_a_uuid_is_an_id_too():
     """As keys of rows are; the batch is bought, and what is meant is clear."""
     assert state(batch_id=5).batch_id == "5"
     assert state(batch_id=UUID(int=1)).batch_id == "00000000-0000-0000-0000-000000000001"
@@ -229,7 +229,7 @@ LATER = {
 
 
 @pytest.mark.parametrize(("then", "said"), LATER.values(), ids=list(LATER))
-async def test_8_what_is_refused_after_the_purchase_loses_nothing(task, then, said):
+async def test_what_is_refused_after_the_purchase_loses_nothing(task, then, said):
     """One sentence says what is wrong and that the batch is kept; the corrected stage goes on with it."""
     with pytest.raises(UsageError) as caught:
         await task(then).start()
@@ -256,7 +256,7 @@ async def test_8_what_is_refused_after_the_purchase_loses_nothing(task, then, sa
         (lambda: CompletionCheck.failed("I gave up"), "I gave up"),
     ],
 )
-async def test_8_what_is_refused_of_a_check_loses_nothing_either(task, check, said):
+async def test_what_is_refused_of_a_check_loses_nothing_either(task, check, said):
     """The stage fails for good, and says that a clear goes on with the batch."""
     with pytest.raises(StageFailed, match=said) as caught:
         await task(right, check).run()
@@ -266,7 +266,7 @@ async def test_8_what_is_refused_of_a_check_loses_nothing_either(task, check, sa
     assert len(task.provider.batches) == 1
 
 
-async def test_8_a_refusal_is_told_also_where_nobody_can_say_what_was_bought(task, monkeypatch):
+async def test_a_refusal_is_told_also_where_nobody_can_say_what_was_bought(task, monkeypatch):
     """Storage that is away must not hide what is wrong with the stage."""
 
     def away(self, *args):
@@ -280,7 +280,7 @@ async def test_8_a_refusal_is_told_also_where_nobody_can_say_what_was_bought(tas
         await task(then).start()
 
 
-async def test_8_a_stage_that_bought_nothing_here_is_told_nothing_of_batches(tmp_path):
+async def test_a_stage_that_bought_nothing_here_is_told_nothing_of_batches(tmp_path):
     """It bought by a client of its own, or not at all."""
 
     class Bare(AsyncBatchStage):
@@ -295,7 +295,7 @@ async def test_8_a_stage_that_bought_nothing_here_is_told_nothing_of_batches(tmp
 
 
 @pytest.mark.parametrize("offset", [timedelta(0), HOUR, -HOUR, WORST_SKEW, -OLDEST_SUBMIT])
-def test_8_a_submission_by_another_clock_is_taken(offset):
+def test_a_submission_by_another_clock_is_taken(offset):
     """The provider's clock, or that of a worker in another time zone."""
 
     class Late(AsyncBatchStage):
@@ -310,7 +310,7 @@ def test_8_a_submission_by_another_clock_is_taken(offset):
     assert run_stage(Late).output == 1
 
 
-def test_8_a_metric_that_is_not_a_number_ends_nothing():
+def test_a_metric_that_is_not_a_number_ends_nothing():
     """What only tells people how it went is shown as nothing: databases refuse NaN, after the purchase."""
 
     class Measures(AsyncBatchStage):
@@ -328,7 +328,7 @@ def test_8_a_metric_that_is_not_a_number_ends_nothing():
     assert result.metrics == {"rows": 1, "ratio": None, "rate": None}
 
 
-def test_8_a_state_of_half_characters_comes_back():
+def test_a_state_of_half_characters_comes_back():
     """Texts of providers may hold them."""
 
     class Odd(AsyncBatchStage):

@@ -1,4 +1,4 @@
-"""More than sixty ordinary pydantic models, as people hand them to `output_type` (field reports 3)."""
+"""More than sixty ordinary pydantic models, as people hand them to `output_type`."""
 
 from __future__ import annotations
 
