@@ -28,7 +28,27 @@ if TYPE_CHECKING:
 def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger:
     """Return the ledger of the task, as its configuration and its process have it."""
     config = ctx.config
-    policy = Policy(
+    return Ledger(
+        LedgerContext(
+            root=ctx.storage.directory,
+            provider=provider,
+            spec=config.spec,
+            output_type=config.output_type,
+            policy=_policy(config),
+            clock=ctx.clock,
+            label=str(ctx.key),
+            attempt=ctx.key.try_number,
+            connection=config.connection,
+            row_cache=_row_cache(ctx, provider),
+            registry=ctx.registry,
+            new_id=ctx.new_id,
+            signals=ctx.signals,
+        )
+    )
+
+
+def _policy(config: BatchConfig) -> Policy:
+    return Policy(
         retry_rows=config.retry_rows,
         in_flight=config.max_in_flight,
         enqueued_tokens=config.max_enqueued_tokens,
@@ -40,23 +60,6 @@ def ledger_of(ctx: StageContext[BatchConfig], provider: BatchProvider) -> Ledger
         canary=config.canary,
         dedup_rows=config.dedup_rows,
         max_cost_usd=config.max_cost_usd,
-    )
-    return Ledger(
-        LedgerContext(
-            root=ctx.storage.directory,
-            provider=provider,
-            spec=config.spec,
-            output_type=config.output_type,
-            policy=policy,
-            clock=ctx.clock,
-            label=str(ctx.key),
-            attempt=ctx.key.try_number,
-            connection=config.connection,
-            row_cache=_row_cache(ctx, provider),
-            registry=ctx.registry,
-            new_id=ctx.new_id,
-            signals=ctx.signals,
-        )
     )
 
 

@@ -344,6 +344,6 @@ def test_a_state_of_half_characters_comes_back():
 
 
 @pytest.mark.parametrize(("reason", "told"), [("no", "no. What"), ("no.", "no. What"), ("why?", "why? What")])
-def test_8_a_reason_of_a_stage_is_a_sentence_of_its_own(reason, told):
+def test_a_reason_of_a_stage_is_a_sentence_of_its_own(reason, told):
     """What became of the batch follows it, whether or not it ends with a stop."""
     assert with_bought(reason, ("batch-0",)).startswith(told)
