@@ -1,7 +1,7 @@
 """The same job by this package and by its peers: rows per CPU-second and memory, from a file of prompts to a file of answers.
 
 Each job is a process of its own in the environment of its package, against one server (`answer_server.py`) that has answered
-before it is asked. Jobs take turns, so that a busy moment hits all alike. Every answer is checked to be its own prompt's.
+before it is asked. Jobs run in turn, so that a busy moment hits all alike. Every answer is checked to be its own prompt's.
 The peers live in `.venv-peers`, which `make bench` makes.
 """
 
@@ -38,7 +38,7 @@ class Job:
     who: str
 
     def run(self, rows: Path) -> dict[str, float]:
-        """CPU seconds and MiB above the start of both legs, in a process of its own."""
+        """CPU seconds and MiB above the start of both halves, in a process of its own."""
         with server(self.answers) as url, tempfile.TemporaryDirectory() as scratch:
             told = {"who": self.who, "provider": self.provider, "answers": self.answers, "url": url}
             job = {**told, "scratch": scratch, "rows": str(rows), "count": str(COUNT)}
@@ -54,13 +54,14 @@ class Job:
         return taken
 
 
+# Its batches speak OpenAI's Responses, which the server does not.
+_UNSERVED = ("openai", "pydantic-ai")
 JOBS = [
     Job(provider, answers, who)
     for provider in ("anthropic", "openai")
     for answers in ("text", "schema")
     for who in ("ours", "common-ai", "pydantic-ai")
-    if (provider, who)
-    != ("openai", "pydantic-ai")  # it speaks OpenAI's Responses in batches, which the server does not
+    if (provider, who) != _UNSERVED
 ]
 
 
@@ -69,11 +70,11 @@ def shown(job: Job, taken: dict[Job, dict[str, float]]) -> tuple[str, ...]:
     mine, ours = taken[job], taken[Job(job.provider, job.answers, "ours")]
     cells = [
         cell
-        for leg in ("submit", "land")
+        for half in ("submit", "land")
         for cell in (
-            f"{COUNT / mine[leg]:,.0f}",
-            "" if job.who == "ours" else f"{mine[leg] / ours[leg]:.1f} x",
-            f"{mine[f'{leg}_mib']:.0f}",
+            f"{COUNT / mine[half]:,.0f}",
+            "" if job.who == "ours" else f"{mine[half] / ours[half]:.1f} x",
+            f"{mine[f'{half}_mib']:.0f}",
         )
     ]
     return (job.provider, job.answers, job.who, *cells)
@@ -88,7 +89,7 @@ def main() -> None:
         rounds = [{job: job.run(rows) for job in JOBS} for _ in range(ROUNDS)]
     taken = {job: {name: median(one[job][name] for one in rounds) for name in rounds[0][job]} for job in JOBS}
     print(
-        f"{COUNT:,} rows, prompts of 1 KB, answers of 1.5 KB; rows per CPU-second, and MiB above the start of the leg.\n"
+        f"{COUNT:,} rows, prompts of 1 KB, answers of 1.5 KB; rows per CPU-second, and MiB above the start of the half.\n"
     )
     table(HEAD, [shown(job, taken) for job in JOBS])
 

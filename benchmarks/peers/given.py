@@ -18,7 +18,7 @@ MODEL = {"anthropic": "claude-haiku-4-5", "openai": "gpt-5-mini"}[PROVIDER]
 ADDRESS = JOB["url"] + ("/v1" if PROVIDER == "openai" else "")
 
 
-class Verdict(BaseModel):
+class Label(BaseModel):
     """What every structured answer of `answer_server.py` holds."""
 
     model_config = ConfigDict(extra="forbid")

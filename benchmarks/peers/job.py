@@ -2,7 +2,7 @@
 
 Every job begins with the same JSONL file of prompts and ends with a JSONL file of answers, through what its package gives its
 users: an operator's `execute` and `execute_complete`, or a model's batch methods. Where a package takes a list, reading the
-file is part of its submit, as it is of ours. Imports and the wait between the two legs are not measured.
+file is part of its submit, as it is of ours. Imports and the wait between the two halves are not measured.
 """
 
 from __future__ import annotations

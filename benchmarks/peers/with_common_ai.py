@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
 from airflow.sdk.exceptions import TaskDeferred
-from given import CONTEXT, COUNT, KIND, MODEL, PROVIDER, SCRATCH, Verdict, connect, prompts
+from given import CONTEXT, COUNT, KIND, MODEL, PROVIDER, SCRATCH, Label, connect, prompts
 
 import_module(PROVIDER)  # the SDK, imported at its first use otherwise; an import is not what is measured
 
@@ -23,7 +23,7 @@ class Job:
             llm_conn_id="any",
             model_id=f"{PROVIDER}:{MODEL}",
             requests=[],
-            output_type=Verdict if KIND == "schema" else str,
+            output_type=Label if KIND == "schema" else str,
             result_path=(SCRATCH / "results").as_uri(),
             deferrable=True,
         )
@@ -32,7 +32,7 @@ class Job:
         self._operator.requests = prompts()
         with suppress(TaskDeferred):
             self._operator.execute(CONTEXT)
-        self._operator.requests = []  # the second leg is another process, which has none
+        self._operator.requests = []  # the second half is another process, which has none
 
     def land(self) -> Path:
         event = {"status": "success", "batch_id": "batch", "counts": {"succeeded": COUNT}}

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import TaskDeferred
-from given import CONTEXT, KIND, MODEL, PROVIDER, ROWS, SCRATCH, Verdict, connect
+from given import CONTEXT, KIND, MODEL, PROVIDER, ROWS, SCRATCH, Label, connect
 
 from airflow_batch_provider.operators import BatchGenerateOperator
 
@@ -32,7 +32,7 @@ class Job:
             source=str(ROWS),
             prompt="{text}",
             key="id",
-            output_type=Verdict if KIND == "schema" else None,
+            output_type=Label if KIND == "schema" else None,
             result_path=str(self._result),
         )
 

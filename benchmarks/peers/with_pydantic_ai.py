@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from given import ADDRESS, KIND, MODEL, SCRATCH, Verdict, prompts
+from given import ADDRESS, KIND, MODEL, SCRATCH, Label, prompts
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.anthropic import AnthropicModel
@@ -25,8 +25,8 @@ class Job:
         self._model = AnthropicModel(MODEL, provider=AnthropicProvider(api_key="any", base_url=ADDRESS))
         self._parameters = ModelRequestParameters()
         if KIND == "schema":
-            verdict = OutputObjectDefinition(json_schema=Verdict.model_json_schema(), name="verdict")
-            self._parameters = ModelRequestParameters(output_mode="native", output_object=verdict)
+            label = OutputObjectDefinition(json_schema=Label.model_json_schema(), name="label")
+            self._parameters = ModelRequestParameters(output_mode="native", output_object=label)
 
     def submit(self) -> None:
         asyncio.run(self._submit())
@@ -53,6 +53,6 @@ class Job:
             for result in await self._model.batch_results(batch):
                 response = self._model.batch_decode(result, self._requests[result.custom_id])
                 text = "".join(part.content for part in response.parts if part.part_kind == "text")
-                output = text if KIND == "text" else Verdict.model_validate_json(text).model_dump()
+                output = text if KIND == "text" else Label.model_validate_json(text).model_dump()
                 file.write(json.dumps({"custom_id": result.custom_id, "output": output}) + "\n")
         return path
