@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.models import ErrorDigest, ErrorReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _TOP_REASONS = 5
 _SAMPLES = 3
@@ -32,15 +36,15 @@ class Reasons:
         for reason in digest.reasons:
             self._of(reason.code, reason.message).add(reason.count, reason.sample)
 
-    def digest(self, most: int | None = _TOP_REASONS) -> ErrorDigest:
-        """Return the top reasons, or with None all of them, most frequent first, each in the words of its first row."""
+    def digest(self, most: int = _TOP_REASONS) -> ErrorDigest:
+        """Return the top reasons, most frequent first, each in the words of its first row."""
         top = sorted(self._found.items(), key=lambda item: -item[1].count)[:most]
-        return ErrorDigest(
-            reasons=tuple(
-                ErrorReason(code=code, message=reason.message, count=reason.count, sample=tuple(reason.sample))
-                for (code, _), reason in top
-            )
-        )
+        return _told(top)
+
+    @property
+    def whole(self) -> ErrorDigest:
+        """Return all reasons in the order of their first rows, so that the parts of a task add up to what its rows tell."""
+        return _told(self._found.items())
 
     def _of(self, code: str, message: str) -> _Reason:
         key = (code, _VARIES.sub("#", message))
@@ -58,3 +62,12 @@ class _Reason:
     def add(self, count: int, sample: tuple[str, ...]) -> None:
         self.count += count
         self.sample += sample[: _SAMPLES - len(self.sample)]
+
+
+def _told(found: Iterable[tuple[tuple[str, str], _Reason]]) -> ErrorDigest:
+    return ErrorDigest(
+        reasons=tuple(
+            ErrorReason(code=code, message=reason.message, count=reason.count, sample=tuple(reason.sample))
+            for (code, _), reason in found
+        )
+    )

@@ -226,7 +226,8 @@ class Tally:
     bill: Bill | None = None
     _charged: Charge = field(default_factory=Charge)
     _tokens: TokenCounts = field(default_factory=TokenCounts)
-    _reasons: Reasons = field(default_factory=Reasons)
+    _settled: Reasons = field(default_factory=Reasons)
+    _unsettled: Reasons = field(default_factory=Reasons)
 
     def asked(self, row: Row) -> None:
         """Count the tokens of a row in one wave."""
@@ -247,7 +248,7 @@ class Tally:
         if row.status == "succeeded":
             return
         error = row.error or unexplained(row)
-        self._reasons.add(error.code, error.message, row.custom_id)
+        (self._unsettled if error.retryable else self._settled).add(error.code, error.message, row.custom_id)
 
     def take(self, sums: BatchSums) -> None:
         """Count all rows of a batch that was asked once, and is the best that there is."""
@@ -255,8 +256,8 @@ class Tally:
         self.open += sums.open
         self._tokens.add(sums.usage)
         self._charged += sums.charge
-        self._reasons.merge(sums.settled)
-        self._reasons.merge(sums.unsettled)
+        self._settled.merge(sums.settled)
+        self._unsettled.merge(sums.unsettled)
 
     @property
     def usage(self) -> Usage:
@@ -270,5 +271,8 @@ class Tally:
 
     @property
     def digest(self) -> ErrorDigest:
-        """Return the top reasons, most frequent first."""
-        return self._reasons.digest()
+        """Return the top reasons, most frequent first; of as frequent ones, those that no wave asks again."""
+        reasons = Reasons()
+        reasons.merge(self._settled.whole)
+        reasons.merge(self._unsettled.whole)
+        return reasons.digest()

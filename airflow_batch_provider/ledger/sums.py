@@ -141,8 +141,8 @@ class Summing:
             usage=self._tokens.usage,
             charge=_UNPRICED if self._bill is None else self._bill.charge,
             prices="" if self._bill is None else self._bill.prices,
-            settled=self._settled.digest(None),
-            unsettled=self._unsettled.digest(None),
+            settled=self._settled.whole,
+            unsettled=self._unsettled.whole,
         )
 
 

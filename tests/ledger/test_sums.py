@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from fakes import failing
+from fakes import START, failing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.ledger.batch_files import ROWS
-from airflow_batch_provider.models import Account, Reply, Usage
+from airflow_batch_provider.ledger.merge import Tally
+from airflow_batch_provider.ledger.sums import BatchSums, Summing
+from airflow_batch_provider.models import ROW_STATUSES, Account, Reply, RowError, Usage
+from airflow_batch_provider.pricing import Bill, PriceBook, own_prices
+from airflow_batch_provider.rows import Row
 
 OK = Reply(
     key="", status="succeeded", output="fine", finish_reason="stop", usage=Usage(input_tokens=3, output_tokens=7)
@@ -99,3 +105,50 @@ async def test_what_a_row_holds_beside_its_results_stays_out_of_them(job, provid
 
     assert [row["output"] for row in rows] == ["ab"] * 3
     assert not any("choices" in row for row in rows)
+
+
+# whatever the rows are
+
+OWN = own_prices({"cheap": {"input": 0.0001, "output": 0.0003}, "dear": {"input": 7, "output": 11}})
+ERRORS = st.builds(
+    RowError,
+    code=st.sampled_from(["busy", "refused"]),
+    message=st.sampled_from(["no room for 'a' at 12", "no room for 'b' at 7", "never", "", "x" * 300]),
+    retryable=st.booleans(),
+)
+COUNTS = st.integers(0, 10**7)
+
+
+@st.composite
+def rows(draw):
+    status = draw(st.sampled_from(ROW_STATUSES))
+    return Row(
+        custom_id=draw(st.sampled_from("abcde")),
+        index=0,
+        status=status,
+        error=None if status == "succeeded" else draw(st.none() | ERRORS),
+        usage=draw(st.builds(Usage, input_tokens=COUNTS, output_tokens=COUNTS, cached_tokens=COUNTS)),
+        model=draw(st.sampled_from([None, "cheap", "dear", "gpt-4.1-mini", "gpt-5.4", "never-heard-of"])),
+        finish_reason=draw(st.sampled_from(["stop", "max_tokens"])),
+    )
+
+
+def told(tally):
+    return +tally.counts, tally.open, tally.usage, tally.cost, tally.digest
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(rows(), max_size=8), max_size=5), st.sampled_from(["cheap", "gpt-4.1", "never-heard-of"]))
+def test_the_sums_of_batches_add_up_to_what_their_rows_tell(batches, model):
+    """Counts, tokens, cost to the last digit, and the reasons in order, in words and with samples."""
+    bill = lambda: Bill(PriceBook("openai", START, OWN), model)  # noqa: E731
+    by_sums, by_rows = Tally(bill=bill()), Tally(bill=bill())
+    for batch in batches:
+        summing = Summing(bill())
+        for row in batch:
+            summing.add(row)
+            by_rows.asked(row)
+            by_rows.settled(row)
+        by_sums.take(BatchSums.model_validate_json(summing.sums().model_dump_json()))
+
+    assert told(by_sums) == told(by_rows)
