@@ -91,9 +91,8 @@ class BudgetUse:
         use = cls()
         for tag, usd, kind in (match.groups() for match in map(_COUNTED.fullmatch, names) if match):
             amounts = use.spent if kind == _SPENT else use.reserved
-            if (
-                tag != without
-            ):  # of two amounts for one batch, written before and after a price changed, the higher counts
+            # Of two amounts for one batch, written before and after a price changed, the higher counts.
+            if tag != without:
                 amounts[tag] = max(Decimal(usd), amounts.get(tag, Decimal(0)))
         use.reserved = {tag: usd for tag, usd in use.reserved.items() if tag not in use.spent}
         return use

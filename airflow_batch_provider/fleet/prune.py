@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A directory with one of these files is a task instance's; the last one written first.
+# Folders down to that of a DAG run.
 _RUN_DEPTH = 2
+# A directory with one of these files is a task instance's; the last one written first.
 _MARKS = (MANIFEST, OUTPUT, SUSPENDED, PLAN, CONFIG)
 
 

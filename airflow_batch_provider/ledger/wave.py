@@ -316,10 +316,11 @@ class WaveRun:
             log.warning("Batch %s failed: %s It is submitted again at %s.", receipt.batch_id, status.error, again_at)
             failed = FailedBatch(batch_id=receipt.batch_id, reason=status.error or "", again_at=again_at)
             files.add_failure(last + 1, failed)
-        # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
-        files.delete_receipt()
+        # Before the receipt goes: whoever dies in between comes here again, and no budget counts the batch for ever.
         if self._context.registry is not None:
             self._context.registry.withdraw(receipt.tag)
+        # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
+        files.delete_receipt()
 
     def _unregister(self, receipt: Receipt) -> None:
         if self._context.registry is not None:

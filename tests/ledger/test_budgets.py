@@ -372,6 +372,31 @@ async def test_a_job_killed_anywhere_never_costs_more_than_its_budget_and_is_cou
         assert use(task) == use(task, "run/dag/run") == (paid(task.provider), 0) == (2.5, 0), bomb.where
 
 
+@pytest.mark.sweep
+async def test_a_batch_that_failed_as_a_whole_counts_no_more_wherever_the_worker_dies(
+    tmp_path, clock, provider, monkeypatch, sweep
+):
+    """It is bought once more, within the budget that it had for itself."""
+
+    def make(root, bomb, patch):
+        here = priced(type(provider)(clock, bomb))
+        bombed_storage(bomb, patch)
+        registry = Registry(Directory(UPath(root / "r")), limits(1), TaskKey("dag", "run", "task"))
+        return Job(root / "s", here, clock, ["a"], **MOST, registry=registry)
+
+    async def through_a_failure(task):
+        if not task.provider.batches:
+            await task.start()
+        first = next(iter(task.provider.batches.values()))
+        first.status, first.retryable = "failed", True
+        await task.retry()
+
+    async for task, bomb in killed_jobs(sweep, make, through_a_failure, tmp_path, monkeypatch):
+        await through_a_failure(task)
+
+        assert use(task) == use(task, "run/dag/run") == (0.5, 0), bomb.where
+
+
 async def test_two_budgets_hold_at_once(world, provider):
     """The smaller one refuses."""
     with pytest.raises(OverBudget, match="run_budgets"):
