@@ -25,12 +25,16 @@ class Charge(FrozenModel):
 
     def __add__(self, other: Charge) -> Charge:
         """Return the charge of the rows of both."""
+        sources = tuple(sorted({*self.sources, *other.sources}))
+        unpriced = tuple(sorted({*self.unpriced, *other.unpriced}))
+        # Rows that used nothing cost nothing by no price: beside rows without one they are no sum that anybody knows.
+        is_known = sources or not unpriced
         return Charge(
-            usd=_sum(self.usd, other.usd),
+            usd=_sum(self.usd, other.usd) if is_known else None,
             saved_usd=_sum(self.saved_usd, other.saved_usd),
             estimated=self.estimated or other.estimated,
-            sources=tuple(sorted({*self.sources, *other.sources})),
-            unpriced=tuple(sorted({*self.unpriced, *other.unpriced})),
+            sources=sources,
+            unpriced=unpriced,
         )
 
     @property
