@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.models import Account, TaskKey
+    from airflow_batch_provider.spending import Spent
     from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
@@ -120,6 +122,19 @@ class Registry:
     def enter(self, entry: Entry) -> None:
         """Note a claimed batch, or more about one that is noted."""
         save(self._directory, _entry_name(entry.tag), entry)
+
+    def settle(self, spent: Spent) -> None:
+        """Note what a batch cost that is about to land: from now on budgets count that, and not the most that it might have.
+
+        Also what it reserved in another month than the one it was submitted in. The same again changes nothing. While nobody
+        knows what it cost, budgets go on with what it reserved.
+        """
+        self.spending.note(spent)
+        if spent.cost.usd is None:
+            return
+        self.budgets.settle(spent.tag, spent.connection, spent.submitted_at, Decimal(str(spent.cost.usd)))
+        if entry := self.get(spent.tag):
+            self.budgets.free(entry.reserved)
 
     def leave(self, tag: str) -> None:
         """Forget a batch that has landed, or that nobody will land; budgets go on counting it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
@@ -54,12 +53,8 @@ class Settlement:
         """
         sums = self._summing.sums(size)
         keep_sums(self.files, sums)
-        if (registry := self.context.registry) is None:
-            return
-        spent = self._spent(sums)
-        registry.spending.note(spent)
-        if spent.cost.usd is not None:  # else the budgets go on with what was reserved
-            registry.budgets.settle(spent.tag, spent.connection, spent.submitted_at, Decimal(str(spent.cost.usd)))
+        if self.context.registry is not None:
+            self.context.registry.settle(self._spent(sums))
 
     def _spent(self, sums: BatchSums) -> Spent:
         context, receipt = self.context, self.receipt

@@ -119,6 +119,13 @@ async def test_a_budget_of_a_run_is_shared_by_its_tasks_and_not_by_other_runs(wo
     assert provider.bought == {"a": 1, "b": 1}
 
 
+def until_december(clock):
+    async def wait():
+        clock.advance(timedelta(days=1).total_seconds())
+
+    return wait
+
+
 async def test_a_month_begins_with_nothing_spent(world, clock):
     """A batch counts for the month in which it was submitted, also when it lands in the next one."""
     task = world("one", ["a"], month=1)
@@ -130,6 +137,18 @@ async def test_a_month_begins_with_nothing_spent(world, clock):
     await world("two", ["b"], month=1).run()
 
     assert use(task) == use(task, "month/2026-12/c") == (0.5, 0)
+
+
+async def test_a_batch_that_is_submitted_while_the_month_ends_counts_for_one_month(world, provider, clock):
+    """Its amount was reserved in November; once its cost is known it counts in December, and in November nothing does."""
+    task = world("one", ["a"], month=1)
+    clock.advance(timedelta(days=7).total_seconds())
+    provider.while_creating = [until_december(clock)]
+    suspended = await task.start()
+    await task.wait(suspended)
+    await task.resume(suspended)
+
+    assert (use(task), use(task, "month/2026-12/c")) == ((0, 0), (0.5, 0))
 
 
 async def test_a_budget_that_is_set_later_knows_what_was_spent_before(world):
