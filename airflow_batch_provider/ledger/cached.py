@@ -109,7 +109,7 @@ class CachedRows:
     def _answered(self, asked: PlannedRow) -> Row | None:
         """Return the row of a request that was answered before; the answer must be good to the task's own type, too."""
         found = self._answers.to(asked_digest(asked))
-        if found is None:
+        if found is None or not _is_readable(found):
             return None
         row = msgspec.structs.replace(found, custom_id=asked.custom_id, index=asked.index)
         schema = answer_schema(bytes(asked.schema)) if asked.schema else self._schema
@@ -123,6 +123,15 @@ class CachedRows:
         self._spool.seek(0)
         with directory.writer(name) as file:
             shutil.copyfileobj(self._spool, file)
+
+
+def _is_readable(row: Row) -> bool:
+    """Tell whether the answer of a row has a value: whoever finds out later cannot ask the row any more."""
+    try:
+        row.value  # noqa: B018 — read for what it raises
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
 
 
 @contextmanager

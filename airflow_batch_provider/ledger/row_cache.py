@@ -158,6 +158,10 @@ def _good_answers(batch: BatchFiles) -> Iterator[KeptAnswer]:
 
 
 def written_at(name: str) -> datetime | None:
-    """Return when an object of the cache was written, None of any other file."""
-    found = _NAME.fullmatch(name)
-    return datetime.strptime(found[2], _TIME).replace(tzinfo=UTC) if found else None
+    """Return when an object of the cache was written, None of any other file, whoever put it there."""
+    if (found := _NAME.fullmatch(name)) is None:
+        return None
+    try:
+        return datetime.strptime(found[2], _TIME).replace(tzinfo=UTC)
+    except ValueError:  # no such day or hour
+        return None

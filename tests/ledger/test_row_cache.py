@@ -14,6 +14,7 @@ from airflow_batch_provider.compression import reading, writing
 from airflow_batch_provider.fleet.deployment import Deployment
 from airflow_batch_provider.fleet.prune import Pruner
 from airflow_batch_provider.ledger import row_cache
+from airflow_batch_provider.ledger.row_cache import written_at
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
 from airflow_batch_provider.storage import Directory
@@ -199,6 +200,31 @@ async def test_a_damaged_line_is_skipped_alone(task, provider, cache):
 
     assert manifest.cached == 1
     assert sorted(provider.bought.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("output", [b'"\xff"', b"1e999"])
+async def test_an_answer_without_a_value_is_bought(task, provider, cache, output):
+    """It stands in a line that can be read; in the plan it would end every attempt at the results."""
+    await task("a").run()
+    (path,) = objects(cache)
+    rewrite(path, [line.replace(b'"echo: a"', output) for line in lines_of(path)])
+
+    manifest = await task("a", result_format="parquet").run()
+
+    assert (manifest.cached, manifest.counts["succeeded"], provider.bought) == (0, 1, {"a": 2})
+
+
+async def test_a_file_with_an_impossible_time_in_its_name_is_a_strangers(task, provider, cache):
+    """It keeps nobody from the others, and is not pruned."""
+    await task("a").run()
+    (path,) = objects(cache)
+    stranger = path.with_name("all.20261399T250000Z-x.jsonl.zst")
+    stranger.write_bytes(b"x")
+
+    manifest = await task("a").run()
+
+    assert (manifest.cached, provider.bought) == (1, {"a": 1})
+    assert written_at(stranger.name) is None
 
 
 async def test_a_cache_that_cannot_be_written_or_listed_ends_no_task(task, provider, cache, monkeypatch, caplog):
