@@ -319,6 +319,7 @@ class WaveRun:
         # Before the receipt goes: whoever dies in between comes here again, and no budget counts the batch for ever.
         if self._context.registry is not None:
             self._context.registry.withdraw(receipt.tag)
+            self._leave_place(receipt.tag)
         # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
         files.delete_receipt()
 

@@ -90,6 +90,20 @@ async def test_twenty_mapped_tasks_stay_inside_three_places_and_go_in_the_order_
     assert bought == [f"q{number}" for number in range(20)]
 
 
+async def test_a_batch_that_failed_as_a_whole_leaves_its_place_to_others(tasks, provider):
+    """While its rows rest before they are submitted again."""
+    limited(provider, max_in_flight=1)
+    first, second = tasks(2)
+    suspended = await first.start()
+    failed = provider.batches["batch-0"]
+    failed.status, failed.retryable = "failed", True
+    await first.resume(suspended)
+
+    await second.start()
+
+    assert [batch.bodies[0]["prompt"] for batch in open_batches(provider)] == ["q1"]
+
+
 async def test_a_task_that_waits_says_for_what(tasks, provider, clock, caplog):
     """On its page, and in what its trigger is given."""
     caplog.set_level("INFO")
@@ -269,10 +283,9 @@ async def test_a_holder_that_dies_at_any_step_keeps_nobody_out_for_ever(tmp_path
         suspended = await other.start()
         if not provider.bought["other"]:
             clock.advance(LEASE + 60)
-            if not (
-                await other.check(suspended)
-            ).is_ready:  # the dead one's batch is at the provider, until its retry lands it
-                assert provider.bought == {"mine": 1}, bomb.where
+            if not (await other.check(suspended)).is_ready:
+                # The dead one's batch is at the provider, or may be, until its retry lands it.
+                assert len(task.registry.tags()) == 1, bomb.where
                 await drive(task)
                 assert (await other.check(suspended)).is_ready, bomb.where
             suspended = await other.resume(suspended)
