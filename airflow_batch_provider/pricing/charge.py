@@ -27,7 +27,7 @@ class Charge(FrozenModel):
         """Return the charge of the rows of both."""
         sources = tuple(sorted({*self.sources, *other.sources}))
         unpriced = tuple(sorted({*self.unpriced, *other.unpriced}))
-        # Rows that used nothing cost nothing by no price: beside rows without one they are no sum that anybody knows.
+        # Rows that used nothing cost nothing, by no price: beside rows whose price nobody knows, nobody knows the sum.
         is_known = sources or not unpriced
         return Charge(
             usd=_sum(self.usd, other.usd) if is_known else None,
