@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from scheduling import LONGEST, ONE_AIRFLOW
@@ -22,3 +23,10 @@ def test_whoever_asks_for_the_one_airflow_runs_where_it_is():
 def test_every_place_that_takes_long_is_there():
     """A file that was renamed would start last."""
     assert [place for place in LONGEST if not (ROOT / place).exists()] == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """The folders are no packages, so pytest would import both as one module, and collect neither."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert [name for name, files in names.items() if files > 1] == []

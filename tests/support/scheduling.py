@@ -15,7 +15,7 @@ ONE_AIRFLOW = (
     "tests/stack/test_example_dags.py",
     "tests/stack/test_page.py",
     "tests/stack/test_connection_forms.py",
-    "tests/stack/test_signals.py",
+    "tests/stack/test_signals_of_airflow.py",
     "tests/stack/test_kills.py",
 )
 # Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone.

@@ -106,7 +106,7 @@ async def test_an_empty_table_is_an_empty_input(job):
     assert manifest.requests == 0
 
 
-@pytest.mark.parametrize("column", [["secret", 5], [[1], "secret"], [object(), 1]], ids=repr)
+@pytest.mark.parametrize("column", [["secret", 5], [[1], "secret"], [object(), 1]], ids=["text", "list", "object"])
 @pytest.mark.parametrize("pieces", [1, 2])
 async def test_a_frame_that_arrow_does_not_take_is_refused_by_its_column(job, provider, column, pieces):
     """Without what its cells hold; also when it is the last of several."""
