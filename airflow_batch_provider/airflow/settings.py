@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from airflow.configuration import AIRFLOW_HOME, conf
 
@@ -48,17 +48,13 @@ def budgets() -> BudgetLimits:
 def _amounts(option: str, of: str) -> dict[str, Decimal]:
     text: str = conf.get(_SECTION, option, fallback="").strip()
     try:
-        told = json.loads(text or "{}", parse_float=Decimal, parse_int=Decimal, parse_constant=_refused)
+        told = json.loads(text or "{}", parse_float=Decimal, parse_int=Decimal, parse_constant=str)
     except ValueError as error:
-        raise _unreadable(option, of, str(error)) from None
+        raise _unreadable(option, of, f"{text!r} is not JSON ({error})") from None
     amounts = {ANY: told} if isinstance(told, Decimal) else told
     if not isinstance(amounts, dict) or not all(isinstance(usd, Decimal) and usd >= 0 for usd in amounts.values()):
-        raise _unreadable(option, of, f"{text!r} holds something else")
+        raise _unreadable(option, of, f"{text!r} holds what is not an amount of 0 or more")
     return amounts
-
-
-def _refused(word: str) -> NoReturn:
-    raise ValueError(f"{word} does not tell an amount. Write a number")
 
 
 def _unreadable(option: str, of: str, problem: str) -> UsageError:

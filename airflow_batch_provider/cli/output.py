@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.simple_table import AirflowConsole
@@ -50,5 +51,7 @@ def clean(value: object) -> str:
 def _cell(value: object, output: str) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value)) or None
+    elif isinstance(value, float):
+        value = f"{Decimal(str(value)):f}"  # an amount of cents has no exponent for people
     text = "-" if value is None else clean(value)
     return escape(text) if output == "table" else text
