@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from upath import UPath
 
+from airflow_batch_provider.client.all_submissions import Submissions
 from airflow_batch_provider.client.arguments import check_sizes, checked_output_type, listed
 from airflow_batch_provider.client.foreign import combined, rows_of_foreign_batch
 from airflow_batch_provider.client.spending import Record, Spending, Stats, record_of
 from airflow_batch_provider.client.submission import policy_of
-from airflow_batch_provider.client.submissions import Submissions
 from airflow_batch_provider.clock import Clock, random_id
 from airflow_batch_provider.exceptions import Unresolved, UsageError
 from airflow_batch_provider.frozen import FrozenModel

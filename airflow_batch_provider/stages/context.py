@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
-from airflow_batch_provider.client.submissions import Submissions
+from airflow_batch_provider.client.all_submissions import Submissions
 from airflow_batch_provider.clock import Clock, random_id, utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers import connection_ref
