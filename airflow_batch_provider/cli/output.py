@@ -35,12 +35,21 @@ def rendered(rows: Sequence[dict[str, Any]], output: str, nothing: str) -> str:
     if not rows:
         return nothing
     shown = [{name: _cell(value, output) for name, value in row.items()} for row in rows]
+    if output == "plain":
+        return _plain(shown)
     with redirect_stdout(io.StringIO()) as printed:
         console = AirflowConsole()
         if not is_tty():
             console.width = _UNFOLDED
         console.print_as(data=shown, output=output)
     return "\n".join(line.rstrip() for line in printed.getvalue().splitlines() if line.strip())
+
+
+def _plain(rows: Sequence[dict[str, str]]) -> str:
+    """Return a line for the names and one for each row; Airflow's own reads texts as numbers: an id `12e3` becomes `12000`."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def clean(value: object) -> str:
