@@ -12,9 +12,10 @@ from airflow_batch_provider.models import ROW_STATUSES, Manifest
 
 if TYPE_CHECKING:
     from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.final_files import Target
+    from airflow_batch_provider.ledger.final_files import Target, Written
     from airflow_batch_provider.ledger.limit import Withheld
-    from airflow_batch_provider.ledger.records import Plan
+    from airflow_batch_provider.ledger.records import Plan, Receipt, Wave
+    from airflow_batch_provider.models import RowError
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,8 @@ def write_results(
         Overtaken: another worker has set the plan aside meanwhile.
         UsageError: the connection's own prices cannot be read.
     """
-    files, now = context.files, context.clock.now()
-    while True:
-        tally, waves = Tally(bill=context.bill(plan.spec)), files.waves()
-        receipts = files.receipts(waves)
-        written = write_files(target, plan, files, waves, tally, TOO_DEAR if withheld else NOT_ASKED)
-        files.check_current(plan)
-        again = files.waves()
-        if (again, files.receipts(again)) == (waves, receipts):
-            break
-        log.warning("Another worker has gone on while the results were written: writing them again.")
+    now = context.clock.now()
+    tally, waves, receipts, written = _written(context, plan, target, TOO_DEAR if withheld else NOT_ASKED)
     manifest = Manifest(
         stage=stage,
         provider=plan.provider,
@@ -75,3 +68,23 @@ def write_results(
         completed_at=now,
     )
     return Outcome(manifest, tally.open)
+
+
+def _written(
+    context: LedgerContext, plan: Plan, target: Target, absence: RowError
+) -> tuple[Tally, list[Wave], list[Receipt], Written]:
+    """Write the rows of all waves, once more where another worker went on meanwhile; return their sums, and what was written.
+
+    Args:
+        absence: why rows have no answer that were not asked.
+    """
+    files = context.files
+    while True:
+        tally, waves = Tally(bill=context.bill(plan.spec)), files.waves()
+        receipts = files.receipts(waves)
+        written = write_files(target, plan, files, waves, tally, absence)
+        files.check_current(plan)
+        again = files.waves()
+        if (again, files.receipts(again)) == (waves, receipts):
+            return tally, waves, receipts, written
+        log.warning("Another worker has gone on while the results were written: writing them again.")
