@@ -26,7 +26,7 @@ def test_every_place_that_takes_long_is_there():
 
 
 def test_no_two_files_of_tests_have_one_name():
-    """The folders are no packages, so pytest would import both as one module, and collect neither."""
+    """The folders have no `__init__.py`, so pytest would import both as one module, and collect neither."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
 
     assert [name for name, files in names.items() if files > 1] == []
