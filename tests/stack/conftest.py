@@ -191,8 +191,9 @@ def finished(request: pytest.FixtureRequest, stack: AirflowStack, runs: dict[str
     return Finished(stack.rest, run, state)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Closed with the last test of a file: Playwright leaves its event loop running, in which no other test can run one."""
     found = program()
     if found is None:
         reason = "Chromium is not installed: no page can be seen. apt-get install chromium"
