@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import json
 import os
 import re
@@ -171,21 +172,22 @@ def test_a_command_on_a_page_is_one(page, command):
         pytest.fail(f"{command}: {error}")
 
 
+def sections_of(block):
+    """Section → settings, of a block of airflow.cfg or of the values of a Helm chart."""
+    if block.language == "yaml":
+        return yaml.safe_load(block.text)["config"]
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(block.text)
+    return {name: parser[name] for name in parser.sections()}
+
+
 def test_every_setting_that_a_page_sets_exists():
-    """In blocks of airflow.cfg."""
-    blocks = [block for blocks in CODE.values() for block in blocks if block.language == "ini"]
-    named = {name for block in blocks for name in re.findall(r"^(\w+) = ", block.text, re.MULTILINE)}
-
-    assert named <= set(get_provider_info()["config"]["batch_provider"]["options"])
-
-
-def test_every_setting_in_the_values_of_a_helm_chart_exists():
-    """`config` is airflow.cfg: our own section, and Airflow's."""
+    """Our own section, and Airflow's."""
     ours = get_provider_info()["config"]
-    for block in [block for blocks in CODE.values() for block in blocks if block.language == "yaml"]:
-        for section, settings in yaml.safe_load(block.text)["config"].items():
+    for block in [block for blocks in CODE.values() for block in blocks if block.language in ("ini", "yaml")]:
+        for section, settings in sections_of(block).items():
             known = ours[section] if section in ours else conf.configuration_description[section]
-            assert set(settings) <= set(known["options"])
+            assert set(settings) <= set(known["options"]), block.text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=by_page)
