@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG, task
+from upath import UPath
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.operators import BatchGenerateOperator
 from airflow_batch_provider.results import BatchResults
 from airflow_batch_provider.stages import PollConfig
+from airflow_batch_provider.storage import Directory
 
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 README = Path(__file__).parents[2] / "README.md"
@@ -96,6 +98,29 @@ def test_source_storage_and_result_on_google_cloud_storage(tested, gcs, emulator
     assert [row.custom_id for row in BatchResults(run.xcom("ask"))] == ["a", "b"]
     assert gcs.exists("out.jsonl")
     assert gcs.names("store/gcs")
+
+
+def test_6_source_storage_and_result_on_azure(tested, azure, emulator, monkeypatch):
+    """Through adlfs; Airflow's Azure provider, which makes it from a connection, is stood in for."""
+    from adlfs import AzureBlobFileSystem
+    from airflow.sdk.io import fs, store
+
+    for name, value in to_emulator(emulator).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    known = {"abfs": lambda _conn_id, _more: AzureBlobFileSystem(**azure)}
+    monkeypatch.setattr(fs, "_register_filesystems", lambda: known)
+    lake = Directory(UPath(f"az://batches/{uuid.uuid4().hex}", **azure))
+    lake.write("in.csv", b"id,text\na,good\nb,bad\n")
+    base = f"abfs://lake@{lake.root.path}"
+    files = {"source": f"{base}/in.csv", "result_path": f"{base}/out.jsonl", "storage_path": f"{base}/store"}
+
+    run = tested(ask("on_azure", prompt="Say {text}", key="id", **files))
+
+    assert run.state("ask") == "success"
+    assert [row.custom_id for row in BatchResults(run.xcom("ask"))] == ["a", "b"]
+    assert lake.exists("out.jsonl")
+    assert lake.names("store/on_azure")
 
 
 def test_batch_requests_come_from_an_upstream_task(tested, lake):

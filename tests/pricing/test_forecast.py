@@ -168,7 +168,7 @@ IMAGES = st.builds(
 )
 
 
-@given(st.lists(TEXTS | IMAGES), st.sampled_from([{}, {"longest": 9}, {"longest": 9, "growth": 1.7}]))
+@given(st.lists(TEXTS | IMAGES, min_size=1), st.sampled_from([{}, {"longest": 9}, {"longest": 9, "growth": 1.7}]))
 def test_rows_that_are_counted_cost_what_they_cost_one_by_one(rows, learned):
     """In whatever order they come; also after the counts were written and read."""
     counted = total_of(Uses.decode(counts_of(rows).encode()), "openai", "gpt-5.4", **learned)
