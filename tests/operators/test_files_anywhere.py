@@ -100,7 +100,7 @@ def test_source_storage_and_result_on_google_cloud_storage(tested, gcs, emulator
     assert gcs.names("store/gcs")
 
 
-def test_6_source_storage_and_result_on_azure(tested, azure, emulator, monkeypatch):
+def test_source_storage_and_result_on_azure(tested, azure, emulator, monkeypatch):
     """Through adlfs; Airflow's Azure provider, which makes it from a connection, is stood in for."""
     from adlfs import AzureBlobFileSystem
     from airflow.sdk.io import fs, store
