@@ -57,10 +57,20 @@ class _FileRows:
     path: UPath | ProxyUPath
     source: Source
     keeper: Keeper | None
+    may_be_empty: bool
 
     def __iter__(self) -> Iterator[Any]:
         called = None if self.source.uri else RETURNED
-        return requests_of(self.path, self.source.prompt, self.source.key, self.keeper, called=called)
+        rows = requests_of(self.path, self.source.prompt, self.source.key, self.keeper, called=called)
+        first = next(rows, None)
+        if first is not None:
+            yield first
+            yield from rows
+        elif not self.may_be_empty:
+            raise UsageError(
+                f"Cannot submit empty batch: {called or self.source.uri} has no rows. Give at least one row, or "
+                "on_empty='skip' where a source without rows is right."
+            )
 
 
 @contextmanager
@@ -81,7 +91,7 @@ def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
             path = UPath(folder)
         else:
             path = ctx.open_path(config.source.uri)
-        yield SourceRows(_FileRows(path, config.source, keeper), keeper)
+        yield SourceRows(_FileRows(path, config.source, keeper, config.on_empty == "skip"), keeper)
 
 
 def _given_rows(value: Any) -> Iterator[SourceRows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from fakes import Killed, failing
@@ -252,6 +253,8 @@ async def test_an_empty_file_may_be_skipped(job, tmp_path):
     (tmp_path / "a.csv").touch()
     source = Source(uri=str(tmp_path / "a.csv"), prompt="{text}")
     assert (await job(source=source, on_empty="skip").run()).requests == 0
+    with pytest.raises(UsageError, match=rf"Cannot submit empty batch: {re.escape(source.uri)} has no rows"):
+        await job(source=source).run()
     with pytest.raises(UsageError, match="cannot be read"):
         await job(source=Source(uri=str(tmp_path / "b.csv"), prompt="{text}"), on_empty="skip").run()
 

@@ -104,6 +104,8 @@ async def test_an_empty_table_is_an_empty_input(job):
     manifest = await table_job(job, iter([]), on_empty="skip").run()
 
     assert manifest.requests == 0
+    with pytest.raises(UsageError, match=r"Cannot submit empty batch: source\(\) has no rows"):
+        await table_job(job, iter([])).run()
 
 
 @pytest.mark.parametrize("column", [["secret", 5], [[1], "secret"], [object(), 1]], ids=["text", "list", "object"])
