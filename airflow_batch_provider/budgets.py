@@ -64,6 +64,10 @@ class Budget:
     option: str
     name: str
 
+    def __str__(self) -> str:
+        """Return the amount, whose it is and where it is set, as a part of a sentence."""
+        return f"budget of ${self.limit:,.2f} for {self.name} ([batch_provider] {self.option})"
+
     def file(self, tag: str, usd: Decimal) -> str:
         """Return the name of the file that reserves an amount for a batch."""
         return f"{self.folder}/{_counted(tag, usd, _RESERVED)}"
@@ -185,22 +189,18 @@ class BudgetBook:
         ]
 
     def _run_budget(self, dag: str, run: str) -> Budget | None:
-        limit = _limit(self._limits.run, unquote(dag))
-        if limit is None:
-            return None
         name = f"run {unquote(run)!r} of DAG {unquote(dag)!r}"
-        return Budget(folder=f"run/{dag}/{run}", limit=limit, option=RUN_OPTION, name=name)
+        return _budget(f"run/{dag}/{run}", self._limits.run, unquote(dag), RUN_OPTION, name)
 
     def _month_budget(self, month: str, connection: str) -> Budget | None:
-        limit = _limit(self._limits.month, unquote(connection))
-        if limit is None:
-            return None
         name = f"connection {unquote(connection)!r} in {month}"
-        return Budget(folder=f"month/{month}/{connection}", limit=limit, option=MONTH_OPTION, name=name)
+        return _budget(f"month/{month}/{connection}", self._limits.month, unquote(connection), MONTH_OPTION, name)
 
 
-def _limit(limits: dict[str, Decimal], name: str) -> Decimal | None:
-    return limits.get(name, limits.get(ANY))
+def _budget(folder: str, limits: dict[str, Decimal], owner: str, option: str, name: str) -> Budget | None:
+    """Return the budget of a DAG or a connection, None where it has no amount."""
+    limit = limits.get(owner, limits.get(ANY))
+    return None if limit is None else Budget(folder=folder, limit=limit, option=option, name=name)
 
 
 def _counted(tag: str, usd: Decimal, kind: str) -> str:

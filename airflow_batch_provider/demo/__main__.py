@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import shutil
 import sys
@@ -14,12 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
-
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.demo.report import answers
 from airflow_batch_provider.demo.stack import PASSWORD, USERNAME, AirflowStack
-from airflow_batch_provider.demo.terminal import INTERRUPTED, Narrator, end_at_first_signal, wait_for_ctrl_c
+from airflow_batch_provider.demo.terminal import Narrator, exit_code_of, wait_for_ctrl_c
 from airflow_batch_provider.emulator.server import EmulatorServer
 
 if TYPE_CHECKING:
@@ -31,19 +28,13 @@ _RUN_SECONDS = 300.0
 
 
 def main() -> int:
-    """Run the demo; the exit code: 0 after success, 1 with the reason on failure, 130 when interrupted before."""
-    end_at_first_signal()
-    logging.disable(logging.INFO)  # Airflow's SDK would have every HTTP request printed between our lines
-    try:
-        with _own_home() as home:
-            _demo(home, stay=os.environ.get("DEMO_EXIT", "") in ("", "0"))
-    except KeyboardInterrupt:
-        print("\nInterrupted; everything is stopped.", flush=True)
-        return INTERRUPTED
-    except (RuntimeError, TimeoutError, httpx2.HTTPError) as error:
-        print(f"\nThe demo failed: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
+    """Run the demo; the exit code of `exit_code_of`."""
+    return exit_code_of(_run, "The demo")
+
+
+def _run() -> None:
+    with _own_home() as home:
+        _demo(home, stay=os.environ.get("DEMO_EXIT", "") in ("", "0"))
 
 
 def _demo(home: Path, *, stay: bool) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
+
+import httpx2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.demo.rest import TaskInstance
 
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+_INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 _MEANING = {
     "queued": "waits for a worker",
     "running": "on a worker",
@@ -44,6 +48,25 @@ class Narrator:
         self.say(f"{task.label:<15} {meaning}")
 
 
+def exit_code_of(run: Callable[[], None], what: str) -> int:
+    """Run a program; return 0 after success, 1 with the reason on failure, 130 when it was interrupted before.
+
+    Args:
+        what: the program, as a sentence on its failure begins.
+    """
+    _end_at_first_signal()
+    logging.disable(logging.INFO)  # Airflow's SDK would have every HTTP request printed between our lines, and moto too
+    try:
+        run()
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything is stopped.", flush=True)
+        return _INTERRUPTED
+    except (RuntimeError, TimeoutError, httpx2.HTTPError) as error:
+        print(f"\n{what} failed: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
 def wait_for_ctrl_c(check: Callable[[], None]) -> None:
     """Wait for Ctrl-C, calling `check` each second; what it raises ends the wait as well."""
     print("Stays up until Ctrl-C.", flush=True)
@@ -55,7 +78,7 @@ def wait_for_ctrl_c(check: Callable[[], None]) -> None:
         print("\nStopping (a few seconds).", flush=True)
 
 
-def end_at_first_signal() -> None:
+def _end_at_first_signal() -> None:
     """The first Ctrl-C (or SIGTERM, or a closed terminal) ends the program; later ones do not disturb its tidying up."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

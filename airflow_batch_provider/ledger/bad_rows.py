@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.models import RowError
 from airflow_batch_provider.rows import Row, encode_row
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.ledger.requests import Fingerprint
+    from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.storage import Directory
 
 # Rows on their way to a plan; closed by whoever stops early, because they hold a folder of their own.
@@ -78,9 +78,8 @@ def refuse_bad(rows: Rows) -> Rows:
 class SkippedRows:
     """The rows of one draft that are not asked, on disk, as they will be in the results."""
 
-    def __init__(self, spool: BinaryIO) -> None:
+    def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._count = 0
 
     def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
         """Return the good rows, and keep the others; another row in their place makes another plan."""
@@ -96,20 +95,15 @@ class SkippedRows:
         """Keep one row."""
         error = RowError(code="bad_row", message=problem, retryable=False)
         skipped = Row(custom_id=row.custom_id, index=row.index, status="failed", error=error)
-        self._spool.write(encode_row(skipped))
-        self._count += 1
+        self._spool.add(encode_row(skipped))
 
     def save(self, directory: Directory, name: str) -> None:
         """Write the file of the skipped rows, if there are any."""
-        if not self._count:
-            return
-        self._spool.seek(0)
-        with directory.writer(name) as file:
-            shutil.copyfileobj(self._spool, file)
+        self._spool.save(directory, name)
 
 
 @contextmanager
 def skipped_rows() -> Iterator[SkippedRows]:
     """Return an empty collection for the length of the block."""
-    with tempfile.TemporaryFile(prefix="batch-") as spool:
+    with spooled() as spool:
         yield SkippedRows(spool)

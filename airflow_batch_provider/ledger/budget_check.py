@@ -53,7 +53,7 @@ class BudgetCheck:
         if context.registry is None or not budgets:
             return None
         learned = learned_from(count_landed(context, plan, waves), context, waves)
-        return cls(context.registry, budgets, tag, most_of(context, plan, [batch.files], learned, _named(budgets[0])))
+        return cls(context.registry, budgets, tag, most_of(context, plan, [batch.files], learned, f"The {budgets[0]}"))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -127,20 +127,16 @@ def check_plan(context: LedgerContext, expected: Forecast) -> None:
     """
     for budget in budgets_of(context):
         assert context.registry is not None  # else there is no budget
-        most, use = known_price(expected, _named(budget)), context.registry.budgets.use(budget)
+        most, use = known_price(expected, f"The {budget}"), context.registry.budgets.use(budget)
         if use.total + most > budget.limit:
             raise OverBudget(_refusal(budget, use, most, "The first wave"))
 
 
-def _named(budget: Budget) -> str:
-    return f"The budget of ${budget.limit:,.2f} for {budget.name} ([batch_provider] {budget.option})"
-
-
 def _refusal(budget: Budget, use: BudgetUse, most: Decimal, what: str) -> str:
     return (
-        f"{what} may cost up to ${most:,.4f}, and of the budget of ${budget.limit:,.2f} for {budget.name} ([batch_provider] "
-        f"{budget.option}) ${use.all_spent:,.4f} are spent and ${use.all_reserved:,.4f} reserved for open batches. Raise it, or "
-        "wait until open batches have landed and cost less than they might; then clear the task to buy what is left."
+        f"{what} may cost up to ${most:,.4f}, and of the {budget} ${use.all_spent:,.4f} are spent and ${use.all_reserved:,.4f} "
+        "reserved for open batches. Raise it, or wait until open batches have landed and cost less than they might; then clear "
+        "the task to buy what is left."
     )
 
 

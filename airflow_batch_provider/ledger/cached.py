@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
@@ -13,6 +12,7 @@ from airflow_batch_provider.ledger.digests import DigestTable
 from airflow_batch_provider.ledger.landing import rechecked
 from airflow_batch_provider.ledger.requests import asked_digest
 from airflow_batch_provider.ledger.row_cache import KeptAnswer, written_at
+from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.rows import Row, encode_row
 from airflow_batch_provider.schemas import answer_schema
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.bad_rows import Rows
     from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.ledger.row_cache import RowCache
+    from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.schemas import AnswerSchema
     from airflow_batch_provider.storage import Directory
 
@@ -89,11 +90,15 @@ class CachedRows:
         schema: of the answers of all rows that have none of their own.
     """
 
-    def __init__(self, answers: _Answers, schema: AnswerSchema | None, spool: BinaryIO) -> None:
+    def __init__(self, answers: _Answers, schema: AnswerSchema | None, spool: Spool) -> None:
         self._answers = answers
         self._schema = schema
         self._spool = spool
-        self.count = 0
+
+    @property
+    def count(self) -> int:
+        """Return the number of these rows."""
+        return self._spool.count
 
     def without(self, rows: Rows) -> Rows:
         """Return the rows that must be asked, and keep the others with their answers."""
@@ -102,9 +107,8 @@ class CachedRows:
                 answered = self._answered(row)
                 if answered is None:
                     yield row
-                    continue
-                self._spool.write(encode_row(answered))
-                self.count += 1
+                else:
+                    self._spool.add(encode_row(answered))
 
     def _answered(self, asked: PlannedRow) -> Row | None:
         """Return the row of a request that was answered before; the answer must be good to the task's own type, too."""
@@ -118,11 +122,7 @@ class CachedRows:
 
     def save(self, directory: Directory, name: str) -> None:
         """Write the file of these rows, if there are any."""
-        if not self.count:
-            return
-        self._spool.seek(0)
-        with directory.writer(name) as file:
-            shutil.copyfileobj(self._spool, file)
+        self._spool.save(directory, name)
 
 
 def _is_readable(row: Row) -> bool:
@@ -140,6 +140,6 @@ def cached_rows(cache: RowCache, schema: AnswerSchema | None) -> Iterator[Cached
     with (
         closing(DigestTable()) as places,
         tempfile.TemporaryFile(prefix="batch-") as answers,
-        tempfile.TemporaryFile(prefix="batch-") as spool,
+        spooled() as spool,
     ):
         yield CachedRows(_Answers(cache, places, answers), schema, spool)

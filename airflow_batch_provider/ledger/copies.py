@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from airflow_batch_provider.ledger.digests import DigestTable
 from airflow_batch_provider.ledger.records import CopiedRow, PlainRow
+from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.models import Usage
 from airflow_batch_provider.rows import decode_row, encode_row
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.bad_rows import Rows
     from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.ledger.requests import Fingerprint
+    from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.providers.base import Codec
     from airflow_batch_provider.rows import Row
     from airflow_batch_provider.storage import Directory
@@ -36,12 +37,16 @@ class Copies:
     A row that sets a temperature above 0 asks for an answer of its own.
     """
 
-    def __init__(self, codec: Codec, known: DigestTable, spool: BinaryIO) -> None:
+    def __init__(self, codec: Codec, known: DigestTable, spool: Spool) -> None:
         self._codec = codec
         self._known = known
         self._spool = spool
         self._plain_varies: bool | None = None
-        self.count = 0
+
+    @property
+    def count(self) -> int:
+        """Return the number of these rows."""
+        return self._spool.count
 
     def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
         """Return the rows that are the first to ask what they ask, and keep the others."""
@@ -52,11 +57,8 @@ class Copies:
                 if self._wants_variety(row) or (original := first(digest, row.index)) == row.index:
                     yield row
                 else:
-                    self._keep(CopiedRow(index=row.index, custom_id=row.custom_id, original=original))
-
-    def _keep(self, copied: CopiedRow) -> None:
-        self._spool.write(_JSON.encode(copied) + b"\n")
-        self.count += 1
+                    copied = CopiedRow(index=row.index, custom_id=row.custom_id, original=original)
+                    self._spool.add(_JSON.encode(copied) + b"\n")
 
     def _wants_variety(self, row: PlannedRow) -> bool:
         """Tell whether a row asks for an answer of its own; of plain ones, which differ in the prompt only, all or none do."""
@@ -72,17 +74,13 @@ class Copies:
 
     def save(self, directory: Directory, name: str) -> None:
         """Write the file of the copies, if there are any."""
-        if not self.count:
-            return
-        self._spool.seek(0)
-        with directory.writer(name) as file:
-            shutil.copyfileobj(self._spool, file)
+        self._spool.save(directory, name)
 
 
 @contextmanager
 def copies_of(codec: Codec) -> Iterator[Copies]:
     """Return an empty collection for the length of the block."""
-    with closing(DigestTable()) as known, tempfile.TemporaryFile(prefix="batch-") as spool:
+    with closing(DigestTable()) as known, spooled() as spool:
         yield Copies(codec, known, spool)
 
 

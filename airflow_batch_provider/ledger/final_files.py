@@ -127,11 +127,12 @@ class _FinalRows:
         """Look for the sums that were taken while the rows landed; without them, rows are counted as they pass."""
         sums = None if plan.requests > plan.first.requests else sums_of_only(files, waves)
         prices = None if tally.bill is None else tally.bill.prices
-        are_landed = sums is not None and all(one.prices == prices for one in sums)
-        for one in sums or () if are_landed else ():
+        if sums is None or any(one.prices != prices for one in sums):
+            return cls(plan, files, waves, tally, absence, are_landed=False, are_lines=False)
+        for one in sums:
             tally.take(one)
-        are_lines = are_landed and not any(one.undecided for one in sums or ())
-        return cls(plan, files, waves, tally, absence, are_landed, are_lines)
+        are_lines = not any(one.undecided for one in sums)
+        return cls(plan, files, waves, tally, absence, are_landed=True, are_lines=are_lines)
 
     def rows(self) -> Iterator[Row]:
         """Return each row."""

@@ -91,23 +91,24 @@ class Gate:
     def _is_let_in(self, chunk: Chunk) -> bool:
         """Tell whether the deployment has a place for the chunk, or had one when it was claimed."""
         places = self.context.places(self.plan.spec.model)
-        if places is None or self._is_claimed(chunk):
+        if places is None:
             return True
-        self.place = places.ask(
-            self._tag(chunk), chunk.tokens, self.context.label, waits=self.context.policy.waits_for_place
-        )
+        files, tag = self._under_tag(chunk)
+        if files.claim_under(tag) is None:
+            waits = self.context.policy.waits_for_place
+            self.place = places.ask(tag, chunk.tokens, self.context.label, waits=waits)
         return self.place is None
 
     def _is_claimed(self, chunk: Chunk) -> bool:
         """Tell whether the chunk may have been bought already, so that its batch must be looked for."""
-        return self._files(chunk).claim_under(self._tag(chunk)) is not None
+        files, tag = self._under_tag(chunk)
+        return files.claim_under(tag) is not None
 
-    def _tag(self, chunk: Chunk) -> str:
-        batch = self._files(chunk)
-        return self.plan.tag(self.waves[-1].number, chunk.number, batch.failures(batch.names()))
-
-    def _files(self, chunk: Chunk) -> BatchFiles:
-        return BatchFiles.of(self.context.files.wave_directory(self.waves[-1].number), chunk)
+    def _under_tag(self, chunk: Chunk) -> tuple[BatchFiles, str]:
+        """Return the files of a chunk's batch, and the tag under which it is bought next."""
+        number = self.waves[-1].number
+        files = BatchFiles.of(self.context.files.wave_directory(number), chunk)
+        return files, self.plan.tag(number, chunk.number, files.failures(files.names()))
 
     @cached_property
     def _limit(self) -> CostLimit | None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from airflow_batch_provider.ledger.digest import Reasons
 from airflow_batch_provider.ledger.requests import asked_digest
-from airflow_batch_provider.ledger.sums import TokenCounts, kept_sums, unexplained
+from airflow_batch_provider.ledger.sums import RowReasons, TokenCounts, kept_sums
 from airflow_batch_provider.models import ErrorDigest, RowError, RowStatus, Usage
 from airflow_batch_provider.pricing import Charge
 from airflow_batch_provider.providers.room import most_output
@@ -226,8 +226,7 @@ class Tally:
     bill: Bill | None = None
     _charged: Charge = field(default_factory=Charge)
     _tokens: TokenCounts = field(default_factory=TokenCounts)
-    _settled: Reasons = field(default_factory=Reasons)
-    _unsettled: Reasons = field(default_factory=Reasons)
+    _reasons: RowReasons = field(default_factory=RowReasons)
 
     def asked(self, row: Row) -> None:
         """Count the tokens of a row in one wave."""
@@ -245,10 +244,8 @@ class Tally:
         """Count the best row of a request."""
         self.counts[row.status] += 1
         self.open += can_be_asked_again(row)
-        if row.status == "succeeded":
-            return
-        error = row.error or unexplained(row)
-        (self._unsettled if error.retryable else self._settled).add(error.code, error.message, row.custom_id)
+        if row.status != "succeeded":
+            self._reasons.add(row)
 
     def take(self, sums: BatchSums) -> None:
         """Count all rows of a batch that was asked once, and is the best that there is."""
@@ -256,8 +253,8 @@ class Tally:
         self.open += sums.open
         self._tokens.add(sums.usage)
         self._charged += sums.charge
-        self._settled.merge(sums.settled)
-        self._unsettled.merge(sums.unsettled)
+        self._reasons.settled.merge(sums.settled)
+        self._reasons.unsettled.merge(sums.unsettled)
 
     @property
     def usage(self) -> Usage:
@@ -273,6 +270,6 @@ class Tally:
     def digest(self) -> ErrorDigest:
         """Return the top reasons, most frequent first; of as frequent ones, those that no wave asks again."""
         reasons = Reasons()
-        reasons.merge(self._settled.whole)
-        reasons.merge(self._unsettled.whole)
+        reasons.merge(self._reasons.settled.whole)
+        reasons.merge(self._reasons.unsettled.whole)
         return reasons.digest()

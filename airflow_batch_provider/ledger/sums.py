@@ -78,6 +78,19 @@ class BatchSums(FrozenModel):
 
 
 @dataclass
+class RowReasons:
+    """Why rows have no good answer: that of those that no wave asks again, and of those that one may ask again."""
+
+    settled: Reasons = field(default_factory=Reasons)
+    unsettled: Reasons = field(default_factory=Reasons)
+
+    def add(self, row: Row) -> None:
+        """Count the reason of one row that has no good answer."""
+        error = row.error or RowError(code=row.status, message="no reason was given", retryable=True)
+        (self.unsettled if error.retryable else self.settled).add(error.code, error.message, row.custom_id)
+
+
+@dataclass
 class TokenCounts:
     """A running sum of usage; adding up `Usage` itself would make a value for each row."""
 
@@ -105,7 +118,7 @@ class Summing:
         self._rows = Counter[RowStatus]()
         self._tokens = TokenCounts()
         self._answers = self._longest = self._ended_early = self._cut_off = self._undecided = 0
-        self._settled, self._unsettled = Reasons(), Reasons()
+        self._reasons = RowReasons()
 
     def add(self, row: Row) -> None:
         """Count one row."""
@@ -120,9 +133,8 @@ class Summing:
         self._undecided += row.choices is not msgspec.UNSET
         if row.status == "succeeded":
             self._cut_off += is_cut
-            return
-        error = row.error or unexplained(row)
-        (self._unsettled if error.retryable else self._settled).add(error.code, error.message, row.custom_id)
+        else:
+            self._reasons.add(row)
 
     def sums(self, size: int = 0) -> BatchSums:
         """Return the sums over all rows so far.
@@ -141,14 +153,9 @@ class Summing:
             usage=self._tokens.usage,
             charge=_UNPRICED if self._bill is None else self._bill.charge,
             prices="" if self._bill is None else self._bill.prices,
-            settled=self._settled.whole,
-            unsettled=self._unsettled.whole,
+            settled=self._reasons.settled.whole,
+            unsettled=self._reasons.unsettled.whole,
         )
-
-
-def unexplained(row: Row) -> RowError:
-    """Return the error of a row that has neither a good answer nor a reason."""
-    return RowError(code=row.status, message="no reason was given", retryable=True)
 
 
 def keep_sums(files: BatchFiles, sums: BatchSums) -> None:

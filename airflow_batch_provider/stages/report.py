@@ -30,6 +30,7 @@ from airflow_batch_provider.stages.progress import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from airflow_batch_provider.budgets import Budget, BudgetBook
     from airflow_batch_provider.ledger import LandedBatch, LandedRows, Ledger, Receipt, Waiting
     from airflow_batch_provider.models import Account, Cost
     from airflow_batch_provider.stages.config import BatchConfig
@@ -237,19 +238,20 @@ class ProgressReport:
         )
 
     async def _publish(self, progress: Progress) -> None:
-        budgets = await asyncio.to_thread(_budgets, self._ctx)
-        await self._ctx.publish(progress.model_copy(update={"budgets": budgets}).record())
+        registry, connection = self._ctx.registry, str(self._ctx.config.connection)
+        budgets = registry.budgets.that_limit(connection, self._ctx.now()) if registry else ()
+        if registry and budgets:  # most have none, and need no thread to find that out
+            shown = await asyncio.to_thread(_shown_budgets, registry.budgets, budgets)
+            progress = progress.model_copy(update={"budgets": shown})
+        await self._ctx.publish(progress.record())
 
 
-def _budgets(ctx: CheckCompletionContext[BatchConfig]) -> tuple[ShownBudget, ...]:
-    """Return the budgets of the task; none where they cannot be read, which stops nothing."""
-    if ctx.registry is None:
-        return ()
-    book = ctx.registry.budgets
+def _shown_budgets(book: BudgetBook, budgets: tuple[Budget, ...]) -> tuple[ShownBudget, ...]:
+    """Return how much of these budgets is spent; none where they cannot be read, which stops nothing."""
     try:
-        uses = [(budget, book.use(budget)) for budget in book.that_limit(str(ctx.config.connection), ctx.now())]
+        uses = [(budget, book.use(budget)) for budget in budgets]
     except Exception:  # the errors of object stores have no common class
-        log.debug("The budgets of %s cannot be read", ctx.key, exc_info=True)
+        log.debug("%s cannot be read", ", ".join(map(str, budgets)), exc_info=True)
         return ()
     return tuple(
         ShownBudget(

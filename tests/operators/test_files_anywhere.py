@@ -12,7 +12,6 @@ import pytest
 from airflow.sdk import DAG, task
 from upath import UPath
 
-from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.operators import BatchGenerateOperator
 from airflow_batch_provider.results import BatchResults
@@ -78,49 +77,38 @@ def test_storage_on_s3_and_data_on_disk(tested, lake, tmp_path):
     assert run.xcom("ask")["results"].startswith("s3://writing@lake/store/s3_storage/")
 
 
-def test_source_storage_and_result_on_google_cloud_storage(tested, gcs, emulator, monkeypatch):
-    """Through gcsfs; Airflow's Google provider, which makes it from a connection, is stood in for."""
-    from airflow.sdk.io import fs, store
-    from gcsfs import GCSFileSystem
-
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(store, "_STORE_CACHE", {})
-    options = gcs.root.storage_options
-    monkeypatch.setattr(fs, "_register_filesystems", lambda: {"gs": lambda _conn_id, _more: GCSFileSystem(**options)})
-    gcs.write("in.csv", b"id,text\na,good\nb,bad\n")
-    base = f"gs://lake@{gcs.root.path}"
-    files = {"source": f"{base}/in.csv", "result_path": f"{base}/out.jsonl", "storage_path": f"{base}/store"}
-
-    run = tested(ask("gcs", prompt="Say {text}", key="id", **files))
-
-    assert run.state("ask") == "success"
-    assert [row.custom_id for row in BatchResults(run.xcom("ask"))] == ["a", "b"]
-    assert gcs.exists("out.jsonl")
-    assert gcs.names("store/gcs")
-
-
-def test_source_storage_and_result_on_azure(tested, azure, emulator, monkeypatch):
-    """Through adlfs; Airflow's Azure provider, which makes it from a connection, is stood in for."""
-    from adlfs import AzureBlobFileSystem
+def check_all_on(lake, scheme, opened, tested, monkeypatch):
+    """Run a task whose source, storage and result are in a lake; Airflow's provider, which opens it, is stood in for."""
     from airflow.sdk.io import fs, store
 
-    for name, value in to_emulator(emulator).items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(store, "_STORE_CACHE", {})
-    known = {"abfs": lambda _conn_id, _more: AzureBlobFileSystem(**azure)}
-    monkeypatch.setattr(fs, "_register_filesystems", lambda: known)
-    lake = Directory(UPath(f"az://batches/{uuid.uuid4().hex}", **azure))
+    monkeypatch.setattr(fs, "_register_filesystems", lambda: {scheme: lambda _conn_id, _more: opened()})
     lake.write("in.csv", b"id,text\na,good\nb,bad\n")
-    base = f"abfs://lake@{lake.root.path}"
+    base = f"{scheme}://lake@{lake.root.path}"
     files = {"source": f"{base}/in.csv", "result_path": f"{base}/out.jsonl", "storage_path": f"{base}/store"}
 
-    run = tested(ask("on_azure", prompt="Say {text}", key="id", **files))
+    run = tested(ask(f"on_{scheme}", prompt="Say {text}", key="id", **files))
 
     assert run.state("ask") == "success"
     assert [row.custom_id for row in BatchResults(run.xcom("ask"))] == ["a", "b"]
     assert lake.exists("out.jsonl")
-    assert lake.names("store/on_azure")
+    assert lake.names(f"store/on_{scheme}")
+
+
+def test_source_storage_and_result_on_google_cloud_storage(tested, gcs, connections, monkeypatch):
+    """Through gcsfs."""
+    from gcsfs import GCSFileSystem
+
+    options = gcs.root.storage_options
+    check_all_on(gcs, "gs", lambda: GCSFileSystem(**options), tested, monkeypatch)
+
+
+def test_source_storage_and_result_on_azure(tested, azure, connections, monkeypatch):
+    """Through adlfs."""
+    from adlfs import AzureBlobFileSystem
+
+    lake = Directory(UPath(f"az://batches/{uuid.uuid4().hex}", **azure))
+    check_all_on(lake, "abfs", lambda: AzureBlobFileSystem(**azure), tested, monkeypatch)
 
 
 def test_batch_requests_come_from_an_upstream_task(tested, lake):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 from browser import chromium, logged_in, program
+from needed import not_here
 from receivers import Collector, Sample, Statsd
 from scenes import SLOW_MACHINE, SOON
 from scheduling import ONE_AIRFLOW
@@ -196,8 +197,7 @@ def browser() -> Iterator[Browser]:
     """Closed with the last test of a file: Playwright leaves its event loop running, in which no other test can run one."""
     found = program()
     if found is None:
-        reason = "Chromium is not installed: no page can be seen. apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        not_here("Chromium is not installed: no page can be seen. apt-get install chromium")
     with chromium(found) as running:
         yield running
 

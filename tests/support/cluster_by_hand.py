@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-import httpx2
 from cluster import Cluster, missing
 
 from airflow_batch_provider.demo.connections import to_emulator
 from airflow_batch_provider.demo.stack import PASSWORD, USERNAME
-from airflow_batch_provider.demo.terminal import INTERRUPTED, Narrator, end_at_first_signal, wait_for_ctrl_c
+from airflow_batch_provider.demo.terminal import Narrator, exit_code_of, wait_for_ctrl_c
 from airflow_batch_provider.emulator.server import EmulatorServer
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
@@ -25,27 +22,19 @@ _RUN_SECONDS = 900.0
 
 
 def main() -> int:
-    """The exit code: 0 after success, 1 with the reason on failure, 130 when interrupted before."""
-    end_at_first_signal()
-    logging.disable(logging.INFO)  # moto and Airflow's SDK tell of every request
+    """Run the cluster; the exit code of `exit_code_of`."""
     if needed := missing():
         print(f"A cluster needs {', '.join(needed)}.", file=sys.stderr)
         return 1
-    home = Path(tempfile.mkdtemp(prefix="cluster-"))
-    try:
-        _run(home, stay=os.environ.get("CLUSTER_EXIT", "") in ("", "0"))
-    except KeyboardInterrupt:
-        print("\nInterrupted; everything is stopped.", flush=True)
-        return INTERRUPTED
-    except (RuntimeError, TimeoutError, httpx2.HTTPError) as error:
-        print(f"\nThe cluster failed: {error}", file=sys.stderr, flush=True)
-        return 1
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-    return 0
+    return exit_code_of(_run, "The cluster")
 
 
-def _run(home: Path, *, stay: bool) -> None:
+def _run() -> None:
+    with tempfile.TemporaryDirectory(prefix="cluster-", ignore_cleanup_errors=True) as home:
+        _cluster(Path(home), stay=os.environ.get("CLUSTER_EXIT", "") in ("", "0"))
+
+
+def _cluster(home: Path, *, stay: bool) -> None:
     narrator = Narrator()
     with EmulatorServer() as emulator:
         narrator.say(f"the three batch APIs are emulated at {emulator.url}")
