@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.ledger.batch_files import BatchFiles
@@ -23,6 +24,7 @@ class BatchToBuy:
     Attributes:
         waves: all waves of the plan up to the chunk's.
         failed: number of its batches that have failed as a whole.
+        pack_turn: held while it is packed; the batches of one task share it.
     """
 
     context: LedgerContext
@@ -30,6 +32,7 @@ class BatchToBuy:
     waves: tuple[Wave, ...]
     chunk: Chunk
     failed: int = 0
+    pack_turn: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
     @property
     def wave(self) -> Wave:

@@ -111,7 +111,8 @@ class _Submission:
         with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
             # The file that an earlier claim may have uploaded is found again; it may be 200 MB.
             path = Path(scratch, "batch.jsonl")
-            payload = await asyncio.to_thread(self._pack, claim.tag, path, resumed=claim.number > 0)
+            async with self._batch.pack_turn:
+                payload = await asyncio.to_thread(self._pack, claim.tag, path, resumed=claim.number > 0)
             if not self._handle.take(claim):
                 raise Unavailable(f"Another worker just claimed batch {claim.tag!r}.", ambiguous=False)
             if lost is not None and (receipt := await self._last_search(claim, lost)):

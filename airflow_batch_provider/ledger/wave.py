@@ -109,6 +109,8 @@ class WaveRun:
         self._waves = waves
         self._wave = waves[-1]
         self._directory = context.files.wave_directory(self._wave.number)
+        # One batch is packed while another is uploaded: two at once would be no sooner (Python runs one), and in any order.
+        self._pack_turn = asyncio.Lock()
 
     async def drive(self) -> WaveProgress:
         """Land and submit until the provider refuses; after a passing fault, say when to come back."""
@@ -195,7 +197,10 @@ class WaveRun:
 
     def _batch(self, chunk: Chunk, names: Collection[str]) -> BatchToBuy:
         failed = BatchFiles.of(self._directory, chunk).failures(names)
-        return BatchToBuy(context=self._context, plan=self._plan, waves=tuple(self._waves), chunk=chunk, failed=failed)
+        waves = tuple(self._waves)
+        return BatchToBuy(
+            context=self._context, plan=self._plan, waves=waves, chunk=chunk, failed=failed, pack_turn=self._pack_turn
+        )
 
     # from the provider
 

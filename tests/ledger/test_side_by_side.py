@@ -9,6 +9,7 @@ from fakes import Killed
 from virtual_time import without_threads
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable
+from airflow_batch_provider.ledger import submit as submitting
 from airflow_batch_provider.ledger.side_by_side import side_by_side
 from airflow_batch_provider.stages import Suspended
 
@@ -134,7 +135,7 @@ async def test_a_cancelled_worker_leaves_none_running():
 
 @pytest.fixture(autouse=True)
 def in_place():
-    """Batches are packed in their order, and not in threads of which any may be first."""
+    """Packing takes no time, so that an upload meets the one before it."""
     with without_threads(lambda: 0):
         yield
 
@@ -164,6 +165,28 @@ async def test_batches_of_a_task_are_uploaded_two_at_a_time(job, provider):
     assert provider.most_uploading == 2
     assert provider.bought == dict.fromkeys(PROMPTS, 1)
     assert manifest.counts["succeeded"] == 6
+
+
+async def test_batches_are_packed_one_after_the_other_in_their_order(job, provider):
+    """In threads of which a later one would end first."""
+    pack, packing, most = submitting._Submission._pack, [], []
+
+    async def to_thread(call, *args, **kwargs):
+        if getattr(call, "__func__", None) is not pack:
+            return call(*args, **kwargs)
+        packing.append(args[0])
+        most.append(len(packing))
+        for _ in range(100 if args[0].endswith("-00001") else 1):
+            await asyncio.sleep(0)
+        packing.remove(args[0])
+        return call(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:  # undone before `in_place`, which patches the same
+        patch.setattr(asyncio, "to_thread", to_thread)
+        await many(job, provider).start()
+
+    assert set(most) == {1}
+    assert list(provider.bought) == PROMPTS
 
 
 async def test_without_tags_one_batch_is_submitted_at_a_time(job, provider, monkeypatch):
