@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 
 from airflow_batch_provider.addresses import as_uri
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.misfits import Misfit, Wording
 from airflow_batch_provider.models import BatchRow, Manifest, RowError, Spec
 from airflow_batch_provider.output_types import OutputType
 from airflow_batch_provider.parquet import write_parquet
@@ -18,7 +19,7 @@ from airflow_batch_provider.paths import open_path
 from airflow_batch_provider.prompts import as_text
 from airflow_batch_provider.result_files import ResultFiles
 from airflow_batch_provider.rows import decode_row
-from airflow_batch_provider.schemas import Misfit, as_raw, typed
+from airflow_batch_provider.schemas import as_raw, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,7 @@ class BatchResults(Generic[OutputT]):
         self, manifest: Manifest | dict[str, Any] | str | os.PathLike[str], output_type: type[OutputT] | Any = None
     ) -> None:
         self._type = None if output_type is None else OutputType.of(output_type)
+        self._wording = Wording({} if self._type is None else self._type.schema)
         manifest = as_uri(manifest)
         if isinstance(manifest, str | os.PathLike):
             self.manifest = None
@@ -124,7 +126,7 @@ class BatchResults(Generic[OutputT]):
         adapter = None if self._type is None else self._type.adapter
         if row.status != "succeeded" or adapter is None:
             return row
-        match typed(adapter, as_raw(row.output)):
+        match typed(adapter, as_raw(row.output), self._wording):
             case Misfit(problem=problem):
                 error = RowError(code="invalid_output", message=problem, retryable=False)
                 return row.model_copy(update={"status": "invalid", "error": error})

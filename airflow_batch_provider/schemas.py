@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,13 @@ import msgspec
 from pydantic import ValidationError as PydanticError
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.misfits import MASK, Misfit, Wording
 from airflow_batch_provider.odd_json import oddity
 from airflow_batch_provider.output_types import inner_schema, is_wrapped, unwrapped
 
 if TYPE_CHECKING:
-    from jsonschema_rs import ValidationError
+    from jsonschema_rs import Draft202012Validator
     from pydantic import TypeAdapter
-    from pydantic_core import ErrorDetails
 
 MOST_LEVELS = 100
 """Deepest nesting of an answer that is passed on as values: readers of JSON give up a few times deeper, at 200 levels and
@@ -33,13 +32,6 @@ _FENCED = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _POSIX_CLASS = re.compile(r"\[[^\]]*(\[:\^?[a-z]+:\])")
 
 
-@dataclass(frozen=True)
-class Misfit:
-    """Why an answer does not fit; one sentence that can be shown to a person and to the model."""
-
-    problem: str
-
-
 class AnswerSchema:
     """A JSON schema (draft 2020-12), compiled to check answers; formats count.
 
@@ -51,19 +43,10 @@ class AnswerSchema:
     """
 
     def __init__(self, schema: dict[str, Any], adapter: TypeAdapter[Any] | None = None) -> None:
-        from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError
-
         self._adapter = adapter
         self._is_wrapped = is_wrapped(schema)
-        try:
-            self._validator = Draft202012Validator(inner_schema(schema), validate_formats=True, offline=True)
-        except ValidationError as error:
-            raise UsageError(
-                f"output_type is not a JSON schema: {error.message} at {_where(error)}. Fix it there."
-            ) from None
-        except (ReferencingError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            fact = " ".join(str(error).split())[:_LONGEST]
-            raise UsageError(f"output_type is a JSON schema that cannot be checked: {fact}. Change it there.") from None
+        self._wording = Wording(schema)
+        self._validator = _compiled(inner_schema(schema))
         _refuse_posix_classes(schema)
 
     def read(self, text: str) -> Any | Misfit:
@@ -74,7 +57,7 @@ class AnswerSchema:
         if self._is_wrapped:
             value = unwrapped(value)
         if self._adapter is not None:
-            found = typed(self._adapter, as_raw(value))
+            found = typed(self._adapter, as_raw(value), self._wording)
             return found if isinstance(found, Misfit) else value
         return self._fitting(value)
 
@@ -85,7 +68,22 @@ class AnswerSchema:
             worst = min(self._validator.iter_errors(value), key=lambda error: len(error.instance_path))
         except (ValueError, RecursionError) as error:  # such as a pattern that takes too long
             return Misfit(f"the answer cannot be checked: {str(error)[:_LONGEST]}")
-        return Misfit(f"at {_where(worst)}: {worst.message[:_LONGEST]}")
+        return self._wording.of_schema(worst)
+
+
+def _compiled(schema: dict[str, Any]) -> Draft202012Validator:
+    """Return the validator of a schema, whose errors hide what an answer holds."""
+    from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError
+
+    try:
+        Draft202012Validator(schema, validate_formats=True, offline=True)  # whose errors show what the schema holds
+        return Draft202012Validator(schema, validate_formats=True, offline=True, mask=MASK)
+    except ValidationError as error:
+        where = "/".join(map(str, error.instance_path)) or "the top"
+        raise UsageError(f"output_type is not a JSON schema: {error.message} at {where}. Fix it there.") from None
+    except (ReferencingError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        fact = " ".join(str(error).split())[:_LONGEST]
+        raise UsageError(f"output_type is a JSON schema that cannot be checked: {fact}. Change it there.") from None
 
 
 def _refuse_posix_classes(schema: Any) -> None:
@@ -105,7 +103,7 @@ def _refuse_posix_classes(schema: Any) -> None:
             open_.extend(node)
 
 
-def typed(adapter: TypeAdapter[Any], answer: msgspec.Raw) -> Any | Misfit:
+def typed(adapter: TypeAdapter[Any], answer: msgspec.Raw, wording: Wording) -> Any | Misfit:
     """Return an answer as its Python type, or why the type does not take it; its own words, not the answer's.
 
     It is read as JSON, because types in strict mode take more from JSON (a date, say) than from Python values.
@@ -113,18 +111,9 @@ def typed(adapter: TypeAdapter[Any], answer: msgspec.Raw) -> Any | Misfit:
     try:
         return adapter.validate_json(bytes(answer))
     except PydanticError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[:3]
-        return Misfit("; ".join(f"at {'/'.join(map(str, one['loc'])) or 'the top'}: {_words(one)}" for one in found))
+        return wording.of_type(error, msgspec.json.decode(answer))
     except Exception as error:  # noqa: BLE001 — a validator of the user's may raise anything, and ends only its row
         return Misfit(f"{type(error).__name__}: the type of the answer cannot read it")
-
-
-def _words(error: ErrorDetails) -> str:
-    return f"{error['msg'][:_LONGEST]} ({error['type']})"
-
-
-def _where(error: ValidationError) -> str:
-    return "/".join(map(str, error.instance_path)) or "the top"
 
 
 _TOO_DEEP = Misfit(f"the answer nests more than {MOST_LEVELS} levels deep")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.schemas import AnswerSchema, Misfit
+from airflow_batch_provider.misfits import Misfit
+from airflow_batch_provider.schemas import AnswerSchema
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from airflow_batch_provider.schemas import AnswerSchema, Misfit
         ('{"a": [1, -Infinity]}', Misfit("the answer holds -Infinity, which JSON does not have")),
         ('{"a": 1, "b": "\\ud83d"}', Misfit("the answer holds a lone surrogate")),
         ('{"b": "\\ud83d\\ude00"', Misfit("the answer is not valid JSON: Input data was truncated")),
-        ('{"a": "x"}', Misfit('at a: "x" is not of type "integer"')),
+        ('{"a": "x"}', Misfit('at a: the value is not of type "integer"')),
         ("{}", Misfit('at the top: "a" is a required property')),
     ],
 )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.models import ErrorDigest, ErrorReason
+from airflow_batch_provider.models import REFUSED, ErrorDigest, ErrorReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +28,9 @@ class Reasons:
     _found: dict[tuple[str, str], _Reason] = field(default_factory=dict)
 
     def add(self, code: str, message: str, custom_id: str) -> None:
-        """Count one row."""
-        self._of(code, message[:_LONGEST]).add(1, (custom_id,))
+        """Count one row; what a model said when it refused may repeat the prompt, and a digest goes to logs and XCom."""
+        told = REFUSED if code == "refusal" else message[:_LONGEST]
+        self._of(code, told).add(1, (custom_id,))
 
     def merge(self, digest: ErrorDigest) -> None:
         """Count the rows of a digest."""

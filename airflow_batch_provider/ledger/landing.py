@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.records import NO_SCHEMA
+from airflow_batch_provider.misfits import Misfit
 from airflow_batch_provider.models import Reply, RowError
 from airflow_batch_provider.rows import Row, decode_row, encode_row
-from airflow_batch_provider.schemas import Misfit, answer_schema, as_raw, parsed
+from airflow_batch_provider.schemas import answer_schema, as_raw, parsed
 from airflow_batch_provider.timing import RESULTS_LAG
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ Provider words are translated into these at the edge of `providers/<name>.py`; A
 from __future__ import annotations
 
 from airflow_batch_provider.models.accounts import Account, ConnectionRef
-from airflow_batch_provider.models.answers import ROW_STATUSES, BatchRow, Reply, RowError, RowStatus
+from airflow_batch_provider.models.answers import REFUSED, ROW_STATUSES, BatchRow, Reply, RowError, RowStatus
 from airflow_batch_provider.models.batches import ENDED, BatchState, BatchStatus, RequestCounts
 from airflow_batch_provider.models.manifest import Cost, ErrorDigest, ErrorReason, Manifest, TableColumns
 from airflow_batch_provider.models.requests import LONGEST_ID, BadRow, BatchRequest, Kind, PlainRequest, Spec
@@ -17,6 +17,7 @@ from airflow_batch_provider.usage import Usage
 __all__ = [
     "ENDED",
     "LONGEST_ID",
+    "REFUSED",
     "ROW_STATUSES",
     "Account",
     "BadRow",

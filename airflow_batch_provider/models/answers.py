@@ -13,6 +13,10 @@ RowStatus = Literal["succeeded", "failed", "invalid", "expired", "cancelled", "m
 ROW_STATUSES: tuple[RowStatus, ...] = ("succeeded", "failed", "invalid", "expired", "cancelled", "missing")
 
 
+REFUSED = "The model refused to answer."
+"""How the message of a `refusal` begins; what follows is the model's own."""
+
+
 class RowError(FrozenStruct, frozen=True, kw_only=True):
     """Why a row has no good answer.
 

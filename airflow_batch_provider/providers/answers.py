@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from airflow_batch_provider.models import Reply, RowError, Usage
+from airflow_batch_provider.models import REFUSED, Reply, RowError, Usage
 from airflow_batch_provider.providers.untrusted import as_arguments, as_text, as_vector, one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Answered:
 
     def refused(self, why: str) -> Reply:
         """Return the reply for a model that refused to answer; asking it again would be refused again."""
-        message = f"The model refused to answer. {one_line(why)}".rstrip()
+        message = f"{REFUSED} {one_line(why)}".rstrip()
         return self.failed(RowError(code="refusal", message=message, retryable=False), "refusal")
 
     def said(

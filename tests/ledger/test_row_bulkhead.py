@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, model_validator
 
+from airflow_batch_provider.misfits import Misfit
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
-from airflow_batch_provider.schemas import MOST_LEVELS, AnswerSchema, Misfit, is_deep
+from airflow_batch_provider.schemas import MOST_LEVELS, AnswerSchema, is_deep
 
 TREE = {
     "$defs": {"node": {"type": "object", "properties": {"n": {}, "next": {"$ref": "#/$defs/node"}}}},

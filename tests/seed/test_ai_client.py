@@ -9,10 +9,11 @@ from driving import MODELS, PATHS
 from pydantic import BaseModel
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.misfits import Misfit
 from airflow_batch_provider.models import Account, BatchRequest, BatchRow, Spec, Usage
 from airflow_batch_provider.pricing import cost
 from airflow_batch_provider.providers import connection_ref, provider_class, split_model
-from airflow_batch_provider.schemas import AnswerSchema, Misfit
+from airflow_batch_provider.schemas import AnswerSchema
 
 
 class Judgement(BaseModel):

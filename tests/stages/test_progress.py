@@ -15,7 +15,7 @@ from msgspec import structs
 from airflow_batch_provider.exceptions import Denied, NotFound, Overdue, Paused, RowsFailed, Unavailable
 from airflow_batch_provider.layout import LANDED
 from airflow_batch_provider.ledger.digest import Reasons
-from airflow_batch_provider.models import BatchStatus, Reply, RequestCounts
+from airflow_batch_provider.models import REFUSED, BatchStatus, Reply, RequestCounts
 from airflow_batch_provider.providers.consoles import console_url
 from airflow_batch_provider.stages.host import MANIFEST
 from airflow_batch_provider.stages.progress import MOST_BATCHES, Progress
@@ -437,6 +437,16 @@ def test_messages_that_differ_only_in_ids_and_quotes_are_one_reason():
     assert (first.count, first.sample) == (500, ("row-0", "row-1", "row-2"))
     assert first.message == "fake failure of 8575ce-0-00000-0 in 'field 0'"
     assert second.message == "another failure"
+
+
+def test_what_a_model_said_when_it_refused_is_in_no_digest():
+    """It may repeat the prompt, and a digest goes to logs and XCom; each row keeps its own."""
+    reasons = Reasons()
+    for n in range(2):
+        reasons.add("refusal", f"{REFUSED} I cannot say whether patient {'AB'[n]} is ill.", f"row-{n}")
+
+    (reason,) = reasons.digest().reasons
+    assert (reason.count, reason.message) == (2, "The model refused to answer.")
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=300), st.text(max_size=10)), max_size=30))
