@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.limit import CostLimit, Withheld
 
@@ -14,15 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_batch_provider.exceptions import OverBudget
+    from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.ledger.canary import Canary
-    from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.records import Chunk, Plan, Wave
+    from airflow_batch_provider.ledger.current_wave import CurrentWave
+    from airflow_batch_provider.ledger.records import Chunk
     from airflow_batch_provider.places import PlaceWait
 
 
 @dataclass
 class Gate:
-    """Admits the queued chunks of the last of these waves, one after the other.
+    """Admits the queued chunks of a wave, one after the other.
 
     One that was admitted has its place and its share of the money from then on, also while it is only on its way.
 
@@ -33,9 +33,7 @@ class Gate:
         place: what a chunk waits for, once it was refused because other tasks have all places.
     """
 
-    context: LedgerContext
-    plan: Plan
-    waves: list[Wave]
+    wave: CurrentWave
     at_provider: list[Chunk]
     withheld: Withheld | None = field(default=None, init=False)
     canary: Canary | None = field(default=None, init=False)
@@ -60,24 +58,23 @@ class Gate:
         self.withheld = Withheld(rows=sum(chunk.requests for chunk in queued), why=str(why))
 
     def _has_place(self, chunk: Chunk) -> bool:
-        policy, provider = self.context.policy, self.context.provider
+        policy, provider = self.wave.context.policy, self.wave.context.provider
         tokens = sum(one.tokens for one in self.at_provider) + chunk.tokens
         if policy.enqueued_tokens is not None and self.at_provider and tokens > policy.enqueued_tokens:
             return False
-        return len(self.at_provider) < (policy.in_flight or provider.limits(self.context.spec).in_flight)
+        return len(self.at_provider) < (policy.in_flight or provider.limits(self.wave.context.spec).in_flight)
 
     def _canary_lives(self, chunk: Chunk) -> bool:
-        wave = self.waves[-1]
-        if not wave.canary or chunk.number == 0:
+        if not self.wave.last.canary or chunk.number == 0:
             return True
-        canary = canary_of(self.context.files, wave)
+        canary = canary_of(self.wave.context.files, self.wave.last)
         if canary is None:
             return False
         self.canary = canary if canary.failed else None
         return not canary.failed
 
     def _is_within_cost(self, queued: Sequence[Chunk]) -> bool:
-        limit, wave = self._limit, self.waves[-1]
+        limit, wave = self._limit, self.wave.last
         if limit is None:
             return True
         if self._is_claimed(queued[0]):
@@ -90,13 +87,13 @@ class Gate:
 
     def _is_let_in(self, chunk: Chunk) -> bool:
         """Tell whether the deployment has a place for the chunk, or had one when it was claimed."""
-        places = self.context.places(self.plan.spec.model)
+        places = self.wave.places
         if places is None:
             return True
         files, tag = self._under_tag(chunk)
         if files.claim_under(tag) is None:
-            waits = self.context.policy.waits_for_place
-            self.place = places.ask(tag, chunk.tokens, self.context.label, waits=waits)
+            waits = self.wave.context.policy.waits_for_place
+            self.place = places.ask(tag, chunk.tokens, self.wave.context.label, waits=waits)
         return self.place is None
 
     def _is_claimed(self, chunk: Chunk) -> bool:
@@ -106,13 +103,12 @@ class Gate:
 
     def _under_tag(self, chunk: Chunk) -> tuple[BatchFiles, str]:
         """Return the files of a chunk's batch, and the tag under which it is bought next."""
-        number = self.waves[-1].number
-        files = BatchFiles.of(self.context.files.wave_directory(number), chunk)
-        return files, self.plan.tag(number, chunk.number, files.failures(files.names()))
+        files = self.wave.files_of(chunk)
+        return files, self.wave.plan.tag(self.wave.number, chunk.number, files.failures(files.names()))
 
     @cached_property
     def _limit(self) -> CostLimit | None:
-        limit = CostLimit.of(self.context, self.plan, self.waves)
+        limit = CostLimit.of(self.wave.context, self.wave.plan, self.wave.waves)
         if limit is not None:
-            limit.commit(self.waves[-1], self.at_provider)
+            limit.commit(self.wave.last, self.at_provider)
         return limit

@@ -23,7 +23,7 @@ from airflow_batch_provider.rows import Row, decode_row
 from airflow_batch_provider.signals import BatchLanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
     from airflow_batch_provider.ledger.context import LedgerContext
@@ -115,7 +115,7 @@ class LandedRows(FrozenModel):
         return reasons.digest()
 
 
-def count_landed(context: LedgerContext, plan: Plan, waves: list[Wave], estimate: Cost | None = None) -> LandedRows:
+def count_landed(context: LedgerContext, plan: Plan, waves: Sequence[Wave], estimate: Cost | None = None) -> LandedRows:
     """Return the sums, with the rows that landed since they were kept last; of these the context's observer is told.
 
     It is told when the new sums are kept: after a kill before that, the next process tells it.

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import NotFound, OverBudget, Overtaken, Unavailable, UsageError
 from airflow_batch_provider.ledger.budget_check import check_plan
+from airflow_batch_provider.ledger.current_wave import CurrentWave
+from airflow_batch_provider.ledger.ended_batches import EndedBatches, clean_up
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.plan import Planner
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.ledger.waiting import Waiting
-from airflow_batch_provider.ledger.wave import WaveRun, clean_up
+from airflow_batch_provider.ledger.wave import WaveRun
 from airflow_batch_provider.timing import SEARCH_PAUSE
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Ledger:
         if plan is None or not waves:
             raise UsageError(f"{self.root} has no plan. Clear the task to start it again.")
         while True:
-            progress = await WaveRun(self._context, plan, waves).drive()
+            progress = await WaveRun(CurrentWave(self._context, plan, waves)).drive()
             self.withheld = progress.withheld
             if not progress.is_done:
                 now = self._context.clock.now()
@@ -134,16 +136,16 @@ class Ledger:
 
     async def _land(self) -> datetime | None:
         """Land what ended, and delete what the provider keeps of it; return when to come back for late answers."""
-        run, unlanded = await asyncio.to_thread(self._last_wave)
-        late_at = await run.land_ended()
+        wave, unlanded = await asyncio.to_thread(self._last_wave)
+        late_at = await EndedBatches(wave).land()
         for receipt in await asyncio.to_thread(self._landed_of, unlanded):
             await clean_up(self._context, receipt.batch_id)
         return late_at
 
-    def _last_wave(self) -> tuple[WaveRun, list[Receipt]]:
+    def _last_wave(self) -> tuple[CurrentWave, list[Receipt]]:
         plan = self.plan()
         assert plan is not None  # only what was bought can land
-        return WaveRun(self._context, plan, self.waves()), self.receipts(unlanded=True)
+        return CurrentWave(self._context, plan, self.waves()), self.receipts(unlanded=True)
 
     def _landed_of(self, receipts: list[Receipt]) -> list[Receipt]:
         unlanded = self.receipts(unlanded=True)
@@ -206,9 +208,9 @@ class Ledger:
         plan, waves, clock = self.plan(), self.waves(), self._context.clock
         give_up = clock.now() + max_wait
         while plan and waves:
-            last = WaveRun(self._context, plan, waves)
+            last = CurrentWave(self._context, plan, waves)
             try:
-                await last.land_ended()
+                await EndedBatches(last).land()
             except Unavailable as error:
                 log.warning("%s does not answer now: %s", self._context.provider.name, error)
             if not last.progress().in_flight:

@@ -48,7 +48,7 @@ class CostLimit:
         OverBudget: something has no known price.
     """
 
-    def __init__(self, context: LedgerContext, plan: Plan, waves: list[Wave], limit: float) -> None:
+    def __init__(self, context: LedgerContext, plan: Plan, waves: Sequence[Wave], limit: float) -> None:
         self._context = context
         self._plan = plan
         self._limit = limit
@@ -57,7 +57,7 @@ class CostLimit:
         self._committed = _dollars(sums, plan) + spent_on_others(context)
 
     @classmethod
-    def of(cls, context: LedgerContext, plan: Plan, waves: list[Wave]) -> Self | None:
+    def of(cls, context: LedgerContext, plan: Plan, waves: Sequence[Wave]) -> Self | None:
         """Return the limit of a task, None when it has none."""
         limit = context.policy.max_cost_usd
         return None if limit is None else cls(context, plan, waves, limit)

@@ -6,13 +6,18 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_batch_provider.timing import RETRY_PAUSE, WORKER_RETRY_BUDGET
+from airflow_batch_provider.timing import COME_BACK, RETRY_PAUSE, WORKER_RETRY_BUDGET
 
 if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.exceptions import Unavailable
 
 log = logging.getLogger(__name__)
+
+
+def come_back_after(error: Unavailable) -> timedelta:
+    """Return how long a task stays away that gave up its slot: as long as the provider asks."""
+    return timedelta(seconds=error.retry_after) if error.retry_after else COME_BACK
 
 
 class RetryBudget:

@@ -12,7 +12,7 @@ from airflow_batch_provider.places import PlaceWait
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_batch_provider.ledger.wave import WaveProgress
+    from airflow_batch_provider.ledger.current_wave import WaveProgress
 
 
 class Waiting(FrozenModel):

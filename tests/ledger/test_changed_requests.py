@@ -13,6 +13,7 @@ from upath import UPath
 from airflow_batch_provider.exceptions import Overtaken
 from airflow_batch_provider.ledger import Ledger, LedgerContext, Plan, Wave
 from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.current_wave import CurrentWave
 from airflow_batch_provider.ledger.files import TaskFiles
 from airflow_batch_provider.ledger.plan import Planner
 from airflow_batch_provider.ledger.records import Claim, Receipt
@@ -129,7 +130,7 @@ async def test_a_wave_that_another_worker_opened_first_is_gone_on_with(work, roo
     first, second = work(1, retry_rows=1), work(1, retry_rows=1)
     own = plan_of(Ledger(first), "a", "b")
     await Ledger(first).advance()
-    await WaveRun(first, own, TaskFiles(root).waves()).drive()
+    await WaveRun(CurrentWave(first, own, TaskFiles(root).waves())).drive()
     waves = TaskFiles(root).waves()
     opened = Planner(first).open_wave(own, waves)
     before = root.names("waves/1")
@@ -193,7 +194,7 @@ async def test_a_zombie_leaves_its_successors_claim_alone(work, root, provider):
     claim = root.read("waves/0/00000.claim.json")
 
     with pytest.raises(Overtaken, match="took over"):
-        await WaveRun(zombie, old, [old.first]).drive()
+        await WaveRun(CurrentWave(zombie, old, [old.first])).drive()
 
     assert root.read("waves/0/00000.claim.json") == claim
     assert provider.bought == {"new": 1}
