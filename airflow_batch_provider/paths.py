@@ -51,10 +51,23 @@ def open_path_here(uri: str) -> ProxyUPath:
 
     try:
         path: ProxyUPath = ObjectStoragePath(uri)
+        if path.protocol in ("", "file"):
+            _attach_disks()
         path.fs  # noqa: B018 — makes it
     except (ImportError, ValueError) as error:
         raise UsageError(f"{uri!r} cannot be opened: {error}. {_remedy(uri)}") from error
     return path
+
+
+def _attach_disks() -> None:
+    """Attach the filesystem that Airflow would find for disks.
+
+    It would import those of all installed providers to find it: 0.1 to 0.3 CPU seconds for amazon's (measured, 2026-11).
+    """
+    from airflow.sdk.io import attach  # noqa: PLC0415 — as above
+    from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 — as above
+
+    attach("file", fs=LocalFileSystem())
 
 
 def _remedy(uri: str) -> str:

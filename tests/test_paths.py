@@ -49,6 +49,17 @@ async def test_a_path_is_opened_where_a_loop_runs(shy, scheme):
     assert [path.fs.conn_id for path in (one, two / "b", none / "b")] == ["one", "two", None]
 
 
+@pytest.mark.parametrize("uri", ["file:///tmp/a", "/tmp/a"])
+def test_a_path_on_a_disk_asks_no_provider_for_its_filesystems(monkeypatch, uri):
+    """Amazon's alone takes longer to import than all else that a small task does."""
+    from airflow.sdk.io import fs, store
+
+    monkeypatch.setattr(fs, "_register_filesystems", lambda: pytest.fail("every provider was imported"))
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+
+    assert open_path(uri).fs.protocol == ("file", "local")
+
+
 def test_only_one_place_opens_paths():
     """Whoever opens a path elsewhere may do so in a loop."""
     assert [name for name in SOURCES if "ObjectStoragePath(" in source(name)] == ["paths.py"]

@@ -1,0 +1,25 @@
+"""What lies in a worker's memory before its task begins, kept out of the garbage collector's way."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def heap_set_aside() -> Iterator[None]:
+    """Let the collector look only at what is made within the block.
+
+    Airflow and the DAG file are some hundred thousand objects that stay as they are. The first import of an SDK or of the
+    prices makes Python look through all of them, which takes longer than all else that a small task does (0.2 of 0.4 CPU
+    seconds, measured 2026-11).
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
