@@ -23,6 +23,7 @@ def memory(monkeypatch):
     with warnings.catch_warnings():  # a worker that was killed closes nothing
         warnings.simplefilter("ignore")
         gc.collect()
+    gc.freeze()  # what is left, the modules above all, stays: to look at it again costs more than most of these tests
     shutil.rmtree(home, ignore_errors=True)
 
 

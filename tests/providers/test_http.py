@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Denied, NotFound, Paused, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import Account
-from airflow_batch_provider.providers import faults, http, untrusted
+from airflow_batch_provider.providers import connect, faults, http, untrusted
 from airflow_batch_provider.providers.lines import jsonl
 
 
@@ -138,6 +139,20 @@ async def test_the_client_waits_as_long_as_it_is_told_and_follows_nobody():
     async with http.http_client(account(options={"timeout": 33})) as client:
         assert (client.timeout.read, client.timeout.connect) == (33, 10)
         assert not client.follow_redirects
+
+
+@pytest.mark.parametrize("name", ["anthropic", "openai", "google"])
+async def test_the_trusted_cas_are_read_once_for_all_accounts(name, monkeypatch):
+    """An SDK that read them for each of its clients would cost every run of a task some 50 ms of processor time."""
+
+    def read(*_args, **_options):
+        pytest.fail("the CAs were read again")
+
+    await connect(account(provider=name)).aclose()
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    monkeypatch.setattr(httpx2, "create_ssl_context", read)
+
+    await connect(account(provider=name)).aclose()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ class Sdk:
 def _client(key: str, connections: httpx2.AsyncClient, options: types.HttpOptions) -> genai.Client:
     """Return the SDK's client, on our connections, and deaf to the environment (google-genai 3.4, `_api_client.py`)."""
     options.httpx_async_client = connections
+    # It also makes a client for calls that block and one for web sockets, and would read the trusted CAs for each.
+    options.client_args, options.async_client_args = {"verify": http.certificates()}, {"ssl": http.certificates()}
     recording = genai_client.DebugConfig(client_mode=None, replays_directory=None, replay_id=None)
     with _without_advice_on_keys():
         return genai.Client(api_key=key, vertexai=False, debug_config=recording, http_options=options)
