@@ -14,6 +14,7 @@ from airflow_batch_provider.ledger.budget_check import check_plan
 from airflow_batch_provider.ledger.current_wave import CurrentWave
 from airflow_batch_provider.ledger.ended_batches import EndedBatches, clean_up
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
+from airflow_batch_provider.ledger.later_waves import LaterWaves
 from airflow_batch_provider.ledger.limit import spent
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.plan import Planner
@@ -52,6 +53,7 @@ class Ledger:
         self.files = context.files
         self._context = context
         self._planner = Planner(context)
+        self._later = LaterWaves(context)
         self.withheld: Withheld | None = None
 
     @property
@@ -119,9 +121,9 @@ class Ledger:
             if progress.withheld and not self.receipts():
                 self.stop_clock()
                 raise OverBudget(str(progress.withheld))
-            wave = None if progress.withheld else self._planner.open_wave(plan, waves)
+            wave = None if progress.withheld else self._later.open_next(plan, waves)
             if wave is None:
-                self.withheld = progress.withheld or self._planner.withheld
+                self.withheld = progress.withheld or self._later.withheld
                 self.stop_clock()
                 return None
             waves.append(wave)

@@ -1,4 +1,4 @@
-"""The plan and the waves of one task, drafted on disk and committed before anything is paid.
+"""The plan of one task, drafted on disk with its first wave and committed before anything is paid.
 
 Two workers may plan at once (a zombie and its successor). Each writes request files of its own; the one that makes the
 record which names them was first, and the other goes on with the plan or wave of the first one.
@@ -11,26 +11,22 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_batch_provider.exceptions import Overtaken, RowsFailed, UsageError
+from airflow_batch_provider.exceptions import Overtaken, UsageError
 from airflow_batch_provider.formats import RESULT_FORMATS
 from airflow_batch_provider.layout import CLOCK, MANIFEST, PLAN, RESULTS, SUPERSEDED, UNMET, WAVES
 from airflow_batch_provider.ledger.apart import rows_apart
 from airflow_batch_provider.ledger.bad_rows import refuse_bad
-from airflow_batch_provider.ledger.canary import canary_of
-from airflow_batch_provider.ledger.chunks import ChunkLimits, ChunkWriter
-from airflow_batch_provider.ledger.limit import CostLimit
-from airflow_batch_provider.ledger.merge import is_answered, rows_to_ask, unreadable_rows
-from airflow_batch_provider.ledger.records import Plan, PlannedRow, Wave
+from airflow_batch_provider.ledger.records import Plan
 from airflow_batch_provider.ledger.requests import Fingerprint, check_rows
+from airflow_batch_provider.ledger.wave_drafts import WaveDrafts
 from airflow_batch_provider.pricing import Forecast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from airflow_batch_provider.ledger.bad_rows import SkippedRows
     from airflow_batch_provider.ledger.context import LedgerContext
-    from airflow_batch_provider.ledger.limit import Withheld
+    from airflow_batch_provider.ledger.records import Wave
     from airflow_batch_provider.tables.keeping import Keeper
 
 log = logging.getLogger(__name__)
@@ -41,21 +37,15 @@ _SET_ASIDE = (RESULTS, *(f"{RESULTS}.{one}" for one in RESULT_FORMATS), UNMET, M
 
 
 class Planner:
-    """Writes plan and waves of one task instance.
-
-    Attributes:
-        withheld: the wave that was not opened, because of its cost.
-    """
+    """Writes the plan of one task instance."""
 
     def __init__(self, context: LedgerContext) -> None:
         self._context = context
         self._files = context.files
+        self._drafts = WaveDrafts(context)
         # Both from the very beginning: a worker that began later may set plans aside from the next moment on.
         self._superseded = set(context.root.names(SUPERSEDED))
         self._began_at = context.clock.now()
-        self.withheld: Withheld | None = None
-
-    # the plan
 
     def current_plan(self, requests: Iterable[Any]) -> Plan | None:
         """Return the plan of these requests; None when they must be planned, because there is none or it was of others.
@@ -138,7 +128,7 @@ class Planner:
         checked = check_rows(requests, context.provider, context.spec)
         with rows_apart(context, fingerprint) as apart:
             with closing(apart.without(checked)) as rows:
-                wave = self._write_wave(0, nonce, rows, apart.skipped, forecast, canary=context.policy.canary)
+                wave = self._drafts.write(0, nonce, rows, apart.skipped, forecast, canary=context.policy.canary)
             self._check_any(fingerprint)
             apart.save(self._files, nonce)
         if keeper is not None:
@@ -174,140 +164,19 @@ class Planner:
         if set(self._context.root.names(SUPERSEDED)) - self._superseded:
             raise self._files.overtaken()
 
+    def discard(self, plan: Plan) -> None:
+        """Delete the request files of a draft that was not committed."""
+        self._drafts.discard(plan.first)
+
     def commit(self, plan: Plan) -> bool:
         """Commit a draft. Return False when another worker's plan was first."""
-        others = self._other_drafts(plan.first)
+        others = self._drafts.others(plan.first)
         if not self._files.add_plan(plan):
             log.warning("Another worker has just planned %s.", self._context.root)
             return False
-        self._delete_drafts(0, others)
+        self._drafts.delete(0, others)
         log.debug("Planned: requests=%d batches=%d", plan.requests, len(plan.first.chunks))
         return True
-
-    # later waves
-
-    def open_wave(self, plan: Plan, waves: list[Wave]) -> Wave | None:
-        """Commit the next wave; None when no row can be asked again or this attempt has asked often enough.
-
-        Raises:
-            Overtaken: another worker has set the plan aside.
-            RowsFailed: not one answer could be read.
-        """
-        context = self._context
-        self._files.check_current(plan)
-        opened_here = sum(wave.attempt == context.attempt for wave in waves)
-        # The attempt that planned has opened wave 0, and a later one begins by asking what is left: one more in both.
-        if opened_here >= 1 + context.policy.retry_rows:
-            return None
-        self._check_readable(waves)
-        if is_answered(self._files, waves):
-            return None
-        number = len(waves)
-        before = canary_of(self._files, waves[-1])
-        canary = context.policy.canary if before and before.failed else 0  # nothing but canaries was bought so far
-        rows = rows_to_ask(self._files, plan, waves, context.provider)
-        wave = self._write_wave(number, plan.nonce, rows, canary=canary)
-        if not wave.chunks or self._is_too_dear(plan, waves, wave):
-            return None
-        others = self._other_drafts(wave)
-        if not self._files.add_wave(wave):
-            self.discard(wave)
-            return self._opened(plan, waves)
-        self._delete_drafts(number, others)
-        log.debug("Wave %d asks rows again that have no good answer: requests=%d", number, wave.requests)
-        return wave
-
-    def _is_too_dear(self, plan: Plan, waves: list[Wave], wave: Wave) -> bool:
-        """Discard a wave that would cost more than is left to the task."""
-        limit = CostLimit.of(self._context, plan, waves)
-        self.withheld = limit.withhold(wave, wave.chunks) if limit else None
-        if self.withheld is not None:
-            self.discard(wave)
-        return self.withheld is not None
-
-    def _check_readable(self, waves: list[Wave]) -> None:
-        """Stop before buying rows again when not one answer of any wave could be read.
-
-        Raises:
-            RowsFailed: nothing could be read; asking again would only be paid again.
-        """
-        if (digest := unreadable_rows(self._files, waves)) is None:
-            return
-        root, name = self._context.root, self._context.provider.name
-        raise RowsFailed(
-            f"Not one answer of {name} could be read, so none is bought again. Reasons:\n{digest}\nLook at a result in "
-            f"{name}'s console. Once it can be read (another `api` of the connection, another version of this package), "
-            f"delete {root.uri(WAVES)}/*/*.rows.jsonl and clear the task: what {name} still keeps is read again, unpaid. To "
-            f"pay for new answers, delete {root}.",
-            digest=digest,
-            retryable=False,
-        )
-
-    def _opened(self, plan: Plan, waves: list[Wave]) -> Wave | None:
-        """Return the next wave, which another worker opened; one of requests that were set aside is replaced."""
-        number = len(waves)
-        known = self._files.waves()
-        self._files.check_current(plan)
-        if len(known) > number:
-            log.warning("Another worker has just opened wave %d of %s.", number, self._context.root)
-            return known[number]
-        self._files.delete_wave(number)
-        return self.open_wave(plan, waves)
-
-    # request files
-
-    def _write_wave(
-        self,
-        number: int,
-        nonce: str,
-        rows: Iterable[PlannedRow],
-        skipped: SkippedRows | None = None,
-        forecast: Forecast | None = None,
-        canary: int = 0,
-    ) -> Wave:
-        context = self._context
-        writer = ChunkWriter(
-            self._files.wave_directory(number),
-            context.provider,
-            context.spec,
-            self._chunk_limits(nonce, canary),
-            draft=context.new_id()[:8],
-            skipped=skipped,
-        )
-        chunks = writer.write(rows, forecast)
-        now = context.clock.now()
-        canary = min(canary, chunks[0].requests) if len(chunks) > 1 else 0
-        return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks, canary=canary)
-
-    def _chunk_limits(self, nonce: str, canary: int) -> ChunkLimits:
-        """Return the provider's, a little lowered where only its size tells a batch: then those of two tasks differ."""
-        context = self._context
-        limits = context.provider.limits(context.spec)
-        spare = 0 if context.provider.keeps_tags else int(nonce, 16) % max(1, limits.requests // 20)
-        requests = min(limits.requests - spare, context.policy.batch_size or limits.requests)
-        return ChunkLimits(requests, limits.bytes, context.policy.enqueued_tokens, first=canary)
-
-    def _other_drafts(self, wave: Wave) -> list[str]:
-        """Return the request files that go once this wave counts.
-
-        They are listed before it does: files that come later may be of a plan that has replaced this one.
-        """
-        ours = {name for batch in self._files.batches(wave) for name in (batch.requests_name, batch.uses_name)}
-        drafts = self._files.drafts(wave.number)
-        return [name for name in drafts if name not in ours and not self._files.is_beside(wave.nonce, name)]
-
-    def _delete_drafts(self, number: int, names: list[str]) -> None:
-        directory = self._files.wave_directory(number)
-        for name in names:
-            directory.delete(name)
-
-    def discard(self, wave: Wave) -> None:
-        """Delete the request files of a wave that does not count."""
-        for batch in self._files.batches(wave):
-            batch.delete_requests()
-        if wave.number == 0:
-            drafts = self._files.drafts(0)
-            self._delete_drafts(0, [name for name in drafts if self._files.is_beside(wave.nonce, name)])
 
 
 @dataclass
@@ -343,4 +212,4 @@ class Draft:
         """Discard the draft unless it was committed."""
         dies = kind is not None and not issubclass(kind, Exception)  # a worker that is being killed only stops
         if not self._may_count and not dies:
-            self._planner.discard(self.plan.first)
+            self._planner.discard(self.plan)

@@ -15,7 +15,7 @@ from airflow_batch_provider.ledger import Ledger, LedgerContext, Plan, Wave
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.current_wave import CurrentWave
 from airflow_batch_provider.ledger.files import TaskFiles
-from airflow_batch_provider.ledger.plan import Planner
+from airflow_batch_provider.ledger.later_waves import LaterWaves
 from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.ledger.wave import WaveRun
 from airflow_batch_provider.models import Reply, Spec
@@ -117,7 +117,7 @@ async def test_a_zombie_opens_no_wave_after_its_plan_was_set_aside(work, root, p
     new = plan_of(Ledger(work(2)), "new")
 
     with pytest.raises(Overtaken, match="began later"):
-        Planner(zombie).open_wave(old, waves)
+        LaterWaves(zombie).open_next(old, waves)
 
     assert TaskFiles(root).waves() == [new.first]
     assert root.names("waves/1") == []
@@ -132,10 +132,10 @@ async def test_a_wave_that_another_worker_opened_first_is_gone_on_with(work, roo
     await Ledger(first).advance()
     await WaveRun(CurrentWave(first, own, TaskFiles(root).waves())).drive()
     waves = TaskFiles(root).waves()
-    opened = Planner(first).open_wave(own, waves)
+    opened = LaterWaves(first).open_next(own, waves)
     before = root.names("waves/1")
 
-    assert Planner(second).open_wave(own, waves) == opened
+    assert LaterWaves(second).open_next(own, waves) == opened
     assert root.names("waves/1") == before
 
 
