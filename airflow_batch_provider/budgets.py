@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
+from airflow_batch_provider.amounts import dollars
 from airflow_batch_provider.folders import folder_name
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.spending import month_of
@@ -66,7 +67,7 @@ class Budget:
 
     def __str__(self) -> str:
         """Return the amount, whose it is and where it is set, as a part of a sentence."""
-        return f"budget of ${self.limit:,.2f} for {self.name} ([batch_provider] {self.option})"
+        return f"budget of {dollars(self.limit)} for {self.name} ([batch_provider] {self.option})"
 
     def file(self, tag: str, usd: Decimal) -> str:
         """Return the name of the file that reserves an amount for a batch."""

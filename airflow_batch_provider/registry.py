@@ -55,6 +55,7 @@ class Entry(FrozenModel):
         tentative: as in the receipt: the batch may be somebody else's.
         leave_running: its task was told to leave it running when the deadline passes.
         reserved: files of budgets that count the most it may cost until it has landed.
+        reserved_at: when these let it in, by the clock of the worker; None where no budget is set.
     """
 
     layout: Literal[1] = LAYOUT
@@ -72,6 +73,7 @@ class Entry(FrozenModel):
     tentative: bool = False
     leave_running: bool = False
     reserved: tuple[str, ...] = ()
+    reserved_at: AwareDatetime | None = None
 
     @property
     def earliest(self) -> datetime:
@@ -126,7 +128,7 @@ class Registry:
     def settle(self, spent: Spent) -> None:
         """Note what a batch cost that is about to land: from now on budgets count that, and not the most that it might have.
 
-        Also what it reserved in another month than the one it was submitted in. The same again changes nothing. While nobody
+        Also what it reserved in an earlier month, when it was bought later after all. The same again changes nothing. While nobody
         knows what it cost, budgets go on with what it reserved.
         """
         self.spending.note(spent)

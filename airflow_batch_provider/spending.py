@@ -35,7 +35,7 @@ class Spent(FrozenModel):
         claim: URI of its claim, whose folders tell the task.
         requests: rows that it asked.
         succeeded: those of them with a good answer.
-        submitted_at: its month is the one that it counts for.
+        submitted_at: its month is the one that it counts for; under a budget the moment at which that let it in.
     """
 
     layout: Literal[1] = LAYOUT

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.simple_table import AirflowConsole
 from airflow.utils import yaml
 from airflow.utils.platform import is_tty
 from rich.markup import escape
+
+from airflow_batch_provider.amounts import digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,6 @@ def _cell(value: object, output: str) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value)) or None
     elif isinstance(value, float):
-        value = f"{Decimal(str(value)):f}"  # an amount of cents has no exponent for people
+        value = digits(value)  # an amount of cents has no exponent for people
     text = "-" if value is None else clean(value)
     return escape(text) if output == "table" else text

@@ -6,6 +6,7 @@ import textwrap
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_batch_provider.amounts import dollars
 from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.results import BatchResults
 
@@ -38,5 +39,5 @@ def _row(row: BatchRow) -> str:
 def _money(cost: Cost) -> str:
     if cost.usd is None:
         return "no known price"
-    saved = "" if cost.saved_usd is None else f", {cost.saved_usd:.7f} saved by asking in batch"
-    return f"US$ {cost.usd:.7f}{saved}"
+    saved = "" if cost.saved_usd is None else f", {dollars(cost.saved_usd)} saved by asking in batch"
+    return f"{dollars(cost.usd)}{saved}"

@@ -290,4 +290,5 @@ def receipt_of(entry: Entry, batch_id: str, *, tentative: bool = False) -> Recei
         submitted_at=entry.claimed_at,
         as_of=entry.as_of,
         tentative=tentative,
+        reserved_at=entry.reserved_at,
     )

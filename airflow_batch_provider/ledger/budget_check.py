@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from airflow_batch_provider.amounts import dollars
 from airflow_batch_provider.exceptions import OverBudget, Unavailable
 from airflow_batch_provider.ledger.landed import count_landed
 from airflow_batch_provider.ledger.limit import known_price, learned_from, most_of
@@ -34,12 +35,14 @@ class BudgetCheck:
     Attributes:
         tag: of the claim.
         most: that the batch may cost, US dollars.
+        at: the moment in whose month it counts.
     """
 
     registry: Registry
     budgets: tuple[Budget, ...]
     tag: str
     most: Decimal
+    at: datetime
 
     @classmethod
     def of(cls, batch: BatchToBuy, tag: str) -> Self | None:
@@ -49,11 +52,13 @@ class BudgetCheck:
             OverBudget: something in it has no known price.
         """
         context, plan, waves = batch.context, batch.plan, list(batch.waves)
-        budgets = budgets_of(context)
+        now = context.clock.now()
+        budgets = budgets_of(context, now)
         if context.registry is None or not budgets:
             return None
         learned = learned_from(count_landed(context, plan, waves), context, waves)
-        return cls(context.registry, budgets, tag, most_of(context, plan, [batch.files], learned, f"The {budgets[0]}"))
+        most = most_of(context, plan, [batch.files], learned, f"The {budgets[0]}")
+        return cls(context.registry, budgets, tag, most, now)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -111,12 +116,12 @@ class BudgetCheck:
         return self.registry.budgets.reserved_at(budget, tag, usd)
 
 
-def budgets_of(context: LedgerContext) -> tuple[Budget, ...]:
-    """Return the budgets that batches of a task must keep to now."""
+def budgets_of(context: LedgerContext, now: datetime) -> tuple[Budget, ...]:
+    """Return the budgets that batches of a task must keep to at this moment."""
     if context.registry is None:
         return ()
     connection = str(context.connection) if context.connection else None
-    return context.registry.budgets.that_limit(connection, context.clock.now())
+    return context.registry.budgets.that_limit(connection, now)
 
 
 def check_plan(context: LedgerContext, expected: Forecast) -> None:
@@ -125,7 +130,7 @@ def check_plan(context: LedgerContext, expected: Forecast) -> None:
     Raises:
         OverBudget: it may cost more than is left, or something in it has no known price.
     """
-    for budget in budgets_of(context):
+    for budget in budgets_of(context, context.clock.now()):
         assert context.registry is not None  # else there is no budget
         most, use = known_price(expected, f"The {budget}"), context.registry.budgets.use(budget)
         if use.total + most > budget.limit:
@@ -134,8 +139,8 @@ def check_plan(context: LedgerContext, expected: Forecast) -> None:
 
 def _refusal(budget: Budget, use: BudgetUse, most: Decimal, what: str) -> str:
     return (
-        f"{what} may cost up to ${most:,.4f}, and of the {budget} ${use.all_spent:,.4f} are spent and ${use.all_reserved:,.4f} "
-        "reserved for open batches. Raise it, or wait until open batches have landed and cost less than they might; then clear "
+        f"{what} may cost up to {dollars(most)}, and of the {budget} {dollars(use.all_spent)} are spent and "
+        f"{dollars(use.all_reserved)} reserved for open batches. Raise it, or wait until open batches have landed and cost less than they might; then clear "
         "the task to buy what is left."
     )
 

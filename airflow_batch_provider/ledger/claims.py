@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.batch import BatchToBuy
     from airflow_batch_provider.ledger.batch_files import BatchFiles
+    from airflow_batch_provider.ledger.budget_check import BudgetCheck
     from airflow_batch_provider.providers.base import Candidate
     from airflow_batch_provider.registry import Registry
 
@@ -111,7 +112,7 @@ class ClaimHandle:
 
     def write_receipt(self, claim: Claim, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Receipt:
         """Write the receipt and tell the deployment; return the one that counts, which another worker may have written."""
-        context = self.batch.context
+        context, known = self.batch.context, self._registry.get(claim.tag) if self._registry else None
         receipt = Receipt(
             batch_id=batch_id,
             tag=claim.tag,
@@ -120,6 +121,7 @@ class ClaimHandle:
             as_of=context.provider.now(),
             tentative=tentative,
             traceparent=context.signals.traceparent(),
+            reserved_at=known.reserved_at if known else None,
         )
         if self.files.add_receipt(receipt):
             context.signals.bought(self._bought(receipt))
@@ -138,12 +140,12 @@ class ClaimHandle:
     # the deployment
 
     def register(
-        self, claim: Claim, batch_id: str | None = None, *, tentative: bool = False, reserved: tuple[str, ...] = ()
+        self, claim: Claim, batch_id: str | None = None, *, tentative: bool = False, check: BudgetCheck | None = None
     ) -> None:
         """Note in the registry what is claimed, or more about it.
 
         Args:
-            reserved: files of budgets that count it from now on, beside those that do already.
+            check: of the budgets that count it from now on, beside those that do already.
         """
         if self._registry is None:
             return
@@ -161,7 +163,8 @@ class ClaimHandle:
             batch_id=batch_id,
             tentative=tentative,
             leave_running=context.policy.leave_running,
-            reserved=tuple(dict.fromkeys((*(known.reserved if known else ()), *reserved))),
+            reserved=tuple(dict.fromkeys((*(known.reserved if known else ()), *(check.files if check else ())))),
+            reserved_at=check.at if check else known.reserved_at if known else None,
         )
         self._registry.enter(entry)
 

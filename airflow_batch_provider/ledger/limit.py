@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
+from airflow_batch_provider.amounts import digits, dollars
 from airflow_batch_provider.exceptions import OverBudget
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import SUPERSEDED
@@ -54,7 +55,7 @@ class CostLimit:
         self._limit = limit
         sums = count_landed(context, plan, waves)
         self._learned = learned_from(sums, context, waves)
-        self._committed = _dollars(sums, plan) + spent_on_others(context)
+        self._committed = _usd_of(sums, plan) + spent_on_others(context)
 
     @classmethod
     def of(cls, context: LedgerContext, plan: Plan, waves: Sequence[Wave]) -> Self | None:
@@ -71,8 +72,8 @@ class CostLimit:
         most = self._most(wave, chunks)
         if self._committed + most > Decimal(str(self._limit)):
             why = (
-                f"up to ${most:.4f}, after ${self._committed:.4f} for what was bought before, would be more than "
-                f"max_cost_usd={self._limit:g}. Raise it and clear the task to buy the rest."
+                f"up to {dollars(most)}, after {dollars(self._committed)} for what was bought before, would be more than "
+                f"max_cost_usd={digits(self._limit)}. Raise it and clear the task to buy the rest."
             )
             return Withheld(rows=sum(chunk.requests for chunk in chunks), why=why)
         self._committed += most
@@ -86,7 +87,7 @@ class CostLimit:
             self._plan,
             _batches(self._context, wave, chunks),
             self._learned,
-            f"max_cost_usd={self._limit}",
+            f"max_cost_usd={digits(self._limit)}",
         )
 
 
@@ -97,7 +98,7 @@ def spent(context: LedgerContext) -> Decimal:
         OverBudget: something that landed has no known price.
     """
     plan = context.files.plan()
-    own = _dollars(count_landed(context, plan, context.files.waves()), plan) if plan else Decimal(0)
+    own = _usd_of(count_landed(context, plan, context.files.waves()), plan) if plan else Decimal(0)
     return own + spent_on_others(context)
 
 
@@ -107,7 +108,7 @@ def spent_on_others(context: LedgerContext) -> Decimal:
     for nonce in context.root.names(SUPERSEDED):
         aside = replace(context, root=context.root.sub(SUPERSEDED).sub(nonce), signals=SILENT)
         if plan := aside.files.plan():
-            total += _dollars(count_landed(aside, plan, aside.files.waves()), plan)
+            total += _usd_of(count_landed(aside, plan, aside.files.waves()), plan)
     return total
 
 
@@ -137,7 +138,7 @@ def known_price(expected: Forecast, limit: str) -> Decimal:
     return expected.bill.usd
 
 
-def _dollars(sums: LandedRows, plan: Plan) -> Decimal:
+def _usd_of(sums: LandedRows, plan: Plan) -> Decimal:
     if sums.cost.usd is None:
         raise OverBudget(
             f"What {plan.spec.model!r} has answered so far has no known price, so max_cost_usd cannot be held. Set its price "

@@ -152,6 +152,7 @@ class Receipt(FrozenModel):
         as_of: when, by the provider's own clock; None where it does not tell its time.
         tentative: True when the batch was found by time and size only; the keys of its results must confirm it.
         traceparent: W3C trace context in which it was bought; None where nothing is traced.
+        reserved_at: when budgets let it in, by the clock of the worker; None where none is set.
     """
 
     batch_id: str
@@ -161,6 +162,12 @@ class Receipt(FrozenModel):
     as_of: AwareDatetime | None = None
     tentative: bool = False
     traceparent: str | None = None
+    reserved_at: AwareDatetime | None = None
+
+    @property
+    def counted_at(self) -> datetime:
+        """Return the moment in whose month the batch counts: a month has room only for what its own budget let in."""
+        return self.reserved_at or self.submitted_at
 
     @property
     def bought_at(self) -> datetime:

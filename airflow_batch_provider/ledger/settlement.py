@@ -68,7 +68,7 @@ class Settlement:
             claim=self.files.claim_uri,
             requests=receipt.requests,
             succeeded=sums.succeeded,
-            submitted_at=receipt.submitted_at,
+            submitted_at=receipt.counted_at,
             usage=sums.usage,
             cost=sums.charge.cost,
         )

@@ -158,7 +158,7 @@ class _Submission:
         """Tell the deployment of the claim, and let its budgets count the batch; one that has no room withdraws the claim."""
         try:
             check = BudgetCheck.of(self._batch, claim.tag)
-            self._handle.register(claim, reserved=check.files if check else ())
+            self._handle.register(claim, check=check)
             if check is not None:
                 await check.keep(self._batch.context)
         except (UsageError, Unavailable):

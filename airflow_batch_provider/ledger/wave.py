@@ -71,7 +71,11 @@ class WaveRun:
         Without tags one: what is seen after a lost reply can then only be the last one. One, too, where budgets are asked about
         each: the one that they refuse says how many rows are withheld.
         """
-        return _UPLOADS if self._context.provider.keeps_tags and not budgets_of(self._context) else 1
+        return (
+            _UPLOADS
+            if self._context.provider.keeps_tags and not budgets_of(self._context, self._context.clock.now())
+            else 1
+        )
 
     async def _submit(self, gate: Gate, queued: Sequence[Chunk]) -> None:
         """Buy the first of these chunks."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from airflow_batch_provider.amounts import digits, dollars
 from airflow_batch_provider.exceptions import OverBudget
 from airflow_batch_provider.ledger import known_price
 from airflow_batch_provider.models import Manifest
-from airflow_batch_provider.stages.summary import dollars, number_of
+from airflow_batch_provider.stages.summary import number_of, price_of
 
 if TYPE_CHECKING:
     from airflow_batch_provider.formats import ResultFormat
@@ -35,12 +36,12 @@ class Estimate:
         """
         if limit is None or not self.plan.first.requests:
             return
-        price, usage = known_price(self.expected, f"max_cost_usd={limit}"), self.expected.usage
+        price, usage = known_price(self.expected, f"max_cost_usd={digits(limit)}"), self.expected.usage
         if price + spent > Decimal(str(limit)):
-            before = f" with the ${spent:.4f} that earlier requests of the task have cost" if spent else ""
+            before = f" with the {dollars(spent)} that earlier requests of the task have cost" if spent else ""
             raise OverBudget(
-                f"{self.plan.first.requests} requests may cost up to ${price:.4f} ({usage.input_tokens} tokens in, at most "
-                f"{usage.output_tokens} out),{before} more than max_cost_usd={limit}. Ask less, lower max_tokens or raise the "
+                f"{self.plan.first.requests} requests may cost up to {dollars(price)} ({usage.input_tokens} tokens in, at most "
+                f"{usage.output_tokens} out),{before} more than max_cost_usd={digits(limit)}. Ask less, lower max_tokens or raise the "
                 "limit."
             )
 
@@ -58,7 +59,7 @@ class Estimate:
         canary = f" The first {first} asked alone, as a canary." if plan.first.canary else ""
         price = self.expected.cost
         may_cost = (
-            "whose price is not known" if price.usd is None else f"for at most {dollars(price)} in the first wave"
+            "whose price is not known" if price.usd is None else f"for at most {price_of(price)} in the first wave"
         )
         return (
             f"{asked}{skipped}{same} to {plan.provider} {plan.spec.model} in {batches}: about "

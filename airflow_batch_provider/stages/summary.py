@@ -1,33 +1,25 @@
-"""The lines of a task's log for people: amounts of money, and the outcome of an attempt."""
+"""The lines of a task's log for people: what something costs, and the outcome of an attempt."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_batch_provider.amounts import dollars
+
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Cost, Manifest, Usage
 
 
-# A smaller amount would be shown as nothing.
-_LEAST = 0.0001
-
-
-def dollars(cost: Cost) -> str:
+def price_of(cost: Cost) -> str:
     """Return an amount as people write it; "no known price" where there is none."""
     if cost.usd is None:
         return "no known price"
-    return f"about {_amount(cost.usd)}" if cost.estimated else _amount(cost.usd)
+    return f"about {dollars(cost.usd)}" if cost.estimated else dollars(cost.usd)
 
 
 def number_of(count: int, one: str, many: str) -> str:
     """Return a count with its noun."""
     return f"{count:,} {one if count == 1 else many}"
-
-
-def _amount(usd: float) -> str:
-    if 0 < usd < _LEAST:
-        return f"less than ${_LEAST:.4f}"
-    return f"${usd:,.4f}" if usd < 1 else f"${usd:,.2f}"
 
 
 def block(manifest: Manifest, cut_off: int) -> str:
@@ -84,9 +76,9 @@ def _tokens(usage: Usage) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    saved = f", and saved {_amount(cost.saved_usd)} against single calls" if cost.saved_usd else ""
+    saved = f", and saved {dollars(cost.saved_usd)} against single calls" if cost.saved_usd else ""
     left_out = f"; without the price of {', '.join(cost.unpriced)}" if cost.unpriced else ""
-    return dollars(cost) + saved + left_out
+    return price_of(cost) + saved + left_out
 
 
 def _duration(manifest: Manifest) -> str:

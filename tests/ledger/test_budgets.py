@@ -30,7 +30,7 @@ ANSWER = 0.5
 MOST = {"model": "openai:house", "max_tokens": 10}  # one dollar for a row
 OK = Reply(key="", status="succeeded", output="fine")
 LONG = Reply(key="", status="succeeded", output="x", usage=Usage(output_tokens=20))  # two dollars
-MONTH = "month/2026-11/c"
+MONTH, DECEMBER = "month/2026-11/c", "month/2026-12/c"
 
 
 def priced(provider, answer=lambda _b, _n: OK):
@@ -86,8 +86,8 @@ async def test_a_plan_that_may_cost_more_than_is_left_is_refused_before_anything
         await world("second", month=3).run()
 
     assert str(error.value) == (
-        "The first wave may cost up to $3.0000, and of the budget of $3.00 for connection 'c' in 2026-11 ([batch_provider] "
-        "monthly_budgets) $0.5000 are spent and $0.0000 reserved for open batches. Raise it, or wait until open batches have "
+        "The first wave may cost up to $3.00, and of the budget of $3.00 for connection 'c' in 2026-11 ([batch_provider] "
+        "monthly_budgets) $0.50 are spent and $0.00 reserved for open batches. Raise it, or wait until open batches have "
         "landed and cost less than they might; then clear the task to buy what is left."
     )
     assert provider.bought == {"a": 1}
@@ -136,26 +136,70 @@ async def test_a_month_begins_with_nothing_spent(world, clock):
 
     await world("two", ["b"], month=1).run()
 
-    assert use(task) == use(task, "month/2026-12/c") == (0.5, 0)
+    assert use(task) == use(task, DECEMBER) == (0.5, 0)
 
 
-async def test_a_batch_that_is_submitted_while_the_month_ends_counts_for_one_month(world, provider, clock):
-    """Its amount was reserved in November; once its cost is known it counts in December, and in November nothing does."""
+async def test_a_batch_that_is_submitted_while_the_month_ends_counts_for_the_month_that_let_it_in(
+    world, provider, clock
+):
+    """So that the new month's budget is whole for those that it lets in, and neither month ever costs more than its own."""
+    task = world("one", ["a"], month=1)
+    clock.advance(timedelta(days=7).total_seconds())
+    provider.while_creating = [until_december(clock)]
+    suspended = await task.start()
+    assert (use(task), use(task, DECEMBER)) == ((0, 1), (0, 0))
+    await world("two", ["b"], month=1).run()
+
+    await task.wait(suspended)
+    await task.resume(suspended)
+
+    assert (use(task), use(task, DECEMBER)) == ((0.5, 0), (0.5, 0))
+    assert [spent.submitted_at.month for spent in task.registry.spending.since()] == [11, 12]
+
+
+async def test_a_batch_is_counted_in_its_month_by_every_worker_that_lands_it(world, provider, clock):
+    """The receipt keeps the month, for the entry of the registry is gone when a zombie lands the same batch again."""
     task = world("one", ["a"], month=1)
     clock.advance(timedelta(days=7).total_seconds())
     provider.while_creating = [until_december(clock)]
     suspended = await task.start()
     await task.wait(suspended)
     await task.resume(suspended)
+    assert task.registry.tags() == []
 
-    assert (use(task), use(task, "month/2026-12/c")) == ((0, 0), (0.5, 0))
+    waves = task.directory.sub("waves/0")
+    (rows,) = (name for name in waves.names() if name.endswith(".rows.jsonl"))
+    waves.delete(rows)
+    task.directory.delete("manifest.json")
+    await task.retry()
+
+    assert (use(task), use(task, DECEMBER)) == ((0.5, 0), (0, 0))
+
+
+@pytest.mark.parametrize("fault", [Killed("before the create"), (Killed("after it"), "after")], ids=["before", "after"])
+async def test_a_purchase_that_a_killed_worker_began_last_month_counts_for_the_month_that_let_it_in(
+    world, provider, clock, fault
+):
+    """Died before the create: it is bought in December and needs room there; after it: it was bought in November, and found."""
+    task = world("one", ["a"], month=1)
+    clock.advance(timedelta(days=7).total_seconds())
+    provider.submit_faults = [fault]
+    with pytest.raises(Killed):
+        await task.run()
+    await until_december(clock)()
+
+    await task.retry()
+
+    is_old = isinstance(fault, tuple)
+    assert (use(task), use(task, DECEMBER)) == (((0.5, 0), (0, 0)) if is_old else ((0, 0), (0.5, 0)))
+    assert provider.bought == {"a": 1}
 
 
 async def test_a_budget_that_is_set_later_knows_what_was_spent_before(world):
     """What landed is counted whether or not there was a limit."""
     await world("one", ["a"]).run()
 
-    with pytest.raises(OverBudget, match=r"\$0\.5000 are spent"):
+    with pytest.raises(OverBudget, match=r"\$0\.50 are spent"):
         await world("two", ["b"], month=1).run()
 
 
@@ -174,7 +218,7 @@ async def test_batches_for_which_no_room_is_left_are_withheld_and_bought_later(w
     ]
     assert "a budget of its DAG run or connection" in task.rows(manifest)[-1]["error"]["message"]
     assert manifest.withheld.startswith(
-        "3 rows were not bought: The next batch may cost up to $1.0000, and of the budget"
+        "3 rows were not bought: The next batch may cost up to $1.00, and of the budget"
     )
     assert use(task) == (6, 0)
 
@@ -296,7 +340,7 @@ async def test_of_two_tasks_that_ask_at_the_same_time_one_buys_and_the_other_is_
 
     assert provider.bought == {"a": 1}
     assert waits[0].state.metadata["must_wait"] is True  # it comes back
-    with pytest.raises(OverBudget, match=r"\$0\.5000 are spent"):
+    with pytest.raises(OverBudget, match=r"\$0\.50 are spent"):
         await second.resume(waits[0])
 
 
@@ -329,7 +373,7 @@ async def test_what_a_dead_worker_reserved_counts_once_it_is_old(world, provider
     path = first.registry.budgets._directory.root / file
     old = path.stat().st_mtime - RESERVED_OLD.total_seconds()
     os.utime(path.path, (old, old))
-    with pytest.raises(OverBudget, match=r"\$0\.0000 are spent and \$1\.0000 reserved"):
+    with pytest.raises(OverBudget, match=r"\$0\.00 are spent and \$1\.00 reserved"):
         await second.resume(suspended)
     assert provider.bought == {"a": 1}
 

@@ -37,7 +37,7 @@ async def test_a_later_wave_is_bought_while_it_fits_and_withheld_when_it_does_no
 
     assert provider.bought == {"a": 1, "b": 3, "c": 1}
     assert manifest.withheld == (
-        "1 row was not bought: up to $1.0000, after $2.5000 for what was bought before, would be more than max_cost_usd=3. "
+        "1 row was not bought: up to $1.00, after $2.50 for what was bought before, would be more than max_cost_usd=3. "
         "Raise it and clear the task to buy the rest."
     )
     assert [row["error"] and row["error"]["code"] for row in task.rows(manifest)] == [None, "overloaded", None]
@@ -108,7 +108,7 @@ async def test_requests_that_were_set_aside_count_for_the_limit(job, provider):
     await task.run()
 
     task.requests = ["c", "d", "e"]
-    with pytest.raises(UsageError, match=r"with the \$1\.0000 that earlier requests of the task have cost"):
+    with pytest.raises(UsageError, match=r"with the \$1\.00 that earlier requests of the task have cost"):
         await task.retry()
     task.requests = ["c", "d"]
     await task.retry()
@@ -160,7 +160,7 @@ async def test_a_model_without_a_price_cannot_be_held_to_a_limit(job, provider, 
     provider.account = provider.account.model_copy(update={"options": {"prices": own}})
     rows = [{"prompt": "a", "request_params": {"model": "nobody-lists-me"}}]
 
-    with pytest.raises(UsageError, match=r"max_cost_usd=9\.0 cannot be held"):
+    with pytest.raises(UsageError, match=r"max_cost_usd=9 cannot be held"):
         await job(rows, **MOST, max_cost_usd=9).run()
 
     assert not provider.bought

@@ -13,6 +13,7 @@ from browser import WAIT, logged_in
 from playwright.sync_api import expect
 from scenes import begin, endless
 
+from airflow_batch_provider.amounts import dollars
 from airflow_batch_provider.demo.stack import PASSWORD, USERNAME
 
 if TYPE_CHECKING:
@@ -237,6 +238,14 @@ def test_500_stages_are_there_within_2_seconds(page: Page, stack: AirflowStack):
     expect(page.locator(".llmb-count")).to_have_text("100 stages")
     page.get_by_role("button", name="Cost").click()
     expect(page.locator(".llmb-line").first).to_contain_text("$4.99")
+
+
+def test_money_on_the_page_is_written_as_in_the_log(page: Page, scene: Scene):
+    """An amount that is not nothing is never shown as nothing; only from a dollar on the page rounds to cents."""
+    small = [0, 1e-10, 5.84e-05, 0.00058, 0.0034567, 0.01, 0.12345, 0.5, 3]
+    page.goto(PAGE)
+    shown = page.evaluate("async (all) => all.map((await import('/llm-batches/text.js')).dollars)", small)
+    assert shown == [dollars(usd) for usd in small]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

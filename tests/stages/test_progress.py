@@ -360,7 +360,7 @@ async def test_the_log_tells_plan_submit_waves_and_receipt(job, provider, caplog
     (block,) = [line for line in lines if line.startswith("What openai gpt-5-mini was asked")]
     assert "rows      3: 3 succeeded" in block
     assert "tokens    40 in; 20 out" in block
-    assert "and saved less than $0.0001 against single calls" in block
+    assert "and saved $0.000025 against single calls" in block
     assert manifest.cost.usd == pytest.approx(task.shown[-1]["cost"]["usd"])
     assert "in 2 waves of 2 batches" in block
     assert manifest.results in block

@@ -35,11 +35,10 @@ export function numbered(number, one, many) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
 
-// Small amounts keep what makes them differ from nothing.
+// As amounts.py writes them, and from a dollar on in cents: an amount that is not nothing is never shown as nothing.
 export function dollars(usd) {
-  if (usd > 0 && usd < 0.0001) return "< $0.0001";
-  const digits = usd === 0 || usd >= 1 ? 2 : 4;
-  return `$${new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(usd)}`;
+  const decimals = usd >= 1 ? 2 : usd > 0 ? Math.min(Math.max(4, 1 - Math.floor(Math.log10(usd))), 20) : 2;
+  return `$${new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: 2, maximumFractionDigits: decimals }).format(usd)}`;
 }
 
 export function duration(milliseconds) {
