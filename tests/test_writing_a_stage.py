@@ -71,3 +71,14 @@ def test_the_stage_that_submits_in_each_execute_ends_with_every_row(page, accoun
 
     assert [item["success"] for item in result.output["items"]] == [True, True]
     assert len(result.suspensions) == 1
+
+
+def test_the_stage_with_a_canary_waits_for_it_before_it_buys_the_rest(page, accounts):
+    """One wait for each, and the canary's row is a result like the others."""
+    result = run_stage(page.Careful, config={"model": "gpt-5-mini"}, outputs=OUTPUTS, accounts=accounts["openai"])
+
+    assert [(item["id"], item["success"]) for item in result.output["items"]] == [
+        ("request-0", True),
+        ("request-1", True),
+    ]
+    assert len(result.suspensions) == 2

@@ -21,12 +21,19 @@ def checked_output_type(given: Any) -> OutputType | None:
         raise UsageError(f"{error}.") from None
 
 
-def check_sizes(batch_size: int | None, retry_rows: int) -> None:
-    """Refuse sizes that no submit can have."""
+def check_sizes(batch_size: int | None, retry_rows: int, canary: int, *, is_stored: bool) -> None:
+    """Refuse sizes that no submit can have, and a canary whose rest no later submit could buy."""
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size!r} leaves no room for a request. Give 1 or more, or None.")
     if retry_rows < 0:
         raise UsageError(f"retry_rows={retry_rows!r} is not a number of repetitions. Give 0 or more.")
+    if canary < 0:
+        raise UsageError(f"canary={canary!r} is not a number of rows. Give 0, which buys all at once, or more.")
+    if canary and not is_stored:
+        raise UsageError(
+            "canary needs the storage of a task, in which the next submit finds what became of it. Buy through ctx.batch of a "
+            "stage, or in a script submit the first rows by themselves."
+        )
 
 
 def listed(requests: Iterable[Any]) -> list[Any]:

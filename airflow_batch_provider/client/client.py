@@ -53,12 +53,14 @@ class BatchHandle(FrozenModel):
             as often as it may be.
         batch_ids: the batches at the provider that bring the rows which were asked last. Each of these ids stands for
             its own part of the rows; all parts together are every row once.
+        rest: rows that wait for the canary, for which the id stands then; 0 when it stands for every row.
     """
 
     id: str
     status: BatchState
     provider: str
     batch_ids: tuple[str, ...]
+    rest: int = 0
 
 
 class BatchClient:
@@ -132,11 +134,12 @@ class BatchClient:
         one._parent = self  # noqa: SLF001 — of this class
         return one
 
-    async def submit(
+    async def submit(  # noqa: PLR0913 — one argument for each thing that is asked
         self,
         requests: Iterable[Any],
         *,
         batch_size: int | None = None,
+        canary: int = 0,
         system: str | None = None,
         output_type: Any = None,
         max_tokens: int = 1024,
@@ -153,6 +156,8 @@ class BatchClient:
             requests: list of str, dict or `BatchRequest`; `custom_id` is `request-{i}` when none is given.
             batch_size: most requests in one batch; the provider's limit by default. Requests that this stage has
                 submitted before stay cut as they were.
+            canary: buy only so many rows at first; the same submit, once they have landed, buys the rest when at least half
+                of them have a good answer. 0 buys all at once.
             output_type: what each answer must be: any type that pydantic knows, or a JSON schema. Answers are checked against the
                 schema; give the type to `get_results` to have it decide.
             max_tokens: tokens of one answer.
@@ -164,8 +169,9 @@ class BatchClient:
             Unavailable: the provider fails for a passing reason; submit the same requests again later.
             Unresolved: an earlier submit of the same requests may or may not have happened.
             OverBudget: a budget of the deployment has no room for all of them; what was bought before that stays bought.
+            RowsFailed: most rows of the canary have no good answer, so the rest is not bought in this attempt.
         """
-        check_sizes(batch_size, retry_rows)
+        check_sizes(batch_size, retry_rows, canary, is_stored=self._is_stored)
         rows = listed(requests)
         provider = await self._provider()
         spec = Spec(
@@ -180,12 +186,14 @@ class BatchClient:
             AnswerSchema(spec.output_schema)
         provider.check_spec(spec)
         name = self._submissions.name_of(rows, provider, spec, self._connection)
-        policy = policy_of(clean_up=clean_up, retry_rows=retry_rows, batch_size=batch_size)
+        policy = policy_of(clean_up=clean_up, retry_rows=retry_rows, batch_size=batch_size, canary=canary)
         # Without storage nothing tells a repeated submit from another one.
         folder = name if self._is_stored else f"{name}-{random_id()}"
         bought = await self._submissions.open(folder, provider, spec, policy, self._connection).buy(rows)
         status: BatchState = "completed" if bought.is_done else "pending"
-        return BatchHandle(id=bought.id, status=status, provider=provider.name, batch_ids=bought.batch_ids)
+        return BatchHandle(
+            id=bought.id, status=status, provider=provider.name, batch_ids=bought.batch_ids, rest=bought.rest
+        )
 
     async def get_status(self, batch_id: str) -> BatchStatus:
         """Poll the batch, or all batches, that an id stands for; several have ended when all of them have.

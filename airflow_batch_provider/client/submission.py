@@ -12,6 +12,7 @@ from airflow_batch_provider.exceptions import OverBudget, Unavailable, Unresolve
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import SUBMISSION
 from airflow_batch_provider.ledger import Ledger, Policy, RetryBudget
+from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.landing import rechecked
 from airflow_batch_provider.ledger.merge import best_rows, planned_rows
 from airflow_batch_provider.models import ConnectionRef
@@ -52,13 +53,15 @@ class Bought:
     """The batches of the last wave of a submission.
 
     Attributes:
-        id: stands for every row of the submission.
+        id: stands for every row of the submission, or for the canary while `rest` waits for it.
         is_done: every batch has landed, and no row is asked again.
+        rest: rows that are not bought before the canary has landed.
     """
 
     id: str
     batch_ids: tuple[str, ...]
     is_done: bool
+    rest: int = 0
 
 
 class Submission:
@@ -81,6 +84,7 @@ class Submission:
             Unavailable: the provider refuses for a passing reason; what was bought stays bought.
             Unresolved, Overtaken, Rejected, Paused: as `Ledger.advance`.
             OverBudget: a budget of the deployment has no room for the rest of the rows; what was bought stays bought.
+            RowsFailed: most rows of the canary have no good answer, so the rest is not bought.
         """
         connection, policy = self._context.connection, self._context.policy
         assert connection is not None  # a client always has one
@@ -92,6 +96,8 @@ class Submission:
                     log.warning("%s", gaps)
         budget = RetryBudget(self._context.provider.name, self._context.clock)
         while (waiting := await self._ledger.advance()) and waiting.queued and not self._ledger.withheld:
+            if waiting.batch_ids and self._rest():
+                break
             await budget.wait(self._refusal(waiting))
         if self._ledger.withheld:
             raise OverBudget(str(self._ledger.withheld))
@@ -139,16 +145,26 @@ class Submission:
         )
 
     def _noted(self, *, is_done: bool) -> Bought:
-        """Put the batches of the last wave into the index."""
-        wave = self._ledger.waves()[-1]
+        """Put the batches of the last wave into the index; a canary alone stands for its own rows."""
+        wave, rest = self._ledger.waves()[-1], self._rest()
         receipts = [batch.receipt() for batch in self._ledger.files.batches(wave)]
         ids = tuple(receipt.batch_id for receipt in receipts if receipt)
+        if rest:
+            self._purchases.note(ids[0], self._part(wave, 0, ids[0]))
+            return Bought(ids[0], ids, is_done=False, rest=rest)
         whole = ids[0] if len(ids) == 1 else f"{ids[0]}+{len(ids) - 1}"
         self._purchases.note(whole, Purchase(submission=self._name, wave=wave.number, batch_ids=ids))
         for chunk, batch_id in zip(wave.chunks, ids, strict=True) if len(ids) > 1 else ():
-            part = Purchase(submission=self._name, wave=wave.number, batch_ids=(batch_id,), chunk=chunk.number)
-            self._purchases.note(batch_id, part)
+            self._purchases.note(batch_id, self._part(wave, chunk.number, batch_id))
         return Bought(whole, ids, is_done)
+
+    def _part(self, wave: Wave, chunk: int, batch_id: str) -> Purchase:
+        return Purchase(submission=self._name, wave=wave.number, batch_ids=(batch_id,), chunk=chunk)
+
+    def _rest(self) -> int:
+        """Return the rows of the last wave that wait for its canary to land; 0 when none do."""
+        wave = self._ledger.waves()[-1]
+        return wave.requests - wave.canary if wave.canary and canary_of(self._ledger.files, wave) is None else 0
 
     def _rows(self, purchase: Purchase, schema: AnswerSchema | None, waiting: Waiting | None) -> list[BatchRow]:
         waves = self._ledger.waves()
@@ -199,7 +215,7 @@ class Submission:
         return set(range(sum(chunk.requests for chunk in waves[0].chunks))) - own
 
 
-def policy_of(*, clean_up: bool, retry_rows: int = 0, batch_size: int | None = None) -> Policy:
+def policy_of(*, clean_up: bool, retry_rows: int = 0, batch_size: int | None = None, canary: int = 0) -> Policy:
     """Return how far a client's submission goes."""
     return Policy(
         retry_rows=retry_rows,
@@ -210,4 +226,5 @@ def policy_of(*, clean_up: bool, retry_rows: int = 0, batch_size: int | None = N
         clean_up=clean_up,
         leave_running=False,
         batch_size=batch_size,
+        canary=canary,
     )

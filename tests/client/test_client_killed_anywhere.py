@@ -24,7 +24,8 @@ class DirectHub(FakeHub):
 class Task:
     """A task that submits, polls and reads until nothing is left to ask; each try is a new client."""
 
-    def __init__(self, root, bomb):
+    def __init__(self, root, bomb, canary=0):
+        self.canary = canary
         self.clock = FakeClock()
         ok = Reply(key="", status="succeeded", output="fine")
         self.provider = FakeProvider(
@@ -38,7 +39,7 @@ class Task:
 
     async def run(self):
         self.attempt += 1
-        while (handle := await self._client().submit(PROMPTS, retry_rows=1)).status != "completed":
+        while (handle := await self._client().submit(PROMPTS, retry_rows=1, canary=self.canary)).status != "completed":
             while not (await self._client().get_status(handle.id)).ended:
                 self.clock.advance(60)
         return await self._client().get_results(handle.id)
@@ -56,28 +57,29 @@ class Task:
         )
 
 
-def make(root, bomb, monkeypatch):
+def make(root, bomb, monkeypatch, canary):
     bombed_storage(bomb, monkeypatch)
-    return Task(root, bomb)
+    return Task(root, bomb, canary)
 
 
-async def moments(tmp_path, monkeypatch):
+async def moments(tmp_path, monkeypatch, canary):
     with monkeypatch.context() as patch:
         bomb = Bomb()
-        await make(tmp_path / "count", bomb, patch).run()
+        await make(tmp_path / "count", bomb, patch, canary).run()
         return bomb.moment
 
 
 @pytest.mark.sweep
-async def test_a_submission_killed_anywhere_is_paid_once_and_whole(tmp_path, monkeypatch, sweep):
+@pytest.mark.parametrize("canary", [0, 1], ids=["at once", "after a canary"])
+async def test_a_submission_killed_anywhere_is_paid_once_and_whole(tmp_path, monkeypatch, sweep, canary):
     """The next attempts go on with the same batches: each row is bought once, the bad one a second time."""
-    total = await moments(tmp_path, monkeypatch)
+    total = await moments(tmp_path, monkeypatch, canary)
     assert total > 80  # the sweep would prove little if it counted few moments
 
-    for at in sweep.of(range(total), sample=30):
+    for at in sweep.of(range(total), sample=15 if canary else 30):
         with monkeypatch.context() as patch:
             bomb = Bomb(at)
-            task = make(tmp_path / str(at), bomb, patch)
+            task = make(tmp_path / str(at), bomb, patch, canary)
             with pytest.raises(Killed):
                 await task.run()
             rows = await task.run()
