@@ -86,7 +86,7 @@ _OUTPUT = _option(
 _APPLY = _option("--apply", action="store_true", help="Act; without it nothing is changed")
 _TAG = _option("tag", help="Our name of the batch, as the task's message or 'batches list' shows it")
 
-GROUPS = ("dag", "run", "task", "model", "provider", "connection", "month", "budget")
+GROUPS = ("dag", "run", "task", "tag", "team", "model", "provider", "connection", "month", "budget")
 
 COMMANDS = (
     Command("list", "List the batches that are claimed or running, with what Airflow says of their tasks", (_STORAGE, _OUTPUT)),
@@ -133,11 +133,12 @@ COMMANDS = (
         "Sum what batches have cost that have landed, whoever bought them",
         (
             _option("--since", type=moment, metavar="DATE", help="Only batches submitted from then on: a date, 2026-11-01, or days until now, 30d"),
-            _option("--by", choices=GROUPS, default="dag", help="What to sum by; default dag. budget: what is spent, open and left of each that is set"),
+            _option("--by", choices=GROUPS, default="dag", help="What to sum by; default dag. tag, team: of the DAG, as Airflow has them now. budget: what is spent, open and left of each that is set"),
             _STORAGE,
             _OUTPUT,
         ),
-        "Amounts are in US dollars, each row at its own price; a batch counts for the month in which it was submitted.",
+        "Amounts are in US dollars, each row at its own price; a batch counts for the month in which it was submitted, and for each tag of "
+        "its DAG.",
         module="money",
     ),
     Command(

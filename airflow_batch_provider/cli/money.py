@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider import loop
+from airflow_batch_provider.airflow.dag_groups import dag_groups
 from airflow_batch_provider.airflow.deployment import open_deployment
 from airflow_batch_provider.airflow.task_state import ask_database
 from airflow_batch_provider.cli.answer import DECIDE, FINE, Answer, account_of, command
@@ -14,7 +15,7 @@ from airflow_batch_provider.cli.output import rendered
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.fleet.cancel import Canceller
-from airflow_batch_provider.fleet.costs import sum_of, sums_by
+from airflow_batch_provider.fleet.costs import dag_of, sum_of, sums_by
 from airflow_batch_provider.providers import connected
 from airflow_batch_provider.spending import month_of
 
@@ -40,7 +41,8 @@ def cost_batches(arguments: Namespace) -> Answer:
             rendered(_budgets(deployment, start), arguments.output, "No budget is set, or nothing counts for one."),
         )
     spent = list(deployment.registry.spending.since(start))
-    sums = sums_by(spent, arguments.by)
+    dags = {dag for one in spent if (dag := dag_of(one))}
+    sums = sums_by(spent, arguments.by, dag_groups(arguments.by, dags) if arguments.by in ("tag", "team") else {})
     if len(sums) > 1 and arguments.output not in _FOR_PROGRAMS:
         sums.append(sum_of("total", spent))
     rows = [{arguments.by: one.group, **one.model_dump(mode="json", exclude={"group"})} for one in sums]

@@ -12,11 +12,12 @@ from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.spending import month_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from airflow_batch_provider.spending import Spent
 
-Group = Literal["dag", "run", "task", "model", "provider", "connection", "month"]
+Group = Literal["dag", "run", "task", "tag", "team", "model", "provider", "connection", "month"]
+_NONE: Mapping[str, tuple[str, ...]] = {}
 
 
 class Sum(FrozenModel):
@@ -39,15 +40,28 @@ class Sum(FrozenModel):
     unpriced: tuple[str, ...]
 
 
-def sums_by(spent: Iterable[Spent], group: Group) -> list[Sum]:
-    """Return the sum of each group, the dearest first; months in order."""
+def sums_by(spent: Iterable[Spent], group: Group, dag_groups: Mapping[str, tuple[str, ...]] = _NONE) -> list[Sum]:
+    """Return the sum of each group, the dearest first; months in order.
+
+    Args:
+        dag_groups: DAG → its tags or its team; a batch counts in each of them.
+    """
     groups: dict[str, list[Spent]] = defaultdict(list)
     for one in spent:
-        groups[_name(one, group)].append(one)
+        for name in _names(one, group, dag_groups):
+            groups[name].append(one)
     sums = [sum_of(name, members) for name, members in groups.items()]
     if group == "month":
         return sorted(sums, key=lambda one: one.group)
     return sorted(sums, key=lambda one: (-(one.usd or 0.0), one.group))
+
+
+def dag_of(spent: Spent) -> str | None:
+    """Return the DAG that bought a batch; None when neither its label nor its claim names one."""
+    try:
+        return task_of(spent).dag_id
+    except UsageError:
+        return None
 
 
 def sum_of(name: str, spent: list[Spent]) -> Sum:
@@ -68,6 +82,12 @@ def sum_of(name: str, spent: list[Spent]) -> Sum:
 def _dollars(amounts: list[float | None]) -> float | None:
     known = [Decimal(str(amount)) for amount in amounts if amount is not None]
     return float(sum(known)) if known else None
+
+
+def _names(spent: Spent, group: Group, dag_groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if group in ("tag", "team"):
+        return dag_groups.get(dag_of(spent) or "", (f"no {group}",))
+    return (_name(spent, group),)
 
 
 def _name(spent: Spent, group: Group) -> str:

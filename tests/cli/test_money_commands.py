@@ -65,6 +65,32 @@ def test_every_group_has_its_names(spent, batches):
         assert (len(rows) if isinstance(names, int) else {row[group] for row in rows}) == names, group
 
 
+def test_the_tags_of_a_dag_and_the_team_of_its_bundle_share_what_it_cost(spent, batches):
+    """A batch counts for each tag, and once in the total; what has no tag or team is told as that."""
+    from airflow.models.dag import DagModel, DagTag
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.team import Team
+    from airflow.utils.session import create_session
+
+    dag_id = spent.run.dag_id
+    assert {row["tag"] for row in json.loads(batches("cost", "--by", "tag", "-o", "json")[1])} == {"no tag"}
+    assert {row["team"] for row in json.loads(batches("cost", "--by", "team", "-o", "json")[1])} == {"no team"}
+    with create_session() as session:
+        dag = session.get(DagModel, dag_id)
+        dag.tags = [DagTag(name="nightly", dag_id=dag_id), DagTag(name="search", dag_id=dag_id)]
+        bundle = DagBundleModel(name="of_a_team")
+        bundle.teams = [Team(name="labels")]
+        session.add(bundle)
+        session.flush()
+        dag.bundle_name = "of_a_team"
+
+    by_tag = json.loads(batches("cost", "--by", "tag", "-o", "json")[1])
+    assert {row["tag"]: row["batches"] for row in by_tag} == {"nightly": 3, "search": 3}
+    assert batches("cost", "--by", "tag", "-o", "plain")[1].splitlines()[-1].split()[:2] == ["total", "3"]
+    (team,) = json.loads(batches("cost", "--by", "team", "-o", "json")[1])
+    assert (team["team"], team["usd"]) == ("labels", by_tag[0]["usd"])
+
+
 def test_only_batches_since_a_day_are_summed(spent, batches):
     """A date, or days until now."""
     assert batches("cost", "--since", "1d", "-o", "json")[1].count('"dag"') == 1
