@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from fakes import FakeClock, Job
 from pydantic import BaseModel, SecretStr
+from upath import UPath
 
 from airflow_batch_provider.exceptions import RowsFailed, Unresolved, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account
+from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.stages.embed import EmbedStage
+from airflow_batch_provider.storage import Directory
 
 MODELS = {
     "anthropic": "claude-sonnet-4-5",
@@ -163,6 +168,35 @@ async def test_an_answer_that_does_not_fit_is_asked_again_with_its_fault(name, m
 
     assert manifest.counts["succeeded"] == 1
     assert manifest.waves == 2
+
+
+# Dollars per million tokens in a batch, from the providers' pages, 2026-11: input, output.
+PRICES = {
+    "anthropic": ("1.5", "7.5"),
+    "openai": ("0.125", "1"),
+    "responses": ("0.125", "1"),
+    "google": ("0.15", "1.25"),
+}
+
+
+async def test_three_waves_of_two_attempts_cost_what_the_emulators_books_say(name, make, batch_emulator, tmp_path):
+    """To the last digit, for the task and for the deployment: an answer that does not fit was paid each time it was given."""
+    batch_emulator.emulator.rule("bad_schema", keys="*-[01]-00000-[34]")
+    task = make(name, [f"question {n}" for n in range(5)], output_type=Answer, retry_rows=1, on_partial="fail")
+    task.registry = Registry(Directory(UPath(tmp_path / "registry")))
+
+    with pytest.raises(RowsFailed):
+        await task.run()
+    manifest = await task.retry()
+
+    jobs = batch_emulator.books()["jobs"]
+    assert ([len(job["keys"]) for job in jobs], manifest.waves) == ([5, 2, 2], 3)
+    tokens = [sum(job["usage"][kind] for job in jobs) for kind in ("input", "output")]
+    usd = sum(count * Decimal(price) for count, price in zip(tokens, PRICES[name], strict=True)) / 10**6
+    assert (manifest.usage.input_tokens, manifest.usage.output_tokens) == tuple(tokens)
+    assert manifest.cost.usd == float(usd) > 0
+    spent = list(task.registry.spending.since())
+    assert (len(spent), sum(Decimal(str(one.cost.usd)) for one in spent)) == (3, usd)
 
 
 async def test_an_answer_that_was_cut_off_is_asked_again_with_more_room(name, make):

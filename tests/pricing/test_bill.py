@@ -124,6 +124,46 @@ def test_a_row_costs_what_the_price_page_says(provider, model, row, usd):
     assert made.cost.unpriced == ()
 
 
+KEPT = Usage(cached_tokens=20_000, output_tokens=1000)
+WRITTEN = KEPT + Usage(cache_write_tokens=10_000)
+FOR_AN_HOUR = WRITTEN + Usage(long_cache_write_tokens=4000)
+
+
+# By hand: the rest of the input, reads, writes (for five minutes, then for an hour), output; dollars per million in a batch.
+@pytest.mark.parametrize(
+    ("provider", "model", "last_short", "parts", "short", "long"),
+    [
+        # 170,000 x 1.50 + 20,000 x 0.15 + 6,000 x 1.875 + 4,000 x 3 + 1,000 x 7.50; above: 3, 0.30, 3.75, 6 and 11.25.
+        ("anthropic", "claude-sonnet-4-5", 200_000, FOR_AN_HOUR, "0.28875", "0.573753"),
+        # 70,000 x 0.05 + 20,000 x 0.005 + 6,000 x 0.0625 + 4,000 x 0.10 + 1,000 x 0.25; above five times as much.
+        ("anthropic", "claude-haiku-5-5", 100_000, FOR_AN_HOUR, "0.004625", "0.02312525"),
+        # 170,000 x 0.50 + 20,000 x 0.05 + 6,000 x 0.625 + 4,000 x 1 + 1,000 x 2.50; this one has no tier.
+        ("anthropic", "claude-haiku-4-5", 200_000, FOR_AN_HOUR, "0.09625", "0.0962505"),
+        # 252,000 x 1.25 + 20,000 x 0.13 + 1,000 x 7.50; above: 2.50, 0.25 and 11.25. It writes for nothing.
+        ("openai", "gpt-5.4", 272_000, KEPT, "0.3251", "0.6462525"),
+        # 242,000 x 2 + 20,000 x 0.20 + 10,000 x 2.50 + 1,000 x 10; above: 4, 0.40, 5 and 15.
+        ("openai", "gpt-5.6-sol", 272_000, WRITTEN, "0.523", "1.041004"),
+        # 242,000 x 5 + 20,000 x 0.50 + 10,000 x 6.25 + 1,000 x 25; above: 10, 1, 12.50 and 37.50.
+        ("openai", "gpt-6-astra", 272_000, WRITTEN, "1.3075", "2.60251"),
+        # 180,000 x 0.625 + 20,000 x 0.125, which a batch does not halve, + 1,000 x 5; above: 1.25, 0.25 and 7.50.
+        ("google", "gemini-2.5-pro", 200_000, KEPT, "0.12", "0.23750125"),
+        # 180,000 x 1 + 20,000 x 0.20 + 1,000 x 6; above: 2, 0.40 and 9.
+        ("google", "gemini-3.1-pro-preview", 200_000, KEPT, "0.19", "0.377002"),
+        # The same, by the half that is assumed where no batch price is published.
+        ("google", "gemini-3-pro-preview", 200_000, KEPT, "0.19", "0.377002"),
+    ],
+)
+def test_rows_on_both_sides_of_a_tier_with_caches_cost_what_the_price_page_says(
+    provider, model, last_short, parts, short, long
+):
+    """Three models of each provider; the last short row and the first long one, alone and together."""
+    rows = [parts + Usage(input_tokens=last_short + more) for more in (0, 1)]
+
+    assert [bill(provider, model, row).usd for row in rows] == [Decimal(short), Decimal(long)]
+    assert bill(provider, model, *rows).usd == Decimal(short) + Decimal(long)
+    assert bill(provider, model, *rows).cost.unpriced == ()
+
+
 @pytest.mark.parametrize(
     ("provider", "model", "usd"),
     [
