@@ -100,7 +100,7 @@ async def test_a_canary_of_every_row_is_none(client, provider):
     assert (handle.rest, sizes(provider)) == (0, [2])
 
 
-async def test_what_has_no_storage_or_is_no_number_is_refused_before_anything_is_paid(client, provider):
+async def test_what_has_no_storage_or_no_size_is_refused_before_anything_is_paid(client, provider):
     """A later submit could not know what became of the canary."""
     with pytest.raises(UsageError, match="canary needs the storage of a task"):
         await client(storage=None).submit(ROWS, canary=2)
