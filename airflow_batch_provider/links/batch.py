@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
+# Airflow asks for all links of a task one after the other; each would be one more call of its API for the same record. The
+# first link reads it again.
+_SEEN: dict[TaskKey, list[str]] = {}
 # Airflow shows no button for an empty address.
 _NONE = ""
 
@@ -62,16 +65,11 @@ class ConsoleLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 — Airflow's signature
         """Return the console's address, an empty one where there is none."""
-        from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415 — sets up the backend, which a DAG file needs not
-
-        record = XCom.get_one(
-            key=PROGRESS,
-            dag_id=ti_key.dag_id,
-            run_id=ti_key.run_id,
-            task_id=ti_key.task_id,
-            map_index=_map_index(ti_key),
-        )
-        return next(iter(consoles_of(record)[self._place :]), _NONE)
+        task = TaskKey(ti_key.dag_id, ti_key.run_id, ti_key.task_id, _map_index(ti_key))
+        if self._place == 0 or task not in _SEEN:
+            _SEEN.clear()
+            _SEEN[task] = consoles_of(_record_of(task))
+        return next(iter(_SEEN[task][self._place :]), _NONE)
 
 
 # Most tasks have one batch: it takes tens of thousands of rows.
@@ -85,6 +83,14 @@ def consoles_of(record: Any) -> list[str]:
     shown = [*_listed(record, "batches"), *reversed(_listed(record, "landed"))]
     urls = (batch.get("url") for batch in shown if isinstance(batch, dict))
     return list(dict.fromkeys(url for url in urls if isinstance(url, str) and url.startswith(("https://", "http://"))))
+
+
+def _record_of(task: TaskKey) -> Any:
+    from airflow.sdk.execution_time.xcom import XCom  # noqa: PLC0415 — sets up the backend, which a DAG file needs not
+
+    return XCom.get_one(
+        key=PROGRESS, dag_id=task.dag_id, run_id=task.run_id, task_id=task.task_id, map_index=task.map_index
+    )
 
 
 def _listed(record: dict[str, Any], name: str) -> list[Any]:

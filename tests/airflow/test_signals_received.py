@@ -80,6 +80,7 @@ def observed(database, tmp_path_factory) -> Observed:
     )
 
 
+@pytest.mark.slow
 def test_the_metrics_arrive_with_their_tags(observed):
     """By Airflow's own way to statsd; the task's numbers are those of its results."""
     assert observed.states == {"ask": "success"}
@@ -97,6 +98,7 @@ def test_the_metrics_arrive_with_their_tags(observed):
     assert kinds == observed.extras[0]["tokens"]
 
 
+@pytest.mark.slow
 def test_the_gauges_rise_while_the_task_waits_and_fall_when_it_is_over(observed):
     """Sent by the process that polls."""
     assert observed.numbers(table.IN_FLIGHT)[0] == 1
@@ -105,6 +107,7 @@ def test_the_gauges_rise_while_the_task_waits_and_fall_when_it_is_over(observed)
     assert all(0 <= late < 60 for late in observed.numbers(table.POLL_LAG))
 
 
+@pytest.mark.slow
 def test_no_metric_is_sent_that_the_table_does_not_name(observed):
     """And none with another tag."""
     known = {one.name: one for one in table.METRICS}
@@ -115,6 +118,7 @@ def test_no_metric_is_sent_that_the_table_does_not_name(observed):
     }
 
 
+@pytest.mark.slow
 def test_purchase_wait_and_landing_are_one_trace(observed):
     """The wait and the landing were in other runs of the task than the purchase, and hang below that one."""
     spans = observed.collector.spans
@@ -126,6 +130,7 @@ def test_purchase_wait_and_landing_are_one_trace(observed):
     assert batch.seconds > wait.seconds > 0
 
 
+@pytest.mark.slow
 def test_the_spans_have_the_attributes_of_the_table(observed):
     """In the words of the GenAI conventions where they have one."""
     batch, wait = observed.collector.span(f"chat {MODEL}"), observed.collector.span(table.WAIT_SPAN.name)
@@ -142,6 +147,7 @@ def test_the_spans_have_the_attributes_of_the_table(observed):
     assert set(wait.attributes) == set(table.WAIT_SPAN.attributes)
 
 
+@pytest.mark.slow
 def test_tokens_are_counted_once_under_the_names_of_the_conventions(observed):
     """At landing; two polls were made before."""
     counted = {one.name: one for one in observed.collector.metrics if one.name.startswith("gen_ai.")}
@@ -154,6 +160,7 @@ def test_tokens_are_counted_once_under_the_names_of_the_conventions(observed):
     assert counted[table.INPUT.name].tags["gen_ai.token.modality"] == "unknown"
 
 
+@pytest.mark.slow
 def test_openlineage_is_told_the_datasets_with_their_rows_and_the_cost(observed):
     """By Airflow's provider for it, in its own events."""
     done = observed.lineage_of("COMPLETE")
@@ -173,6 +180,7 @@ def test_openlineage_is_told_the_datasets_with_their_rows_and_the_cost(observed)
     assert all(f"`{name}`" in fact.meaning or name in ("rows", "tokens") for name in fields)
 
 
+@pytest.mark.slow
 def test_a_task_that_begins_tells_openlineage_its_source(observed):
     """Rows and cost are not known yet."""
     begun = observed.lineage_of("START")
@@ -180,6 +188,7 @@ def test_a_task_that_begins_tells_openlineage_its_source(observed):
     assert begun["outputs"] == []
 
 
+@pytest.mark.slow
 def test_the_event_of_an_asset_has_counts_and_cost(observed):
     """For the DAGs that it starts."""
     (extra,) = observed.extras
@@ -190,6 +199,7 @@ def test_the_event_of_an_asset_has_counts_and_cost(observed):
     assert extra["dry_run"] is False
 
 
+@pytest.mark.slow
 def test_no_prompt_and_no_answer_is_in_a_signal(observed):
     """Not in a name, a tag, an attribute or a facet; nor a key."""
     from airflow_batch_provider.demo.connections import KEY

@@ -88,6 +88,7 @@ def with_files(pattern):
     return [page for page in PAGES if any(re.search(pattern, block.title) for block in CODE[page])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_files(r"test_\w+\.py$"), ids=by_page)
 def test_the_tests_of_a_page_pass(page, database, tmp_path):
     """As pytest runs them in a project of their own."""

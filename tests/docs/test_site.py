@@ -28,6 +28,7 @@ def site(tmp_path_factory):
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_every_page_is_on_the_site_and_in_its_navigation(site):
     """Whoever writes a page sees that it can be found."""
     config = BUILDER.with_name("zensical.toml").read_text(encoding="utf-8")
@@ -38,6 +39,7 @@ def test_every_page_is_on_the_site_and_in_its_navigation(site):
     assert len(written) == len(repository_pages())
 
 
+@pytest.mark.slow
 def test_the_readme_is_the_first_page(site):
     """With its picture, and links to pages of the site instead of files."""
     page = (site / "index.html").read_text(encoding="utf-8")
@@ -47,6 +49,7 @@ def test_the_readme_is_the_first_page(site):
     assert 'href="money.html"' in page
 
 
+@pytest.mark.slow
 def test_a_test_that_a_page_names_can_be_read_there(site):
     """Promises link the code that holds them."""
     page = (site / "source/tests/ledger/test_killed_anywhere.py.html").read_text(encoding="utf-8")
@@ -54,6 +57,7 @@ def test_a_test_that_a_page_names_can_be_read_there(site):
     assert "test_a_job_killed_anywhere_is_paid_once_and_whole" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["operators", "sensors", "hooks", "stages", "client", "testing"])
 def test_the_reference_has_every_public_name(site, module):
     """By its docstring, or in words."""
@@ -62,6 +66,7 @@ def test_the_reference_has_every_public_name(site, module):
     assert [name for name in import_module(f"airflow_batch_provider.{module}").__all__ if name not in page] == []
 
 
+@pytest.mark.slow
 def test_the_reference_names_every_argument_of_the_operator(site):
     """With its default, and what the docstring says of it."""
     page = (site / "reference/operators.html").read_text(encoding="utf-8")

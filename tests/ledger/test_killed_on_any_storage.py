@@ -18,11 +18,11 @@ CHANGES = ("put_file", "pipe_file", "cp_file", "mv", "rm")
 pytestmark = [pytest.mark.sweep, pytest.mark.timeout(1500)]
 
 BOUGHT = {"a": 1, "b": 2, "c": 1}
-# An object store over HTTP is slow: there fewer of the moments; the one in memory is walked the same way, and whole.
+# A job over HTTP takes a hundred times as long; the store in memory is walked the same way, every moment of it.
 SAMPLES = {"file": 12, "memory": 12, "s3": 1}
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow)])
 def root(request, tmp_path):
     """A directory nobody else uses."""
     name = uuid.uuid4().hex
@@ -83,6 +83,12 @@ def results(directory):
     return [json.loads(line) for line in directory.lines("results.jsonl")]
 
 
+def moments(sweep, root, total):
+    """Those to try: after a change there lies in a store what lies there before the next, so there every other one."""
+    place = root.protocol or "file"
+    return sweep.of(range(1, total, 2) if place == "s3" else range(total), SAMPLES[place])
+
+
 async def changes_of(work):
     with perils(bomb := Bomb()):
         await work
@@ -94,7 +100,7 @@ async def test_a_job_killed_at_any_change_of_its_storage_is_paid_once_and_whole(
     total = await changes_of(job(root / uuid.uuid4().hex).run())
     assert total > 30  # fewer would mean that the suite no longer sees the changes
 
-    for at in sweep.of(range(total), SAMPLES[root.protocol or "file"]):
+    for at in moments(sweep, root, total):
         task = job(root / uuid.uuid4().hex)
         with perils(bomb := Bomb(at)), pytest.raises(Killed):
             await task.run()
@@ -118,7 +124,7 @@ async def test_old_answers_set_aside_are_whole_wherever_the_process_dies(root, s
     total = await changes_of((await answered(root)).retry())
     assert total > 20
 
-    for at in sweep.of(range(total), SAMPLES[root.protocol or "file"]):
+    for at in moments(sweep, root, total):
         task = await answered(root)
         with perils(bomb := Bomb(at)), pytest.raises(Killed):
             await task.retry()

@@ -41,6 +41,26 @@ def test_each_of_the_first_batches_has_a_link_and_the_other_links_lead_nowhere(m
     assert found == [*(f"https://console.example/{number}" for number in shown), *[""] * (4 - len(shown))]
 
 
+def test_the_record_is_read_once_each_time_that_airflow_asks_for_the_links(monkeypatch):
+    """Each worker that lets go of a task asks for all of them, by calls of Airflow's API."""
+    records = [{"batches": [batch(1), batch(2)]}, {"batches": [batch(3)]}]
+    monkeypatch.setattr(XCom, "get_one", lambda **_: records.pop(0))
+
+    asked = [[link.get_link(None, ti_key=KEY).rpartition("/")[2] for link in CONSOLE_LINKS] for _ in range(2)]
+
+    assert asked == [["1", "2", "", ""], ["3", "", "", ""]]
+
+
+def test_a_link_never_shows_the_batch_of_another_task(monkeypatch):
+    """Whichever of them is asked for first."""
+    monkeypatch.setattr(
+        XCom, "get_one", lambda **task: {"batches": [{"url": f"https://{task['task_id']}/{n}"} for n in "12"]}
+    )
+    keys = [SimpleNamespace(dag_id="d", run_id="r", task_id=name, map_index=None) for name in ("one", "other")]
+
+    assert [CONSOLE_LINKS[1].get_link(None, ti_key=key) for key in keys] == ["https://one/2", "https://other/2"]
+
+
 def test_every_link_has_a_name_and_an_xcom_of_its_own():
     """Airflow keeps them by both, from when the DAG is parsed."""
     links = BatchGenerateOperator(task_id="t", model="claude-x", requests=["x"]).operator_extra_links

@@ -53,7 +53,7 @@ async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, wor
     fields = FAULTS[fault]
     calls = [call for call in await calls_of_a_clean_run(world) if fault not in FOR_CREATES or call[0] == CREATE[name]]
 
-    for route, nth in sweep.of(calls, 4):
+    for route, nth in sweep.of(calls, 2):
         here = world()
         here.lost = httpx2.ReadTimeout if fault == "time-out after" else httpx2.RemoteProtocolError
         struck = here.emulator.faults.add(route, after=nth, **fields)
@@ -86,7 +86,7 @@ async def test_a_worker_killed_at_any_write_or_call_is_succeeded_by_one_that_buy
     total = await moments_of_a_clean_run(world)
     assert total > 120  # fewer would mean that the suite no longer sees the writes or the calls
 
-    for at in sweep.of(range(total)):
+    for at in sweep.of(range(total), 6):
         here, life = world(), Life(at)
 
         manifest, ends = await here.go_on(life)
@@ -106,7 +106,7 @@ async def test_a_worker_killed_at_any_write_or_call_of_a_canary_is_succeeded_by_
     life = Life()
     await world().go_on(life, canary=2)
 
-    for at in sweep.of(range(life.moment), 6):
+    for at in sweep.of(range(life.moment), 3):
         here, life = world(), Life(at)
 
         manifest, ends = await here.go_on(life, canary=2)
@@ -137,7 +137,7 @@ async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_t
     assert total > 30
 
     kills = 0
-    for at in sweep.of(range(total)):
+    for at in sweep.of(range(total), 6):
         here, life = world(), Life()
         worker = here.task(life)
         kills += await is_killed(worker, at, life)
@@ -150,7 +150,7 @@ async def test_a_worker_killed_at_any_await_is_succeeded_by_one_that_buys_only_t
         check_balance(here, manifest)
         check_uploads(here, BATCHES, where)
     assert (
-        kills >= len(sweep.of(range(total))) - 2
+        kills >= len(sweep.of(range(total), 6)) - 2
     )  # threads answer sooner or later, so a run may be a few waits shorter
 
 

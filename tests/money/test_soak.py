@@ -22,7 +22,7 @@ def dangerous_storage():
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_the_books_of_a_round_balance(number, sweep):
     """Whatever fails, dies, is cleared or runs twice in it."""
-    if number not in sweep.of(range(ROUNDS), 3):
+    if number not in sweep.of(range(ROUNDS), 1):
         pytest.skip("not in today's sample")
 
     played = play(draw(SEED, number))

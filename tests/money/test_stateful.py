@@ -329,7 +329,7 @@ def plots(sweep):
     """The same few in every run; `MONEY_EXAMPLES` asks for so many new ones."""
     many = os.environ.get("MONEY_EXAMPLES")
     return settings(
-        max_examples=int(many or (150 if sweep.whole else 20)),
+        max_examples=int(many or (150 if sweep.whole else 10)),
         stateful_step_count=40,
         derandomize=many is None,
         database=None,

@@ -23,6 +23,10 @@ LABELS = {
     "openai_batch": "OpenAI (batch)",
     "gemini_batch": "Google Gemini (batch)",
 }
+FORMS = [
+    "anthropic_batch",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in LABELS if name != "anthropic_batch"),
+]
 KEY = "sk-only-the-form-was-told"
 
 
@@ -46,6 +50,7 @@ def form_of(page: Page, conn_type: str) -> Locator:
     return form
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conn_type", LABELS)
 def test_the_form_has_the_fields_of_its_type(page: Page, conn_type: str):
     """Those of Airflow under the names that fit here, and each option of the type."""
@@ -61,7 +66,7 @@ def test_the_form_has_the_fields_of_its_type(page: Page, conn_type: str):
         expect(form.get_by_text(field["label"], exact=True).first).to_be_visible()
 
 
-@pytest.mark.parametrize("conn_type", LABELS)
+@pytest.mark.parametrize("conn_type", FORMS)
 def test_a_connection_is_saved_tested_and_its_key_never_shown_again(
     page: Page, stack: AirflowStack, emulator: EmulatorServer, conn_type: str
 ):
