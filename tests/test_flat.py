@@ -132,3 +132,31 @@ def test_a_table_is_read_and_kept_without_pandas(tmp_path):
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     assert told.split() == ["2", "False"]
+
+
+_WRITES = """
+import io, sys
+import msgspec
+from airflow_batch_provider.models import RowError, Spec
+from airflow_batch_provider.parquet import write_parquet
+from airflow_batch_provider.rows import Row
+
+answers = [b'{"label":"good","tags":["a"]}', b'{"label":"good","more":1}', b'"not JSON"']
+error = RowError(code="invalid_output", message="it is not JSON", retryable=True)
+rows = [
+    Row(custom_id="a", index=0, status="succeeded", output=msgspec.Raw(answers[0])),
+    Row(custom_id="b", index=1, status="succeeded", output=msgspec.Raw(answers[1])),
+    Row(custom_id="c", index=2, status="invalid", output=msgspec.Raw(answers[2]), error=error),
+]
+label = {"label": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}}}
+for schema, kind in ((None, "generate"), ({"type": "object", "properties": label}, "generate")):
+    write_parquet(io.BytesIO(), iter(rows), Spec(model="m", kind=kind, output_schema=schema))
+print("pandas" in sys.modules)
+"""
+
+
+def test_results_are_written_as_parquet_without_pandas():
+    """Good answers, one with more fields than its schema, and a bad one."""
+    told = subprocess.run([sys.executable, "-c", _WRITES], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    assert told.split() == ["False"]

@@ -73,9 +73,12 @@ class _KeptLines:
     def arrow(self, count: int) -> pa.RecordBatch:
         import pyarrow as pa
 
+        from airflow_batch_provider.arrow_arrays import arrow_array  # noqa: PLC0415 — pyarrow is an extra
+
         schema, rows = self.schema(), self.records(count)
         arrays = [
-            pa.array([_typed(row[field.name], self._kinds[field.name]) for row in rows], field.type) for field in schema
+            arrow_array([_typed(row[field.name], self._kinds[field.name]) for row in rows], field.type)
+            for field in schema
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import pyarrow as pa  # noqa: TID253 — an extra; only writers and readers of Parquet import this module
-import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_batch_provider.arrow import column_of, field_columns
+from airflow_batch_provider.arrow_arrays import arrow_array
 from airflow_batch_provider.output_types import inner_schema
-from airflow_batch_provider.parquet import SCHEMA_KEY, chunks, groups
+from airflow_batch_provider.parquet import SCHEMA_KEY, chunks, write_groups
 from airflow_batch_provider.tables.answers import fields_of, raw_of
 from airflow_batch_provider.tables.reading import TABLE_KEY
 
@@ -36,17 +36,14 @@ def write_table(
     answer = None if spec.output_schema is None else inner_schema(spec.output_schema)
     metadata = {SCHEMA_KEY: msgspec.json.encode(answer), TABLE_KEY: table.model_dump_json().encode()}
     schema = pa.schema([*kept.schema(), *added], metadata)
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        batches = (_batch(chunk, schema, columns, kept) for chunk in chunks(rows))
-        for group in groups(batches):
-            writer.write_table(pa.Table.from_batches(group))
+    write_groups(file, schema, (_batch(chunk, schema, columns, kept) for chunk in chunks(rows)))
 
 
 def _batch(rows: list[Row], schema: pa.Schema, columns: AnswerColumns, kept: KeptRows) -> pa.RecordBatch:
     before = kept.arrow(len(rows))
     records = [columns.cells_of(row) for row in rows]
     made = [
-        pa.array([record[field.name] for record in records], field.type)
+        arrow_array([record[field.name] for record in records], field.type)
         for field in [schema.field(place) for place in range(before.num_columns, len(schema))]
     ]
     return pa.RecordBatch.from_arrays([*before.columns, *made], schema=schema)
@@ -138,8 +135,8 @@ def _held(name: str, column: Column, value: Any) -> tuple[dict[str, Any], bool]:
     if column.holds(value):
         return {name: value}, True
     try:
-        return {name: pa.array([value], column.arrow)[0].as_py()}, False
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return {name: arrow_array([value], column.arrow)[0].as_py()}, False
+    except (OverflowError, TypeError, ValueError):
         return {name: None}, False
 
 
