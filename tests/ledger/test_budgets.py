@@ -18,11 +18,12 @@ from airflow_batch_provider import budgets, loop
 from airflow_batch_provider.budgets import BudgetLimits
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import OverBudget, Rejected, RowsFailed
+from airflow_batch_provider.ledger import Waiting
 from airflow_batch_provider.models import Account, Reply, TaskKey, Usage
 from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.timing import RESERVED_OLD
+from airflow_batch_provider.timing import LOCK_COME_BACK, RESERVED_OLD
 
 # A model whose output costs ten cents a token and whose input is free. An answer of the fake provider has five tokens.
 PRICES = {"house": {"input": 0, "output": 100_000}}
@@ -339,7 +340,9 @@ async def test_of_two_tasks_that_ask_at_the_same_time_one_buys_and_the_other_is_
     await first.run()
 
     assert provider.bought == {"a": 1}
-    assert waits[0].state.metadata["must_wait"] is True  # it comes back
+    waiting = Waiting.model_validate(waits[0].state.metadata)
+    assert waiting.must_wait  # it comes back
+    assert waiting.resume_at - waiting.seen_at == LOCK_COME_BACK
     with pytest.raises(OverBudget, match=r"\$0\.50 are spent"):
         await second.resume(waits[0])
 

@@ -189,12 +189,28 @@ async def test_what_cannot_be_read_is_bought(task, provider, cache, damage, capl
     assert (provider.bought, manifest.counts["succeeded"]) == ({"a": 2}, 1)
 
 
+async def test_every_answer_comes_back_as_it_was(task, provider):
+    """Text, model and why it ended, in whatever order they are asked for."""
+    provider.answer = lambda body, _n: Reply(
+        key="", status="succeeded", output=body["prompt"] * 2, model=f"m-{len(body['prompt'])}", finish_reason="stop"
+    )
+    prompts = ["a" * length for length in (1, 90, 3, 17, 200, 2)]
+    told = ("output", "model", "finish_reason", "status")
+    first, again = task(prompts), task(prompts[::-1])
+
+    before, after = first.rows(await first.run()), again.rows(await again.run())
+
+    assert len(provider.batches) == 1
+    assert [[row[name] for name in told] for row in after] == [[row[name] for name in told] for row in before[::-1]]
+    assert [(row["custom_id"], row["index"]) for row in after] == [(f"request-{n}", n) for n in range(6)]
+
+
 async def test_a_damaged_line_is_skipped_alone(task, provider, cache):
     """The other answers of its object count."""
     await task("ab").run()
     (path,) = objects(cache)
     good, other = lines_of(path)
-    rewrite(path, [good, b'{"key": 5}', b"[" * 5000, other[:-9], b'{"key": "zz", "output": 1}'])
+    rewrite(path, [b'{"key": 5}', b"[" * 5000, other[:-9], good, b'{"key": "zz", "output": 1}'])
 
     manifest = await task("ab").run()
 

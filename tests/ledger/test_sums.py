@@ -85,6 +85,20 @@ async def test_sums_of_other_rows_do_not_count(landed):
     assert manifest_of(landed).counts["failed"] == 3
 
 
+async def test_a_landed_row_that_cannot_be_read_is_counted_as_failed(landed):
+    """A disk has lost a block; its neighbours count as they are."""
+    directory, (first, _) = row_files(landed)
+    rows = directory.read(first).splitlines(keepends=True)
+    directory.write(first, b"{" + rows[0] + rows[1])
+    landed.root.delete("landed.json")
+
+    reasons = landed.landed().errors.reasons
+
+    assert [(one.code, one.message, one.count) for one in reasons if one.code == "unreadable"] == [
+        ("unreadable", "the landed row cannot be read", 1)
+    ]
+
+
 async def test_rows_are_charged_again_when_the_prices_have_changed(landed, provider):
     """A deployment that learns its prices late is told what was paid."""
     assert manifest_of(landed).cost.usd is None
