@@ -66,10 +66,12 @@ class ConsoleLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 — Airflow's signature
         """Return the console's address, an empty one where there is none."""
         task = TaskKey(ti_key.dag_id, ti_key.run_id, ti_key.task_id, _map_index(ti_key))
-        if self._place == 0 or task not in _SEEN:
+        urls = _SEEN.get(task) if self._place else None
+        if urls is None:
+            urls = consoles_of(_record_of(task))
             _SEEN.clear()
-            _SEEN[task] = consoles_of(_record_of(task))
-        return next(iter(_SEEN[task][self._place :]), _NONE)
+            _SEEN[task] = urls  # another thread may clear it at any moment
+        return next(iter(urls[self._place :]), _NONE)
 
 
 # Most tasks have one batch: it takes tens of thousands of rows.

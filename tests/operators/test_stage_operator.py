@@ -123,6 +123,16 @@ def test_the_collector_leaves_alone_what_was_there_before_the_task(tmp_path, con
     assert gc.get_freeze_count() == 0
 
 
+def test_what_an_executor_kept_from_the_collector_stays_so(tmp_path, context):
+    """LocalExecutor does before it forks, so that the memory of its workers stays shared."""
+    gc.freeze()
+    try:
+        suspended(tmp_path, context, "resume")
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
+
+
 READY = {"status": "ready", "error": None}
 
 
