@@ -112,6 +112,16 @@ def test_a_deferral_outlasts_the_deadline(tmp_path, context):
     assert context["ti"].pushed["batch_ids"] == ["batch-1"]
 
 
+@pytest.fixture
+def nothing_frozen():
+    """What the run of tests keeps from the collector is given back for a while."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("nothing_frozen")
 def test_the_collector_leaves_alone_what_was_there_before_the_task(tmp_path, context):
     """Airflow's objects would be looked through at the first import of an SDK, longer than a small task takes."""
     aside = []
@@ -123,14 +133,14 @@ def test_the_collector_leaves_alone_what_was_there_before_the_task(tmp_path, con
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.usefixtures("nothing_frozen")
 def test_what_an_executor_kept_from_the_collector_stays_so(tmp_path, context):
     """LocalExecutor does before it forks, so that the memory of its workers stays shared."""
     gc.freeze()
-    try:
-        suspended(tmp_path, context, "resume")
-        assert gc.get_freeze_count() > 10_000
-    finally:
-        gc.unfreeze()
+
+    suspended(tmp_path, context, "resume")
+
+    assert gc.get_freeze_count() > 10_000
 
 
 READY = {"status": "ready", "error": None}
