@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ UNBOUNDED = {
 }
 
 
+@cache
 def imported():
     """The third parties that any module imports, wherever in it, each with one of these modules."""
     found = {}
