@@ -20,6 +20,15 @@ Row: TypeAlias = dict[str, Any] | BadRow
 
 BLOCK = 1 << 20
 # What Hive and Spark name the folder of rows without a value.
+# UTF-32 first: one of its marks begins as one of UTF-16.
+_WIDE_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+# By the zeros among four bytes, where the text begins with Latin letters.
+_WIDE_BY_ZEROS = {2: "UTF-16", 3: "UTF-32"}
 _HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -58,11 +67,15 @@ def partitions_of(path: str) -> dict[str, str | None]:
 
 
 def without_mark(path: RowFile, data: bytes) -> bytes:
-    """Without a byte order mark."""
-    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the former begins as UTF-16 does
-        raise UsageError(f"{path} is UTF-32. Save it as UTF-8.")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UsageError(f"{path} is UTF-16. Save it as UTF-8.")
+    """Return the beginning of a text without its byte order mark.
+
+    Raises:
+        UsageError: it is in an encoding of two or four bytes a character, by its mark or by the zeros beside Latin letters.
+    """
+    marks = (mark for mark in _WIDE_MARKS if data.startswith(mark))
+    wide = _WIDE_MARKS.get(next(marks, b"")) or _WIDE_BY_ZEROS.get(data[:4].count(0))
+    if wide is not None:
+        raise UsageError(f"{path} is {wide}. Save it as UTF-8.")
     return data.removeprefix(codecs.BOM_UTF8)
 
 

@@ -48,7 +48,11 @@ def _line(where: str, text: bytes) -> Row:
 
 def json_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
     with path.open() as file:
-        rows = _decoded(str(path), without_mark(path, file.read()))
+        data = without_mark(path, file.read())
+    first, line_end, more = data.strip().partition(b"\n")
+    if line_end and _plain_object(first) is not None and _plain_object(more.partition(b"\n")[0]) is not None:
+        raise UsageError(f"{path} has a row on each line. Name it .jsonl.")
+    rows = _decoded(str(path), data)
     if not isinstance(rows, list):
         raise UsageError(f"{path} is {type(rows).__name__}, not a list of rows. Fix the file, or name it .jsonl.")
     for number, row in enumerate(rows):
