@@ -40,7 +40,8 @@ class PromptTemplate:
             KeyError: it lacks a column.
             ValueError, RecursionError: a cell cannot be a text.
         """
-        return self._filler % tuple([as_text(row[name]) for name in self.columns])
+        cells = [row[name] for name in self.columns]
+        return self._filler % tuple([cell if type(cell) is str else as_text(cell) for cell in cells])
 
 
 def as_text(value: Any) -> str:

@@ -38,7 +38,7 @@ class RowsApart:
         """Return the rows that are asked; all are taken into the fingerprint."""
         good = refuse_bad(rows) if self.skipped is None else self.skipped.without(rows, self.fingerprint)
         own = self.fingerprint.taking(good) if self.copies is None else self.copies.without(good, self.fingerprint)
-        return own if self.cached is None else self.cached.without(own)
+        return own if self.cached is None else self.cached.without(own, self.fingerprint)
 
     @property
     def counts(self) -> dict[str, int]:

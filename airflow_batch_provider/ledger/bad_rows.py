@@ -26,14 +26,15 @@ MOST_TOLD = 20
 
 
 class Problems:
-    """The problems of rows, gathered to be told in one message."""
+    """The problems of rows, gathered to be told in one message.
+
+    Attributes:
+        found: whether there is any; asked for each row.
+    """
 
     def __init__(self) -> None:
         self._problems: list[str] = []
-
-    def __bool__(self) -> bool:
-        """Return whether there is any."""
-        return bool(self._problems)
+        self.found = False
 
     def add(self, problem: str) -> None:
         """Gather one.
@@ -42,6 +43,7 @@ class Problems:
             UsageError: these are as many as are told at once.
         """
         self._problems.append(problem)
+        self.found = True
         if len(self._problems) == MOST_TOLD:
             self.check()
 
@@ -70,7 +72,7 @@ def refuse_bad(rows: Rows) -> Rows:
         for row in rows:
             if row.problem:
                 problems.add(row.problem)
-            elif not problems:
+            elif not problems.found:
                 yield row
     problems.check()
 

@@ -83,6 +83,8 @@ class Bodies:
 
 def is_text(value: str) -> bool:
     """Tell whether a string can be written: a lone surrogate cannot."""
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,6 @@ import msgspec
 
 from airflow_batch_provider.ledger.digests import DigestTable
 from airflow_batch_provider.ledger.landing import rechecked
-from airflow_batch_provider.ledger.requests import asked_digest
 from airflow_batch_provider.ledger.row_cache import KeptAnswer, written_at
 from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.rows import Row, encode_row
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.bad_rows import Rows
     from airflow_batch_provider.ledger.records import PlannedRow
+    from airflow_batch_provider.ledger.requests import Fingerprint
     from airflow_batch_provider.ledger.row_cache import RowCache
     from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.schemas import AnswerSchema
@@ -100,19 +100,23 @@ class CachedRows:
         """Return the number of these rows."""
         return self._spool.count
 
-    def without(self, rows: Rows) -> Rows:
-        """Return the rows that must be asked, and keep the others with their answers."""
+    def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
+        """Return the rows that must be asked, and keep the others with their answers.
+
+        Args:
+            fingerprint: has just taken in each row that comes.
+        """
         with closing(rows):
             for row in rows:
-                answered = self._answered(row)
+                answered = self._answered(row, fingerprint.asked)
                 if answered is None:
                     yield row
                 else:
                     self._spool.add(encode_row(answered))
 
-    def _answered(self, asked: PlannedRow) -> Row | None:
+    def _answered(self, asked: PlannedRow, digest: bytes) -> Row | None:
         """Return the row of a request that was answered before; the answer must be good to the task's own type, too."""
-        found = self._answers.to(asked_digest(asked))
+        found = self._answers.to(digest)
         if found is None or not _is_readable(found):
             return None
         row = msgspec.structs.replace(found, custom_id=asked.custom_id, index=asked.index)

@@ -50,11 +50,11 @@ class Copies:
 
     def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
         """Return the rows that are the first to ask what they ask, and keep the others."""
-        add, first = fingerprint.add, self._known.first
+        add, first, wants_variety = fingerprint.add, self._known.first, self._wants_variety
         with closing(rows):
             for row in rows:
                 digest = add(row)
-                if self._wants_variety(row) or (original := first(digest, row.index)) == row.index:
+                if wants_variety(row) or (original := first(digest, row.index)) == row.index:
                     yield row
                 else:
                     copied = CopiedRow(index=row.index, custom_id=row.custom_id, original=original)

@@ -75,7 +75,7 @@ def without_mark(path: RowFile, data: bytes) -> bytes:
     marks = (mark for mark in _WIDE_MARKS if data.startswith(mark))
     wide = _WIDE_MARKS.get(next(marks, b"")) or _WIDE_BY_ZEROS.get(data[:4].count(0))
     if wide is not None:
-        raise UsageError(f"{path} is {wide}. Save it as UTF-8.")
+        raise UsageError(f"{path} is {wide} text. Save it as UTF-8.")
     return data.removeprefix(codecs.BOM_UTF8)
 
 

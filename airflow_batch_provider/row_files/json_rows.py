@@ -20,23 +20,19 @@ _ANYTHING = msgspec.json.Decoder()
 
 
 def jsonl_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
+    decoded = _ANYTHING.decode
     with path.open() as file:
         for number, line in enumerate(file):
-            if (row := _plain_object(line)) is not None:
+            try:
+                row = decoded(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                row = None
+            if type(row) is dict:  # as most are; `_line` says what is wrong with others
                 yield row
                 continue
             text = without_mark(path, line) if number == 0 else line
             if text.strip():
                 yield _line(f"Line {number + 1} of {path}", text)
-
-
-def _plain_object(line: bytes) -> dict[str, Any] | None:
-    """Return the object that a line is, None for whatever else it is: `_line` says what."""
-    try:
-        row = _ANYTHING.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return row if type(row) is dict else None
 
 
 def _line(where: str, text: bytes) -> Row:

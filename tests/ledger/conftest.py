@@ -16,7 +16,7 @@ from airflow_batch_provider.storage import Directory
 def new_ledger(tmp_path, provider, clock):
     """Makes the ledger of a task without a plan: `new_ledger(skip_bad_rows=True)`."""
 
-    def make(registry=None, **policy):
+    def make(registry=None, row_cache=None, **policy):
         return Ledger(
             LedgerContext(
                 root=Directory(UPath(tmp_path / "storage")),
@@ -27,6 +27,7 @@ def new_ledger(tmp_path, provider, clock):
                 label="dag/run/task",
                 attempt=1,
                 registry=registry,
+                row_cache=row_cache,
             )
         )
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from contextlib import contextmanager
+from datetime import timedelta
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from pydantic import SecretStr
+from upath import UPath
 
 from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.ledger import batch_files as batch_files_module
 from airflow_batch_provider.ledger import bodies as bodies_module
 from airflow_batch_provider.ledger import landed as landed_module
+from airflow_batch_provider.ledger import requests as requests_module
 from airflow_batch_provider.ledger.batch_files import REQUESTS, ROWS, USES
+from airflow_batch_provider.ledger.row_cache import RowCache
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.storage import Directory
 
@@ -142,6 +148,23 @@ async def test_a_source_is_read_once(new_ledger):
     await ledger.advance()
 
     assert reads == 1
+
+
+def test_what_a_row_asks_is_digested_once(new_ledger, clock, tmp_path, monkeypatch):
+    """For the plan's fingerprint, for copies among the rows, and for the row cache."""
+    digested = []
+
+    def counted(data, **options):
+        digested.append(bytes(data))
+        return hashlib.sha256(data, **options)
+
+    monkeypatch.setattr(requests_module, "hashlib", SimpleNamespace(sha256=counted))
+    cache = RowCache(Directory(UPath(tmp_path / "cache")), timedelta(days=1), clock)
+
+    with new_ledger(row_cache=cache, dedup_rows=True).draft(["one", "two", "one"]) as draft:
+        assert draft.plan.copies == 1
+
+    assert [sum(word in data for data in digested) for word in (b"one", b"two")] == [2, 1]
 
 
 async def test_a_prompt_is_serialised_once(new_ledger, monkeypatch):
