@@ -45,14 +45,21 @@ def _line(where: str, text: bytes) -> Row:
 def json_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
     with path.open() as file:
         data = without_mark(path, file.read())
-    first, line_end, more = data.strip().partition(b"\n")
-    if line_end and _plain_object(first) is not None and _plain_object(more.partition(b"\n")[0]) is not None:
+    lines = data.strip().split(b"\n", 2)[:2]
+    if len(lines) > 1 and all(map(_is_object, lines)):
         raise UsageError(f"{path} has a row on each line. Name it .jsonl.")
     rows = _decoded(str(path), data)
     if not isinstance(rows, list):
         raise UsageError(f"{path} is {type(rows).__name__}, not a list of rows. Fix the file, or name it .jsonl.")
     for number, row in enumerate(rows):
         yield _object(f"Row {number} of {path}", row)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return type(_ANYTHING.decode(line)) is dict
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _decoded(where: str, data: bytes) -> Any:
