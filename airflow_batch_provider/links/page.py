@@ -15,11 +15,18 @@ ROUTE = "llm-batches"
 
 # Earlier ones cannot list XComs by time (`order_by` of `xcomEntries`), nor show a plugin of a provider in the navigation.
 _FIRST = (3, 3)
+# Earlier ones know no `applies_to`, and would show a tab at every task of every operator.
+_FIRST_WITH_TABS = (3, 4)
 
 
 def has_page(airflow: str = __version__) -> bool:
     """Return whether this version of Airflow can show the page."""
     return Version(airflow).release >= _FIRST
+
+
+def has_tab(airflow: str = __version__) -> bool:
+    """Return whether this version of Airflow shows a tab at tasks of some operators only."""
+    return Version(airflow).release >= _FIRST_WITH_TABS
 
 
 def page_url(base_url: str, task: TaskKey) -> str:

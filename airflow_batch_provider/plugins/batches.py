@@ -1,4 +1,4 @@
-"""The page "LLM batches", which Airflow's navigation names "Batches".
+"""The page "LLM batches", which Airflow's navigation names "Batches", and the tab of a task that shows its line.
 
 Every process of Airflow imports its plugins, so nothing that serves files is imported before a browser asks for one.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch_provider.links.page import ROUTE, has_page
+from airflow_batch_provider.links.page import ROUTE, has_page, has_tab
 
 try:
     from airflow.sdk.plugins_manager import AirflowPlugin
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 # Airflow cuts labels in its navigation off after about ten letters.
 NAME = "Batches"
+TAB_NAME = "LLM batch"
+"""Of the tab; the script puts its component under the same name, so that Airflow's loader finds it."""
+
+OPERATORS = (
+    "AsyncBatchStageOperator",
+    "BatchEmbedOperator",
+    "BatchGenerateOperator",
+    "BatchSensor",
+    "@task.batch_embed",
+    "@task.batch_generate",
+)
+"""Whose tasks have the tab, by the names that Airflow shows."""
 
 
 async def page_files(scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,6 +59,15 @@ _SHOWN: list[dict[str, Any]] = [
         "icon_dark_mode": f"{ROUTE}/icon-dark.svg",
     }
 ]
+TAB: dict[str, Any] = {
+    "name": TAB_NAME,
+    "bundle_url": f"{ROUTE}/tab.js",
+    "destination": "task_instance",
+    "url_route": "llm-batch",
+    "icon": f"{ROUTE}/icon.svg",
+    "icon_dark_mode": f"{ROUTE}/icon-dark.svg",
+    "applies_to": {"operator_name": list(OPERATORS)},
+}
 
 
 class LlmBatchesPlugin(AirflowPlugin):
@@ -54,4 +75,4 @@ class LlmBatchesPlugin(AirflowPlugin):
 
     name = "llm_batches"
     fastapi_apps = _SERVED if has_page() else []
-    react_apps = _SHOWN if has_page() else []
+    react_apps = (_SHOWN if has_page() else []) + ([TAB] if has_tab() else [])

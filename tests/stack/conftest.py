@@ -160,6 +160,7 @@ def stack(
     shutil.copytree(EXAMPLES, dags)
     for folder in ("dags", "driven_dags"):
         shutil.copytree(HERE / folder, dags, dirs_exist_ok=True)
+    shutil.copytree(HERE / "plugins", dags / "plugins", dirs_exist_ok=True)
     env = {
         **to_emulator(emulator),
         **receivers.environment,

@@ -15,6 +15,7 @@ from scenes import begin, endless
 
 from airflow_batch_provider.amounts import dollars
 from airflow_batch_provider.demo.stack import PASSWORD, USERNAME
+from airflow_batch_provider.plugins.batches import TAB_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,6 +150,20 @@ def test_both_links_of_a_deferred_task_lead_on(page: Page, scene: Scene):
     expect(page.get_by_label("DAG", exact=True)).to_be_visible()
 
 
+def test_the_tab_of_a_task_shows_the_same_as_its_open_line(page: Page, kept: Scene):
+    """And moves with it; from Airflow 3.4 on at the tasks that buy only, here at every one."""
+    page.goto(f"/dags/killable/runs/{kept.run.run_id}/tasks/ask")
+    page.get_by_role("link", name=TAB_NAME).click()
+    shown = page.locator("section.llmb")
+    for words in ("Waiting", "gpt-5-mini", "Waves and batches", "at most $"):
+        expect(shown).to_contain_text(words)
+    assert shown.get_by_role("link", name=kept.job["id"]).get_attribute("href").startswith(kept.emulator.url)
+    change_record(kept, counts={"total": 3, "done": 2, "succeeded": 1, "failed": 1}, next_action="Clear the task.")
+    expect(shown).to_contain_text("2 of 3 done, 1 failed", timeout=WAIT)
+    expect(shown).to_contain_text("What to do next")
+    assert page.evaluate("document.querySelector('section.llmb').scrollWidth <= innerWidth")
+
+
 HOSTILE = (
     '<img src=x onerror="globalThis.hacked=true"><script>globalThis.hacked=true</script> '
     "\u202egnihtyreve\u202c \x1b[31mred\x1b[0m שלום \u0000"
@@ -241,6 +256,25 @@ def test_500_stages_are_there_within_2_seconds(page: Page, stack: AirflowStack):
     expect(page.locator(".llmb-count")).to_have_text("100 stages")
     page.get_by_role("button", name="Cost").click()
     expect(page.locator(".llmb-line").first).to_contain_text("$4.99")
+
+
+def test_a_page_without_batches_teaches_how_to_make_some(page: Page, stack: AirflowStack):
+    """With the lines of a task; there is no line and no error."""
+    page.route("**/xcomEntries**", lambda route: route.fulfill(json={"xcom_entries": [], "total_entries": 0}))
+    page.route("**/taskInstances?**", lambda route: route.fulfill(json={"task_instances": [], "total_entries": 0}))
+    page.goto(PAGE)
+    expect(page.get_by_role("heading", name="No batches yet")).to_be_visible()
+    expect(page.locator(".llmb-empty")).to_contain_text("BatchGenerateOperator(")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_times_are_those_of_the_zone_that_the_user_chose(page: Page, stack: AirflowStack):
+    """In Airflow's own menu; before that those of the browser, which is in Berlin here."""
+    page.goto(PAGE)
+    moment = "async (zone) => { if (zone) localStorage.setItem('timezone', zone); const { moment } = await import('/llm-batches/text.js'); return moment(Date.UTC(2026, 10, 27, 12)); }"
+    assert "1:00" in page.evaluate(moment, None)
+    assert "9:00" in page.evaluate(moment, "Asia/Tokyo")
+    assert "1:00" in page.evaluate(moment, "Nowhere/At_All")
 
 
 def test_money_on_the_page_is_written_as_in_the_log(page: Page, scene: Scene):

@@ -1,36 +1,13 @@
-// Airflow's public REST API, asked as the logged-in user: what a person may not see does not arrive here.
+// What the page asks Airflow for: lists over many tasks, in few requests.
 
-const RECORD = "batch_progress";
+import { ask, part, RECORD, taskPath } from "./airflow.js";
+
 const TRIGGER = "airflow_batch_provider.triggers.stage.AsyncBatchTrigger";
 const PAGE = 100; // Airflow's own limit of a page
 const MOST_PAGES = 5; // the newest 500 stages, and as many that wait
 const AT_ONCE = 6;
 const UNFINISHED = ["deferred", "running", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting"];
 const CHECKED = [...UNFINISHED, "success", "failed"];
-
-export class Refused extends Error {
-  constructor(status) {
-    super(`Airflow answered ${status}.`);
-    this.status = status;
-  }
-}
-
-const base = () => new URL("api/v2/", document.baseURI);
-
-async function ask(path, { query = {}, body, signal }) {
-  const url = new URL(path, base());
-  for (const [name, value] of Object.entries(query)) for (const one of [value].flat()) url.searchParams.append(name, one);
-  const options = body
-    ? { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }
-    : {};
-  const reply = await fetch(url, { credentials: "same-origin", signal, ...options });
-  if (!reply.ok) throw new Refused(reply.status);
-  return reply.json();
-}
-
-const part = (id) => encodeURIComponent(id);
-const taskPath = (place) =>
-  `dags/${part(place.dag_id ?? "~")}/dagRuns/${part(place.run_id ?? "~")}/taskInstances/${part(place.task_id ?? "~")}`;
 
 // scope: of dag_id, run_id, task_id and map_index those that narrow the page.
 // isKnown: whether an entry has been read as it is; the list is by time, so that all behind it have been as well.
@@ -44,16 +21,6 @@ export async function listRecords(scope, isKnown, signal) {
     if (entries.length < PAGE || isKnown(entries.at(-1))) break;
   }
   return found;
-}
-
-export async function readRecord(place, signal) {
-  try {
-    const query = { map_index: place.map_index };
-    return (await ask(`${taskPath(place)}/xcomEntries/${RECORD}`, { query, signal })).value;
-  } catch (error) {
-    if (error instanceof Refused && error.status === 404) return undefined; // a new try has begun meanwhile
-    throw error;
-  }
 }
 
 const placeOf = (task) => ({

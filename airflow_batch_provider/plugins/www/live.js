@@ -1,6 +1,7 @@
 // Keeps the stages as they are now: asks while the page is seen, is silent while it is hidden, waits longer after errors.
 
-import { forEachOf, listRecords, listStates, listWaiting, readRecord } from "./api.js";
+import { readRecord } from "./airflow.js";
+import { forEachOf, listRecords, listStates, listWaiting } from "./api.js";
 import { isInFlight, keyOf, parseRecord, stageOf, withTask } from "./stages.js";
 
 const BUSY = 5000; // milliseconds between two polls while something is in flight

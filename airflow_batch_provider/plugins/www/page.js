@@ -1,9 +1,11 @@
 // The page: what is out and what it came to, over all DAGs that the user may see.
 
 import { h, useCallback, useEffect, useId, useMemo, useRef, useSearchParams, useState } from "./element.js";
-import { Refused } from "./api.js";
+import { Refused } from "./airflow.js";
 import { Watch } from "./live.js";
-import { choices, FILTERS, filtered, keyOf, sorted, STATES, sums } from "./stages.js";
+import { choices, FILTERS, filtered, sorted, sums } from "./order.js";
+import { PAGE_CSS } from "./page_style.js";
+import { keyOf, STATES } from "./stages.js";
 import { addStyle } from "./style.js";
 import { Table } from "./table.js";
 import { count, dollars, moment, numbered, plain } from "./text.js";
@@ -167,6 +169,7 @@ function Trouble({ error, seenAt, onRetry }) {
 
 export function Page() {
   addStyle();
+  addStyle("llmb-page-style", PAGE_CSS);
   const [query, change] = useQuery();
   const scope = scopeOf(query);
   const isNarrow = Object.keys(scope).length > 0;

@@ -3,8 +3,13 @@
 import { Fragment, h, memo } from "./element.js";
 import { Details } from "./details.js";
 import { Badge, BatchLink, RowsBar, Said } from "./parts.js";
-import { deadlineShare, isInFlight, needsPerson, share, tokens } from "./stages.js";
-import { count, dollars, duration, percent, plain, shortCount } from "./text.js";
+import { deadlineShare, needsPerson, share, tokens } from "./order.js";
+import { isInFlight } from "./stages.js";
+import { count, dollars, duration, LANGUAGE, plain } from "./text.js";
+
+const SHORT = new Intl.NumberFormat(LANGUAGE, { notation: "compact", maximumFractionDigits: 1 });
+const shortCount = (number) => (number < 10000 ? count(number) : SHORT.format(number));
+const percent = (share) => `${Math.floor(share * 100)} %`;
 
 const COLUMNS = [
   ["task", "Stage"],

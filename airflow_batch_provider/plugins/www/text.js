@@ -1,7 +1,7 @@
 // How values are written. Text of providers, rows and users is data: it is shortened, its control characters are made
 // harmless, and React makes text nodes of it; nothing here or elsewhere makes HTML.
 
-const LANGUAGE = document.documentElement.lang || undefined;
+export const LANGUAGE = document.documentElement.lang || undefined;
 const LONGEST = 2000;
 
 // Control characters, terminal colours among them, and the marks that turn the direction of the text around them.
@@ -25,11 +25,8 @@ export function webAddress(value) {
 }
 
 const WHOLE = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 0 });
-const SHORT = new Intl.NumberFormat(LANGUAGE, { notation: "compact", maximumFractionDigits: 1 });
 
 export const count = (number) => WHOLE.format(number);
-export const shortCount = (number) => (number < 10000 ? WHOLE.format(number) : SHORT.format(number));
-export const percent = (share) => `${Math.floor(share * 100)} %`;
 
 export function numbered(number, one, many) {
   return `${count(number)} ${number === 1 ? one : many}`;
