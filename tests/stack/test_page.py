@@ -11,7 +11,7 @@ import pytest
 from axe_core_python.sync_playwright import Axe
 from browser import WAIT, logged_in
 from playwright.sync_api import expect
-from scenes import begin, endless
+from scenes import SLOW_MACHINE, begin, endless
 
 from airflow_batch_provider.amounts import dollars
 from airflow_batch_provider.demo.stack import PASSWORD, USERNAME
@@ -148,6 +148,29 @@ def test_both_links_of_a_deferred_task_lead_on(page: Page, scene: Scene):
     expect(page.locator(".llmb-details")).to_contain_text(scene.job["id"][:10])
     page.get_by_role("button", name="Show all").click()
     expect(page.get_by_label("DAG", exact=True)).to_be_visible()
+
+
+def test_a_person_clears_a_task_that_has_failed_on_the_page(page: Page, stack: AirflowStack):
+    """After a question; Airflow begins its next attempt."""
+    stack.require_dag("killable")
+    with endless() as emulator:
+        failed = begin(stack, emulator, "cleared", "gemini")
+        failed.wait_until_waiting()
+        failed.set_state("failed")
+        failed.wait_for("failed")
+        change_record(failed, state="paused", next_action="Pay or raise the limit, then clear the task.")
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+        page.goto(f"{PAGE}?dag_id=killable&run_id={failed.run.run_id}&task_id=ask")
+
+        with page.expect_response("**/clearTaskInstances") as answer:
+            page.get_by_role("button", name="Clear the task").click()
+
+        assert answer.value.status == 200
+        assert len(asked) == 1
+        failed.wait_until("a second attempt", lambda: failed.task.try_number == 2)
+        failed.end_batch()
+        assert stack.rest.wait(failed.run, timeout_seconds=120 * SLOW_MACHINE) == "success"
 
 
 def test_the_tab_of_a_task_shows_the_same_as_its_open_line(page: Page, kept: Scene):
@@ -290,7 +313,7 @@ def test_money_on_the_page_is_written_as_in_the_log(page: Page, scene: Scene):
 def test_axe_finds_nothing_serious(browser: Browser, stack: AirflowStack, kept: Scene, scheme: str):
     """With a line open, in both colours."""
     digest = {"reasons": [{"code": "refused", "message": "no", "count": 2, "sample": ["a"]}]}
-    change_record(kept, errors=digest, next_action="Say which: airflow batches absent tag-1.")
+    change_record(kept, state="unresolved", errors=digest, next_action="Say which: airflow batches absent tag-1.")
     context = logged_in(browser, stack.url, USERNAME, PASSWORD, scheme)
     page = context.new_page()
     page.goto(f"{PAGE}?dag_id=killable&run_id={kept.run.run_id}&task_id=ask")

@@ -38,7 +38,7 @@ function Facts({ facts }) {
   return h("dl", null, told.map(([name, value]) => h(Fragment, { key: name }, h("dt", null, name), h("dd", null, value))));
 }
 
-function NextAction({ stage }) {
+function NextAction({ stage, action }) {
   const commands = [...new Set(plain(stage.nextAction).match(COMMANDS) ?? [])];
   return h(
     "section",
@@ -46,7 +46,7 @@ function NextAction({ stage }) {
     h("h3", null, "What to do next"),
     h("p", null, h(Said, null, stage.nextAction)),
     commands.length > 0 && h("ul", null, commands.map((text) => h("li", { key: text }, h(Copyable, { text })))),
-    h("p", null, h(Link, { to: taskPath(stage) }, "Open the task"), commands.length ? null : " to clear it once that is done."),
+    h("p", null, action ? [action, " "] : null, h(Link, { to: taskPath(stage) }, "Open the task"), action || commands.length ? null : " to clear it once that is done."),
   );
 }
 
@@ -174,12 +174,13 @@ function Times({ stage }) {
   );
 }
 
-export function Details({ stage }) {
+// action: what the page lets a person do about a stage that needs one.
+export function Details({ stage, action }) {
   return h(
     "div",
     { className: "llmb-grid" },
     h("p", { className: "wide llmb-lead" }, h(Said, null, stage.message ?? ""), " ", h(Link, { to: taskPath(stage) }, "Task and log")),
-    stage.nextAction && h(NextAction, { stage }),
+    stage.nextAction && h(NextAction, { stage, action }),
     h(Receipt, { stage }),
     h(Times, { stage }),
     h(Batches, { stage }),
