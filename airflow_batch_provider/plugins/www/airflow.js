@@ -36,7 +36,7 @@ export async function readRecord(place, signal) {
   }
 }
 
-// Airflow's state of a task instance; null when it is in none, undefined when it is not there any more.
+// Airflow's state of a task instance, null when it has none; undefined when the task is gone.
 export async function readState(place, signal) {
   try {
     const path = place.map_index < 0 ? taskPath(place) : `${taskPath(place)}/${place.map_index}`;

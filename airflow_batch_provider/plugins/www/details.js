@@ -174,7 +174,6 @@ function Times({ stage }) {
   );
 }
 
-// action: what the page lets a person do about a stage that needs one.
 export function Details({ stage, action }) {
   return h(
     "div",

@@ -1,7 +1,7 @@
-// The tab of a task instance, from Airflow 3.4 on: the same as its open line on the page. Airflow's loader imports this file.
+// The tab of a task instance: the same as its open line on the page.
 
 import { h, useEffect, useState } from "./element.js";
-import { readRecord, readState, Refused } from "./airflow.js";
+import { readRecord, readState } from "./airflow.js";
 import { Details } from "./details.js";
 import { Badge, Said } from "./parts.js";
 import { isInFlight, parseRecord, stageOf, withTask } from "./stages.js";
@@ -47,10 +47,7 @@ function useStage(place) {
   return seen;
 }
 
-function saidOf(error) {
-  if (error instanceof Refused && error.status === 403) return "You may not see the XComs of this DAG. Ask for the right to read them.";
-  return "Airflow does not answer. Trying again.";
-}
+const saidOf = (error) => (error.status === 403 ? "You may not see the XComs of this DAG." : "Airflow does not answer. Trying again.");
 
 export function Tab({ dagId, runId, taskId, mapIndex }) {
   addStyle();
