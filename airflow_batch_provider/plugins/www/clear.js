@@ -1,4 +1,4 @@
-// What a person does once the cause is mended: clear the task. Airflow does it, as the logged-in user, or refuses.
+// What a person does once the cause is fixed: clear the task. Airflow does it, as the logged-in user, or refuses.
 
 import { h, useState } from "./element.js";
 import { ask, part, Refused } from "./airflow.js";
