@@ -7,10 +7,10 @@ import { Badge, Said } from "./parts.js";
 import { isInFlight, parseRecord, stageOf, withTask } from "./stages.js";
 import { addStyle } from "./style.js";
 
-const BUSY = 5000; // milliseconds between two looks while something is in flight
+const BUSY = 5000; // milliseconds between two polls while something is in flight
 const QUIET = 15000;
 
-async function look(place, signal) {
+async function poll(place, signal) {
   const value = await readRecord(place, signal);
   if (value === undefined) return null;
   return withTask(stageOf(place, parseRecord(value)), await readState(place, signal));
@@ -28,7 +28,7 @@ function useStage(place) {
       clearTimeout(timer);
       if (document.visibilityState === "hidden") return;
       try {
-        const stage = await look(JSON.parse(wanted), abort.signal);
+        const stage = await poll(JSON.parse(wanted), abort.signal);
         pause = stage && isInFlight(stage) ? BUSY : QUIET;
         if (!abort.signal.aborted) setSeen({ stage });
       } catch (error) {
