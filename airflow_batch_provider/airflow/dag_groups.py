@@ -13,6 +13,8 @@ DagGroup: TypeAlias = Literal["tag", "team"]
 
 def dag_groups(group: DagGroup, dag_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
     """Return the tags, or the team, of each of these DAGs that has any."""
+    if not dag_ids:  # nothing has landed, perhaps on a machine without a database
+        return {}
     pairs = _tags(dag_ids) if group == "tag" else _teams(dag_ids)
     names: dict[str, list[str]] = defaultdict(list)
     for dag_id, name in sorted(pairs):
