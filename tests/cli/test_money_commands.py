@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -18,18 +19,29 @@ from airflow_batch_provider.stages import PollConfig
 SOON = PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(minutes=2), first_poll=timedelta(0))
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Where the first test leaves the stage storage of its run, and the run."""
+    return {"storage": tmp_path_factory.mktemp("spent") / "batches"}
+
+
 @pytest.fixture
-def spent(tested, emulator, request):
-    """Two rows at each provider have landed. Returns the run."""
+def spent(tested, emulator, storage, first):
+    """Two rows at each provider have landed, once for all tests; each has a copy of the storage. Returns the run."""
+    if "run" in first:
+        shutil.copytree(first["storage"], storage)
+        return first["run"]
     emulator.emulator.settings = emulator.emulator.settings.model_copy(
         update={"progress": emulator.emulator.settings.progress.model_copy(update={"running": 0})}
     )
-    with DAG(f"spent_{request.node.name.partition('[')[0]}", schedule=None) as dag:
+    with DAG("spent", schedule=None) as dag:
         for provider, model in MODELS.items():
             conn_id = f"{provider}_default"
             BatchGenerateOperator(task_id=provider, model=model, conn_id=conn_id, requests=["a", "b"], poll=SOON)
     run = tested(dag)
     assert set(run.states().values()) == {"success"}
+    shutil.copytree(storage, first["storage"])
+    first["run"] = run
     return run
 
 
