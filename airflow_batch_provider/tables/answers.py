@@ -57,6 +57,8 @@ class Cells:
             row.model,
             row.wave,
             row.batch_id,
+            row.same_as or None,
+            row.cached_at or None,
             raw,
         )
         return dict(zip(self.added, values, strict=True))

@@ -30,6 +30,8 @@ ADDED = (
     "model",
     "wave",
     "batch_id",
+    "same_as",
+    "cached_at",
     RAW,
 )
 # The one column of answers without fields.

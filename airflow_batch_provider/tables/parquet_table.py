@@ -145,4 +145,5 @@ _TYPES = {
     "input_tokens": pa.int64(),
     "output_tokens": pa.int64(),
     "wave": pa.int64(),
+    "cached_at": pa.timestamp("us", "UTC"),
 }

@@ -147,6 +147,35 @@ def test_decorated_functions_yield_requests(tested):
     assert [len(row.output) > 1 for row in rows(run, "embed")] == [True, True]
 
 
+def test_a_decorated_function_gives_a_table(tested, tmp_path):
+    """With a prompt and a key, as the function of a source: Airflow renders the prompt, the rows fill it in."""
+    told = []
+    with DAG("decorated_table", schedule=None, params={"tone": "loudly"}) as dag:
+
+        @task.batch_generate(
+            model=CLAUDE,
+            prompt="Say {word} {{ params.tone }}",
+            key="word",
+            keep_columns=True,
+            result_path=str(tmp_path / "out.jsonl"),
+            poll=SOON,
+        )
+        def ask(words):
+            told.append(words)
+            for number, word in enumerate(words):
+                yield {"word": word, "number": number, "other": "{{ not a template }}"}
+
+        ask(["a", "b"])
+    run = tested(dag)
+
+    assert [(row.custom_id, row.status, row.columns["number"]) for row in rows(run, "ask")] == [
+        ("a", "succeeded", 0),
+        ("b", "succeeded", 1),
+    ]
+    assert [row.output for row in rows(run, "ask")] == ["echo: Say a loudly", "echo: Say b loudly"]
+    assert told == [["a", "b"]]
+
+
 def test_decorated_functions_can_be_mapped(tested):
     """`.partial().expand()` as with any task."""
     with DAG("decorated_mapped", schedule=None) as dag:

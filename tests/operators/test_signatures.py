@@ -91,9 +91,7 @@ def test_nothing_is_public_by_accident(operator, name):
 )
 def test_a_decorator_shows_the_arguments_of_its_operator(decorator, operator):
     """Without those that the function stands for."""
-    expected = {
-        name: one for name, one in shown(operator).items() if name not in ("requests", "source", "prompt", "key")
-    }
+    expected = {name: one for name, one in shown(operator).items() if name not in ("requests", "source")}
 
     assert shown(decorator) == expected
     assert next(iter(inspect.signature(decorator).parameters)) == "python_callable"

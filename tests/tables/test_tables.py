@@ -7,11 +7,12 @@ import datetime as dt
 import gzip
 import json
 from decimal import Decimal
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes import failing
+from fakes import Job, failing
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ValidationError
 
@@ -43,7 +44,7 @@ ANSWERS = {
 FORMATS = ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "csv.gz", "csv.zst", "tsv", "parquet"]
 ADDED = [
     "status", "error_code", "error", "retryable", "finish_reason", "input_tokens", "output_tokens", "model", "wave",
-    "batch_id", "raw_output",
+    "batch_id", "same_as", "cached_at", "raw_output",
 ]  # fmt: skip
 
 
@@ -83,6 +84,24 @@ def records_of(manifest):
     if manifest.format == "parquet":
         return pq.read_table(manifest.results).to_pylist()
     return list(rows_in(RowFile(LocalFileSystem(), manifest.results, "out"), None))
+
+
+@pytest.mark.parametrize("out", FORMATS)
+async def test_a_table_tells_which_answers_were_not_bought_for_their_row(provider, clock, answers, tmp_path, out):
+    """As other results do: the key of the row whose answer it is, or when an earlier task was answered."""
+    cache = {"row_cache": (tmp_path / "cache").as_uri(), "dedup_rows": True}
+    for folder, more in (("first", ROWS[:1]), ("second", [*ROWS[:1], ROWS[2], ROWS[2] | {"review_id": 10}])):
+        (tmp_path / folder).mkdir()
+        source = written(tmp_path / folder / "in.parquet", more)
+        result = str(tmp_path / folder / f"out.{out}")
+        new_job = partial(Job, tmp_path / folder / "storage", provider, clock, [])
+        manifest = await table_job(new_job, source, output_type=Review, result_path=result, **cache).run()
+
+    records, rows = records_of(manifest), list(BatchResults(manifest, Review))
+    assert [str(record["same_as"] or "") for record in records] == ["", "", "9"]
+    assert [bool(record["cached_at"]) for record in records] == [True, False, False]
+    assert [row.same_as for row in rows] == [None, None, "9"]
+    assert [row.cached_at and row.cached_at.utcoffset() for row in rows] == [dt.timedelta(0), None, None]
 
 
 @pytest.mark.parametrize("out", FORMATS)
