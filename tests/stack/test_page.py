@@ -281,6 +281,16 @@ def test_500_stages_are_there_within_2_seconds(page: Page, stack: AirflowStack):
     expect(page.locator(".llmb-line").first).to_contain_text("$4.99")
 
 
+def test_a_cost_that_is_not_known_yet_is_not_taken_for_one_without_a_price(page: Page, kept: Scene):
+    """Also of an attempt that has ended before anything landed."""
+    change_record(kept, state="unresolved", cost={"usd": None}, landed_batches=0)
+    page.goto(f"{PAGE}?dag_id=killable&run_id={kept.run.run_id}&task_id=ask")
+    details = page.locator(".llmb-details")
+    expect(details).to_contain_text("known once rows have landed")
+    change_record(kept, state="unresolved", cost={"usd": None}, landed_batches=1)
+    expect(details).to_contain_text("no known price", timeout=WAIT)
+
+
 def test_a_page_without_batches_teaches_how_to_make_some(page: Page, stack: AirflowStack):
     """With the lines of a task; there is no line and no error."""
     page.route("**/xcomEntries**", lambda route: route.fulfill(json={"xcom_entries": [], "total_entries": 0}))

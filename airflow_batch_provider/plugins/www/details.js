@@ -126,7 +126,7 @@ function usage(stage) {
 
 function cost(stage) {
   const { usd, saved, estimated, source, unpriced } = stage.cost;
-  if (usd === null) return isInFlight(stage) ? "known once rows have landed" : "no known price";
+  if (usd === null) return stage.landedBatches ? "no known price" : "known once rows have landed";
   const parts = [
     `${estimated ? "about " : ""}${dollars(usd)}`,
     saved > 0 && `saved ${dollars(saved)} against single calls`,
