@@ -3,7 +3,7 @@
 ```
 =registry/                              what the deployment has at its providers
 {dag}/{run}/{task}[/{map_index}]/       one task instance
-    config.json suspended.json output.json   of its stage
+    config.json suspended.json output.json progress.json   of its stage
     plan.json clock.json waves/ manifest.json …   of its ledger
 ```
 """
@@ -22,6 +22,7 @@ REGISTRY = "=registry"
 CONFIG = "config.json"
 SUSPENDED = "suspended.json"
 OUTPUT = "output.json"
+RECORD = "progress.json"
 
 # Of the ledger.
 PLAN = "plan.json"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account
@@ -129,7 +130,7 @@ async def open_account_in_triggerer(ref: ConnectionRef) -> Account:
     if comms is not None and not hasattr(comms, "asend"):
         return await open_account_in_worker(ref)
     try:
-        connection = await BaseHook.aget_connection(ref.conn_id)
+        connection = await supervisor.replied(BaseHook.aget_connection(ref.conn_id))
     except AirflowNotFoundException as error:
         raise _missing(ref) from error
     found = account(connection, ref.provider)
@@ -142,7 +143,7 @@ async def _mask(key: str) -> None:
 
     # Airflow before 3.3 masks a connection's own fields only, and has no way to ask for more from a trigger.
     if hasattr(log, "amask_secret"):
-        await log.amask_secret(key)
+        await supervisor.replied(log.amask_secret(key))
 
 
 def base_url(connection: Connection, extra: dict[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.airflow import settings, supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
+from airflow_batch_provider.airflow.records import records
 from airflow_batch_provider.airflow.shared_hub import shared_hub
 from airflow_batch_provider.airflow.signals import task_signals
 from airflow_batch_provider.budgets import NO_LIMITS
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import TaskKey
+    from airflow_batch_provider.stages.host import Record
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ class TriggererHost(AirflowHost):
         self._task = task
         self._shown_at: datetime | None = None
         self._shown: bytes | None = None
-        self._held_back: tuple[str, Any] | None = None
+        self._held_back: Record | None = None
 
     def _budgets(self) -> BudgetLimits:
         """Return what is configured, to show it; a wait goes on without one that cannot be read."""
@@ -120,30 +122,34 @@ class TriggererHost(AirflowHost):
         return shared_hub(self.clock)
 
     async def publish(self, key: str, value: Any) -> None:
-        """Show a record when it has changed, once a minute at most: each is a write into Airflow's database."""
+        """Send a record when it has changed, once a minute at most: each is a write into Airflow's database."""
         self._held_back = (key, value)
         await self.publish_due()
 
     async def publish_due(self) -> None:
-        """Show the record that was held back, a minute after the one before it."""
+        """Send the record that was held back, a minute after the one before it; the wait goes on meanwhile."""
         if self._held_back is None:
             return
         now = self.clock.now()
         if self._shown_at is None or now - self._shown_at >= PROGRESS_INTERVAL:
             self._shown_at = now
-            await self.publish_last()
+            if (record := self._changed()) is not None:
+                records().put(self._task, record)
 
-    async def publish_last(self) -> None:
-        """Show the record that was held back: a finished task must not appear unfinished."""
-        held_back, self._held_back = self._held_back, None
-        if held_back is not None and _digest(held_back[1]) != self._shown:
-            await self._show(*held_back)
+    async def unshown(self) -> Record | None:
+        """Send what people have not seen; return it where the pipe to Airflow is taken."""
+        return await records().last(self._task, self._changed())
 
-    async def _show(self, key: str, value: Any) -> None:
-        self._shown = _digest(value)
+    def _changed(self) -> Record | None:
+        """Return the record that was held back when it tells something new, and log it."""
+        record, self._held_back = self._held_back, None
+        if record is None or (digest := _digest(record[1])) == self._shown:
+            return None
+        self._shown = digest
+        value = record[1]
         if "message" in value:
             log.info("%s", " ".join(filter(None, [value["message"], value.get("pace")])))
-        await supervisor.publish(self._task, key, value)
+        return record
 
 
 def _digest(record: dict[str, Any]) -> bytes:

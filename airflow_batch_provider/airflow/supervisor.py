@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from airflow_batch_provider.models import TaskKey
 
 log = logging.getLogger(__name__)
@@ -14,6 +16,11 @@ log = logging.getLogger(__name__)
 # The first message in a triggerer's life builds Airflow's API in process, which was seen to take 8 seconds; a message
 # of a kind that the supervisor does not know is never answered at all. Seconds.
 SUPERVISOR_TIMEOUT = 60.0
+
+_T = TypeVar("_T")
+
+# Questions without a reply yet; Python keeps no strong reference to a running task.
+_ASKED: set[asyncio.Task[Any]] = set()
 
 
 async def ask(message: Any) -> Any:
@@ -23,7 +30,20 @@ async def ask(message: Any) -> Any:
     comms: Any = getattr(task_runner, "SUPERVISOR_COMMS", None)
     if not hasattr(comms, "asend"):
         return None
-    return await asyncio.wait_for(comms.asend(message), SUPERVISOR_TIMEOUT)
+    return await asyncio.wait_for(replied(comms.asend(message)), SUPERVISOR_TIMEOUT)
+
+
+async def replied(question: Coroutine[Any, Any, _T]) -> _T:
+    """Await a question in a task of its own, which takes the reply also when the asker has given up or was cancelled.
+
+    The reply to a question that is cancelled stays in the pipe. Airflow before 3.2.2 gives it to whoever asks next, which ends the
+    triggerer ("Response read out of order", 3.1.8); later ones drop it ("Got response for unknown request frame", 3.3.2;
+    `TriggerCommsDecoder`).
+    """
+    asked = asyncio.create_task(question)
+    _ASKED.add(asked)
+    asked.add_done_callback(_ASKED.discard)
+    return await asyncio.shield(asked)
 
 
 async def publish(task: TaskKey, key: str, record: Any) -> None:

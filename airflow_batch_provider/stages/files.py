@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from airflow_batch_provider.exceptions import Unavailable, UsageError
 from airflow_batch_provider.frozen import FrozenModel
-from airflow_batch_provider.layout import CONFIG, OUTPUT, SUSPENDED
+from airflow_batch_provider.layout import CONFIG, OUTPUT, RECORD, SUSPENDED
 from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.shapes import parse, to_json
 from airflow_batch_provider.stages.suspension import Suspension
 
 if TYPE_CHECKING:
     from airflow_batch_provider.stages.base import AsyncBatchStage
+    from airflow_batch_provider.stages.host import Record
     from airflow_batch_provider.storage import Directory
 
 # A storage answers so that takes no file at this place, whenever it is asked; other faults may pass.
@@ -40,10 +41,10 @@ def _shared_config(stage: AsyncBatchStage[Any, Any], data: bytes) -> Any:
 
 
 class StageFiles:
-    """`config.json`, `suspended.json` and `output.json` of one stage; every method blocks.
+    """`config.json`, `suspended.json`, `output.json` and `progress.json` of one stage; every method blocks.
 
-    They hold the configuration that the stage started with, the wait it is in, and the output that a completion check
-    returned in the triggerer.
+    They hold the configuration that the stage started with, the wait it is in, the output that a completion check
+    returned in the triggerer, and the last record of a wait that the triggerer has not shown.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -123,6 +124,16 @@ class StageFiles:
         """Return what the completion check of this wait returned; empty when it returned nothing."""
         found = self._read(OUTPUT)
         return found if isinstance(found, dict) and found.get("token") == token else {}
+
+    def save_record(self, token: str, record: Record) -> None:
+        """Keep what people have not seen yet of this wait."""
+        key, value = record
+        self._write(RECORD, {"token": token, "key": key, "value": value})
+
+    def record(self, token: str) -> Record | None:
+        """Return what people have not seen yet of this wait."""
+        found = self._read(RECORD)
+        return (found["key"], found["value"]) if isinstance(found, dict) and found.get("token") == token else None
 
     def _read(self, name: str) -> Any:
         data = self.directory.read(name)

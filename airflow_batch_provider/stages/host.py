@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from upath import UPath
 
@@ -30,6 +30,10 @@ MANIFEST = "batch_manifest"
 
 # Fields of a progress record that differ at each poll; a change of them alone is not worth a record.
 MOVING = frozenset({"seen_at", "pace"})
+
+
+Record: TypeAlias = tuple[str, Any]
+"""A small record for people, with its key before it."""
 
 
 class Host:
@@ -72,5 +76,6 @@ class Host:
     async def publish_due(self) -> None:
         """Show a record that `publish` held back, when it is time for it; by default none is."""
 
-    async def publish_last(self) -> None:
-        """Show a record that `publish` held back, because the wait is over; by default none is."""
+    async def unshown(self) -> Record | None:
+        """Return a record that `publish` held back until the wait was over, for the worker to show; by default none is."""
+        return None

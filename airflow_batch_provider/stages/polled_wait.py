@@ -47,10 +47,21 @@ class PolledWait:
             told.polled(max((clock.now() - begun).total_seconds() - pause, 0.0))
             found = await self.poll()
             if not isinstance(found, timedelta):
-                await self._run.host.publish_last()
-                return found
+                return await self._with_record(found)
             await self._run.host.publish_due()
             pause = found.total_seconds() * (1 + 0.1 * self._run.jitter())
+
+    async def _with_record(self, found: Event) -> Event:
+        """Return the event; what people have not seen yet waits in stage storage for the worker that it wakes."""
+        record = await self._run.host.unshown()
+        if record is None:
+            return found
+        try:
+            await asyncio.to_thread(self._run.files.save_record, self._suspension.token, record)
+        except Exception:  # nothing depends on a record, and the errors of object stores have no common class
+            self._run.host.logger.debug("The last record of %s was not kept", self._suspension.task, exc_info=True)
+            return found
+        return {**found, "has_record": True}
 
     async def _listen(self, subscription: Subscription) -> None:
         connection = self._run.stage.polled_connection(self._run.load_config())

@@ -50,6 +50,8 @@ class Event(TypedDict):
     error: str | None
     retryable: NotRequired[bool]
     """True where another attempt of the task may succeed; left out otherwise."""
+    has_record: NotRequired[bool]
+    """True where a last record waits in stage storage, which the worker shows; left out otherwise."""
 
 
 READY: Event = {"status": "ready", "error": None}

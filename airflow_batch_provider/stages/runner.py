@@ -94,6 +94,8 @@ class StageRun:
             StageFailed: the completion check said so.
             Unavailable: polling failed, and another attempt may go on with the same batch.
         """
+        if event.get("has_record"):
+            await self._show_kept(suspension.token)
         if event["status"] == "near":
             return self._wait_on(suspension)
         if event["status"] == "failed":
@@ -259,6 +261,16 @@ class StageRun:
             "client": self.host.client,
             "signals": self.host.signals,
         }
+
+    async def _show_kept(self, token: str) -> None:
+        """Show the last record of a wait, which ended before it was shown; one that cannot be read stops nothing."""
+        try:
+            record = await asyncio.to_thread(self.files.record, token)
+        except Exception:  # the errors of object stores have no common class
+            self.host.logger.debug("The last record of %s cannot be read", self.location.task, exc_info=True)
+            return
+        if record is not None:
+            await self.host.publish(*record)
 
     async def _show(self, record: dict[str, Any], key: str = PROGRESS) -> None:
         await self.host.publish(key, record)

@@ -12,6 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.hosts import TriggererHost
+from airflow_batch_provider.airflow.records import records
 from airflow_batch_provider.airflow.task_state import TERMINAL, ask_from_trigger
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
@@ -66,6 +67,7 @@ class AsyncBatchTrigger(BaseTrigger):
             found = await self._until_event()
             await self._delay()
         except asyncio.CancelledError:
+            records().take(self.suspension.task)  # the next try of the task shows its own
             if not _TELLS_KILLS:
                 await self.on_kill()
             raise

@@ -159,3 +159,14 @@ class Raising(AsyncBatchStage[Fault, Done]):
 
     def _raise(self, name):
         raise self.ERRORS[name] from RuntimeError("a fault of some library")
+
+
+class Ending(AsyncBatchStage):
+    """Tells at its only poll that all is done."""
+
+    id = "ending"
+    name = "Ending"
+
+    async def check_completion(self, state, ctx):
+        await ctx.publish({"done": state.batch_id})
+        return CompletionCheck.ready()
