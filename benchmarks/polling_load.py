@@ -48,7 +48,7 @@ from airflow_batch_provider.triggers.stage import AsyncBatchTrigger  # noqa: E40
 MODEL = {"anthropic": "claude-x", "openai": "gpt-x"}[PROVIDER]
 DEAD_TASKS = 100
 # Seconds after which a burst of starts is over, also on a busy machine, and the first polls begin.
-SETTLED = 5.0
+SETTLED = 20.0
 
 
 class Supervisor:
@@ -124,17 +124,20 @@ def workload(place: int, wait: Suspension) -> RunTrigger:
     return RunTrigger(id=place, classpath=kind, encrypted_kwargs=json.dumps(wait.kwargs()), ti=instance)
 
 
-def workloads(storage: str) -> tuple[list[RunTrigger], list[RunTrigger]]:
-    """One wait for each connection, whose start pays what is paid once; and the others, spread over the interval."""
+def waits() -> list[tuple[str, str, float]]:
+    """Connection, batch and first poll of every task, spread over the interval."""
     chance = random.Random(7)  # ends come in the order of the ids; the moments of polls must have nothing to do with it
     offsets = [SETTLED + INTERVAL * place / TASKS for place in range(TASKS)]
     chance.shuffle(offsets)
-    waits = [(ACCOUNTS[number % len(ACCOUNTS)], f"batch_{number:05d}", offset) for number, offset in enumerate(offsets)]
+    found = [(ACCOUNTS[number % len(ACCOUNTS)], f"batch_{number:05d}", offset) for number, offset in enumerate(offsets)]
     if SETTINGS["dead"]:
-        waits += [("dead", f"batch_{number}", SETTLED + INTERVAL * number / DEAD_TASKS) for number in range(DEAD_TASKS)]
-    first = {account: place for place, (account, _, _) in reversed(list(enumerate(waits)))}
-    made = [workload(place, suspension(storage, *wait)) for place, wait in enumerate(waits)]
-    return [made[place] for place in first.values()], [one for one in made if one.id not in first.values()]
+        found += [("dead", f"batch_{number}", SETTLED + INTERVAL * number / DEAD_TASKS) for number in range(DEAD_TASKS)]
+    return found
+
+
+def workloads(storage: str, some: dict[int, tuple[str, str, float]]) -> list[RunTrigger]:
+    """What Airflow's triggerer is told of these waits, which begin now."""
+    return [workload(place, suspension(storage, *wait)) for place, wait in some.items()]
 
 
 def resident() -> int:
@@ -172,24 +175,40 @@ async def noticed(supervisor: Supervisor) -> list[float]:
     return late
 
 
-async def started(supervisor: Supervisor, waits: list[RunTrigger]) -> float:
+async def started(runner: Runner, waits: list[RunTrigger]) -> float:
     """Start triggers; the CPU seconds until all of them sleep."""
-    used = cpu()
+    supervisor: Any = runner.comms_decoder
+    used, wanted = cpu(), len(runner.triggers) + len(waits)
     supervisor.to_create = waits
-    await asyncio.sleep(SETTLED - 0.2)
+    while len(runner.triggers) < wanted or work_left():  # noqa: ASYNC110 — nothing tells
+        await asyncio.sleep(0.25)
+    await asyncio.sleep(1)
     return cpu() - used
+
+
+def work_left() -> bool:
+    """Whether a thread has anything to do for this event loop; what is left then is less than a trigger's start."""
+    executor: Any = getattr(asyncio.get_running_loop(), "_default_executor", None)
+    return executor is not None and executor._work_queue.qsize() > 0  # noqa: SLF001 — nothing public tells
 
 
 async def measure(runner: Runner, storage: str) -> dict[str, Any]:
     """Start the triggers, let them wait, end the batches."""
     await asyncio.sleep(0.1)
     supervisor: Any = runner.comms_decoder
-    first, others = workloads(storage)
-    all_tasks = len(first) + len(others)
-    await started(supervisor, first)
+    everyone = dict(enumerate(waits()))
+    first = {account: place for place, (account, _, _) in reversed(everyone.items())}
+    supervisor.to_create = workloads(storage, {place: (*everyone[place][:2], 0.0) for place in first.values()})
+    # They pay what is paid once: they are polled at once, and Airflow gets a record of each whose connection works.
+    records = 0 if STAGE == "Sleeper" else len(ACCOUNTS)
+    while CHECKS["number"] < len(first) or supervisor.records < records:  # noqa: ASYNC110 — nothing tells
+        await asyncio.sleep(0.5)
     memory = resident()
-    start = await started(supervisor, others)
-    await asyncio.sleep(INTERVAL + 2)
+    others = workloads(storage, {place: everyone[place] for place in everyone.keys() - set(first.values())})
+    begun = time.time()
+    start = await started(runner, others)
+    assert time.time() < begun + SETTLED, "the machine is too busy: polls began before all had started"
+    await asyncio.sleep(begun + SETTLED + INTERVAL + 2 - time.time())
     before = await moment()
     await asyncio.sleep(INTERVAL)
     after = await moment()
@@ -198,14 +217,14 @@ async def measure(runner: Runner, storage: str) -> dict[str, Any]:
     found = {
         "start_ms": start * 1000 / len(others),
         "kib": memory / 1024 / len(others),
-        "cpu_ms": (after.cpu - before.cpu) * 1000 / all_tasks / intervals,
-        "checks": (after.checks - before.checks) / all_tasks / intervals,
+        "cpu_ms": (after.cpu - before.cpu) * 1000 / len(everyone) / intervals,
+        "checks": (after.checks - before.checks) / len(everyone) / intervals,
     }
     if STAGE == "Sleeper":
         return found
     assert after.requests > before.requests > 0
     assert not SETTINGS["dead"] or before.dead_requests > 0
-    living = TASKS / all_tasks  # those at the dead connection back off
+    living = TASKS / len(everyone)  # those at the dead connection back off
     assert 0.85 * living < found["checks"] < 1.15, f"{found['checks']} checks of a task in an interval"
     assert supervisor.records >= TASKS, f"{supervisor.records} progress records of {TASKS} tasks"
     late = await noticed(supervisor)

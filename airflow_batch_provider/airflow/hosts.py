@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.airflow import settings, supervisor
 from airflow_batch_provider.airflow.connections import worker_hub
+from airflow_batch_provider.airflow.once import once_per_loop
 from airflow_batch_provider.airflow.records import records
-from airflow_batch_provider.airflow.shared_hub import shared_hub
-from airflow_batch_provider.airflow.signals import task_signals
+from airflow_batch_provider.airflow.shared_hub import SharedHub
+from airflow_batch_provider.airflow.signals import are_on, task_signals
 from airflow_batch_provider.budgets import NO_LIMITS
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.paths import open_path, open_path_here
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.hub import Hub
     from airflow_batch_provider.models import TaskKey
+    from airflow_batch_provider.signals import Signals
     from airflow_batch_provider.stages.host import Record
 
 log = logging.getLogger(__name__)
@@ -44,18 +46,14 @@ class AirflowHost(Host):
 
     logger = log
 
-    def __init__(self, clock: Clock, task: TaskKey) -> None:
+    def __init__(self, clock: Clock, signals: Signals, budgets: BudgetLimits) -> None:
         self.clock = clock
-        self.signals = task_signals(task)
-        self.budgets = self._budgets()
+        self.signals = signals
+        self.budgets = budgets
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI as Airflow does, with the connection that it names."""
         return open_path(uri)
-
-    def _budgets(self) -> BudgetLimits:
-        """Return what is configured; one that cannot be read is refused before anything is paid."""
-        return settings.budgets()
 
 
 class WorkerHost(AirflowHost):
@@ -68,7 +66,8 @@ class WorkerHost(AirflowHost):
     """
 
     def __init__(self, clock: Clock, task: TaskKey, context: Mapping[str, Any], upstream: frozenset[str]) -> None:
-        super().__init__(clock, task)
+        # Budgets that cannot be read are refused before anything is paid.
+        super().__init__(clock, task_signals(task), settings.budgets())
         self.upstream = upstream
         self._context = context
 
@@ -95,23 +94,28 @@ class WorkerHost(AirflowHost):
             self._context["ti"].xcom_push(key=key, value=value)
 
 
+@once_per_loop
+def _budgets() -> BudgetLimits:
+    """Return what is configured, for triggers to show; a wait goes on without what cannot be read."""
+    try:
+        return settings.budgets()
+    except UsageError as error:
+        log.warning("%s", error)
+        return NO_LIMITS
+
+
+_are_on = once_per_loop(are_on)
+
+
 class TriggererHost(AirflowHost):
     """A triggerer that waits for the stage's task."""
 
     def __init__(self, clock: Clock, task: TaskKey) -> None:
-        super().__init__(clock, task)
+        super().__init__(clock, task_signals(task, _are_on()), _budgets())
         self._task = task
         self._shown_at: datetime | None = None
         self._shown: bytes | None = None
         self._held_back: Record | None = None
-
-    def _budgets(self) -> BudgetLimits:
-        """Return what is configured, to show it; a wait goes on without one that cannot be read."""
-        try:
-            return settings.budgets()
-        except UsageError as error:
-            log.warning("%s", error)
-            return NO_LIMITS
 
     def open_path(self, uri: str) -> ProxyUPath:
         """Open a URI; on the triggerer's own loop where a thread that asks for its connection would end the triggerer."""
@@ -119,7 +123,7 @@ class TriggererHost(AirflowHost):
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
         """Join the connections of all triggers here."""
-        return shared_hub(self.clock)
+        return SharedHub(self.clock)
 
     async def publish(self, key: str, value: Any) -> None:
         """Send a record when it has changed, once a minute at most: each is a write into Airflow's database."""

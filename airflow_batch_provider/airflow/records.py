@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from airflow_batch_provider.airflow import supervisor
+from airflow_batch_provider.airflow.once import once_per_loop
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import TaskKey
@@ -61,10 +61,7 @@ class Records:
         sending.add_done_callback(self._send_next)
 
 
-# By event loop: a triggerer has one for its whole life, `dag.test` a new one for each trigger.
-_RECORDS: WeakKeyDictionary[asyncio.AbstractEventLoop, Records] = WeakKeyDictionary()
-
-
+@once_per_loop
 def records() -> Records:
     """Return those of the running event loop."""
-    return _RECORDS.setdefault(asyncio.get_running_loop(), Records())
+    return Records()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -13,8 +12,6 @@ from airflow_batch_provider.airflow.signals import hub_signals
 from airflow_batch_provider.hub import Hub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from airflow_batch_provider.clock import Clock
 
 
@@ -28,17 +25,31 @@ class _Shared:
 _SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
 
 
-@asynccontextmanager
-async def shared_hub(clock: Clock) -> AsyncIterator[Hub]:
-    """Lend the running loop's hub. The first user's clock decides how old a status is; the last user closes the hub."""
-    loop = asyncio.get_running_loop()
-    shared = _SHARED.get(loop)
-    if shared is None:
-        shared = _SHARED[loop] = _Shared(Hub(open_account_in_triggerer, now=clock.now, signals=hub_signals()))
-    shared.users += 1
-    try:
-        yield shared.hub
-    finally:
+class SharedHub:
+    """Lends the running loop's hub. The first user's clock decides how old a status is; the last user closes the hub.
+
+    No generator, because a triggerer keeps one of these for each of its thousands of waits.
+    """
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def __aenter__(self) -> Hub:
+        """Join."""
+        loop = asyncio.get_running_loop()
+        shared = _SHARED.get(loop)
+        if shared is None:
+            hub = Hub(open_account_in_triggerer, now=self._clock.now, signals=hub_signals())
+            shared = _SHARED[loop] = _Shared(hub)
+        shared.users += 1
+        return shared.hub
+
+    async def __aexit__(self, *_why: object) -> None:
+        """Leave."""
+        loop = asyncio.get_running_loop()
+        shared = _SHARED[loop]
         shared.users -= 1
         if shared.users == 0:
             del _SHARED[loop]

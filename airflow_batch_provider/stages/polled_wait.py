@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import BatchError, Denied
 from airflow_batch_provider.stages.faults import is_passing
+from airflow_batch_provider.stages.first_step import FirstStep
 from airflow_batch_provider.stages.polling import READY, PollPlan, event, with_remedy
 from airflow_batch_provider.stages.shapes import as_json, output_json
 from airflow_batch_provider.timing import CHECK_GRACE
@@ -90,10 +91,13 @@ class PolledWait:
 
     async def _in_time(self) -> CompletionCheck[Any]:
         """Ask the stage, and take no answer for a fault that may pass; the poll at the deadline has a few minutes too."""
+        begun = FirstStep(self._run.check(self._suspension.state, self._ctx))
+        if begun.is_over:  # a limit of time for each poll would cost as much as the poll
+            return await begun
         left = self._plan.within_deadline(float("inf"), self._run.host.clock.now()) + CHECK_GRACE.total_seconds()
         try:
             async with asyncio.timeout(left) as limit:
-                return await self._run.check(self._suspension.state, self._ctx)
+                return await begun
         except TimeoutError:
             if limit.expired():
                 raise TimeoutError(f"check_completion of stage {self._run.stage.id!r} never returned.") from None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from airflow_batch_provider.exceptions import BatchError, Denied, NotFound
@@ -11,8 +11,6 @@ from airflow_batch_provider.stages.suspension import seconds_until
 from airflow_batch_provider.timing import GONE_AFTER, LONGEST_POLL_PAUSE, SHORTEST_POLL_PAUSE
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from airflow_batch_provider.stages.suspension import Suspension
     from airflow_batch_provider.stages.values import CompletionCheck
 
@@ -71,6 +69,7 @@ class PollPlan:
     """Decides after each poll of one wait whether waiting ends, or how long to pause.
 
     Attributes:
+        deadline: of the suspension.
         faults: polls in a row that met a passing fault.
         backoff: pause after the last of them.
     """
@@ -78,6 +77,10 @@ class PollPlan:
     suspension: Suspension
     faults: int = 0
     backoff: timedelta = timedelta(0)
+    deadline: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = self.suspension.deadline
 
     def first_pause(self, now: datetime) -> float:
         """Seconds until the first poll."""
@@ -88,7 +91,7 @@ class PollPlan:
         near_at = self.suspension.near_at
         if near_at is not None:
             pause = min(pause, seconds_until(near_at, now))
-        return min(pause, seconds_until(self.suspension.deadline, now))
+        return min(pause, seconds_until(self.deadline, now))
 
     def after_check(self, check: CompletionCheck[Any], now: datetime) -> Event | timedelta:
         """Decide after a poll that the stage answered."""
@@ -97,7 +100,7 @@ class PollPlan:
             return event("failed", check.error)
         if check.is_ready:
             return READY
-        if now >= self.suspension.deadline:
+        if now >= self.deadline:
             return event("timeout")
         return self._near(now) or max(check.next_check_in or self.suspension.poll.interval, SHORTEST_POLL_PAUSE)
 
@@ -105,7 +108,7 @@ class PollPlan:
         """Decide after a poll that met a fault which may pass."""
         if isinstance(error, NotFound) and now > self.suspension.state.submitted_at + GONE_AFTER:
             return event("failed", str(error))
-        if now >= self.suspension.deadline:
+        if now >= self.deadline:
             return event("timeout", f"{type(error).__name__}: {error}")
         self.faults += 1
         return self._near(now) or self._backoff(error)

@@ -6,8 +6,9 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, field_validator
 
 from airflow_batch_provider.budgets import NO_LIMITS, BudgetLimits
 from airflow_batch_provider.folders import task_folders
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 # Trigger arguments lie in Airflow's database in plain text, and are read by every component.
 LARGEST = 8 * 1024
 
+# A triggerer holds thousands of waits, most of which poll alike.
+_POLLS: WeakValueDictionary[PollConfig, PollConfig] = WeakValueDictionary()
+
 
 class StageLocation(FrozenModel):
     """Which stage runs for which task instance, and where its storage is.
@@ -44,7 +48,11 @@ class StageLocation(FrozenModel):
 
     def directory(self, open_path: OpenPath) -> Directory:
         """Open the task instance's stage storage; blocking, and may read the storage's connection."""
-        return Directory(open_path(self.storage)).sub("/".join(task_folders(self.task)))
+        return self.folder(Directory(open_path(self.storage)))
+
+    def folder(self, root: Directory) -> Directory:
+        """Return the task instance's stage storage below the open root of all."""
+        return root.sub("/".join(task_folders(self.task)))
 
     def registry(self, open_path: OpenPath, budgets: BudgetLimits = NO_LIMITS) -> Registry:
         """Open the record of everything that tasks with this root have at the providers; blocking, as `directory`."""
@@ -77,6 +85,11 @@ class Suspension(FrozenModel):
     model: str | None = None
     traceparent: str | None = None
     near_at: AwareDatetime | None = None
+
+    @field_validator("poll")
+    @classmethod
+    def _shared(cls, poll: PollConfig) -> PollConfig:
+        return _POLLS.setdefault(poll, poll)
 
     @classmethod
     def begin(
@@ -176,4 +189,4 @@ class Suspension(FrozenModel):
 
 def seconds_until(moment: datetime, now: datetime) -> float:
     """Seconds, not below zero."""
-    return max((moment - now) / timedelta(seconds=1), 0.0)
+    return max((moment - now).total_seconds(), 0.0)

@@ -6,32 +6,33 @@ import asyncio
 import logging
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_batch_provider.airflow import supervisor
 from airflow_batch_provider.airflow.hosts import TriggererHost
+from airflow_batch_provider.airflow.once import once_per_loop
 from airflow_batch_provider.airflow.records import records
 from airflow_batch_provider.airflow.task_state import TERMINAL, ask_from_trigger
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.layout import REGISTRY
+from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.stages.faults import is_passing
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.loading import load_stage
 from airflow_batch_provider.stages.polling import event
 from airflow_batch_provider.stages.runner import StageRun
 from airflow_batch_provider.stages.suspension import Suspension
+from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.timing import EVENT_DELAY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_batch_provider.registry import Registry
     from airflow_batch_provider.stages.host import Host
     from airflow_batch_provider.stages.polling import Event
-    from airflow_batch_provider.stages.suspension import StageLocation
-    from airflow_batch_provider.storage import Directory
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,9 @@ class AsyncBatchTrigger(BaseTrigger):
         while True:
             try:
                 run = await self._stage_run()
-                suspension = await asyncio.to_thread(run.files.whole, self.suspension)
+                suspension = self.suspension
+                if suspension.is_bare:
+                    suspension = await asyncio.to_thread(run.files.whole, suspension)
             except UsageError as error:
                 return event("failed", str(error))
             except Exception as error:
@@ -137,27 +140,45 @@ class AsyncBatchTrigger(BaseTrigger):
 
     async def _stage_run(self) -> StageRun:
         """Make the stage ready to be polled, in one thread, for a triggerer may start a thousand at once."""
-        host, location = TriggererHost(self._clock, self.suspension.task), self.suspension.location
-        is_local = "://" not in location.storage or location.storage.startswith("file:")
-        if is_local or supervisor.threads_may_ask():
-            return await asyncio.to_thread(self._made, host)
-        return await asyncio.to_thread(self._made, host, _open(location, host))
+        host, roots = TriggererHost(self._clock, self.suspension.task), _roots()
+        uri = self.suspension.location.storage
+        is_local = "://" not in uri or uri.startswith("file:")
+        if not is_local and not supervisor.threads_may_ask():
+            _root(uri, host, roots)
+        return await asyncio.to_thread(self._made, host, roots)
 
-    def _made(self, host: Host, opened: tuple[Directory, Registry] | None = None) -> StageRun:
-        """Import the stage's class, open its storage unless that is done, read its configuration; blocking."""
-        stage = load_stage(self.suspension.location.stage)
-        directory, registry = opened or _open(self.suspension.location, host)
+    def _made(self, host: Host, roots: dict[str, _Root]) -> StageRun:
+        """Import the stage's class, open its storage, read its configuration; blocking."""
+        location = self.suspension.location
+        stage, root = load_stage(location.stage), _root(location.storage, host, roots)
         run = StageRun(
             stage=stage,
-            location=self.suspension.location,
-            files=StageFiles(directory),
+            location=location,
+            files=StageFiles(location.folder(root.directory)),
             host=host,
-            registry=registry,
+            registry=Registry(root.registry, host.budgets, location.task),
             jitter=self._jitter,
         )
         run.load_config()
         return run
 
 
-def _open(location: StageLocation, host: Host) -> tuple[Directory, Registry]:
-    return location.directory(host.open_path), location.registry(host.open_path, host.budgets)
+class _Root(NamedTuple):
+    """The root of a deployment's stage storage, and the registry's folder there, for all triggers that wait below it."""
+
+    directory: Directory
+    registry: Directory
+
+
+@once_per_loop
+def _roots() -> dict[str, _Root]:
+    """Return the roots that are open, by address: Airflow keeps the filesystem of each for as long."""
+    return {}
+
+
+def _root(uri: str, host: Host, roots: dict[str, _Root]) -> _Root:
+    found = roots.get(uri)
+    if found is None:
+        directory = Directory(host.open_path(uri))
+        found = roots[uri] = _Root(directory, directory.sub(REGISTRY))
+    return found

@@ -584,12 +584,12 @@ async def test_triggers_of_a_process_share_one_hub(monkeypatch):
         closed.append(self)
 
     monkeypatch.setattr(Hub, "aclose", close)
-    async with shared_hub.shared_hub(Clock()) as hub:
-        async with shared_hub.shared_hub(Clock()) as same:
+    async with shared_hub.SharedHub(Clock()) as hub:
+        async with shared_hub.SharedHub(Clock()) as same:
             assert same is hub
         assert closed == []
     assert closed == [hub]
-    async with shared_hub.shared_hub(Clock()) as another:
+    async with shared_hub.SharedHub(Clock()) as another:
         assert another is not hub
 
 

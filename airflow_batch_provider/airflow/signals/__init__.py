@@ -26,9 +26,13 @@ _WAITS = Waits()
 _OUTBOX = Outbox(_WAITS.report)
 
 
-def task_signals(task: TaskKey) -> Signals:
-    """Return the observer of a task; one that does nothing where Airflow sends neither metrics nor traces."""
-    has_metrics, has_traces = _are_on()
+def task_signals(task: TaskKey, on: tuple[bool, bool] | None = None) -> Signals:
+    """Return the observer of a task; one that does nothing where Airflow sends neither metrics nor traces.
+
+    Args:
+        on: what `are_on` has returned; None asks it.
+    """
+    has_metrics, has_traces = on or are_on()
     if not (has_metrics or has_traces):
         return SILENT
     return TaskSignals(task, has_metrics=has_metrics, has_traces=has_traces)
@@ -36,10 +40,11 @@ def task_signals(task: TaskKey) -> Signals:
 
 def hub_signals() -> Signals:
     """Return the observer of a hub, which several tasks may share."""
-    return _HubSignals() if _are_on()[0] else SILENT
+    return _HubSignals() if are_on()[0] else SILENT
 
 
-def _are_on() -> tuple[bool, bool]:
+def are_on() -> tuple[bool, bool]:
+    """Return whether Airflow sends metrics, and whether it sends traces."""
     try:
         return metrics.are_on(), traces.are_on()
     except Exception as error:  # noqa: BLE001 — a wrong setting of metrics must not end a task
@@ -52,7 +57,7 @@ def running() -> Iterator[None]:
     """Surround the run of a task on a worker: it has a span, and what it tells leaves before its process ends."""
     with ExitStack() as stack:
         stack.callback(_flush)
-        if _are_on()[1]:
+        if are_on()[1]:
             stack.callback(_ended, _begun())
         yield
 
