@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from airflow_batch_provider.arrow import Column
     from airflow_batch_provider.models import Spec
@@ -52,14 +53,19 @@ def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
 
 def write_groups(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write batches as row groups of bounded size."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in groups(batches):
-            writer.write_table(pa.Table.from_batches(group))
-            # Arrow's pool would keep what it once held: 15 MB of the peak (pyarrow 26.0).
-            pa.default_memory_pool().release_unused()
+            write_group(writer, group)
+
+
+def write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch]) -> None:
+    """Write batches as one row group, and give back what that took: Arrow's pool would keep 15 MB of it (pyarrow 26.0)."""
+    import pyarrow as pa
+
+    writer.write_table(pa.Table.from_batches(group))
+    pa.default_memory_pool().release_unused()
 
 
 def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -14,30 +14,34 @@ import tempfile
 from pathlib import Path
 
 _ASKED = re.compile(rb'"custom_id": ?"([^"]+)".*?"(?:content|text)": ?"(\d+) ')
+_NUMBERED = re.compile(rb"(?:file|batch|out)-(\d+)")
 _TOOL = re.compile(rb'"tool_choice":\{[^}]*"name":"([^"]+)"')
 _TEXT = 'the answer is long and says \\"so\\" in many words, of which no two lines are alike. ' * 18
 _BLOCK = 1 << 20
+# Bytes at the start of a body that may name a file; the body of a batch of Anthropic's is longer, and has no number there.
+_SMALL = 1000
 
 
 class Server:
-    """One account; every batch is done when it is looked at."""
+    """One account; every batch is done when it is looked at. Files and batches are numbered from 0, in the order they come."""
 
     def __init__(self, scratch: Path, answer: str) -> None:
-        self._results = scratch / "results.jsonl"
+        self._scratch = scratch
         self._answer = answer.encode()
-        self._requests = 0
+        self._requests: list[int] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
         while head := await _head(reader):
             method, path = head.split(b" ", 2)[:2]
             body = await _body(reader, head)
+            number = self._number(path, body)
             if method == b"POST" and self._takes(path):
-                self._answer_all(body, anthropic=b"messages" in path)
+                number = self._answer_all(body, anthropic=b"messages" in path)
             if path.endswith((b"/results", b"/content")):
-                await self._send_results(writer)
+                await self._send_results(writer, number)
             else:
-                reply = json.dumps(self._reply(path.decode())).encode()
+                reply = json.dumps(self._reply(path.decode(), number)).encode()
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
                     % (len(reply), reply)
@@ -48,39 +52,55 @@ class Server:
     def _takes(path: bytes) -> bool:
         return path in (b"/v1/messages/batches", b"/v1/files")
 
-    def _answer_all(self, body: bytes, *, anthropic: bool) -> None:
+    @staticmethod
+    def _number(path: bytes, body: bytes) -> int:
+        """Return which batch is meant: by the path, or by the file that it is made of."""
+        found = _NUMBERED.search(path) or _NUMBERED.search(body[:_SMALL])
+        return int(found[1]) if found else 0
+
+    def _answer_all(self, body: bytes, *, anthropic: bool) -> int:
         line = _OPENAI
         if anthropic:
             tool = _TOOL.search(body)
             line = _ANTHROPIC if tool is None else _ANTHROPIC_TOOL.replace(b"TOOL", tool[1])
         answer = json.loads(b'"%b"' % self._answer).encode() if b"tool_use" in line else self._answer
-        self._requests = 0
-        with self._results.open("wb") as file:
-            for key, number in _ASKED.findall(body):
-                self._requests += 1
-                file.write(line.replace(b"KEY", key).replace(b"ANSWER", answer.replace(b"NUMBER", number)) + b"\n")
+        number, requests = len(self._requests), 0
+        with self._results(number).open("wb") as file:
+            for found in _ASKED.finditer(body):
+                requests += 1
+                file.write(
+                    line.replace(b"KEY", found[1]).replace(b"ANSWER", answer.replace(b"NUMBER", found[2])) + b"\n"
+                )
+        self._requests.append(requests)
+        return number
 
-    async def _send_results(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % self._results.stat().st_size)
-        with self._results.open("rb") as file:
+    def _results(self, number: int) -> Path:
+        return self._scratch / f"results-{number}.jsonl"
+
+    async def _send_results(self, writer: asyncio.StreamWriter, number: int) -> None:
+        results = self._results(number)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % results.stat().st_size)
+        with results.open("rb") as file:
             while block := file.read(_BLOCK):
                 writer.write(block)
                 await writer.drain()
 
-    def _reply(self, path: str) -> dict[str, object]:
+    def _reply(self, path: str, number: int) -> dict[str, object]:
+        requests = self._requests[number] if self._requests else 0
         if path.startswith("/v1/messages"):
-            counts = {"processing": 0, "succeeded": self._requests, "errored": 0, "canceled": 0, "expired": 0}
+            counts = {"processing": 0, "succeeded": requests, "errored": 0, "canceled": 0, "expired": 0}
             told = {
                 "processing_status": "ended",
                 "request_counts": counts,
-                "results_url": "/v1/messages/batches/batch/results",
+                "results_url": f"/v1/messages/batches/batch-{number}/results",
                 "data": [],
             }
-            return {"id": "batch", "created_at": "2026-11-26T10:00:00Z", "ended_at": "2026-11-26T10:00:01Z", **told}
-        counts = {"total": self._requests, "completed": self._requests, "failed": 0}
+            times = {"created_at": "2026-11-26T10:00:00Z", "ended_at": "2026-11-26T10:00:01Z"}
+            return {"id": f"batch-{number}", **times, **told}
+        counts = {"total": requests, "completed": requests, "failed": 0}
         if path.startswith("/v1/files"):
             return {
-                "id": "file",
+                "id": f"file-{number}",
                 "object": "file",
                 "bytes": 1,
                 "created_at": 1,
@@ -89,10 +109,10 @@ class Server:
                 "data": [],
             }
         return {
-            "id": "batch",
+            "id": f"batch-{number}",
             "status": "completed",
             "request_counts": counts,
-            "output_file_id": "out",
+            "output_file_id": f"out-{number}",
             "data": [],
             "created_at": 1,
         }

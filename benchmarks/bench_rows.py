@@ -153,11 +153,11 @@ def measured(provider: str, kind: str, rows: Path, scratch: Path) -> tuple[str, 
     return (provider, kind, *(f"{COUNT / used:,.0f}" for used in taken))
 
 
-def write_rows(path: Path) -> Path:
+def write_rows(path: Path, count: int = COUNT) -> Path:
     """A JSONL file of prompts of 1 KB."""
     text = "The payload came late and the box was open, but what was in it works as it should. " * 12
     with path.open("w") as file:
-        for number in range(COUNT):
+        for number in range(count):
             file.write(json.dumps({"id": f"row-{number}", "text": f"{number} {text}"}) + "\n")
     return path
 

@@ -1,13 +1,11 @@
-"""What the benchmarks share: an emulator in a process of its own, a job driven as Airflow would, and a table."""
+"""What the benchmarks share: a job driven as Airflow would, the memory of a process, and a table."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,26 +32,13 @@ from airflow_batch_provider.stages.generate import GenerateStage  # noqa: E402
 from airflow_batch_provider.storage import Directory, StageStorage  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from airflow_batch_provider.stages.values import SuspendedState
 
 
-@contextmanager
-def emulator(*pace: str) -> Iterator[str]:
-    """The URL of an emulator in another process, whose batches are done at the second poll, or at the given pace."""
-    command = [sys.executable, "-m", "airflow_batch_provider.emulator", "--port", "0"]
-    pace = pace or ("--by", "polls", "--pending", "0", "--running", "1")
-    with subprocess.Popen([*command, *pace], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().split()[3]
-        finally:
-            server.terminate()
-
-
 def hub(provider: str, url: str, **options: Any) -> Hub:
-    """A hub whose only account is at the emulator; polls still gather for a moment."""
+    """A hub whose only account is at this address; polls still gather for a moment."""
     address = f"{url}/v1" if provider == "openai" else url
 
     async def open_account(_conn_id: str) -> Account:
@@ -70,15 +55,21 @@ class Job:
     root: Path
     config: BatchConfig
 
-    async def run(self) -> Manifest:
-        """Execute, wait, resume, as Airflow would but without its pauses."""
+    async def submit(self) -> SuspendedState:
+        """Plan and submit, as the worker does before the task waits."""
+        suspended = await GenerateStage().execute(self._context(StageContext))
+        assert isinstance(suspended, Suspended)
+        return suspended.state
+
+    async def land(self, state: SuspendedState) -> Manifest:
+        """Wait, resume, land and finish, as Airflow would but without its pauses."""
         stage = GenerateStage()
-        result = await stage.execute(self._context(StageContext))
+        result: Manifest | Suspended = Suspended(state=state)
         while isinstance(result, Suspended):
-            is_ready = False
-            while not is_ready:  # without a pause: the emulator counts polls
-                is_ready = (await stage.check_completion(result.state, self._context(CheckCompletionContext))).is_ready
-            result = await stage.execute(self._context(StageContext, resume_state=result.state))
+            state, is_ready = result.state, False
+            while not is_ready:
+                is_ready = (await stage.check_completion(state, self._context(CheckCompletionContext))).is_ready
+            result = await stage.execute(self._context(StageContext, resume_state=state))
         return result
 
     def _context(self, of: type[Any], *, resume_state: SuspendedState | None = None) -> Any:
@@ -97,32 +88,28 @@ class Job:
         )
 
 
-def config(rows: Path, result_format: str) -> BatchConfig:
+def config(rows: Path, model: str, more: dict[str, Any]) -> BatchConfig:
     """What the job is told: the rows of a file, a prompt each."""
     return BatchConfig.model_validate(
         {
-            "model": "openai:gpt-emulated-1",
+            "model": model,
             "connection": ConnectionRef(conn_id="bench", provider="openai"),
-            "source": Source(uri=str(rows), prompt="Classify: {text}", key="id"),
-            "result_format": result_format,
+            "source": Source(uri=str(rows), prompt="{text}", key="id"),
             "poll": PollConfig(interval=timedelta(seconds=1), max_wait=timedelta(hours=1)),
+            **more,
         }
     )
 
 
-def write_rows(path: Path, count: int) -> Path:
-    """A JSONL file of rows of about 600 bytes."""
-    text = "The payload came late and the box was open, but what was in it works as it should. " * 7
-    with path.open("w") as file:
-        for number in range(count):
-            file.write(f'{{"id": "row-{number}", "text": "{number} {text}"}}\n')
-    return path
+def forget_peak() -> None:
+    """Let the most memory that this process had be counted from now on, see proc_pid_clear_refs(5)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_mb() -> float:
-    """The most memory that this process ever had resident, in MB; not getrusage, which inherits the parent's peak."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024 / 1e6
+def resident(field: str) -> int:
+    """A figure of this process's memory, bytes: VmRSS now, VmHWM the most since that was last forgotten."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) * 1024
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

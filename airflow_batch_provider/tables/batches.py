@@ -8,7 +8,7 @@ import pyarrow as pa  # noqa: TID253 — an extra; only sources that need it imp
 import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.parquet import groups
+from airflow_batch_provider.parquet import groups, write_group
 from airflow_batch_provider.tables.keeping import PARQUET
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Batches:
 
     def _flush(self) -> None:
         if self._writer is not None and self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            write_group(self._writer, self._waiting)
         self._waiting, self._rows, self._bytes = [], 0, 0
 
     def _end(self) -> None:
@@ -101,7 +101,7 @@ class Batches:
         path = self._scratch / "file"
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for group in groups(_cast(batch, schema) for batch in self._batches()):
-                writer.write_table(pa.Table.from_batches(group))
+                write_group(writer, group)
         return path
 
     def _batches(self) -> Iterator[pa.RecordBatch]:

@@ -70,7 +70,7 @@ def _write_parquet(pieces: Iterable[Any], folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from airflow_batch_provider.parquet import groups  # noqa: PLC0415 — only with pyarrow
+    from airflow_batch_provider.parquet import groups, write_group  # noqa: PLC0415 — only with pyarrow
 
     written = 0
     with ExitStack() as stack:
@@ -87,7 +87,7 @@ def _write_parquet(pieces: Iterable[Any], folder: Path) -> None:
                             f"{RETURNED} has a column that Parquet does not take: {error}. Cast it."
                         ) from None
                     written += 1
-                writer.write_table(pa.Table.from_batches(run))
+                write_group(writer, run)
     if not written:
         (folder / "rows.jsonl").touch()
 
