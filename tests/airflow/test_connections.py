@@ -13,6 +13,7 @@ from airflow_batch_provider.emulator.settings import Progress, Settings
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.hooks import AnthropicBatchHook, BatchHook, GeminiBatchHook, OpenAIBatchHook
 from airflow_batch_provider.models import ConnectionRef
+from airflow_batch_provider.places import PlaceLimits
 from airflow_batch_provider.providers import PROVIDERS, connection_ref
 
 KEY = "sk-test-0123456789"
@@ -313,3 +314,26 @@ async def test_a_hook_works_where_a_loop_runs_already(monkeypatch, emulator):
     handle = hook.submit("claude-sonnet-4-5", ["one"])
 
     assert hook.get_status(handle.id).batch_id == handle.id
+
+
+@pytest.mark.parametrize(
+    ("configured", "extra", "limits"),
+    [
+        ({}, {}, None),
+        ({"MAX_IN_FLIGHT": "4"}, {}, PlaceLimits(batches=4)),
+        ({}, {"max_enqueued_tokens": {"gpt-5-mini": 900}}, PlaceLimits(tokens=900)),
+        ({"MAX_ENQUEUED_TOKENS": "70"}, {"max_enqueued_tokens": {"gpt-5": 900}}, None),
+        ({}, {"max_in_flight": 2, "max_enqueued_tokens": 50}, PlaceLimits(batches=2, tokens=50)),
+        ({"MAX_IN_FLIGHT": "4", "MAX_ENQUEUED_TOKENS": "70"}, {"max_in_flight": 2}, PlaceLimits(batches=2, tokens=70)),
+    ],
+    ids=range(6),
+)
+def test_limits_of_the_deployment_are_configured_and_those_of_the_connection_win(
+    monkeypatch, configured, extra, limits
+):
+    """In Airflow's own configuration, and in the connection as `open_account` reads it."""
+    for name, text in configured.items():
+        monkeypatch.setenv(f"AIRFLOW__BATCH_PROVIDER__{name}", text)
+    monkeypatch.setenv("AIRFLOW_CONN_PAID", json.dumps({"conn_type": "openai_batch", "password": KEY, "extra": extra}))
+
+    assert PlaceLimits.of(open_account(ConnectionRef(conn_id="paid")), "gpt-5-mini") == limits

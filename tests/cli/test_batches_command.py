@@ -16,6 +16,7 @@ from failed_dags import MODELS, failed_dag
 from upath import UPath
 
 from airflow_batch_provider.cli.definition import COMMANDS, parser
+from airflow_batch_provider.clock import utc_now
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.operators import ReconcileOperator
@@ -222,6 +223,33 @@ def test_old_storage_is_listed_and_deleted(tested, storage, batches):
 
     assert [row["action"] for row in json.loads(out)] == ["deleted"]
     assert not (storage / "pruned").exists()
+
+
+@pytest.mark.parametrize("is_configured", [True, False], ids=["configured", "named"])
+def test_old_answers_of_the_row_cache_are_listed_and_deleted(storage, batches, tmp_path, monkeypatch, is_configured):
+    """Of the cache that Airflow's configuration or the command names; newer answers and files of others stay."""
+    scope = tmp_path / "cache" / "0123456789abcdef"
+    scope.mkdir(parents=True)
+    old, new, other = (
+        scope / name for name in ("all.20200101T000000Z-t.jsonl.zst", f"all.{_now()}-t.jsonl.zst", "mine")
+    )
+    for path in (old, new, other):
+        path.touch()
+    named = [] if is_configured else ["--row-cache", (tmp_path / "cache").as_uri()]
+    if is_configured:
+        monkeypatch.setenv("AIRFLOW__BATCH_PROVIDER__ROW_CACHE", (tmp_path / "cache").as_uri())
+
+    code, out, _ = batches("prune", "--older-than", 30, *named)
+
+    assert (code, "1 objects of the row cache" in out, "2020-01-01 00:00" in out, old.exists()) == (0, True, True, True)
+    assert [
+        row["action"] for row in json.loads(batches("prune", "--older-than", 30, *named, "--apply", "-o", "json")[1])
+    ] == ["deleted"]
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+
+
+def _now():
+    return f"{utc_now():%Y%m%dT%H%M%SZ}"
 
 
 @pytest.mark.parametrize("words", [["prune"], ["prune", "--older-than", "0"], ["adopt", "t"], ["what"], []])
