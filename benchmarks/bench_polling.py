@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-HEAD = ("stage", "provider", "connections", "latency", "counts", "code")
+HEAD = ("stage", "provider", "connections", "latency", "counts", "a record takes", "code")
 COLUMNS = {
     "start_ms": "start, CPU ms",
     "kib": "KiB",
@@ -48,6 +48,7 @@ class Load:
         dead: a hundred more tasks wait at a connection that never answers.
         latency: of the server, seconds.
         counts: `moving` when the counts of every batch differ at every poll, else `still`.
+        record: seconds that Airflow takes for each progress record, one after the other and in order with all else.
     """
 
     stage: str
@@ -56,15 +57,24 @@ class Load:
     dead: bool = False
     latency: float = 0.0
     counts: str = "still"
+    record: float = 0.0
 
     def shown(self) -> tuple[str, ...]:
         dead = " and a dead one" if self.dead else ""
-        return self.stage, self.provider, f"{self.accounts}{dead}", f"{self.latency:g} s", self.counts
+        return (
+            self.stage,
+            self.provider,
+            f"{self.accounts}{dead}",
+            f"{self.latency:g} s",
+            self.counts,
+            f"{self.record:g} s",
+        )
 
 
 QUICK = [
     Load("Sleeper", "anthropic"),
     Load("Generate", "anthropic"),
+    Load("Generate", "anthropic", record=0.01),
     Load("Generate", "openai", dead=True, latency=1.0),
     Load("Wait", "openai", accounts=5, dead=True, latency=1.0),
 ]

@@ -23,7 +23,9 @@ from uuid import UUID
 
 os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
 SETTINGS: dict[str, Any] = json.loads(sys.argv[1])
-PROVIDER, STAGE, TASKS, INTERVAL = (SETTINGS[name] for name in ("provider", "stage", "tasks", "interval"))
+PROVIDER, STAGE, TASKS, INTERVAL, RECORD = (
+    SETTINGS[name] for name in ("provider", "stage", "tasks", "interval", "record")
+)
 ACCOUNTS = [f"a{number}" for number in range(SETTINGS["accounts"])]
 for name in [*ACCOUNTS, "dead"]:
     address = f"{SETTINGS['url']}/{name}" + ("/v1" if PROVIDER == "openai" else "")
@@ -52,18 +54,25 @@ SETTLED = 20.0
 
 
 class Supervisor:
-    """The process above a triggerer: gives out triggers when it is asked, and takes everything."""
+    """The process above a triggerer: gives out triggers when it is asked, and takes everything, in order."""
 
     def __init__(self) -> None:
         self._reader_task = asyncio.ensure_future(asyncio.Event().wait())
         self.to_create: list[RunTrigger] = []
         self.came: dict[int, float] = {}
         self.records = 0
+        self._pipe = asyncio.Lock()
 
     async def asend(self, message: Any) -> Any:
-        if not isinstance(message, messages.TriggerStateChanges):
+        async with self._pipe:
+            if isinstance(message, messages.TriggerStateChanges):
+                return self._changed(message)
             self.records += 1
+            if RECORD:
+                await asyncio.sleep(RECORD)
             return None
+
+    def _changed(self, message: messages.TriggerStateChanges) -> messages.TriggerStateSync:
         for entry in message.events or ():
             assert entry.trigger_id not in self.came, "an end was told twice"
             assert entry.event.payload["status"] == "ready", entry.event.payload

@@ -174,7 +174,7 @@ class Poller:
     def _due(self, name: str) -> datetime | None:
         """Return when to poll the batch again, None when nobody wants that or a poll is under way."""
         interval = self._board.interval(name)
-        if interval is None or name in self._singles.pending:
+        if interval is None or self._singles.will_answer(name):
             return None
         answer, now = self._board.answers.get(name), self._clock.now()
         earliest = now + self._trouble.left()

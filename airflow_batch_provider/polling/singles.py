@@ -49,6 +49,10 @@ class Singles:
         """The batches that will be answered without anybody's doing."""
         return self._queue.keys() | self._asking
 
+    def will_answer(self, name: str) -> bool:
+        """Return whether the batch is one of `pending`."""
+        return name in self._queue or name in self._asking
+
     def prove(self) -> None:
         """Take the connection for a good one: the list has just been read."""
         self.proven, self._streak = True, 0
