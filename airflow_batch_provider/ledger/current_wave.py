@@ -107,6 +107,12 @@ class CurrentWave:
         progress.resume_at = min((failed.again_at for failed in progress.delayed), default=None)
         return progress
 
+    def landed(self) -> list[Receipt]:
+        """Return the batches whose rows are here."""
+        names = set(self.directory.names())
+        landed = (files for files in map(self.files_of, self.last.chunks) if files.has_landed(names))
+        return [receipt for files in landed if (receipt := self.receipt(files))]
+
     def files_of(self, chunk: Chunk) -> BatchFiles:
         """Return the files of a chunk's batch."""
         return BatchFiles.of(self.directory, chunk)

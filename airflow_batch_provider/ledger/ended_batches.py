@@ -51,6 +51,8 @@ class EndedBatches:
             When to come back for one that has ended and does not send all its answers yet.
         """
         ended: list[_Ended] = []
+        if self._context.attempt > 1:
+            await asyncio.to_thread(self._unregister_landed)
         in_flight = (await asyncio.to_thread(self._wave.progress)).in_flight
         if not in_flight:
             return None
@@ -167,6 +169,14 @@ class EndedBatches:
             self._wave.leave_place(receipt.tag)
         # The claim stays until the next one replaces it: by now that may be another worker's, and must not get lost.
         files.delete_receipt()
+
+    def _unregister_landed(self) -> None:
+        """Do for an attempt that was killed between its rows and the registry what it had left: their places are free."""
+        registry = self._context.registry
+        left = {tag for tag in registry.tags() if self._wave.last.owns(tag)} if registry is not None else set()
+        for receipt in self._wave.landed() if left else ():
+            if receipt.tag in left:
+                self._unregister(receipt)
 
     def _unregister(self, receipt: Receipt) -> None:
         if self._context.registry is not None:
