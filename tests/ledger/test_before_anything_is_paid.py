@@ -84,7 +84,7 @@ async def test_a_storage_that_is_away_is_tried_again_and_one_that_is_wrong_is_no
 
 async def test_a_budget_is_checked_before_anything_is_paid(job, provider):
     """The estimate is an upper bound: all input and the longest possible output."""
-    with pytest.raises(UsageError, match="max_cost_usd=0.000001"):
+    with pytest.raises(UsageError, match=r"max_cost_usd=0\.000001"):
         await job(model="openai:gpt-5-mini", max_cost_usd=0.000001).run()
 
     assert not provider.batches
