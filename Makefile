@@ -6,6 +6,7 @@
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
 #   make stores           only the tests on Google Cloud Storage and Azure, against local servers; part of `make test` without ARGS
+#   make slow             the tests that make test leaves out because they cost much, but for those that kill processes
 #   make test-all         every test, every sweep whole
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make cluster          PostgreSQL, Redis, S3, an Airflow of ten processes and the emulator run the example DAGs, until Ctrl-C
@@ -35,7 +36,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: setup signals screenshots demo test stores test-all kills cluster cluster-test compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
+.PHONY: setup signals screenshots demo test stores slow test-all kills cluster cluster-test compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -70,6 +71,9 @@ $(STORES)/.ready: tests/support/stores.txt $(READY)
 stores: $(STORES)/.ready
 	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud" \
 		tests/test_storage.py tests/operators/test_files_anywhere.py tests/ledger/test_killed_on_any_storage.py
+
+slow: $(READY)
+	$(PYTEST) -m "slow and not kills and not cluster" $(ARGS)
 
 test-all: $(READY) $(VENV)/.cluster
 	$(PYTEST) --whole -m "not cluster" $(ARGS)

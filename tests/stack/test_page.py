@@ -221,7 +221,6 @@ def test_hostile_text_is_text(page: Page, kept: Scene):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.slow
 def test_who_may_not_see_a_dag_sees_none_of_its_stages(browser: Browser, stack: AirflowStack, scene: Scene):
     """The page knows nothing but what Airflow tells the user."""
     passwords = json.loads((stack.home / "passwords.json").read_text())
@@ -237,7 +236,6 @@ def test_who_may_not_see_a_dag_sees_none_of_its_stages(browser: Browser, stack: 
     context.close()
 
 
-@pytest.mark.slow
 def test_a_hidden_page_asks_nothing(page: Page, scene: Scene):
     """And asks at once when it is seen again."""
     page.goto(PAGE)
@@ -264,7 +262,6 @@ STOPWATCH = """() => {
 }"""
 
 
-@pytest.mark.slow
 def test_500_stages_are_there_within_2_seconds(page: Page, stack: AirflowStack):
     """Read, drawn, filtered and sorted; Airflow's answers take 3 ms here, so that the page is measured and not Airflow."""
     page.add_init_script(path=STAGES)
@@ -318,7 +315,6 @@ def test_money_on_the_page_is_written_as_in_the_log(page: Page, scene: Scene):
     assert shown == [dollars(usd) for usd in small]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Browser, stack: AirflowStack, kept: Scene, scheme: str):
     """With a line open, in both colours."""
@@ -338,7 +334,6 @@ def test_axe_finds_nothing_serious(browser: Browser, stack: AirflowStack, kept: 
     assert serious == []
 
 
-@pytest.mark.slow
 def test_a_narrow_screen_and_a_keyboard_are_enough(browser: Browser, stack: AirflowStack, scene: Scene):
     """Lines become cards that fit, and a line opens by Enter."""
     context = logged_in(browser, stack.url, USERNAME, PASSWORD, width=420, height=800)
