@@ -167,7 +167,7 @@ def test_a_limit_of_money_tells_before_it_refuses(airflow):
     """With the message that the task ends with."""
     from airflow.sdk.exceptions import AirflowFailException
 
-    with pytest.raises(AirflowFailException, match="more than max_cost_usd=1e-06") as refused:
+    with pytest.raises(AirflowFailException, match=r"more than max_cost_usd=0\.000001") as refused:
         airflow.run(asked(airflow, max_cost_usd=0.000001, on_budget=Plain(), on_unresolved=Plain("never")))
     assert [text for text, _ in HEARD] == [f"budget: {refused.value}"]
     assert airflow.server.books()["jobs"] == []

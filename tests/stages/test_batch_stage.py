@@ -163,7 +163,7 @@ async def test_a_budget_that_is_just_enough_is_enough(job, provider):
 async def test_a_budget_for_a_model_without_a_price_is_refused(job, provider):
     """It could not be held."""
     with pytest.raises(
-        UsageError, match=r"max_cost_usd=5.0 cannot be held. No price is known for model 'nobody-knows' \(3 of"
+        UsageError, match=r"max_cost_usd=5 cannot be held. No price is known for model 'nobody-knows' \(3 of"
     ):
         await job(model="openai:nobody-knows", max_cost_usd=5.0).start()
 
