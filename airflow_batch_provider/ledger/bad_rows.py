@@ -26,15 +26,14 @@ MOST_TOLD = 20
 
 
 class Problems:
-    """The problems of rows, gathered to be told in one message.
-
-    Attributes:
-        found: whether there is any; asked for each row.
-    """
+    """The problems of rows, gathered to be told in one message."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
-        self.found = False
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self._problems)
 
     def add(self, problem: str) -> None:
         """Gather one.
@@ -43,7 +42,6 @@ class Problems:
             UsageError: these are as many as are told at once.
         """
         self._problems.append(problem)
-        self.found = True
         if len(self._problems) == MOST_TOLD:
             self.check()
 
@@ -72,7 +70,7 @@ def refuse_bad(rows: Rows) -> Rows:
         for row in rows:
             if row.problem:
                 problems.add(row.problem)
-            elif not problems.found:
+            elif not problems:
                 yield row
     problems.check()
 

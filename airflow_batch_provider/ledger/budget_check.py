@@ -51,7 +51,7 @@ class BudgetCheck:
         Raises:
             OverBudget: something in it has no known price.
         """
-        context, plan, waves = batch.context, batch.plan, list(batch.waves)
+        context, plan, waves = batch.context, batch.plan, batch.waves
         now = context.clock.now()
         budgets = budgets_of(context, now)
         if context.registry is None or not budgets:
@@ -140,8 +140,8 @@ def check_plan(context: LedgerContext, expected: Forecast) -> None:
 def _refusal(budget: Budget, use: BudgetUse, most: Decimal, what: str) -> str:
     return (
         f"{what} may cost up to {dollars(most)}, and of the {budget} {dollars(use.all_spent)} are spent and "
-        f"{dollars(use.all_reserved)} reserved for open batches. Raise it, or wait until open batches have landed and cost less than they might; then clear "
-        "the task to buy what is left."
+        f"{dollars(use.all_reserved)} reserved for open batches. Raise it, or wait until open batches have landed and cost less "
+        "than they might; then clear the task to buy what is left."
     )
 
 

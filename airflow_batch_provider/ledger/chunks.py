@@ -93,11 +93,11 @@ class ChunkWriter:
 
     def _fitting(self, rows: Iterable[PlannedRow]) -> Iterator[_Sized]:
         """Return the rows that have room in a chunk of their own."""
-        problems, measure = Problems(), self._measure.sized
+        problems = Problems()
         for row in rows:
-            sized = measure(row)
+            sized = self._measure.sized(row)
             problem = self._too_large(row, sized)
-            if problem is None and not problems.found:
+            if problem is None and not problems:
                 yield sized
             elif problem is not None and self._skipped is not None:
                 self._skipped.add(row, problem)
@@ -107,10 +107,10 @@ class ChunkWriter:
 
     def _fill(self, file: BinaryIO, uses: Uses, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
         """Put rows into one chunk until it is full; return the first row that found no room."""
-        filling, limits, write, add = self._filling, self._limits, file.write, uses.add
+        filling, limits = self._filling, self._limits
         while row is not None and filling.takes(row, limits):
-            write(row.line)
-            add(row.expected, row.tokens)
+            file.write(row.line)
+            uses.add(row.expected, row.tokens)
             row = next(source, None)
         return row
 

@@ -56,10 +56,9 @@ def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> 
     """
     bodies = Bodies(provider.codec, spec)
     with closing(Keys()) as keys:
-        add = keys.add
         for index, given in enumerate(requests):
             row = _checked(index, given, bodies)
-            add(row.custom_id)
+            keys.add(row.custom_id)
             yield row
         doubled = keys.doubled()
     if doubled:

@@ -20,19 +20,23 @@ _ANYTHING = msgspec.json.Decoder()
 
 
 def jsonl_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
-    decoded = _ANYTHING.decode
     with path.open() as file:
         for number, line in enumerate(file):
-            try:
-                row = decoded(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                row = None
-            if type(row) is dict:  # as most are; `_line` says what is wrong with others
+            if (row := _plain_object(line)) is not None:
                 yield row
                 continue
             text = without_mark(path, line) if number == 0 else line
             if text.strip():
                 yield _line(f"Line {number + 1} of {path}", text)
+
+
+def _plain_object(line: bytes) -> dict[str, Any] | None:
+    """Return the object that a line is, None for whatever else it is: `_line` says what."""
+    try:
+        row = _ANYTHING.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return row if type(row) is dict else None
 
 
 def _line(where: str, text: bytes) -> Row:
@@ -46,20 +50,13 @@ def json_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
     with path.open() as file:
         data = without_mark(path, file.read())
     lines = data.strip().split(b"\n", 2)[:2]
-    if len(lines) > 1 and all(map(_is_object, lines)):
+    if len(lines) > 1 and None not in map(_plain_object, lines):
         raise UsageError(f"{path} has a row on each line. Name it .jsonl.")
     rows = _decoded(str(path), data)
     if not isinstance(rows, list):
         raise UsageError(f"{path} is {type(rows).__name__}, not a list of rows. Fix the file, or name it .jsonl.")
     for number, row in enumerate(rows):
         yield _object(f"Row {number} of {path}", row)
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return type(_ANYTHING.decode(line)) is dict
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
 
 
 def _decoded(where: str, data: bytes) -> Any:
