@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from upath import UPath
 
 from airflow_batch_provider.client import BatchClient
+from airflow_batch_provider.hooks import BatchHook
 from airflow_batch_provider.models import ConnectionRef
 from airflow_batch_provider.providers.openai.codec import OpenAICodec
 from airflow_batch_provider.results import BatchResults
@@ -135,3 +136,22 @@ async def test_results_hold_a_text_in_pieces_whole_or_as_what_its_schema_chose(
     if format_ == "jsonl":
         lines = [json.loads(line) for line in UPath(manifest.results).read_text().splitlines()]
         assert not any("choices" in line for line in lines)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+@given(answer=answers, schema=st.sampled_from([None, NUMBER, Tree]))
+async def test_one_odd_answer_among_good_ones_of_a_hook(answer, schema):
+    """Which keeps nothing: all rows come, read as the type says."""
+    provider = provider_that_answers("generate", answer)
+    hook = BatchHook("c")
+    hook._hub = FakeHub(provider, provider.clock)
+    client = hook.batch("openai:m")
+
+    handle = await client.submit(["a", "bad", "b"], output_type=schema)
+    while not (await client.get_status(handle.id)).ended:
+        pass
+    rows = await client.get_results(handle.id, output_type=schema)
+
+    assert [row.custom_id for row in rows] == ["request-0", "request-1", "request-2"]
+    assert [rows[place].status for place in (0, 2)] == ["succeeded"] * 2
+    assert provider.bought == {"a": 1, "bad": 1, "b": 1}
