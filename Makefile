@@ -5,7 +5,8 @@
 #   make demo             a real Airflow and an emulator of the three batch APIs; stays up until Ctrl-C
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
-#   make stores           only the tests on Google Cloud Storage and Azure, against local servers; part of `make test` without ARGS
+#   make stores           only the tests against servers of others: Google Cloud Storage, Azure, a second S3, mocks of OpenAI and
+#                         Anthropic; part of `make test` without ARGS
 #   make slow             the tests that make test leaves out because they cost much, but for those that kill processes
 #   make test-all         every test, every sweep whole
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
@@ -57,20 +58,26 @@ test: $(READY)
 	$(PYTEST) -m "not kills and not slow" $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory stores)
 
-# gcsfs needs a newer grpcio than constraints.txt has, so both stores lie beside the virtual environment, in front of it for
-# their tests alone. Azurite, the server of Azure's tests, is a program of Node; without npm these are skipped.
+# gcsfs needs a newer grpcio than constraints.txt has, so what these tests need lies beside the virtual environment, in front of
+# it for them alone. Azurite, the server of Azure's tests, and aimock, which mocks OpenAI, are programs of Node; without npm their
+# tests are skipped. llmock, another mock, wants what Airflow has brought along already, in the versions that Airflow takes.
 STORES  := $(VENV)/stores
 AZURITE := 3.35.0
+AIMOCK  := 1.43.0
+LLMOCK  := 0.2.2
 
-$(STORES)/.ready: tests/support/stores.txt $(READY)
+$(STORES)/.ready: tests/support/stores.txt Makefile $(READY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(STORES) -r tests/support/stores.txt
-	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(STORES) azurite@$(AZURITE); \
-	else echo "npm was not found: the tests on Azure will be skipped"; fi
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target $(STORES) --no-deps llmock==$(LLMOCK)
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(STORES) \
+		azurite@$(AZURITE) @copilotkit/aimock@$(AIMOCK); \
+	else echo "npm was not found: the tests on Azure and aimock will be skipped"; fi
 	@touch $@
 
 stores: $(STORES)/.ready
-	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud" \
-		tests/test_storage.py tests/operators/test_files_anywhere.py tests/ledger/test_killed_on_any_storage.py
+	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud or localbucket or mocks_of_others" \
+		tests/test_storage.py tests/operators/test_files_anywhere.py tests/ledger/test_killed_on_any_storage.py \
+		tests/providers/test_mocks_of_others.py
 
 slow: $(READY)
 	$(PYTEST) -m "slow and not kills and not cluster" $(ARGS)

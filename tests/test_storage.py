@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import uuid
 
 import pytest
 from fakes import Job, failing
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
+from airflow_batch_provider import storage
 from airflow_batch_provider.exceptions import RowsFailed, UsageError
 from airflow_batch_provider.models import Usage
 from airflow_batch_provider.storage import Directory, StageStorage
@@ -70,6 +73,43 @@ def test_a_create_whose_answer_was_lost_has_succeeded(directory):
 
     assert directory.create("claim", b"mine")
     assert not directory.create("claim", b"theirs")
+
+
+@pytest.fixture
+def vague(monkeypatch):
+    """A directory whose filesystem says of a condition that did not hold what s3fs says where the server names none."""
+
+    def vaguely(self, path, value, mode="overwrite"):
+        try:
+            put(self, path, value, mode=mode)
+        except FileExistsError as error:
+            raise OSError(errno.EINVAL, "At least one of the pre-conditions you specified did not hold") from error
+
+    put = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", vaguely)
+    return Directory(UPath(f"memory://{uuid.uuid4().hex}"))
+
+
+def test_only_the_first_may_create_where_the_server_does_not_name_the_condition(vague):
+    """MinIO, for one, which speaks S3."""
+    assert vague.create("claim", b"mine")
+
+    assert not vague.create("claim", b"theirs")
+    assert vague.create("claim", b"mine")
+    assert vague.read("claim") == b"mine"
+
+
+def test_a_create_that_failed_is_told_as_it_failed(directory, monkeypatch):
+    """Nothing is there, so nobody was first."""
+
+    def full(*_args, **_options):
+        raise OSError(errno.EIO, "away")
+
+    monkeypatch.setattr(directory._fs, "pipe_file", full)
+    monkeypatch.setattr(storage, "_link", full)
+
+    with pytest.raises(OSError, match="away"):
+        directory.create("claim", b"mine")
 
 
 def test_what_another_worker_writes_is_seen(root):

@@ -22,7 +22,7 @@ BOUGHT = {"a": 1, "b": 2, "c": 1}
 SAMPLES = {"file": 12, "memory": 12, "s3": 1}
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow), "localbucket"])
 def root(request, tmp_path):
     """A directory nobody else uses."""
     name = uuid.uuid4().hex
@@ -30,7 +30,7 @@ def root(request, tmp_path):
         return UPath(tmp_path / name)
     if request.param == "memory":
         return UPath(f"memory://{name}")
-    endpoint = request.getfixturevalue("s3_url")
+    endpoint = request.getfixturevalue(f"{request.param}_url")
     return UPath(f"s3://batches/{name}", key="k", secret="s", endpoint_url=endpoint)
 
 
