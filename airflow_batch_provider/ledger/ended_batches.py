@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import BatchError, Paused, Unavailable, Unresolved
-from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, NotSentYet, land
+from airflow_batch_provider.ledger.landing import Landing, land
 from airflow_batch_provider.ledger.records import FailedBatch
+from airflow_batch_provider.ledger.replies import ForeignBatch, NotSentYet
 from airflow_batch_provider.ledger.retry import RetryBudget, come_back_after
 from airflow_batch_provider.ledger.settlement import Settlement
 from airflow_batch_provider.providers.listing import whole

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from array import array
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
-from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
-from airflow_batch_provider.ledger.records import NO_SCHEMA
+from airflow_batch_provider.exceptions import NotFound, Unresolved
+from airflow_batch_provider.ledger.asked import asked_rows
+from airflow_batch_provider.ledger.replies import Replies
 from airflow_batch_provider.misfits import Misfit
 from airflow_batch_provider.models import Reply, RowError
-from airflow_batch_provider.rows import Row, decode_row, encode_row
+from airflow_batch_provider.rows import Row, encode_row
 from airflow_batch_provider.schemas import answer_schema, as_raw, parsed
-from airflow_batch_provider.timing import RESULTS_LAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOWHERE = -1
 # Replies up to so many bytes take no file: a client lands small batches in the triggerer, whose loop must not wait.
 _IN_MEMORY = 4 << 20
 
@@ -90,14 +86,6 @@ def row_of(reply: Reply, schema: AnswerSchema | None, **where: Any) -> Row:
     return row if reply.output is None else replace(row, output=as_raw(reply.output))
 
 
-class ForeignBatch(Exception):
-    """A tentatively adopted batch was somebody else's: its results carry none of our keys."""
-
-
-class NotSentYet(Unavailable):
-    """The batch tells of more answers than it sends; `retry_after` says when that is final."""
-
-
 async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, now: datetime) -> Counter[str]:
     """Write one row per request of the batch; return row status → number of rows.
 
@@ -111,7 +99,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
         Unresolved: the provider has removed the results.
     """
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="batch-") as spool:
-        replies = await asyncio.to_thread(_Replies, landing, spool)
+        replies = await asyncio.to_thread(Replies, landing, spool)
         try:
             async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):
                 replies.add(reply)
@@ -128,104 +116,19 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
         return await asyncio.to_thread(_write_rows, landing, replies, status)
 
 
-class _Replies:
-    """Replies by request, on disk; in memory only their offsets: 16 bytes per request of the batch."""
-
-    def __init__(self, landing: Landing, spool: IO[bytes]) -> None:
-        self._landing = landing
-        self._spool = spool
-        self._prefix = f"{landing.receipt.tag}-"
-        self._indices = array("q")
-        self._has_own_schema = bytearray()
-        for asked in _asked(landing.files):
-            self._indices.append(asked.index)
-            self._has_own_schema.append(bool(asked.schema))
-        self._offsets = array("q", [_NOWHERE]) * len(self._indices)
-        self._good = bytearray(len(self._indices))
-        self._end = 0
-        self.duplicates = 0
-        self.strangers = 0
-
-    def add(self, reply: Reply) -> None:
-        """Keep a reply unless a better one is known."""
-        place = self._place(reply.key)
-        if place is None:
-            self.strangers += 1
-            return
-        if self._offsets[place] != _NOWHERE:
-            self.duplicates += 1
-            if self._good[place] and reply.status != "succeeded":
-                return
-        self._offsets[place] = self._end
-        self._good[place] = reply.status == "succeeded"
-        self._end += self._spool.write(encode_row(self._row(place, reply)))
-
-    def _row(self, place: int, reply: Reply) -> Row:
-        """Return the row of a reply, which has its name later, and is checked later where its schema is its own."""
-        schema = None if self._has_own_schema[place] else self._landing.schema
-        return self._landing.row(reply, schema, self._indices[place])
-
-    def _place(self, key: str) -> int | None:
-        digits = key.removeprefix(self._prefix)
-        if digits == key or not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
-            return None
-        place = bisect_left(self._indices, int(digits))
-        return place if place < len(self._indices) and self._indices[place] == int(digits) else None
-
-    def check_ours(self) -> None:
-        """Refuse a tentatively adopted batch of which no key is ours; tell of duplicates and strangers."""
-        ours = any(offset != _NOWHERE for offset in self._offsets)
-        if self._landing.receipt.tentative and self.strangers and not ours:
-            raise ForeignBatch(self._landing.receipt.batch_id)
-        if self.duplicates or self.strangers:
-            log.warning(
-                "Batch %s sent %d answers twice and %d that were never asked; they are ignored.",
-                self._landing.receipt.batch_id,
-                self.duplicates,
-                self.strangers,
-            )
-
-    def check_there(self, status: BatchStatus, now: datetime) -> None:
-        """Wait a while for answers that a batch counts and does not send: their rows would be asked, and paid, again."""
-        told, failed = (status.counts.succeeded, status.counts.failed) if status.counts else (0, 0)
-        ours = sum(offset != _NOWHERE for offset in self._offsets)
-        # Rows that failed at the provider may be sent first; a refusal, which it counts as an answer, is none of them.
-        sent = self.strangers + ours - min(ours - sum(self._good), failed)
-        late_at = status.ended_at + RESULTS_LAG if status.ended_at else now
-        if sent < told and now < late_at:
-            raise NotSentYet(
-                f"Batch {status.batch_id} has {told} answers, but has sent only {sent} of them so far.",
-                retry_after=(late_at - now).total_seconds(),
-            )
-
-    def at(self, place: int) -> Row | None:
-        """Return the row at this place, None if the provider sent nothing for it."""
-        if self._offsets[place] == _NOWHERE:
-            return None
-        self._spool.seek(self._offsets[place])
-        return decode_row(self._spool.readline())
-
-
-class _Asked(msgspec.Struct):
-    """The part of a planned row that landing needs."""
-
-    index: int
-    custom_id: str
-    schema: msgspec.Raw = NO_SCHEMA
-
-
-def _asked(files: BatchFiles) -> Iterator[_Asked]:
-    return map(msgspec.json.Decoder(_Asked).decode, files.request_lines())
-
-
-def _write_rows(landing: Landing, replies: _Replies, status: BatchStatus) -> Counter[str]:
+def _write_rows(landing: Landing, replies: Replies, status: BatchStatus) -> Counter[str]:
     counts: Counter[str] = Counter()
     if landing.files.has_landed():
         log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
         return counts
     absent, settlement = landing.row(absence(status), None), landing.settlement
+    replies.close()
     with landing.files.directory.writer(landing.files.rows_name) as file:
-        for place, asked in enumerate(_asked(landing.files)):
+        for place, asked in enumerate(asked_rows(landing.files)):
+            if line := replies.settled_line(place):
+                counts["succeeded"] += 1
+                file.write(asked.named(line))
+                continue
             row = replies.at(place) or absent
             if asked.schema:
                 row = rechecked(row, answer_schema(bytes(asked.schema)))

@@ -34,6 +34,10 @@ class Settlement:
     _summing: Summing = field(init=False)
 
     def __post_init__(self) -> None:
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Forget the rows so far."""
         try:
             bill = self.context.bill(self.plan.spec)
         except UsageError as error:  # what was paid lands all the same

@@ -12,8 +12,9 @@ from upath import UPath
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.landing import ForeignBatch, Landing, land
+from airflow_batch_provider.ledger.landing import Landing, land
 from airflow_batch_provider.ledger.records import PlannedRow, Receipt, encoded
+from airflow_batch_provider.ledger.replies import ForeignBatch
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
 from airflow_batch_provider.schemas import AnswerSchema
 from airflow_batch_provider.storage import Directory

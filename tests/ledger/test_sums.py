@@ -64,6 +64,32 @@ async def test_kept_sums_say_what_the_rows_say(landed):
     assert (kept_landed.cut_off, kept_landed.ended_early, kept_landed.longest) == (1, 1, 9)
 
 
+@pytest.mark.parametrize("second", [failing(), CUT])
+async def test_an_answer_that_comes_twice_counts_once(ledger, provider, clock, second):
+    """Whichever of the two stands; rows are counted as they come."""
+    longest = Reply(key="", status="succeeded", output="finest", usage=Usage(input_tokens=4, output_tokens=11))
+    answers, results = {"a": [longest, OK], "b": [CUT, second], "c": [failing(), OK]}, provider.results
+    provider.answer, provider.polls_until_done = lambda body, _n: answers[body["prompt"]][0], 0
+    task, _ = ledger()
+
+    async def twice(batch_id, kind):
+        async for reply in results(batch_id, kind):
+            yield reply
+        provider.answer = lambda body, _n: answers[body["prompt"]][1]
+        async for reply in results(batch_id, kind):
+            yield reply
+
+    provider.results = twice
+    while await task.advance():
+        clock.advance(60)
+
+    kept = task.landed()
+    without_sums(task)
+    assert kept == task.landed()
+    assert (kept.succeeded, kept.cut_off, kept.longest) == (3, 1, 9)
+    assert kept.usage == Usage(input_tokens=6, output_tokens=23)
+
+
 @pytest.mark.parametrize("damage", [b"{}", b"", b'{"bytes": "many"}'])
 async def test_sums_that_are_damaged_are_counted_again(landed, damage):
     """From the rows."""
