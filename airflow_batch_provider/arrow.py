@@ -75,12 +75,13 @@ class _Struct(Column):
     required: frozenset[str]
 
     def _holds(self, value: Any) -> bool:
-        if not isinstance(value, dict) or value.keys() - self.fields.keys():
+        if not isinstance(value, dict) or not value.keys() <= self.fields.keys():
             return False
-        return all(
-            column.holds(value[name]) if name in value else not self._is_told(name, column)
-            for name, column in self.fields.items()
-        )
+        for name, column in self.fields.items():
+            held = column.holds(value[name]) if name in value else not self._is_told(name, column)
+            if not held:
+                return False
+        return True
 
     def restored(self, value: Any) -> Any:
         if value is None:

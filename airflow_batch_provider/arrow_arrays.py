@@ -10,12 +10,12 @@ from array import array
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, chain
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa  # noqa: TID253 — an extra; only writers and readers of Parquet import this module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
@@ -32,66 +32,71 @@ def arrow_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         OverflowError: a number has no place in the type.
         ValueError: a text has half a character.
     """
-    if values.count(None) == len(values):
+    types = set(map(type, values))
+    if types <= {NoneType}:
         return pa.nulls(len(values), kind)
-    if pa.types.is_struct(kind):
-        return _structs(_typed(values, dict), kind)
-    if pa.types.is_list(kind):
-        return _lists(_typed(values, list), kind)
-    if pa.types.is_string(kind):
-        return _texts(_typed(values, str), kind)
-    if pa.types.is_boolean(kind):
-        return _array(values, kind, pa.py_buffer(_bits(_filled(_typed(values, bool), False))))
-    if pa.types.is_timestamp(kind):
-        since = [None if one is None else (one - _EPOCH) // _MICROSECOND for one in _typed(values, datetime)]
-        return _array(values, kind, pa.py_buffer(array("q", _filled(since, 0))))
-    code, types = _NUMBERS[kind]
-    return _array(values, kind, pa.py_buffer(array(code, _filled(_typed(values, *types), 0))))
-
-
-_NUMBERS: dict[pa.DataType, tuple[str, tuple[type, ...]]] = {
-    pa.int64(): ("q", (int,)),
-    pa.float64(): ("d", (float, int)),
-    pa.float32(): ("f", (float, int)),
-}
-
-
-def _typed(values: Sequence[Any], *types: type) -> Sequence[Any]:
-    """Return values of these very types, or None: `True` is not an integer."""
-    if other := set(map(type, values)) - {NoneType, *types}:
-        raise TypeError(f"{other.pop().__name__} is not a {types[0].__name__}")
-    return values
-
-
-def _filled(values: Sequence[Any], instead: Any) -> Sequence[Any]:
-    """Return values with something in the place of nulls."""
-    return [instead if value is None else value for value in values] if None in values else values
-
-
-def _texts(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
-    encoded = list(map(str.encode, _filled(values, "")))
-    return _array(values, kind, _offsets(map(len, encoded)), pa.py_buffer(b"".join(encoded)))
-
-
-def _lists(values: Sequence[list[Any] | None], kind: pa.DataType) -> pa.Array:
-    lists = _filled(values, [])
-    items = arrow_array(list(chain.from_iterable(lists)), kind.value_type)
-    return _array(values, kind, _offsets(map(len, lists)), children=[items])
-
-
-def _structs(values: Sequence[dict[str, Any] | None], kind: pa.DataType) -> pa.Array:
-    dicts = _filled(values, {})
-    fields = [arrow_array([one.get(field.name) for one in dicts], field.type) for field in kind]
-    return _array(values, kind, children=fields)
-
-
-def _array(
-    values: Sequence[Any], kind: pa.DataType, *buffers: pa.Buffer, children: list[pa.Array] | None = None
-) -> pa.Array:
-    """Return an array of these buffers, in Arrow's columnar format; nulls are where values are None."""
-    absent = values.count(None)
-    valid = pa.py_buffer(_bits([value is not None for value in values])) if absent else None
+    form, absent, valid = _FORMS[kind.id], 0, None
+    if other := types.difference(form.types, (NoneType,)):
+        raise TypeError(f"{other.pop().__name__} is not a {form.types[0].__name__}")
+    if NoneType in types:
+        absent, valid = values.count(None), pa.py_buffer(_bits([value is not None for value in values]))
+        values = [form.instead if value is None else value for value in values]
+    buffers, children = form.parts(values, kind)
     return pa.Array.from_buffers(kind, len(values), [valid, *buffers], absent, children=children)
+
+
+_Parts = tuple[list[pa.Buffer], list[pa.Array]]
+
+
+class _Form(NamedTuple):
+    """How values of one kind are laid out, in Arrow's columnar format.
+
+    Attributes:
+        types: of the values, these very ones: `True` is no integer.
+        instead: stands in the place of a null.
+        parts: the buffers and the children of values without nulls.
+    """
+
+    types: tuple[type, ...]
+    instead: Any
+    parts: Callable[[Sequence[Any], pa.DataType], _Parts]
+
+
+def _texts(values: Sequence[str], _kind: pa.DataType) -> _Parts:
+    encoded = list(map(str.encode, values))
+    return [_offsets(map(len, encoded)), pa.py_buffer(b"".join(encoded))], []
+
+
+def _lists(values: Sequence[list[Any]], kind: pa.DataType) -> _Parts:
+    return [_offsets(map(len, values))], [arrow_array(list(chain.from_iterable(values)), kind.value_type)]
+
+
+def _structs(values: Sequence[dict[str, Any]], kind: pa.DataType) -> _Parts:
+    return [], [arrow_array([one.get(field.name) for one in values], field.type) for field in kind]
+
+
+def _flags(values: Sequence[bool], _kind: pa.DataType) -> _Parts:
+    return [pa.py_buffer(_bits(values))], []
+
+
+def _moments(values: Sequence[datetime], _kind: pa.DataType) -> _Parts:
+    return [pa.py_buffer(array("q", ((one - _EPOCH) // _MICROSECOND for one in values)))], []
+
+
+def _numbers(code: str) -> Callable[[Sequence[Any], pa.DataType], _Parts]:
+    return lambda values, _kind: ([pa.py_buffer(array(code, values))], [])
+
+
+_FORMS: dict[int, _Form] = {
+    pa.string().id: _Form((str,), "", _texts),
+    pa.list_(pa.null()).id: _Form((list,), [], _lists),
+    pa.struct([]).id: _Form((dict,), {}, _structs),
+    pa.bool_().id: _Form((bool,), False, _flags),
+    pa.timestamp("us").id: _Form((datetime,), _EPOCH, _moments),
+    pa.int64().id: _Form((int,), 0, _numbers("q")),
+    pa.float64().id: _Form((float, int), 0, _numbers("d")),
+    pa.float32().id: _Form((float, int), 0, _numbers("f")),
+}
 
 
 def _offsets(lengths: Iterable[int]) -> pa.Buffer:

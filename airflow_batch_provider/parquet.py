@@ -27,6 +27,9 @@ _GROUP_ROWS, _GROUP_BYTES = 10_000, 8 << 20
 # Rows as Python objects weigh many times what Arrow makes of them, so only so many are at a time.
 _CHUNK_ROWS, _CHUNK_BYTES = 500, 1 << 18
 _COUNTS = attrgetter(*Usage.__struct_fields__)
+_PERHAPS_UNSET = ("same_as", "cached_at")
+_AS_THEY_ARE = ("custom_id", "index", "status", "model", "finish_reason", "wave", "batch_id", *_PERHAPS_UNSET)
+_TAKEN = attrgetter(*_AS_THEY_ARE)
 # File metadata that holds the JSON schema of the answers, or null.
 SCHEMA_KEY = b"airflow_batch_provider.output_schema"
 
@@ -112,7 +115,7 @@ class _Table:
         self._is_text = answer is None
         text, number = pa.string(), pa.int64()
         self._usage = pa.struct([pa.field(name, number) for name in Usage.__struct_fields__])
-        self._error = pa.struct([("code", text), ("message", text), ("retryable", pa.bool_())])
+        error = pa.struct([("code", text), ("message", text), ("retryable", pa.bool_())])
         vector = pa.list_(pa.float32()) if self._is_embedding else text
         self.schema = pa.schema(
             [
@@ -122,7 +125,7 @@ class _Table:
                 pa.field("output", self._column.arrow if self._column else vector),
                 pa.field("output_text", text),
                 pa.field("output_json", text),
-                pa.field("error", self._error),
+                pa.field("error", error),
                 pa.field("usage", self._usage),
                 pa.field("model", text),
                 pa.field("finish_reason", text),
@@ -136,26 +139,19 @@ class _Table:
 
     def batch(self, rows: list[Row]) -> pa.RecordBatch:
         """Return these rows in Arrow's form."""
-        columns = self._outputs(rows) | {"error": self._errors(rows), "usage": self._usages(rows)}
-        for name in ("same_as", "cached_at"):
-            columns[name] = [getattr(row, name) or None for row in rows]
+        columns: dict[str, Any] = dict(zip(_AS_THEY_ARE, zip(*map(_TAKEN, rows), strict=True), strict=True))
+        columns |= {name: [one or None for one in columns[name]] for name in _PERHAPS_UNSET}
+        columns |= self._outputs(rows) | {"error": [row.error and row.error.as_json() for row in rows]}
         arrays = [
-            columns[field.name] if field.name in columns else [getattr(row, field.name) for row in rows]
+            self._usages(rows) if field.name == "usage" else self._array(columns[field.name], field.type)
             for field in self.schema
         ]
-        made = [
-            one if isinstance(one, self._pa.Array) else self._array(one, field.type)
-            for one, field in zip(arrays, self.schema, strict=True)
-        ]
-        return self._pa.RecordBatch.from_arrays(made, schema=self.schema)
+        return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _usages(self, rows: list[Row]) -> pa.Array:
         counts = zip(*(_COUNTS(row.usage) for row in rows), strict=True)
         arrays = [self._array(column, self._pa.int64()) for column in counts]
         return self._pa.StructArray.from_arrays(arrays, fields=list(self._usage))
-
-    def _errors(self, rows: list[Row]) -> pa.Array:
-        return self._array([row.error and row.error.as_json() for row in rows], self._error)
 
     def _outputs(self, rows: list[Row]) -> dict[str, Any]:
         """Return the three columns of the answers."""

@@ -122,7 +122,7 @@ _TOO_DEEP = Misfit(f"the answer nests more than {MOST_LEVELS} levels deep")
 def parsed(text: str) -> Any | Misfit:
     """Return the JSON value of an answer, or why it is none; a byte order mark before it says nothing."""
     text = text.removeprefix("\ufeff")
-    if "```" in text and (fenced := _FENCED.match(text)):
+    if fenced := _FENCED.match(text):
         text = fenced[1]
     try:
         value = msgspec.json.decode(text)
