@@ -52,7 +52,7 @@ class _Form(NamedTuple):
     """How values of one kind are laid out, in Arrow's columnar format.
 
     Attributes:
-        types: of the values, these very ones: `True` is no integer.
+        types: of the values, these very ones: `True` is not an integer.
         instead: stands in the place of a null.
         parts: the buffers and the children of values without nulls.
     """
