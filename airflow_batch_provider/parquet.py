@@ -64,10 +64,11 @@ def write_groups(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordB
 
 
 def write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch]) -> None:
-    """Write batches as one row group, and give back what that took: Arrow's pool would keep 15 MB of it (pyarrow 26.0)."""
+    """Write batches as one row group and let go of them; Arrow's pool would keep 15 MB of what that took (pyarrow 26.0)."""
     import pyarrow as pa
 
     writer.write_table(pa.Table.from_batches(group))
+    group.clear()
     pa.default_memory_pool().release_unused()
 
 
@@ -86,7 +87,7 @@ def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Return the batches of one row group at a time."""
+    """Return the batches of one row group at a time, which are let go of when the next ones are asked for."""
     group: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
@@ -95,7 +96,8 @@ def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
         size += batch.nbytes
         if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
             yield group
-            group, rows, size = [], 0, 0
+            group.clear()
+            rows = size = 0
     if group:
         yield group
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from airflow_batch_provider.models import Spec
-from airflow_batch_provider.parquet import write_parquet
+from airflow_batch_provider.parquet import write_groups, write_parquet
 from airflow_batch_provider.rows import Row
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
@@ -50,6 +50,25 @@ def test_parquet_holds_few_rows_as_python_objects():
     write_parquet(io.BytesIO(), census.rows(12_000), Spec(model="m"))
 
     assert census.most <= 1_000
+
+
+def test_a_row_group_is_let_go_of_before_the_next_one_grows():
+    """Two of them were in memory at once."""
+    alive, most = set(), []
+
+    def batches():
+        for number in range(25):
+            batch = pa.RecordBatch.from_arrays([pa.nulls(1000, pa.string())], names=["text"])
+            alive.add(number)
+            finalize(batch, alive.remove, number)
+            most.append(len(alive))
+            yield batch
+
+    file = io.BytesIO()
+    write_groups(file, pa.schema([("text", pa.string())]), batches())
+
+    assert pq.ParquetFile(file).metadata.num_row_groups == 3
+    assert max(most) <= 12
 
 
 class CountedFile(io.FileIO):
@@ -138,7 +157,7 @@ _WRITES = """
 import io, sys
 import msgspec
 from airflow_batch_provider.models import RowError, Spec
-from airflow_batch_provider.parquet import write_parquet
+from airflow_batch_provider.parquet import write_groups, write_parquet
 from airflow_batch_provider.rows import Row
 
 answers = [b'{"label":"good","tags":["a"]}', b'{"label":"good","more":1}', b'"not JSON"']
