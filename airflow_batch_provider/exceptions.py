@@ -7,6 +7,7 @@ BatchError
 │   └── Denied      the key is wrong or lacks a right (401, 403); a retry reads the connection again
 ├── Paused          pay or raise the quota at the provider, then clear the task; everything is kept
 ├── Unavailable     wait; a passing fault of the network or the provider
+├── DiskFull        make room on the disk that the message names; everything is kept
 ├── NotFound        the provider does not know the id: not visible yet, removed, or another account's
 ├── Overtaken       no action is needed: another worker goes on with the same task
 ├── Unresolved      a person must look whether a batch was bought; nothing more is paid until then
@@ -72,6 +73,10 @@ class Unavailable(BatchError):
         super().__init__(message)
         self.retry_after = retry_after
         self.ambiguous = ambiguous
+
+
+class DiskFull(BatchError):
+    """A disk has no room, of this machine or below stage storage; nothing is lost, and a retry goes on."""
 
 
 class NotFound(BatchError):

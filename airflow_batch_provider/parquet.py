@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -10,9 +11,11 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Usage
 from airflow_batch_provider.output_types import inner_schema
+from airflow_batch_provider.scratch import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from types import ModuleType
 
     import pyarrow as pa
@@ -61,6 +64,19 @@ def write_groups(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordB
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in groups(batches):
             write_group(writer, group)
+
+
+@contextmanager
+def scratch_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file in a scratch folder, to write groups to.
+
+    Raises:
+        pa.ArrowException, ValueError: Parquet does not take one of the columns.
+    """
+    import pyarrow.parquet as pq
+
+    with written(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        yield writer
 
 
 def write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch]) -> None:

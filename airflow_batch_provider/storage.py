@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shutil
-import tempfile
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,8 @@ from uuid import uuid4
 import msgspec
 from pydantic import BaseModel
 
-from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.exceptions import DiskFull, UsageError
+from airflow_batch_provider.scratch import is_full, scratch_folder, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,11 @@ class Directory:
 
     def create(self, name: str, data: bytes) -> bool:
         """Put a small file in place only if there is none; False when somebody was first, with other data."""
-        self._make_parent(name)
+        with self._told_if_full(name):
+            self._make_parent(name)
+            return self._is_first(name, data)
+
+    def _is_first(self, name: str, data: bytes) -> bool:
         try:
             if self._local:
                 _create_locally(Path(self._path(name)), data)
@@ -154,8 +158,9 @@ class Directory:
         """Move a file or directory within this one; on an object store object by object."""
         source, target = self._path(name), self._path(to)
         if not self._whole:
-            self._make_parent(to)
-            self._fs.mv(source, target)
+            with self._told_if_full(to):
+                self._make_parent(to)
+                self._fs.mv(source, target)
             return
         for path in self._fresh.find(source):
             self._fs.cp_file(path, target + path.removeprefix(source))
@@ -164,16 +169,19 @@ class Directory:
     @contextmanager
     def writer(self, name: str) -> Iterator[BinaryIO]:
         """A file to write to, published whole at the end of the block and not at all when the block raises."""
-        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
-            local = Path(scratch, "file")
-            with local.open("wb", buffering=_BLOCK) as file:
+        with scratch_folder() as scratch:
+            local = scratch / "file"
+            with written(local, _BLOCK) as file:
                 yield file
             self.publish(local, name)
 
     def publish(self, local: Path, name: str) -> None:
         """Copy a local file to its final name, atomically; replaces what was there."""
-        self._make_parent(name)
-        path = self._path(name)
+        with self._told_if_full(name):
+            self._make_parent(name)
+            self._publish(local, self._path(name))
+
+    def _publish(self, local: Path, path: str) -> None:
         if self._whole:
             self._fs.put_file(str(local), path, **self._put_options)
             return
@@ -200,8 +208,20 @@ class Directory:
 
     def fetch(self, name: str, local: Path) -> None:
         """Copy a file here to a local one."""
-        with self.reader(name) as source, local.open("wb") as target:
+        with self.reader(name) as source, written(local) as target:
             shutil.copyfileobj(source, target, _BLOCK)
+
+    @contextmanager
+    def _told_if_full(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise DiskFull(
+                f"{self.uri(name)} cannot be written: {error.strerror}. Make room there, then clear the task: all that was "
+                "bought is kept."
+            ) from error
 
     def _make_parent(self, name: str) -> None:
         """Make the folders above a file; never on an object store, which needs none and would make the bucket."""

@@ -91,6 +91,16 @@ sys.meta_path.insert(0, NoAirflow())
 """
 
 
+def test_only_one_place_makes_temporary_files():
+    """Whoever makes them elsewhere does not tell a full disk from another fault."""
+    apart = {"demo", "emulator", "testing"}
+    files = [
+        path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if "tempfile" in path.read_text(encoding="utf-8")
+    ]
+
+    assert [str(path) for path in files if path.parts[0] not in apart] == ["scratch.py"]
+
+
 def test_imports_go_one_way():
     """Airflow edge → stages → ledger → providers, storage, pricing → values, as pyproject.toml draws it."""
     lint = Path(sys.executable).with_name("lint-imports")

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from airflow_batch_provider import storage
-from airflow_batch_provider.exceptions import RowsFailed, UsageError
+from airflow_batch_provider.exceptions import DiskFull, RowsFailed, UsageError
 from airflow_batch_provider.models import Usage
 from airflow_batch_provider.storage import Directory, StageStorage
 
@@ -247,7 +247,7 @@ def test_a_full_disk_leaves_no_drafts(tmp_path, monkeypatch, call):
     monkeypatch.setattr(call, full)
     directory = Directory(UPath(tmp_path))
     change = directory.create if call == "os.fsync" else directory.write
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFull, match=r"plan.json cannot be written: No space left on device\. Make room there"):
         change("plan.json", b"{}")
 
     assert not list(tmp_path.iterdir())

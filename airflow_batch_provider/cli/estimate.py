@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import AbstractAsyncContextManager, aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.utils.cli import get_bagged_dag
@@ -20,6 +18,7 @@ from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Manifest, TaskKey
 from airflow_batch_provider.operators.batch import BatchOperator
 from airflow_batch_provider.paths import open_path
+from airflow_batch_provider.scratch import scratch_folder
 from airflow_batch_provider.stages.files import StageFiles
 from airflow_batch_provider.stages.host import Host
 from airflow_batch_provider.stages.loading import load_stage
@@ -119,9 +118,9 @@ def _asked(task: BatchOperator, date: datetime) -> tuple[BatchConfig, Any]:
 
 def _priced(task: BatchOperator, config: BatchConfig, rows: Any) -> Manifest:
     """Run the stage as a dry run, in a scratch directory."""
-    with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
+    with scratch_folder() as scratch:
         key = TaskKey(task.dag_id, "estimate", task.task_id)
-        location = StageLocation(stage=task.stage, task=key, storage=Path(scratch).as_uri())
+        location = StageLocation(stage=task.stage, task=key, storage=scratch.as_uri())
         files = StageFiles(location.directory(open_path))
         run = StageRun(stage=load_stage(task.stage), location=location, files=files, host=_Here())
         outcome = loop.run(run.start(config, rows))

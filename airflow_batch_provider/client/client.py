@@ -6,7 +6,6 @@ import asyncio
 import copy
 import dataclasses
 import shutil
-import tempfile
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +24,7 @@ from airflow_batch_provider.models.tasks import refuse_half_characters
 from airflow_batch_provider.pricing import price_book
 from airflow_batch_provider.providers import split_model
 from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.scratch import lasting_folder
 from airflow_batch_provider.signals import SILENT, Signals
 from airflow_batch_provider.storage import Directory
 
@@ -295,6 +295,6 @@ class BatchClient:
         return await asyncio.to_thread(self._submissions.purchases.get, batch_id)
 
     def _scratch(self) -> Directory:
-        path = tempfile.mkdtemp(prefix="batch-")
+        path = lasting_folder()
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return Directory(UPath(path))

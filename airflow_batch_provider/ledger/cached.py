@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,6 +13,7 @@ from airflow_batch_provider.ledger.row_cache import KeptAnswer, written_at
 from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.rows import Row, encode_row
 from airflow_batch_provider.schemas import answer_schema
+from airflow_batch_provider.scratch import scratch_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,7 @@ def cached_rows(cache: RowCache, schema: AnswerSchema | None) -> Iterator[Cached
     """Return an empty collection for the length of the block."""
     with (
         closing(DigestTable()) as places,
-        tempfile.TemporaryFile(prefix="batch-") as answers,
+        scratch_file() as answers,
         spooled() as spool,
     ):
         yield CachedRows(_Answers(cache, places, answers), schema, spool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,6 +14,7 @@ from airflow_batch_provider.ledger.records import CopiedRow, PlainRow
 from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.models import Usage
 from airflow_batch_provider.rows import decode_row, encode_row
+from airflow_batch_provider.scratch import scratch_file, told_of_scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -95,7 +95,7 @@ def with_copies(
         requests: number of rows, with copies.
         settled: told of every copy.
     """
-    with tempfile.TemporaryFile(prefix="batch-") as spool, tempfile.TemporaryFile(prefix="batch-") as places:
+    with scratch_file() as spool, scratch_file() as places:
         answers = _Answers(spool, places.fileno(), requests, (copy.original for copy in copies()))
         waiting = copies()
         copy = next(waiting, None)
@@ -129,7 +129,8 @@ class _Answers:
         """Keep a row if a copy wants its answer."""
         if not self._wanted[row.index >> 3] & 1 << (row.index & 7):
             return
-        os.pwrite(self._places, self._end.to_bytes(8, "little"), row.index * 8)
+        with told_of_scratch():
+            os.pwrite(self._places, self._end.to_bytes(8, "little"), row.index * 8)
         self._end += self._rows.write(encode_row(row))
 
     def given(self, copy: CopiedRow, settled: Callable[[Row], None]) -> Row:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from array import array
 from mmap import mmap
-from typing import BinaryIO
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.scratch import scratch_file
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _BUCKETS = 1 << 21
 _SIZE = 16
@@ -76,7 +80,7 @@ class DigestTable:
     def _write(self) -> None:
         """Put a full block on disk: its digests, then its links."""
         if self._spool is None:
-            self._spool = tempfile.TemporaryFile(prefix="batch-")  # noqa: SIM115 — closed by `close`
+            self._spool = scratch_file()
         self._spool.write(self._digests)
         self._spool.write(self._links)
         self._spool.flush()

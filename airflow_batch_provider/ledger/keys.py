@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections import Counter
-from typing import BinaryIO
+from typing import TYPE_CHECKING
+
+from airflow_batch_provider.scratch import scratch_file
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _PARTS = 256
 # Hashes of a part that are in memory, 8 bytes each; a full part goes to disk.
@@ -49,7 +53,7 @@ class Keys:
     def _write(self, number: int) -> None:
         """Put a full part on disk."""
         if self._spool is None:
-            self._spool = tempfile.TemporaryFile(prefix="batch-")  # noqa: SIM115 — closed by `close`
+            self._spool = scratch_file()
         self._blocks[number].append(self._spool.tell())
         self._parts[number].tofile(self._spool)
         self._parts[number] = array("q")

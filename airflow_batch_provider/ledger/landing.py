@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from airflow_batch_provider.misfits import Misfit
 from airflow_batch_provider.models import Reply, RowError
 from airflow_batch_provider.rows import Row, encode_row
 from airflow_batch_provider.schemas import answer_schema, as_raw, parsed
+from airflow_batch_provider.scratch import SpooledFile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -98,7 +98,7 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
         NotSentYet: some are not there yet; the same.
         Unresolved: the provider has removed the results.
     """
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="batch-") as spool:
+    with SpooledFile(_IN_MEMORY) as spool:
         replies = await asyncio.to_thread(Replies, landing, spool)
         try:
             async for reply in provider.results(landing.receipt.batch_id, landing.spec.kind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from array import array
 from bisect import bisect_left
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import Unavailable
 from airflow_batch_provider.ledger.asked import asked_rows
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.landing import Landing
     from airflow_batch_provider.models import BatchStatus, Reply
     from airflow_batch_provider.rows import Row
+    from airflow_batch_provider.scratch import SpooledFile
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Replies:
         spool: an empty file.
     """
 
-    def __init__(self, landing: Landing, spool: IO[bytes]) -> None:
+    def __init__(self, landing: Landing, spool: SpooledFile) -> None:
         self._landing = landing
         self._spool = spool
         self._prefix = f"{landing.receipt.tag}-"
@@ -145,5 +146,4 @@ class Replies:
         return None if self._offsets[place] == _NOWHERE else decode_row(self._line(place))
 
     def _line(self, place: int) -> bytes:
-        self._spool.seek(self._offsets[place])
-        return self._spool.readline()
+        return self._spool.line(self._offsets[place])

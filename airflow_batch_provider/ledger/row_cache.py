@@ -14,22 +14,22 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from airflow_batch_provider.compression import reading, writing
 from airflow_batch_provider.ledger.requests import asked_digest
+from airflow_batch_provider.scratch import scratch_folder, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from airflow_batch_provider.clock import Clock
     from airflow_batch_provider.ledger.batch_files import BatchFiles
@@ -125,16 +125,16 @@ class RowCache:
             self._warn(error)
 
     def _keep(self, answers: Iterable[KeptAnswer], digits: int, suffix: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
+        with scratch_folder() as scratch:
             parts: dict[str, BinaryIO] = {}
             with ExitStack() as stack:
                 for one in answers:
                     shard = one.key[:digits] or _EVERY
                     if shard not in parts:
-                        parts[shard] = stack.enter_context(Path(scratch, shard).open("wb"))
+                        parts[shard] = stack.enter_context(written(scratch / shard))
                     parts[shard].write(_JSON.encode(one) + b"\n")
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batch") as pool:
-                for done in [pool.submit(self._publish, Path(scratch, shard), f"{shard}.{suffix}") for shard in parts]:
+                for done in [pool.submit(self._publish, scratch / shard, f"{shard}.{suffix}") for shard in parts]:
                     done.result()
 
     def _publish(self, part: Path, stem: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
+
+from airflow_batch_provider.scratch import scratch_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,5 +42,5 @@ class Spool:
 @contextmanager
 def spooled() -> Iterator[Spool]:
     """Return an empty spool for the length of the block."""
-    with tempfile.TemporaryFile(prefix="batch-") as file:
+    with scratch_file() as file:
         yield Spool(file)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import (
@@ -29,9 +27,12 @@ from airflow_batch_provider.ledger.claims import ClaimHandle
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.providers.base import BatchQuery, Payload
 from airflow_batch_provider.providers.consoles import console_url
+from airflow_batch_provider.scratch import scratch_folder, written
 from airflow_batch_provider.timing import LIST_LAG, SEARCH_PAUSE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_batch_provider.ledger.batch import BatchToBuy
     from airflow_batch_provider.ledger.records import Claim, Receipt
     from airflow_batch_provider.providers.base import Candidate, Prepared
@@ -108,9 +109,9 @@ class _Submission:
         Args:
             lost: the claim that it replaces: of a dead worker, or of a batch that failed as a whole.
         """
-        with tempfile.TemporaryDirectory(prefix="batch-") as scratch:
+        with scratch_folder() as scratch:
             # The file that an earlier claim may have uploaded is found again; it may be 200 MB.
-            path = Path(scratch, "batch.jsonl")
+            path = scratch / "batch.jsonl"
             async with self._batch.pack_turn:
                 payload = await asyncio.to_thread(self._pack, claim.tag, path, resumed=claim.number > 0)
             if not self._handle.take(claim):
@@ -129,7 +130,7 @@ class _Submission:
         return receipt
 
     def _pack(self, tag: str, path: Path, *, resumed: bool) -> Payload:
-        with path.open("wb", buffering=1 << 20) as file:
+        with written(path, 1 << 20) as file:
             file.writelines(self._batch.lines(tag))
         return Payload(
             tag=tag,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_batch_provider.exceptions import BatchError, NotFound, Unavailable
+from airflow_batch_provider.exceptions import BatchError, DiskFull, NotFound, Unavailable
 
 # What libraries call the errors of an answer that did not come whole, or not yet; seen in httpx, httpx2, httpcore, aiohttp,
 # urllib3, botocore, azure-core, google-auth, gcsfs, grpc, pymongo, redis and the providers' SDKs (their sources, 2026-11).
@@ -26,7 +26,7 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):  # of tasks that ran side by side
         return all(map(is_passing, error.exceptions))
     if isinstance(error, BatchError):
-        return isinstance(error, Unavailable | NotFound)
+        return isinstance(error, Unavailable | NotFound | DiskFull)
     status = _http_status(error)
     if status is not None:
         return status in _PASSING_STATUS or status in _SERVER_ERRORS

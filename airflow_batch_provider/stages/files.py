@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
-from airflow_batch_provider.exceptions import Unavailable, UsageError
+from airflow_batch_provider.exceptions import DiskFull, Unavailable, UsageError
 from airflow_batch_provider.frozen import FrozenModel
 from airflow_batch_provider.layout import CONFIG, OUTPUT, RECORD, SUSPENDED
 from airflow_batch_provider.stages.faults import is_passing
@@ -55,12 +55,15 @@ class StageFiles:
 
         Raises:
             UsageError: it is not JSON, or stage storage can never be written; nothing was paid yet.
-            Unavailable: stage storage cannot be written now.
+            DiskFull: stage storage has no room.
+            Unavailable: it cannot be written now.
         """
         try:
             self._write(CONFIG, to_json(config))
         except _PERMANENT as error:
             raise UsageError(f"{self.directory} cannot be written: {error}. Change storage_path.") from error
+        except DiskFull:
+            raise
         except Exception as error:
             if not is_passing(error):
                 raise

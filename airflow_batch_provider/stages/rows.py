@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -15,6 +13,7 @@ from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageErro
 from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import Target
+from airflow_batch_provider.scratch import scratch_folder
 from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.spooled import SpooledRows
@@ -86,7 +85,7 @@ def source_rows(ctx: StageContext[BatchConfig]) -> Iterator[SourceRows]:
             stack.callback(keeper.close)
         path: UPath | ProxyUPath
         if config.source.uri is None:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="batch-")))
+            folder = stack.enter_context(scratch_folder())
             write_incoming(ctx.input, folder)
             path = UPath(folder)
         else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import tempfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.scratch import scratch_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,17 +27,18 @@ class SpooledRows:
         Raises:
             UsageError: a row cannot be kept.
         """
-        spool = tempfile.TemporaryFile(prefix="batch-")  # noqa: SIM115 — closed by `close`
+        spool = scratch_file()
         count = 0
         for row in rows:
             try:
-                spool.write(pickle.dumps(row))
+                kept = pickle.dumps(row)
             except Exception as error:  # pickle lets through whatever a row's own class raises
                 spool.close()
                 raise UsageError(
                     f"Row {count} is a {type(row).__name__}, which cannot be kept to be read again: {error}. Give str, dict or "
                     "BatchRequest, or a list instead of an iterator."
                 ) from error
+            spool.write(kept)
             count += 1
         return cls(spool, count)
 

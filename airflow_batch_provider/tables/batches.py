@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pyarrow as pa  # noqa: TID253 — an extra; only sources that need it import this module
 import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.parquet import groups, write_group
+from airflow_batch_provider.parquet import groups, scratch_parquet, write_group
 from airflow_batch_provider.tables.keeping import PARQUET
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Batches:
         self._paths: list[Path] = []
         self._schema: pa.Schema | None = None
         self._writer: pq.ParquetWriter | None = None
+        self._open = ExitStack()
         self._waiting: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
@@ -55,7 +57,7 @@ class Batches:
         self._end()
         self._paths.append(self._scratch / f"{len(self._paths)}.parquet")
         try:
-            self._writer = pq.ParquetWriter(self._paths[-1], schema, compression="zstd")
+            self._writer = self._open.enter_context(scratch_parquet(self._paths[-1], schema))
         except (pa.ArrowException, ValueError) as error:
             raise UsageError(
                 f"The source has a column that Parquet does not take: {error}. Cast or leave it out."
@@ -73,9 +75,8 @@ class Batches:
 
     def close(self) -> None:
         """Write no more."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._writer = None
+        self._open.close()
 
     def finished(self) -> Path:
         """Return one file of all rows.
@@ -100,7 +101,7 @@ class Batches:
         if self._kept.columns is not None:
             schema = pa.schema([schema.field(name) for name in self._kept.columns])
         path = self._scratch / "file"
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        with scratch_parquet(path, schema) as writer:
             for group in groups(_cast(batch, schema) for batch in self._batches()):
                 write_group(writer, group)
         return path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.scratch import written
 from airflow_batch_provider.tables.given import with_index
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 # What messages call the table.
 RETURNED = "source()"
@@ -55,7 +57,7 @@ def _is_arrow(value: Any) -> bool:
 
 
 def _write_lines(rows: Iterable[Any], folder: Path) -> None:
-    with (folder / "rows.jsonl").open("wb", buffering=1 << 20) as file:
+    with written(folder / "rows.jsonl", 1 << 20) as file:
         for number, row in enumerate(rows):
             if not isinstance(row, dict):
                 raise UsageError(f"Row {number} of {RETURNED} is {type(row).__name__}. Return {_TAKEN}.")
@@ -68,27 +70,26 @@ def _write_lines(rows: Iterable[Any], folder: Path) -> None:
 def _write_parquet(pieces: Iterable[Any], folder: Path) -> None:
     """Write a file for each run of pieces of one schema."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from airflow_batch_provider.parquet import groups, write_group  # noqa: PLC0415 — only with pyarrow
+    from airflow_batch_provider.parquet import groups, scratch_parquet, write_group  # noqa: PLC0415 — only with pyarrow
 
-    written = 0
+    files = 0
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         for group in groups(_batches(pieces)):
             for run in _runs(group):
                 if writer is None or not writer.schema.equals(run[0].schema):
                     stack.close()
-                    path = folder / f"{written:05d}.parquet"
+                    path = folder / f"{files:05d}.parquet"
                     try:
-                        writer = stack.enter_context(pq.ParquetWriter(path, run[0].schema, compression="zstd"))
+                        writer = stack.enter_context(scratch_parquet(path, run[0].schema))
                     except (pa.ArrowException, ValueError) as error:
                         raise UsageError(
                             f"{RETURNED} has a column that Parquet does not take: {error}. Cast it."
                         ) from None
-                    written += 1
+                    files += 1
                 write_group(writer, run)
-    if not written:
+    if not files:
         (folder / "rows.jsonl").touch()
 
 

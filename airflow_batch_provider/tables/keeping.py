@@ -7,17 +7,18 @@ JSON lines, those of Parquet and Arrow as Parquet, in the types that they have.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 from airflow_batch_provider.compression import writing
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.scratch import scratch_folder, written
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
     from airflow_batch_provider.models import Spec
@@ -95,7 +96,7 @@ class Keeper:
         return lines
 
     def _scratch(self) -> Path:
-        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-")))
+        return self._stack.enter_context(scratch_folder())
 
 
 def _mixed() -> UsageError:
@@ -112,7 +113,7 @@ class _Lines:
     def __init__(self, kept: KeptColumns, spec: Spec, scratch: Path) -> None:
         self._kept, self._spec, self._scratch = kept, spec, scratch
         self._stack = ExitStack()
-        raw = self._stack.enter_context((scratch / "rows").open("wb"))
+        raw = self._stack.enter_context(written(scratch / "rows"))
         self._file: BinaryIO = self._stack.enter_context(writing(raw, LINES))
         self._kinds: dict[str, set[str]] = {}
         self._rows = 0
@@ -153,7 +154,7 @@ class _Lines:
                 )
             columns = {name: columns.get(name, "text") for name in self._kept.columns}
         path = self._scratch / "file"
-        with path.open("wb") as file:
+        with written(path) as file:
             with writing(file, LINES) as header:  # a frame of its own before that of the rows; both are read as one
                 header.write(msgspec.json.encode(Header(columns)) + b"\n")
             with (self._scratch / "rows").open("rb") as rows:

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_batch_provider.airflow.exceptions import AirflowException, AirflowFailException, as_airflow_errors
 from airflow_batch_provider.exceptions import (
+    DiskFull,
     NotFound,
     Overdue,
     Overtaken,
@@ -24,7 +25,7 @@ def test_an_error_that_stays_fails_the_task_at_once(error):
         raise error("why")
 
 
-@pytest.mark.parametrize("error", [Unavailable, NotFound, Overdue])
+@pytest.mark.parametrize("error", [Unavailable, NotFound, Overdue, DiskFull])
 def test_an_error_that_may_pass_is_tried_again(error):
     """As often as the task has retries."""
     with pytest.raises(AirflowException, match="why") as caught, as_airflow_errors():

@@ -21,7 +21,7 @@ import urllib3
 from pydantic import BaseModel
 
 from airflow_batch_provider.client import BatchHandle
-from airflow_batch_provider.exceptions import Overdue, StageFailed, UsageError
+from airflow_batch_provider.exceptions import DiskFull, Overdue, StageFailed, UsageError
 from airflow_batch_provider.stages import (
     PRESETS,
     AsyncBatchStage,
@@ -412,6 +412,7 @@ REQUEST = httpx.Request("GET", "http://localhost")
     "fault",
     [
         OSError("no route"),
+        DiskFull("no room"),
         TimeoutError(),
         ConnectionResetError(),
         ReadTimeout(),
