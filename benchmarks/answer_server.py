@@ -162,7 +162,7 @@ _OPENAI = json.dumps(
                     "completion_tokens": 300,
                     "total_tokens": 550,
                     "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-                    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+                    "completion_tokens_details": {"reasoning_tokens": 192, "audio_tokens": 0},
                 },
                 "service_tier": "default",
             },

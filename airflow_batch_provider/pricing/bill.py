@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 _ATTO = -18
 
-# Rows that are text in and text out, which most are, are summed without being split into kinds.
-_TEXT = ("input_tokens", "output_tokens")
-_BEYOND_TEXT = attrgetter(*(name for name in Usage.__struct_fields__ if name not in _TEXT))
-_NOTHING = (0,) * (len(Usage.__struct_fields__) - len(_TEXT))
-_INPUT, _OUTPUT = (list(KINDS).index(name) for name in _TEXT)
+# Rows that used nothing but these, which most are, are summed without being split into kinds.
+_USUAL = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+_USED = attrgetter(*_USUAL)
+_BEYOND = attrgetter(*(name for name in Usage.__struct_fields__ if name not in _USUAL))
+_NOTHING = (0,) * (len(Usage.__struct_fields__) - len(_USUAL))
+_INPUT, _CACHED, _WRITTEN, _OUTPUT, _THOUGHT = map(list(KINDS).index, _USUAL)
 
 
 class Bill:
@@ -164,11 +165,16 @@ class _Sum:
         self._counts = [[0] * len(KINDS) for _ in price.tiers]
 
     def add(self, usage: Usage, rows: int) -> None:
-        if _BEYOND_TEXT(usage) == _NOTHING:
-            self.add_text(usage.input_tokens, usage.output_tokens, rows)
-            return
-        counts = self._tier(usage.input_tokens)
-        counts[:] = (count + rows * more for count, more in zip(counts, counted(usage), strict=True))
+        tokens_in, cached, written, tokens_out, thought = _USED(usage)
+        counts = self._tier(tokens_in)
+        if _BEYOND(usage) == _NOTHING and cached + written <= tokens_in and thought <= tokens_out:
+            counts[_INPUT] += (tokens_in - cached - written) * rows
+            counts[_CACHED] += cached * rows
+            counts[_WRITTEN] += written * rows
+            counts[_OUTPUT] += (tokens_out - thought) * rows
+            counts[_THOUGHT] += thought * rows
+        else:
+            counts[:] = (count + rows * more for count, more in zip(counts, counted(usage), strict=True))
 
     def add_text(self, tokens_in: int, tokens_out: int, rows: int) -> None:
         counts = self._tier(tokens_in)

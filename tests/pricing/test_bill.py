@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from airflow_batch_provider.models import BatchRow, Usage
 from airflow_batch_provider.pricing import Bill, PriceBook, cost
+from airflow_batch_provider.pricing.kinds import counted
+from airflow_batch_provider.pricing.price import amount
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 PROVIDERS = {provider.id: provider for provider in get_snapshot().providers}
@@ -354,6 +356,19 @@ def test_endless_names_of_models_take_no_memory():
 
     assert made.usd == 3000 * Decimal("0.025")
     assert len(book._known) <= 1001
+
+
+USUAL = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+
+
+@given(st.builds(Usage, **dict.fromkeys(USUAL, st.integers(0, 9))))
+def test_what_most_rows_use_is_summed_as_if_it_were_split_into_kinds(row):
+    """Also where a part is told larger than its whole."""
+    price = PriceBook("anthropic", NOW).price("claude-sonnet-4-5", None)
+
+    assert bill("anthropic", "claude-sonnet-4-5", row, row).usd == Decimal(
+        2 * amount(counted(row), price.tiers[0].batch)
+    ).scaleb(-18)
 
 
 @given(st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, st.integers(0, 10**12))))
