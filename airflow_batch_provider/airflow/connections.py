@@ -164,10 +164,12 @@ def base_url(connection: Connection, extra: dict[str, Any]) -> str | None:
 
 
 def _extra(connection: Connection) -> dict[str, Any]:
-    if not connection.extra:
+    extra: Any = connection.extra
+    if not extra:
         return {}
     try:
-        extra = json.loads(connection.extra)
+        # Airflow 3.2.2 makes a dict of it in `Connection(uri=…)`.
+        extra = json.loads(extra) if isinstance(extra, str) else extra
     except ValueError as error:
         # The text itself may hold a key, so it is not quoted.
         raise UsageError(f"The extra of connection {connection.conn_id!r} is not valid JSON. Fix it.") from error

@@ -95,6 +95,14 @@ def test_a_connection_uri_works_as_well():
     assert (found.provider, found.base_url, found.options) == ("openai", "http://127.0.0.1:8765", {"api": "responses"})
 
 
+def test_an_extra_that_is_a_dict_already_is_taken():
+    """As Airflow 3.2.2 makes it in `Connection(uri=…)`."""
+    made = connection("openai_batch")
+    made.extra = {"api": "responses"}
+
+    assert account(made).options == {"api": "responses"}
+
+
 def test_options_come_from_extra():
     """What the form leaves empty is not an option."""
     extra = {"api": "responses", "organization": "org", "timeout": 30, "project": "", "model": "openai:gpt-5"}
