@@ -56,7 +56,7 @@ class _Asking(DecoratedOperator, BatchOperator):
         if self.source is None:
             self.requests = OpaqueInput(given)
         else:
-            self.source = SourceFunction(lambda: given)
+            self.source = SourceFunction(lambda: given, self.python_callable.__name__)
         return self._ask(context)
 
 

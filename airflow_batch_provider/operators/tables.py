@@ -13,11 +13,12 @@ class SourceFunction:
 
     Args:
         function: called on the worker, once for each try, with those of the task's context that it names.
+        name: of the function in messages; its own by default.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
         self._function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = name or getattr(function, "__name__", type(function).__name__)
 
     def __str__(self) -> str:
         """Return the phrase for the UI."""

@@ -149,7 +149,7 @@ def test_decorated_functions_yield_requests(tested):
 
 def test_a_decorated_function_gives_a_table(tested, tmp_path):
     """With a prompt and a key, as the function of a source: Airflow renders the prompt, the rows fill it in."""
-    told = []
+    told, shown = [], []
     with DAG("decorated_table", schedule=None, params={"tone": "loudly"}) as dag:
 
         @task.batch_generate(
@@ -159,6 +159,7 @@ def test_a_decorated_function_gives_a_table(tested, tmp_path):
             keep_columns=True,
             result_path=str(tmp_path / "out.jsonl"),
             poll=SOON,
+            on_success_callback=lambda context: shown.append(str(context["task"].source)),
         )
         def ask(words):
             told.append(words)
@@ -174,6 +175,7 @@ def test_a_decorated_function_gives_a_table(tested, tmp_path):
     ]
     assert [row.output for row in rows(run, "ask")] == ["echo: Say a loudly", "echo: Say b loudly"]
     assert told == [["a", "b"]]
+    assert shown == ["what ask() returns"]
 
 
 def test_decorated_functions_can_be_mapped(tested):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,27 +151,63 @@ def test_both_links_of_a_deferred_task_lead_on(page: Page, scene: Scene):
     expect(page.get_by_label("DAG", exact=True)).to_be_visible()
 
 
-def test_a_person_clears_a_task_that_has_failed_on_the_page(page: Page, stack: AirflowStack):
-    """After a question; Airflow begins its next attempt."""
+def test_a_person_cancels_the_batches_of_a_task_on_the_page_and_clears_it(page: Page, stack: AirflowStack):
+    """After a question each; Airflow marks the task and begins its next attempt."""
     stack.require_dag("killable")
     with endless() as emulator:
-        failed = begin(stack, emulator, "cleared", "gemini")
-        failed.wait_until_waiting()
-        failed.set_state("failed")
-        failed.wait_for("failed")
-        change_record(failed, state="paused", next_action="Pay or raise the limit, then clear the task.")
+        stopped = begin(stack, emulator, "cleared", "gemini")
+        stopped.wait_until_waiting()
         asked: list[str] = []
         page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
-        page.goto(f"{PAGE}?dag_id=killable&run_id={failed.run.run_id}&task_id=ask")
+        page.goto(f"{PAGE}?dag_id=killable&run_id={stopped.run.run_id}&task_id=ask")
 
+        with page.expect_response("**/taskInstances/ask") as marked:
+            page.get_by_role("button", name="Cancel its batches").click()
+        assert marked.value.status == 200
+        stopped.wait_for("failed")
+        stopped.require_cancelled()
+        change_record(stopped, state="paused", next_action="Pay or raise the limit, then clear the task.")
         with page.expect_response("**/clearTaskInstances") as answer:
-            page.get_by_role("button", name="Clear the task").click()
+            page.get_by_role("button", name="Clear the task").click(timeout=WAIT)
 
         assert answer.value.status == 200
-        assert len(asked) == 1
-        failed.wait_until("a second attempt", lambda: failed.task.try_number == 2)
-        failed.end_batch()
-        assert stack.rest.wait(failed.run, timeout_seconds=120 * SLOW_MACHINE) == "success"
+        assert len(asked) == 2
+        stopped.wait_until("a second attempt", lambda: stopped.task.try_number == 2)
+        stopped.end_batch()
+        assert stack.rest.wait(stopped.run, timeout_seconds=120 * SLOW_MACHINE) == "success"
+
+
+def test_an_open_line_has_the_commands_for_the_rest(page: Page, kept: Scene):
+    """Cost and estimate always; cancel once no task waits for the batches, which Airflow's own way out cancels."""
+    place = f"killable {kept.run.run_id} ask"
+    page.goto(f"{PAGE}?dag_id=killable&run_id={kept.run.run_id}&task_id=ask")
+    commands = page.locator(".llmb-commands")
+    expect(commands.locator("code")).to_have_text(
+        ["airflow batches cost --by task", "airflow batches estimate killable ask"]
+    )
+    change_record(kept, state="unresolved")
+    expect(commands.locator("code").first).to_have_text(f"airflow batches cancel {place}", timeout=WAIT)
+
+
+def test_ids_in_a_command_are_words_of_a_shell(page: Page, stack: AirflowStack):
+    """A run may be named by anybody; a shell that is given the command takes the name as it is and runs none of it."""
+    run = "it's $(reboot); `id` && -x"
+    stage = {
+        "dag": "a.b",
+        "run": run,
+        "task": "ask",
+        "mapIndex": 3,
+        "openBatches": 1,
+        "state": "failed",
+        "kind": "batch-process",
+    }
+    page.goto(PAGE)
+    told = page.evaluate("async (stage) => (await import('/llm-batches/commands.js')).commandsOf(stage)", stage)
+    words = [shlex.split(text) for _, text in told]
+    assert words == [
+        ["airflow", "batches", "cancel", "a.b", run, "ask", "--map-index", "3"],
+        ["airflow", "batches", "cost", "--by", "task"],
+    ]
 
 
 def test_the_tab_of_a_task_shows_the_same_as_its_open_line(page: Page, kept: Scene):

@@ -12,7 +12,7 @@
     const state = STATES[n % STATES.length];
     const [provider, model] = MODELS[n % MODELS.length];
     return {
-      schema_version: 1, stage: "generate", provider, model, state, message: `Stage ${n}.`, progress: n % 100, wave: n % 3,
+      schema_version: 1, stage: "batch-generate", provider, model, state, message: `Stage ${n}.`, progress: n % 100, wave: n % 3,
       counts: { total: 1000, done: n, succeeded: n - (n % 7), failed: n % 7 },
       batches: state === "waiting" ? [{ batch_id: `batch_${n}`, state: "processing", requests: 1000, submitted_at: at(n) }] : [],
       open_batches: state === "waiting" ? 1 : 0, landed_batches: 2, started_at: at(n), deadline: at(n - 1440), seen_at: at(n),

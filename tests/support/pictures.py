@@ -32,7 +32,7 @@ RUN = f"nightly-{NOW:%F}"
 CONSOLE = "https://platform.openai.com/batches/"
 REFUSED = ErrorReason(code="invalid_prompt", message="The prompt was refused by the safety system.", count=31,
                       sample=("ticket-20417", "ticket-20982", "ticket-23555"))  # fmt: skip
-CUT = ErrorReason(code="invalid_output", message="The answer does not fit the schema: 'label' is a required property",
+CUT = ErrorReason(code="invalid_output", message='at the top: "label" is a required property',
                   count=12, sample=("ticket-18003", "ticket-19244"))  # fmt: skip
 
 
@@ -92,30 +92,30 @@ def records() -> dict[tuple[str, str], Progress]:
     """What each task shows."""
     first = batches("msgbatch_01", 10_000, [10_000, 10_000], 5.2, state=None)
     tickets = record(
-        "generate", "anthropic", "claude-haiku-4-5", "waiting", 50_000, 31_377, 43, **waiting(5.2, 38.41, 96.0, 14_300_000),
+        "batch-generate", "anthropic", "claude-haiku-4-5", "waiting", 50_000, 31_377, 43, **waiting(5.2, 38.41, 96.0, 14_300_000),
         batches=batches("msgbatch_02", 10_000, [8_420, 3_000, 0], 5.2), landed=first, open_batches=3, landed_batches=2,
         pace="6,042 requests an hour, so the end may be at 3 hours from now.", errors=ErrorDigest(reasons=(REFUSED, CUT)),
     )  # fmt: skip
     catalog = record(
-        "generate", "google", "gemini-2.5-flash", "waiting", 120_000, 98_240, 12, **waiting(20.1, 61.9, 88.0, 31_800_000),
+        "batch-generate", "google", "gemini-2.5-flash", "waiting", 120_000, 98_240, 12, **waiting(20.1, 61.9, 88.0, 31_800_000),
         batches=batches("batches/9x", 40_000, [18_252], 20.1, wave=1), open_batches=1, landed_batches=3, wave=1,
     )  # fmt: skip
     index = record(
-        "embed", "openai", "text-embedding-3-small", "waiting", 1_000_000, 412_000, 0, **waiting(1.6, 4.12, 10.4, 412_000_000),
+        "batch-embed", "openai", "text-embedding-3-small", "waiting", 1_000_000, 412_000, 0, **waiting(1.6, 4.12, 10.4, 412_000_000),
         batches=batches("batch_68", 50_000, [22_000] * 4, 1.6), open_batches=11, landed_batches=8, queued_batches=1,
     )  # fmt: skip
     unresolved = record(
-        "generate", "openai", "gpt-5-mini", "unresolved", 8_000, 0, 0, seen_at=ago(0.4), started_at=ago(1), deadline=ago(-23),
+        "batch-generate", "openai", "gpt-5-mini", "unresolved", 8_000, 0, 0, seen_at=ago(0.4), started_at=ago(1), deadline=ago(-23),
         message="A submit went unanswered, and no batch at the provider bears its tag.", estimate=Cost(usd=5.2),
         next_action="The batch may or may not have been created. Look at the provider's console, then say which it is: airflow "
         "batches adopt 7f3a9c-0-00000 BATCH_ID, or that it is none of them: airflow batches absent 7f3a9c-0-00000.",
     )  # fmt: skip
     done = record(
-        "generate", "anthropic", "claude-haiku-4-5", "succeeded", 20_000, 19_988, 12, seen_at=ago(2.5),
+        "batch-generate", "anthropic", "claude-haiku-4-5", "succeeded", 20_000, 19_988, 12, seen_at=ago(2.5),
         **ended(17.3, 5_900_000, rows={"succeeded": 19_988, "failed": 12}), landed=first, landed_batches=2,
     )  # fmt: skip
     translated = record(
-        "generate", "openai", "gpt-4.1-mini", "succeeded", 64_000, 64_000, 0, seen_at=ago(9),
+        "batch-generate", "openai", "gpt-4.1-mini", "succeeded", 64_000, 64_000, 0, seen_at=ago(9),
         **ended(22.85, 18_200_000, rows={"succeeded": 64_000}), landed=batches("batch_71", 32_000, [32_000] * 2, 12), landed_batches=2,
     )  # fmt: skip
     return {

@@ -1,5 +1,7 @@
-// What an open line tells: what to do next, every batch, why rows have no answer, the receipt, where the results are.
+// What an open line tells: what to do next, every batch, why rows have no answer, the receipt, where the results are, and
+// the commands for the rest.
 
+import { commandsOf } from "./commands.js";
 import { Fragment, h, Link } from "./element.js";
 import { BatchLink, Copyable, RowsBar, Said } from "./parts.js";
 import { isInFlight } from "./stages.js";
@@ -174,16 +176,30 @@ function Times({ stage }) {
   );
 }
 
+function Commands({ stage, action }) {
+  return h(
+    Section,
+    { title: "Cancel, cost, estimate", className: "wide llmb-commands" },
+    h(
+      "ul",
+      null,
+      action && isInFlight(stage) && h("li", null, action),
+      commandsOf(stage).map(([says, text]) => h("li", { key: text }, h(Copyable, { text }), h("span", { className: "llmb-muted" }, says))),
+    ),
+  );
+}
+
 export function Details({ stage, action }) {
   return h(
     "div",
     { className: "llmb-grid" },
     h("p", { className: "wide llmb-lead" }, h(Said, null, stage.message ?? ""), " ", h(Link, { to: taskPath(stage) }, "Task and log")),
-    stage.nextAction && h(NextAction, { stage, action }),
+    stage.nextAction && h(NextAction, { stage, action: isInFlight(stage) ? null : action }),
     h(Receipt, { stage }),
     h(Times, { stage }),
     h(Batches, { stage }),
     h(Reasons, { title: "Why rows have no answer", reasons: stage.errors }),
     h(Reasons, { title: "Why rows are asked again", reasons: stage.askedAgain }),
+    h(Commands, { stage, action }),
   );
 }

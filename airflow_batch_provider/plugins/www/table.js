@@ -1,7 +1,7 @@
 // One line a stage, which opens.
 
 import { Fragment, h, memo } from "./element.js";
-import { ClearTask } from "./clear.js";
+import { TaskAction } from "./actions.js";
 import { Details } from "./details.js";
 import { Badge, BatchLink, RowsBar, Said } from "./parts.js";
 import { deadlineShare, needsPerson, share, tokens } from "./order.js";
@@ -126,7 +126,7 @@ const Line = memo(function Line({ stage, age, used, isOpen, onToggle }) {
       cell("cost", "Cost", h(Cost, { stage })),
     ),
     isOpen &&
-      h("tr", { className: "llmb-details", id }, h("td", { colSpan: COLUMNS.length }, h(Details, { stage, action: isInFlight(stage) ? null : h(ClearTask, { key: "clear", stage }) }))),
+      h("tr", { className: "llmb-details", id }, h("td", { colSpan: COLUMNS.length }, h(Details, { stage, action: h(TaskAction, { stage }) }))),
   );
 });
 
