@@ -396,11 +396,12 @@ async def test_results_are_read_by_the_type_that_is_given(client, provider):
 
 
 async def test_a_child_keeps_the_scratch_files_of_its_parent(client):
-    """What it buys is still known when nobody else holds the parent."""
-    child = client(storage=None).child("part")
+    """What the parent bought is still known when nobody else holds it."""
+    parent = client(storage=None)
+    handle = await parent.submit(["a"])
+    child = parent.child("part")
+    del parent
     gc.collect()
-
-    handle = await child.submit(["a"])
 
     assert (await child.get_status(handle.id)).batch_id == handle.id
 

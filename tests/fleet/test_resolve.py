@@ -50,6 +50,17 @@ async def test_an_adopted_batch_is_what_the_cleared_task_goes_on_with(world, los
     assert list(world.provider.batches) == ["batch-0"]
 
 
+async def test_an_adopted_batch_counts_for_the_month_whose_budget_let_it_in(world, lost):
+    """The registry knows when its money was set aside, and the receipt takes it over."""
+    (entry,) = world.deployment.registry.entries()
+    reserved_at = entry.claimed_at - timedelta(days=40)
+    world.deployment.registry.enter(entry.model_copy(update={"reserved_at": reserved_at}))
+
+    receipt = await world.resolver.adopt(lost, "batch-0", world.provider)
+
+    assert receipt.reserved_at == reserved_at
+
+
 async def test_to_adopt_the_same_batch_twice_is_not_an_error(world, lost):
     """The first time may have been interrupted after the receipt."""
     first = await world.resolver.adopt(lost, "batch-0", world.provider)

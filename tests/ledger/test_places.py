@@ -337,6 +337,23 @@ def test_of_many_workers_in_the_same_moment_as_many_get_in_as_there_are_places(q
     assert [bool(place.given_at) for place in last.places] == [True] * 3 + [False] * 21
 
 
+def test_who_asked_first_goes_first_as_long_as_somebody_looks_after_its_wait(queue, clock):
+    """However long ago it asked."""
+    one = queue(batches=1)
+    assert one.ask("a", 1, "x") is None
+    for tag in ("b", "c"):
+        assert one.ask(tag, 1, "y") is not None
+    clock.advance(LEASE * 0.6)
+    assert one.wait("b") is not None
+    assert one.ask("d", 1, "stage", waits=False) is None
+    clock.advance(LEASE * 0.6)
+    for tag in ("a", "d"):
+        one.leave(tag)
+
+    assert one.wait("c").ahead == 1
+    assert one.ask("b", 1, "y") is None
+
+
 def test_who_cannot_wait_takes_a_place_and_the_others_wait_the_longer(queue):
     """A submit of a custom stage is whole, or fails."""
     one = queue(batches=1)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "example_dags"
-DAGS = sorted(path.stem for folder in (EXAMPLES, HERE / "dags") for path in folder.glob("*.py"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -177,11 +176,13 @@ def stack(
 
 
 @pytest.fixture(scope="session")
-def runs(stack: AirflowStack) -> dict[str, Run]:
-    """All DAGs, started together: they mostly wait, so they take hardly longer than one."""
-    for dag_id in DAGS:
+def runs(request: pytest.FixtureRequest, stack: AirflowStack) -> dict[str, Run]:
+    """The DAGs that the chosen tests ask for, started together: they mostly wait, so they take hardly longer than one."""
+    marks = (item.get_closest_marker("dag") for item in request.session.items)
+    wanted = sorted({mark.args[0] for mark in marks if mark is not None})
+    for dag_id in wanted:
         stack.require_dag(dag_id)
-    return {dag_id: stack.rest.trigger(dag_id) for dag_id in DAGS}
+    return {dag_id: stack.rest.trigger(dag_id) for dag_id in wanted}
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, stack: AirflowStack) -> Iterator[Page]:
+def page(browser: Browser, stack: AirflowStack, runs: dict[str, Run]) -> Iterator[Page]:
     """A window of an admin; an error in the console fails the test."""
     context = logged_in(browser, stack.url, USERNAME, PASSWORD)
     seen = context.new_page()

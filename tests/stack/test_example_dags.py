@@ -21,6 +21,14 @@ def test_an_example_fits_on_one_screen(example):
     assert lines[0].startswith('"""')
 
 
+def test_every_example_is_run():
+    """By one of the tests below."""
+    marks = [mark for one in globals().values() for mark in getattr(one, "pytestmark", ())]
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {mark.args[0] for mark in marks if mark.name == "dag"} - {
+        "fails"
+    }
+
+
 @pytest.mark.dag("quickstart")
 def test_quickstart_asks_three_providers_without_holding_a_worker(finished):
     """Each provider's task is deferred while its batch runs, and ends with all three answers."""

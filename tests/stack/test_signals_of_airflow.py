@@ -10,26 +10,25 @@ from receivers import lineage_events
 
 from airflow_batch_provider.airflow.signals import table
 from airflow_batch_provider.demo.connections import KEY
-from airflow_batch_provider.models import Manifest
 from airflow_batch_provider.results import BatchResults
 
 if TYPE_CHECKING:
-    from conftest import Receivers
+    from conftest import Finished, Receivers
     from receivers import Sample, SentSpan
 
-    from airflow_batch_provider.demo.stack import AirflowStack
+    from airflow_batch_provider.models import Manifest
+
+pytestmark = pytest.mark.dag("observed")
 
 MODEL = "claude-haiku-4-5"
 TAGS = {"dag_id": "observed", "task_id": "ask", "provider": "anthropic", "model": MODEL}
 
 
-@pytest.fixture(scope="module")
-def manifest(stack: AirflowStack) -> Manifest:
+@pytest.fixture
+def manifest(finished: Finished) -> Manifest:
     """Three rows that were asked, waited for in the triggerer and landed by another worker process."""
-    stack.require_dag("observed")
-    run = stack.rest.trigger("observed")
-    stack.rest.require_success(run, stack.rest.wait(run, timeout_seconds=300))
-    return Manifest.model_validate(stack.rest.xcom(run, "ask"))
+    finished.require_success()
+    return finished.manifest("ask")
 
 
 def of_task(receivers: Receivers, metric: table.Metric) -> list[Sample]:

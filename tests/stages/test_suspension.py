@@ -73,7 +73,8 @@ def test_a_wait_for_another_trigger_is_the_same_wait():
 def test_who_was_told_that_the_deadline_is_near_goes_on_polling_as_before(passed, next_poll):
     """The first poll is not waited for again."""
     first = waiting()
-    first = first.model_copy(update={"poll": PollConfig(interval=HOUR / 2, first_poll=HOUR, max_wait=23 * HOUR)})
+    poll = PollConfig(interval=HOUR / 2, first_poll=HOUR, max_wait=23 * HOUR)
+    first = first.model_copy(update={"poll": poll, "near_at": NOW})
 
     on = first.after_near(NOW + passed)
 

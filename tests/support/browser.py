@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import httpx2
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,8 @@ def program() -> str | None:
 
 @contextmanager
 def chromium(path: str) -> Iterator[Browser]:
-    """A browser while the block runs."""
+    """A browser while the block runs; what is expected of its pages may take as long as on a busy machine."""
+    expect.set_options(timeout=WAIT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:

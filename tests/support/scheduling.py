@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 # They share an Airflow, whose start takes half a minute of both processors.
+# Those of runs that take a while come after those that look at the page meanwhile.
 ONE_AIRFLOW = (
-    "tests/stack/test_example_dags.py",
     "tests/stack/test_page.py",
     "tests/stack/test_connection_forms.py",
     "tests/stack/test_signals_of_airflow.py",
+    "tests/stack/test_example_dags.py",
     "tests/stack/test_kills.py",
 )
 # Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone. Those that

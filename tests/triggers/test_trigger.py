@@ -340,7 +340,7 @@ async def test_a_stage_that_cannot_be_imported_fails_with_the_remedy(tmp_path, t
     assert "plugins folder" in event["error"]
 
 
-async def test_a_storage_that_is_away_is_waited_for(trigger, monkeypatch, time):
+async def test_a_storage_that_is_away_is_waited_for(trigger, monkeypatch, time, caplog):
     """The triggerer may start before its disk is mounted; one line in the log, no lost trigger."""
     faults = [OSError("no route"), OSError("no route")]
     config = StageFiles.config
@@ -353,6 +353,19 @@ async def test_a_storage_that_is_away_is_waited_for(trigger, monkeypatch, time):
     monkeypatch.setattr(StageFiles, "config", flaky)
     assert (await fired(trigger))["status"] == "ready"
     assert time.slept == [60.0, 60.0, 0.0]
+    assert len([record for record in caplog.records if "cannot be read: no route" in record.message]) == 1
+
+
+async def test_a_storage_that_stays_away_until_the_deadline_is_told_by_the_trigger(trigger, monkeypatch):
+    """Airflow's own timeout would say nothing of it."""
+
+    def away(_self, _stage):
+        raise OSError("no route")
+
+    monkeypatch.setattr(StageFiles, "config", away)
+    event = await fired(trigger)
+    assert event["status"] == "timeout"
+    assert event["error"] == "Stage storage cannot be read: no route"
 
 
 @pytest.mark.parametrize("fault", [ClientError({"Error": {"Code": "SlowDown"}}, "GetObject"), Unavailable("503")])
@@ -452,7 +465,8 @@ def test_a_large_state_stays_in_storage_and_the_arguments_point_to_it(tmp_path):
     assert len(json.dumps(kwargs)) < 1024
     bare = Suspension.model_validate(kwargs)
     assert (bare.state.batch_id, bare.state.metadata, bare.deadline) == ("b", {}, whole.deadline)
-    assert files.whole(bare).state == state
+    later = bare.model_copy(update={"lost": 1, "suspended_at": START + timedelta(hours=1)})
+    assert files.whole(later) == whole.model_copy(update={"lost": 1, "suspended_at": later.suspended_at})
     files.save_suspension(whole.model_copy(update={"token": "later"}))
     with pytest.raises(UsageError, match="holds a later wait of dag/run/task"):
         files.whole(bare)
@@ -547,7 +561,8 @@ async def test_a_kill_that_the_provider_refuses_is_told(trigger, supervisor, mon
 
     monkeypatch.setattr(Scripted, "cancel", refused)
     await trigger.on_kill()
-    assert "do it at the provider" in caplog.text
+    assert "What batch-1 waits for" not in caplog.text
+    assert "'batch-1'; do it at the provider" in caplog.text
 
 
 @pytest.mark.parametrize("tells_kills", [True, False])
