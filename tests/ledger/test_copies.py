@@ -45,6 +45,18 @@ async def test_rows_that_ask_the_same_are_bought_once_and_each_has_the_answer(jo
     assert manifest.usage.input_tokens == 30
 
 
+async def test_each_copy_has_the_answer_of_its_own_original(job):
+    """However many there are of both, and wherever they stand."""
+    prompts = [f"q{n}" for n in range(41)]
+    task = job([*prompts, *reversed(prompts), "q7"])
+
+    rows = task.rows(await task.run())
+
+    assert [row["index"] for row in rows] == list(range(83))
+    assert [row["output"] for row in rows[41:]] == [f"echo: {q}" for q in (*reversed(prompts), "q7")]
+    assert [row["same_as"] for row in rows[41:]] == [f"request-{n}" for n in (*reversed(range(41)), 7)]
+
+
 async def test_each_row_is_bought_where_that_is_wanted(job, provider):
     """`dedup_rows=False`."""
     manifest = await job(SAME, dedup_rows=False).run()

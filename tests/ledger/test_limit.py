@@ -101,6 +101,31 @@ async def test_what_waits_at_the_provider_counts_as_much_as_it_may_cost(job, pro
     assert provider.bought == {"a": 1, "b": 1, "c": 1, "d": 1}
 
 
+async def test_batches_that_are_bought_at_the_same_moment_count_together(job, provider):
+    """Two have landed for $4; of the next two, which may cost a dollar each, the second would be too much."""
+    priced(provider, lambda _b, _n: Reply(key="", status="succeeded", output="x", usage=Usage(output_tokens=20)))
+    provider.max_requests = 1
+    task = job(list("abcde"), **MOST, max_cost_usd=5, max_in_flight=2)
+
+    await task.run()
+
+    assert provider.bought == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_a_batch_that_runs_while_another_lands_counts_with_the_next(job, provider):
+    """One is at the provider at each landing."""
+    priced(provider, lambda _b, _n: Reply(key="", status="succeeded", output="x", usage=Usage(output_tokens=20)))
+    provider.max_requests, provider.polls_until_done = 1, 1_000
+    task = job(list("abcdef"), **MOST, max_cost_usd=6, max_in_flight=2)
+
+    suspended = await task.start()
+    for number in range(3):
+        provider.batches[f"batch-{number}"].status = "completed"
+        suspended = await task.resume(suspended)
+
+    assert provider.bought == dict.fromkeys("abcd", 1)  # $6 are spent, and one more row may cost another
+
+
 async def test_requests_that_were_set_aside_count_for_the_limit(job, provider):
     """Other requests of the same task instance are bought from what is left."""
     priced(provider, lambda _b, _n: OK)

@@ -124,6 +124,21 @@ async def test_a_task_that_waits_says_for_what(tasks, provider, clock, caplog):
     assert suspended.poll.first_poll.total_seconds() <= 60
 
 
+@pytest.mark.parametrize(
+    ("limits", "tokens", "said"),
+    [
+        ({"batches": 2}, 10, "has 2 batches of this connection and model at the provider (about 20 tokens), the most that max_in_flight=2 allows."),
+        ({"batches": 5, "tokens": 20}, 10, "has 2 batches of this connection and model at the provider (about 20 tokens), the most that max_enqueued_tokens=20 allows."),
+    ],
+)  # fmt: skip
+def test_a_wait_names_the_limit_that_is_full(queue, limits, tokens, said):
+    """And how much of it is in use: as many tokens as the limit says may be at the provider."""
+    one = queue(**limits)
+    assert [one.ask(tag, tokens, "x") for tag in ("a", "b")] == [None, None]
+
+    assert str(one.ask("c", 1, "y")).endswith(said)
+
+
 async def test_tokens_of_all_tasks_count_together(tasks, provider, clock):
     """A batch that is larger than the limit goes alone, so that none waits for ever."""
     limited(provider, max_enqueued_tokens=1)

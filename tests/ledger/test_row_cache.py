@@ -108,6 +108,29 @@ async def test_another_question_is_bought(task, provider, other):
     assert (provider.bought, manifest.cached) == ({"a": 2}, 0)
 
 
+async def test_what_another_server_has_answered_is_bought(task, provider):
+    """A gateway or a server of one's own may give the name of a model to any other."""
+    await task("a").run()
+    provider.account = provider.account.model_copy(update={"base_url": "https://gateway.example/v1"})
+
+    manifest = await task("a").run()
+
+    assert (provider.bought, manifest.cached) == ({"a": 2}, 0)
+
+
+async def test_of_several_answers_the_newest_counts(task, provider, clock):
+    """To a task that takes older ones as well."""
+    provider.answer = lambda _body, n: Reply(key="", status="succeeded", output=f"answer {n}")
+    await task("a").run()
+    clock.advance(2 * DAY)
+    await task("a", row_cache_days=1).run()
+
+    late = task("a", row_cache_days=9)
+
+    (row,) = late.rows(await late.run())
+    assert (row["output"], provider.bought) == ("answer 2", {"a": 2})
+
+
 async def test_an_answer_that_is_too_old_is_bought_again(task, provider, clock):
     """Older than `row_cache_days`."""
     await task("a").run()
@@ -262,15 +285,19 @@ async def test_a_cache_that_cannot_be_written_or_listed_ends_no_task(task, provi
     assert any("row cache" in record.message and "does not work" in record.message for record in caplog.records)
 
 
-async def test_answers_are_checked_against_the_tasks_own_type(task, provider, cache):
+@pytest.mark.parametrize("whose", ["the task", "the row"])
+async def test_answers_are_checked_against_their_own_type(task, provider, cache, whose):
     """An entry that does not fit, whoever wrote it, is taken for none."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    rows = ["a"] if whose == "the task" else [{"prompt": "a", "output_type": schema}]
+    config = {"output_type": schema} if whose == "the task" else {}
     provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output='{"n": 1}')
-    await task("a", output_type=schema).run()
+    await task(rows, **config).run()
+    assert (await task(rows, **config).run()).cached == 1
     (path,) = objects(cache)
     rewrite(path, [line.replace(b'{"n":1}', b'{"m":1}') for line in lines_of(path)])
 
-    manifest = await task("a", output_type=schema).run()
+    manifest = await task(rows, **config).run()
 
     assert (manifest.cached, manifest.counts["succeeded"]) == (0, 1)
 
