@@ -52,7 +52,7 @@ demo: $(READY)
 # (tests/support/scheduling.py). Containers like to keep Python from storing what it compiled, and then each of the hundred
 # processes of a real Airflow compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile
 
 test: $(READY)
 	$(PYTEST) -m "not kills and not slow" $(ARGS)

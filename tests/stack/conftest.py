@@ -205,7 +205,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, stack: AirflowStack, runs: dict[str, Run]) -> Iterator[Page]:
+def page(browser: Browser, stack: AirflowStack) -> Iterator[Page]:
     """A window of an admin; an error in the console fails the test."""
     context = logged_in(browser, stack.url, USERNAME, PASSWORD)
     seen = context.new_page()

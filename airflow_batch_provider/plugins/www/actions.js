@@ -49,6 +49,5 @@ function Action({ stage, action }) {
   return h("span", null, h("button", { type: "button", className: "llmb-plain", onClick }, action.label), " ", h("span", { role: "status" }, said));
 }
 
-// What helps the stage as it is: its batches are cancelled while it waits, the task is cleared once it has stopped.
-export const TaskAction = ({ stage }) =>
-  isInFlight(stage) ? h(Action, { key: "cancel", stage, action: CANCEL }) : h(Action, { key: "clear", stage, action: CLEAR });
+export const ClearTask = ({ stage }) => h(Action, { stage, action: CLEAR });
+export const CancelBatches = ({ stage }) => h(Action, { stage, action: CANCEL });

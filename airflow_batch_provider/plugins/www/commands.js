@@ -1,5 +1,9 @@
-// The commands that a person may run about a stage, ready for a shell.
+// What else a person may do about a stage: cancel its batches, and commands that are ready for a shell.
 
+import { CancelBatches } from "./actions.js";
+import { Section } from "./details.js";
+import { h } from "./element.js";
+import { Copyable } from "./parts.js";
 import { isInFlight } from "./stages.js";
 import { plain } from "./text.js";
 
@@ -24,4 +28,13 @@ export function commandsOf(stage) {
     ["what the batches of each task have cost", "airflow batches cost --by task"],
     PRICED.includes(stage.kind) && ["what a run of this task would ask and cost; nothing is bought", `airflow batches estimate ${quoted(stage.dag)} ${quoted(stage.task)}`],
   ].filter(Boolean);
+}
+
+export function Commands({ stage }) {
+  const command = ([says, text]) => h("li", { key: text }, h(Copyable, { text }), h("span", { className: "llmb-muted" }, says));
+  return h(
+    Section,
+    { title: "Cancel, cost, estimate", className: "wide llmb-commands" },
+    h("ul", null, isInFlight(stage) && h("li", null, h(CancelBatches, { stage })), commandsOf(stage).map(command)),
+  );
 }

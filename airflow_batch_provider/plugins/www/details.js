@@ -1,7 +1,5 @@
-// What an open line tells: what to do next, every batch, why rows have no answer, the receipt, where the results are, and
-// the commands for the rest.
+// What an open line tells: what to do next, every batch, why rows have no answer, the receipt, where the results are.
 
-import { commandsOf } from "./commands.js";
 import { Fragment, h, Link } from "./element.js";
 import { BatchLink, Copyable, RowsBar, Said } from "./parts.js";
 import { isInFlight } from "./stages.js";
@@ -31,7 +29,7 @@ export const taskPath = (stage) =>
   `/dags/${encodeURIComponent(stage.dag)}/runs/${encodeURIComponent(stage.run)}/tasks/${encodeURIComponent(stage.task)}` +
   (stage.mapIndex < 0 ? "" : `/mapped/${stage.mapIndex}`);
 
-function Section({ title, className = "", children }) {
+export function Section({ title, className = "", children }) {
   return h("section", { className }, h("h3", null, title), children);
 }
 
@@ -176,30 +174,18 @@ function Times({ stage }) {
   );
 }
 
-function Commands({ stage, action }) {
-  return h(
-    Section,
-    { title: "Cancel, cost, estimate", className: "wide llmb-commands" },
-    h(
-      "ul",
-      null,
-      action && isInFlight(stage) && h("li", null, action),
-      commandsOf(stage).map(([says, text]) => h("li", { key: text }, h(Copyable, { text }), h("span", { className: "llmb-muted" }, says))),
-    ),
-  );
-}
-
-export function Details({ stage, action }) {
+// action, more: what the page adds, next to what a person has to do and at the end.
+export function Details({ stage, action, more }) {
   return h(
     "div",
     { className: "llmb-grid" },
     h("p", { className: "wide llmb-lead" }, h(Said, null, stage.message ?? ""), " ", h(Link, { to: taskPath(stage) }, "Task and log")),
-    stage.nextAction && h(NextAction, { stage, action: isInFlight(stage) ? null : action }),
+    stage.nextAction && h(NextAction, { stage, action }),
     h(Receipt, { stage }),
     h(Times, { stage }),
     h(Batches, { stage }),
     h(Reasons, { title: "Why rows have no answer", reasons: stage.errors }),
     h(Reasons, { title: "Why rows are asked again", reasons: stage.askedAgain }),
-    h(Commands, { stage, action }),
+    more,
   );
 }

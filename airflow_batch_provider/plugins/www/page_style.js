@@ -49,6 +49,7 @@ export const PAGE_CSS = `
 .llmb-line .c-task .llmb-small { padding-inline-start: 24px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .llmb-line .c-task .llmb-small bdi { overflow-wrap: normal; }
 .llmb-details > td { padding: 4px 20px 22px 34px; background: var(--hover); }
+.llmb-commands ul { list-style: none; margin: 0; padding: 0; display: grid; gap: 8px; } .llmb-commands li { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; }
 /* Where a line does not fit, it becomes a card. */
 @container (max-width: 860px) {
   .llmb-tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }

@@ -44,7 +44,6 @@ const CSS = `
 .llmb-inner td.n { font-variant-numeric: tabular-nums; } .llmb-inner .llmb-bar { width: 130px; margin: 0; } .llmb-inner th { text-align: start; padding: 8px 0 5px; font-weight: 600; } .llmb-inner th span { font-weight: 400; color: var(--soft); }
 .llmb-reasons { list-style: none; margin: 0; padding: 0; display: grid; gap: 10px; } .llmb-reasons li { display: grid; gap: 2px; border-inline-start: 3px solid var(--line); padding-inline-start: 12px; }
 .llmb-reasons code { margin-inline-end: 8px; }
-.llmb-commands ul { list-style: none; margin: 0; padding: 0; display: grid; gap: 8px; } .llmb-commands li { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; }
 @container (max-width: 860px) { .llmb-grid { grid-template-columns: minmax(0, 1fr); } }
 `;
 

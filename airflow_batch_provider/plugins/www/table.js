@@ -1,7 +1,8 @@
 // One line a stage, which opens.
 
 import { Fragment, h, memo } from "./element.js";
-import { TaskAction } from "./actions.js";
+import { ClearTask } from "./actions.js";
+import { Commands } from "./commands.js";
 import { Details } from "./details.js";
 import { Badge, BatchLink, RowsBar, Said } from "./parts.js";
 import { deadlineShare, needsPerson, share, tokens } from "./order.js";
@@ -103,6 +104,9 @@ function Cost({ stage }) {
   );
 }
 
+const Opened = ({ stage }) =>
+  h(Details, { stage, action: isInFlight(stage) ? null : h(ClearTask, { stage }), more: h(Commands, { stage }) });
+
 // age and used are given as they are shown, so that a line is drawn again only when it looks different.
 const Line = memo(function Line({ stage, age, used, isOpen, onToggle }) {
   const id = `llmb-${plain(stage.key).replace(/[^A-Za-z0-9]+/g, "-")}`;
@@ -126,7 +130,7 @@ const Line = memo(function Line({ stage, age, used, isOpen, onToggle }) {
       cell("cost", "Cost", h(Cost, { stage })),
     ),
     isOpen &&
-      h("tr", { className: "llmb-details", id }, h("td", { colSpan: COLUMNS.length }, h(Details, { stage, action: h(TaskAction, { stage }) }))),
+      h("tr", { className: "llmb-details", id }, h("td", { colSpan: COLUMNS.length }, h(Opened, { stage }))),
   );
 });
 
