@@ -74,7 +74,8 @@ def test_no_file_uses_an_old_word():
     found = [
         f"{path.relative_to(ROOT)}:{number}: {word!r}; use {better}"
         for path in files()
-        if path != Path(__file__) and any(old_words(text := path.read_text(encoding="utf-8")))  # quicker than line by line
+        if path != Path(__file__)
+        and any(old_words(text := path.read_text(encoding="utf-8")))  # quicker than line by line
         for number, line in enumerate(text.splitlines(), 1)
         for word, better in old_words(line)
     ]
