@@ -552,6 +552,19 @@ async def test_a_kill_is_not_cut_off_by_airflows_next_cancellation(trigger, supe
     assert asyncio.get_running_loop() not in shared_hub._SHARED
 
 
+async def test_a_kill_tells_what_was_cancelled(trigger, supervisor, monkeypatch, caplog):
+    """By name, so that a person can see it at the provider."""
+    caplog.set_level("INFO")
+    supervisor.state = "failed"
+
+    async def cancelled(_self, _state, _ctx):
+        return ("batch-1", "batch-2")
+
+    monkeypatch.setattr(Scripted, "cancel", cancelled)
+    await trigger.on_kill()
+    assert "is 'failed': 'batch-1', 'batch-2' were cancelled." in caplog.text
+
+
 async def test_a_kill_that_the_provider_refuses_is_told(trigger, supervisor, monkeypatch, caplog):
     """A person can still stop the batch."""
     supervisor.state = "failed"
