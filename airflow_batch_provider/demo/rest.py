@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOK_SECONDS = 0.4
+_SENDS = 5
 _ENDED = frozenset({"success", "failed"})
 
 
@@ -93,13 +94,16 @@ class AirflowRest:
         return reply.json()
 
     def send(self, method: str, path: str, body: dict[str, Any]) -> Any:
-        """Change something; the reply's JSON.
+        """Change something; the reply's JSON. What Airflow's locked SQLite refused is sent again: nothing was done by then.
 
         Raises:
             httpx2.HTTPStatusError: Airflow refused.
         """
-        reply = self._http.request(method, path, json=body)
-        reply.raise_for_status()
+        for sends_left in reversed(range(_SENDS)):
+            reply = self._http.request(method, path, json=body)
+            if reply.status_code != httpx2.codes.INTERNAL_SERVER_ERROR or not sends_left:
+                reply.raise_for_status()
+                break
         return reply.json()
 
     def import_errors(self) -> list[str]:

@@ -101,7 +101,8 @@ class AirflowStack:
         Args:
             env: further variables for this process alone.
         """
-        self.processes.start(name or component, _airflow(*self._components[component]), env)
+        own = _settings_of_api_server(self.env) if component == "api-server" else {}
+        self.processes.start(name or component, _airflow(*self._components[component]), {**own, **(env or {})})
 
     def stop(self) -> None:
         """End all components and everything they started."""
@@ -206,6 +207,16 @@ def _airflow_settings(home: Path, dags: Path, plugins: Path | None) -> dict[str,
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
     }
+
+
+def _settings_of_api_server(env: Mapping[str, str]) -> dict[str, str]:
+    """What the API server alone is told: to give up soon on a SQLite that it keeps locked itself.
+
+    Its audit log is written inside the event loop, which then does not end the request of a task that has the lock (Airflow
+    3.3.2, `api_fastapi/logging/decorators.py`): all of Airflow stands still until one of the two gives up.
+    """
+    url = env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url.replace("?timeout=60", "?timeout=5")}
 
 
 def _addresses(port: int) -> dict[str, str]:
