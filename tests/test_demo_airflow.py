@@ -47,6 +47,14 @@ def test_what_a_locked_sqlite_refused_is_sent_again(answers):
     assert codes == []
 
 
+def test_what_was_done_though_it_got_a_500_is_taken_for_done(answers):
+    """It is there already when it is sent again."""
+    codes, rest = answers
+    codes += [500, 409]
+
+    assert rest.send("POST", "/connections", {"connection_id": "c"}) == {"connection_id": "c"}
+
+
 @pytest.mark.parametrize(("given", "left"), [([500] * 6, [500]), ([409, 200], [200])])
 def test_a_change_that_stays_refused_is_an_error(answers, given, left):
     """Whatever says more than that something broke is not sent again."""

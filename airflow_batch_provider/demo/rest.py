@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -94,16 +95,20 @@ class AirflowRest:
         return reply.json()
 
     def send(self, method: str, path: str, body: dict[str, Any]) -> Any:
-        """Change something; the reply's JSON. What Airflow's locked SQLite refused is sent again: nothing was done by then.
+        """Change something; the reply's JSON. What got a 500, as Airflow's locked SQLite makes it, is sent again.
+
+        Where it had been done all the same there is no reply but that it is there already; then `body` is returned.
 
         Raises:
             httpx2.HTTPStatusError: Airflow refused.
         """
-        for sends_left in reversed(range(_SENDS)):
+        for send in range(_SENDS):
             reply = self._http.request(method, path, json=body)
-            if reply.status_code != httpx2.codes.INTERNAL_SERVER_ERROR or not sends_left:
-                reply.raise_for_status()
+            if send and reply.status_code == httpx2.codes.CONFLICT:
+                return body
+            if reply.status_code != httpx2.codes.INTERNAL_SERVER_ERROR:
                 break
+        reply.raise_for_status()
         return reply.json()
 
     def import_errors(self) -> list[str]:
@@ -120,7 +125,8 @@ class AirflowRest:
         self.send("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> Run:
-        """Start a run of a DAG, by default under an id that Airflow makes."""
+        """Start a run of a DAG, by default under an id like Airflow's; under it, what is sent twice is one run."""
+        run_id = run_id or f"manual__{datetime.now(UTC).isoformat()}"
         body = {"logical_date": None, "conf": conf or {}, "dag_run_id": run_id}
         return Run(dag_id, self.send("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
