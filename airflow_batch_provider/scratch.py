@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from airflow_batch_provider.exceptions import DiskFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
 
@@ -24,23 +25,27 @@ _PREFIX = "batch-"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def is_full(error: OSError) -> bool:
-    """Tell whether a write found no room."""
-    return error.errno in _FULL
-
-
 @contextmanager
-def told_of_scratch() -> Iterator[None]:
-    """Raise `DiskFull`, with the folder of temporary files, when what is written in the block finds no room there."""
+def told_if_full(told: Callable[[OSError], DiskFull]) -> Iterator[None]:
+    """Raise what says where there is no room and what to do, when what is written in the block finds none."""
     try:
         yield
     except OSError as error:
-        if not is_full(error):
+        if error.errno not in _FULL:
             raise
-        raise DiskFull(
-            f"Temporary files go to {tempfile.gettempdir()} on this machine: {error.strerror}. Make room there, or set TMPDIR to "
-            "a disk that has room, then clear the task: all that was bought is kept."
-        ) from error
+        raise told(error) from error
+
+
+def told_of_scratch() -> AbstractContextManager[None]:
+    """Raise `DiskFull`, with the folder of temporary files, when what is written in the block finds no room there."""
+    return told_if_full(_no_room_for_scratch)
+
+
+def _no_room_for_scratch(error: OSError) -> DiskFull:
+    return DiskFull(
+        f"Temporary files go to {tempfile.gettempdir()} on this machine: {error.strerror}. Make room there, or set TMPDIR to "
+        "a disk that has room, then clear the task: all that was bought is kept."
+    )
 
 
 @contextmanager

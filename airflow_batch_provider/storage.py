@@ -21,10 +21,11 @@ import msgspec
 from pydantic import BaseModel
 
 from airflow_batch_provider.exceptions import DiskFull, UsageError
-from airflow_batch_provider.scratch import is_full, scratch_folder, written
+from airflow_batch_provider.scratch import scratch_folder, told_if_full, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from fsspec import AbstractFileSystem
     from upath import UPath
@@ -211,17 +212,13 @@ class Directory:
         with self.reader(name) as source, written(local) as target:
             shutil.copyfileobj(source, target, _BLOCK)
 
-    @contextmanager
-    def _told_if_full(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise DiskFull(
+    def _told_if_full(self, name: str) -> AbstractContextManager[None]:
+        return told_if_full(
+            lambda error: DiskFull(
                 f"{self.uri(name)} cannot be written: {error.strerror}. Make room there, then clear the task: all that was "
                 "bought is kept."
-            ) from error
+            )
+        )
 
     def _make_parent(self, name: str) -> None:
         """Make the folders above a file; never on an object store, which needs none and would make the bucket."""

@@ -31,6 +31,8 @@ COMPONENTS: Mapping[str, Sequence[str]] = {
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
 USERNAME = PASSWORD = "admin"  # noqa: S105 — a scratch Airflow on loopback, printed for people to log in with
+# Airflow writes from many processes; SQLite's own wait of 5 s is not enough for a dozen tasks at once on 2 CPUs.
+_SQLITE_WAIT, _SQLITE_WAIT_OF_API_SERVER = "?timeout=60", "?timeout=5"  # seconds
 _FOREIGN = ("AIRFLOW_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
 # A machine that does much else was seen to take minutes; a component that died is noticed at once.
 _START_SECONDS = 600.0
@@ -200,8 +202,7 @@ def _airflow_settings(home: Path, dags: Path, plugins: Path | None) -> dict[str,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # Airflow writes from many processes; SQLite's own wait of 5 s is not enough for a dozen tasks at once on 2 CPUs.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db{_SQLITE_WAIT}",
         # A file that changes is read at once all the same (Airflow 3.3.2, `dag_processing/manager.py`); to read the others again
         # every 30 s, its default, takes a third of a processor.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
@@ -216,7 +217,7 @@ def _settings_of_api_server(env: Mapping[str, str]) -> dict[str, str]:
     3.3.2, `api_fastapi/logging/decorators.py`): all of Airflow stands still until one of the two gives up.
     """
     url = env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url.replace("?timeout=60", "?timeout=5")}
+    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url.replace(_SQLITE_WAIT, _SQLITE_WAIT_OF_API_SERVER)}
 
 
 def _addresses(port: int) -> dict[str, str]:
