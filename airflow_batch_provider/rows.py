@@ -19,6 +19,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         output: the answer as JSON, which nobody reads on the way: so it is made once, and may hold anything.
         choices: of `Reply`, until a schema has chosen; no part of the results.
+        batch_id: None also where the row was asked in realtime, which costs what it does without a batch.
     """
 
     custom_id: str

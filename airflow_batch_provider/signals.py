@@ -38,6 +38,7 @@ class BatchLanded:
     """One batch whose answers are in storage; told once for each batch, however often its task is run again.
 
     Attributes:
+        batch_id: empty where the rows were asked by single calls.
         wave: from 0.
         rows: row status → number.
         usage: of all its answers.

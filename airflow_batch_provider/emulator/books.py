@@ -41,6 +41,7 @@ def _job(job: Job, number: int) -> Json:
     billed = sum(1 for row in job.rows if row.outcome is not None and row.outcome.billed)
     return {
         "order": number, "id": job.id, "provider": job.provider, "model": job.model, "label": job.label, "metadata": job.metadata,
+        "single": job.single,
         "phase": job.phase, "created_at": rfc3339(job.created), "polls": job.polls, "requests": len(job.rows),
         "executed": job.executed, "billed": billed, "counts": dict(job.counts), "keys": [row.key for row in job.rows],
         "prompts": [row.digest.hex() for row in job.rows], "input_tokens": job.tokens, "usage": dict(job.usage),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import secrets
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch_provider.emulator.all_jobs import Jobs
@@ -15,14 +17,12 @@ from airflow_batch_provider.emulator.blobs import Blobs
 from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.faults import Faults
 from airflow_batch_provider.emulator.job import Codec, Job, Row
+from airflow_batch_provider.emulator.jsonl import Json, Slice
 from airflow_batch_provider.emulator.outcomes import Directive, Rule, directives
 from airflow_batch_provider.emulator.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
-    from airflow_batch_provider.emulator.jsonl import Slice
 
 
 @dataclass(slots=True)
@@ -70,6 +70,16 @@ class Emulator:
     @settings.setter
     def settings(self, settings: Settings) -> None:
         self.jobs.settings = settings
+
+    def single(self, provider: str, codec: Codec, request: Json, model: str) -> Job:
+        """Run a call for one answer; return it as a job of one row, whose outcome is known."""
+        job = Job(
+            id=self.id("single_"), provider=provider, codec=codec, path=Path(os.devnull), created=self.clock.now(), window=0,
+            model=model, single=True,
+        )  # fmt: skip
+        job.rows = [row(codec, 0, "", Slice(0, 0), request)]
+        self.jobs.run_single(job)
+        return job
 
     def id(self, prefix: str) -> str:
         """Return a new id such as `batch_…`."""

@@ -114,6 +114,8 @@ class Job:
     faults: JobFaults = field(default_factory=JobFaults)
     cancelled: Instant | None = None
     written: bool = False
+    single: bool = False
+    """Whether it is a call for one answer, outside any batch, which costs twice as much."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property

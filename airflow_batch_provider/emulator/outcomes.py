@@ -49,6 +49,9 @@ class Outcome:
         return self.kind not in ("error", "expired", "cancelled")
 
 
+NOT_SENT = ("missing", "expired", "cancelled")
+"""Kinds without an answer; a call for one answer gets a time-out instead."""
+
 PLAIN = Outcome()
 EXPIRED = Outcome(kind="expired")
 CANCELLED = Outcome(kind="cancelled")

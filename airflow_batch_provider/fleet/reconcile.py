@@ -249,7 +249,7 @@ class _Account:
             return replace(evidence, statuses=listed)
         if known is not None:
             return replace(evidence, statuses=await self._statuses(entry.tag, known))
-        if claim is None or claim.queued_for_lock:
+        if claim is None or claim.queued_for_lock or claim.realtime:
             return evidence
         query = BatchQuery(entry.tag, entry.earliest, entry.requests, f"{entry.tag}-")
         found = await self.provider.find(query)

@@ -49,6 +49,11 @@ class BatchToBuy:
         """Return our name for the batch; used only when no earlier claim names another."""
         return self.plan.tag(self.wave.number, self.chunk.number, self.failed)
 
+    @property
+    def is_due_in_realtime(self) -> bool:
+        """Tell whether its rows are to be asked by single calls: that is tried once, and by one worker only."""
+        return self.chunk.realtime and self.context.policy.canary_realtime and self.files.next_claim() == 0
+
     def is_outdated(self, tag: str) -> bool:
         """Tell whether a claim or a receipt under this tag does not count any more.
 

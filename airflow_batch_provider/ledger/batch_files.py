@@ -39,16 +39,18 @@ class BatchFiles:
         directory: of the wave.
         number: of the chunk.
         draft: as in `Chunk`; None where only the number is known, then rows of any draft count as landed.
+        realtime: as in `Chunk`.
     """
 
     directory: Directory
     number: int
     draft: str | None = None
+    realtime: bool = False
 
     @classmethod
     def of(cls, directory: Directory, chunk: Chunk) -> BatchFiles:
         """Return the files of a chunk's batch."""
-        return cls(directory, chunk.number, chunk.draft)
+        return cls(directory, chunk.number, chunk.draft, chunk.realtime)
 
     @classmethod
     def at(cls, directory: Directory, name: str) -> BatchFiles | None:

@@ -31,12 +31,14 @@ class ChunkLimits:
     Attributes:
         tokens: estimated input tokens; None means any number.
         first: requests of the first file; 0 takes `requests`.
+        first_realtime: the first file is asked in realtime if there is a second one.
     """
 
     requests: int
     bytes: int
     tokens: int | None = None
     first: int = 0
+    first_realtime: bool = False
 
     def requests_of(self, number: int) -> int:
         """Return the most requests of the file of this number, from 0."""
@@ -84,9 +86,10 @@ class ChunkWriter:
             with self._directory.writer(files.requests_name) as file:
                 waiting = self._fill(file, uses, waiting, source)
             keep_uses(files, uses)
+            chunk = self._filling.done(realtime=self._limits.first_realtime and not chunks and waiting is not None)
             if forecast:
-                uses.add_to(forecast)
-            chunks.append(self._filling.done())
+                uses.add_to(forecast, realtime=chunk.realtime)
+            chunks.append(chunk)
             number = self._filling.number + 1
             self._filling = _Filling(number, self._filling.draft, self._limits.requests_of(number))
         return tuple(chunks)
@@ -187,6 +190,13 @@ class _Filling:
         self.bytes, self.tokens = size, tokens
         return True
 
-    def done(self) -> Chunk:
+    def done(self, *, realtime: bool = False) -> Chunk:
         """Return the chunk as the wave records it."""
-        return Chunk(number=self.number, requests=self.requests, bytes=self.bytes, tokens=self.tokens, draft=self.draft)
+        return Chunk(
+            number=self.number,
+            requests=self.requests,
+            bytes=self.bytes,
+            tokens=self.tokens,
+            draft=self.draft,
+            realtime=realtime,
+        )

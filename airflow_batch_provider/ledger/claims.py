@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.clock import Clock
-from airflow_batch_provider.exceptions import Overtaken, Unavailable
+from airflow_batch_provider.exceptions import Overtaken, Unavailable, UsageError
+from airflow_batch_provider.ledger.budget_check import BudgetCheck
 from airflow_batch_provider.ledger.records import Claim, Receipt
 from airflow_batch_provider.registry import Entry, account_digest
 from airflow_batch_provider.signals import BatchBought
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.batch import BatchToBuy
     from airflow_batch_provider.ledger.batch_files import BatchFiles
-    from airflow_batch_provider.ledger.budget_check import BudgetCheck
     from airflow_batch_provider.providers.base import Candidate
     from airflow_batch_provider.registry import Registry
 
@@ -59,7 +59,7 @@ class ClaimHandle:
         receipt = self.files.receipt()
         return None if receipt is None or self.batch.is_outdated(receipt.tag) else receipt
 
-    def new_claim(self, number: int) -> Claim:
+    def new_claim(self, number: int, *, realtime: bool = False) -> Claim:
         """Return a claim in this worker's name under the batch's own tag, to be taken."""
         context = self.batch.context
         return Claim(
@@ -71,6 +71,7 @@ class ClaimHandle:
             attempt=context.attempt,
             owner=self.owner,
             queued_for_lock=self.needs_lock,
+            realtime=realtime,
         )
 
     def succession(self, lost: Claim) -> Claim:
@@ -112,7 +113,7 @@ class ClaimHandle:
 
     def write_receipt(self, claim: Claim, batch_id: str, submitted_at: datetime, *, tentative: bool = False) -> Receipt:
         """Write the receipt and tell the deployment; return the one that counts, which another worker may have written."""
-        context, known = self.batch.context, self._registry.get(claim.tag) if self._registry else None
+        context = self.batch.context
         receipt = Receipt(
             batch_id=batch_id,
             tag=claim.tag,
@@ -121,7 +122,7 @@ class ClaimHandle:
             as_of=context.provider.now(),
             tentative=tentative,
             traceparent=context.signals.traceparent(),
-            reserved_at=known.reserved_at if known else None,
+            reserved_at=self.reserved_at(claim),
         )
         if self.files.add_receipt(receipt):
             context.signals.bought(self._bought(receipt))
@@ -138,6 +139,27 @@ class ClaimHandle:
         return BatchBought(provider=context.provider.name, model=self.batch.plan.spec.model, requests=receipt.requests)
 
     # the deployment
+
+    def reserved_at(self, claim: Claim) -> datetime | None:
+        """Return when budgets let the claim in, by the clock of the worker; None where none is set."""
+        known = self._registry.get(claim.tag) if self._registry else None
+        return known.reserved_at if known else None
+
+    async def reserve(self, claim: Claim) -> None:
+        """Tell the deployment of the claim, and let its budgets count the batch; one that has no room withdraws the claim.
+
+        Raises:
+            OverBudget: a budget has no room for it.
+            Unavailable: others are asking for what is left; come back later.
+        """
+        try:
+            check = BudgetCheck.of(self.batch, claim.tag)
+            self.register(claim, check=check)
+            if check is not None:
+                await check.keep(self.batch.context)
+        except (UsageError, Unavailable):
+            self.withdraw()
+            raise
 
     def register(
         self, claim: Claim, batch_id: str | None = None, *, tentative: bool = False, check: BudgetCheck | None = None

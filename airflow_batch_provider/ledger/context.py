@@ -43,6 +43,7 @@ class Policy:
         leave_running: a batch that runs when the deadline has passed is left to the next attempt.
         batch_size: most requests in one batch; None takes the provider's limit.
         canary: rows that are bought alone, before the rest; 0 buys all at once.
+        canary_realtime: they are asked by single calls, at the price without a batch, where the provider has such.
         dedup_rows: rows that ask the same are bought once.
         waits_for_place: False buys also where all tasks of the deployment together have as many batches as they may.
         max_cost_usd: most that all waves of all attempts may cost; None means any amount.
@@ -58,6 +59,7 @@ class Policy:
     may_be_empty: bool = False
     batch_size: int | None = None
     canary: int = 0
+    canary_realtime: bool = False
     dedup_rows: bool = False
     waits_for_place: bool = True
     max_cost_usd: float | None = None
@@ -135,5 +137,5 @@ class LedgerContext:
         """
         total, envelope = Forecast(self.bill(spec)), Envelope(self.provider.codec, spec)
         for batch in batches:
-            uses_of(batch, envelope, spec).add_to(total, learned)
+            uses_of(batch, envelope, spec).add_to(total, learned, realtime=batch.realtime)
         return total

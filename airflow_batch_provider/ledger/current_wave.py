@@ -107,11 +107,16 @@ class CurrentWave:
         progress.resume_at = min((failed.again_at for failed in progress.delayed), default=None)
         return progress
 
-    def landed(self) -> list[Receipt]:
-        """Return the batches whose rows are here."""
+    def landed_tags(self) -> list[str]:
+        """Return our names for the batches whose rows are here, those asked in realtime among them."""
         names = set(self.directory.names())
         landed = (files for files in map(self.files_of, self.last.chunks) if files.has_landed(names))
-        return [receipt for files in landed if (receipt := self.receipt(files))]
+        return [tag for files in landed if (tag := self._landed_tag(files))]
+
+    def _landed_tag(self, files: BatchFiles) -> str | None:
+        if receipt := self.receipt(files):
+            return receipt.tag
+        return self.plan.tag(self.number, files.number, failed=0) if files.realtime else None
 
     def files_of(self, chunk: Chunk) -> BatchFiles:
         """Return the files of a chunk's batch."""
@@ -131,3 +136,9 @@ class CurrentWave:
         """Let another task have the place of a batch."""
         if (places := self.places) is not None:
             places.leave(tag)
+
+    def unregister(self, tag: str) -> None:
+        """Let the deployment forget a batch that has landed."""
+        if self.context.registry is not None:
+            self.context.registry.leave(tag)
+            self.leave_place(tag)

@@ -144,7 +144,7 @@ class EndedBatches:
         except NotSentYet as error:
             log.warning("%s", error)
             return context.clock.now() + come_back_after(error)
-        await asyncio.to_thread(self._unregister, receipt)
+        await asyncio.to_thread(self._wave.unregister, receipt.tag)
         if context.row_cache is not None:
             await asyncio.to_thread(context.row_cache.keep, files, receipt.requests, receipt.tag)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
@@ -175,14 +175,9 @@ class EndedBatches:
         """Do for an attempt that was killed between its rows and the registry what it had left: their places are free."""
         registry = self._context.registry
         left = {tag for tag in registry.tags() if self._wave.last.owns(tag)} if registry is not None else set()
-        for receipt in self._wave.landed() if left else ():
-            if receipt.tag in left:
-                self._unregister(receipt)
-
-    def _unregister(self, receipt: Receipt) -> None:
-        if self._context.registry is not None:
-            self._context.registry.leave(receipt.tag)
-            self._wave.leave_place(receipt.tag)
+        for tag in self._wave.landed_tags() if left else ():
+            if tag in left:
+                self._wave.unregister(tag)
 
     def _unregister_batch(self, receipt: Receipt) -> None:
         """Note that the deployment still has a claimed batch under this tag, but not this one."""

@@ -185,7 +185,7 @@ class TaskFiles:
                     continue
                 claim = batch.claim()
                 *failed, _ = plan.tags(wave.number, batch.number, batch.failures(names))
-                if claim is not None and claim.tag not in failed:
+                if claim is not None and not claim.realtime and claim.tag not in failed:
                     return claim.tag
         return None
 

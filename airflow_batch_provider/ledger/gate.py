@@ -57,6 +57,11 @@ class Gate:
         """Note that a budget of the deployment has no room for the first of these chunks."""
         self.withheld = Withheld(rows=sum(chunk.requests for chunk in queued), why=str(why))
 
+    def has_landed(self, chunk: Chunk) -> None:
+        """Count an admitted chunk by its rows from now on: they are here already."""
+        self.at_provider.remove(chunk)
+        self.__dict__.pop("_limit", None)
+
     def _has_place(self, chunk: Chunk) -> bool:
         policy, provider = self.wave.context.policy, self.wave.context.provider
         tokens = sum(one.tokens for one in self.at_provider) + chunk.tokens

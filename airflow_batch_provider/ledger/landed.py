@@ -182,12 +182,14 @@ class _Counted:
 
     Attributes:
         name: of its row file.
+        realtime: its rows may have been asked by single calls.
     """
 
     wave: int
     name: str
     receipt: Receipt | None
     sums: BatchSums
+    realtime: bool = False
 
 
 def _fresh(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> Iterator[_Counted]:
@@ -197,7 +199,8 @@ def _fresh(sums: LandedRows, context: LedgerContext, plan: Plan, wave: Wave) -> 
         name = name_of(wave, batch)
         if batch.has_landed(names) and name not in sums.batches:
             one = _sums_of(batch, context.bill(plan.spec))
-            yield _Counted(wave=wave.number, name=name, receipt=batch.receipt(), sums=one)
+            receipt = batch.receipt()
+            yield _Counted(wave=wave.number, name=name, receipt=receipt, sums=one, realtime=batch.realtime)
 
 
 def _sums_of(batch: BatchFiles, bill: Bill) -> BatchSums:
@@ -260,20 +263,21 @@ def _landed_batch(one: _Counted) -> tuple[LandedBatch, ...]:
 
 
 def _news(one: _Counted, context: LedgerContext, plan: Plan) -> tuple[BatchLanded, ...]:
-    if one.receipt is None:
+    if one.receipt is None and not one.realtime:
         return ()
+    now = context.clock.now()
     news = BatchLanded(
         provider=plan.provider,
         model=plan.spec.model,
         kind=plan.spec.kind,
-        batch_id=one.receipt.batch_id,
+        batch_id=one.receipt.batch_id if one.receipt else "",
         wave=one.wave,
         rows=one.sums.rows,
         usage=one.sums.usage,
         cost=one.sums.charge.cost,
-        bought_at=one.receipt.submitted_at,
-        landed_at=context.clock.now(),
-        traceparent=one.receipt.traceparent,
+        bought_at=one.receipt.submitted_at if one.receipt else now,
+        landed_at=now,
+        traceparent=one.receipt.traceparent if one.receipt else context.signals.traceparent(),
     )
     return (news,)
 

@@ -21,6 +21,7 @@ from airflow_batch_provider.schemas import answer_schema, as_raw, parsed
 from airflow_batch_provider.scratch import SpooledFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
@@ -57,7 +58,7 @@ class Landing:
 
     def row(self, reply: Reply, schema: AnswerSchema | None, index: int = 0) -> Row:
         """Return the row of a reply, without the user's key."""
-        row = row_of(reply, schema, index=index, wave=self.wave, batch_id=self.receipt.batch_id)
+        row = row_of(reply, schema, index=index, wave=self.wave, batch_id=self.receipt.batch_id or None)
         is_cut = row.status == "succeeded" and row.finish_reason == "max_tokens"
         is_checked = schema is not None and isinstance(reply.output, str)
         if is_cut and self.retry_truncated and not is_checked:
@@ -113,15 +114,29 @@ async def land(landing: Landing, provider: BatchProvider, status: BatchStatus, n
             ) from error
         replies.check_ours()
         replies.check_there(status, now)
-        return await asyncio.to_thread(_write_rows, landing, replies, status)
+        return await asyncio.to_thread(_write_rows, landing, replies, absence(status))
 
 
-def _write_rows(landing: Landing, replies: Replies, status: BatchStatus) -> Counter[str]:
+def land_in_realtime(landing: Landing, found: Iterable[Reply], absent: Reply) -> Counter[str]:
+    """Write the rows of a chunk that was asked by single calls; return row status → number of rows.
+
+    Args:
+        landing: its receipt has no batch.
+        absent: stands for what was not answered.
+    """
+    with SpooledFile(_IN_MEMORY) as spool:
+        replies = Replies(landing, spool)
+        for reply in found:
+            replies.add(reply)
+        return _write_rows(landing, replies, absent)
+
+
+def _write_rows(landing: Landing, replies: Replies, absence: Reply) -> Counter[str]:
     counts: Counter[str] = Counter()
     if landing.files.has_landed():
         log.warning("Another worker has just landed batch %s: its rows stay.", landing.receipt.batch_id)
         return counts
-    absent, settlement = landing.row(absence(status), None), landing.settlement
+    absent, settlement = landing.row(absence, None), landing.settlement
     replies.close()
     with landing.files.directory.writer(landing.files.rows_name) as file:
         for place, asked in enumerate(asked_rows(landing.files)):

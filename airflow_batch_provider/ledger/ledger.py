@@ -118,7 +118,7 @@ class Ledger:
                 return Waiting.at(progress, started_at=self.files.start_clock(now), now=now)
             if progress.canary is not None and waves[-1].attempt == self._context.attempt:
                 raise progress.canary.error()
-            if progress.withheld and not self.receipts():
+            if progress.withheld and not self._has_bought(waves):
                 self.stop_clock()
                 raise OverBudget(str(progress.withheld))
             wave = None if progress.withheld else self._later.open_next(plan, waves)
@@ -127,6 +127,10 @@ class Ledger:
                 self.stop_clock()
                 return None
             waves.append(wave)
+
+    def _has_bought(self, waves: list[Wave]) -> bool:
+        """Tell whether anything was bought: as a batch, or in realtime, which leaves rows and no receipt."""
+        return bool(self.receipts()) or any(batch.has_landed() for wave in waves for batch in self.files.batches(wave))
 
     async def land(self) -> Waiting | None:
         """Land what ended and buy nothing; return what is still waited for, None when every batch has landed.

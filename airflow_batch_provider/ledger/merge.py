@@ -232,7 +232,7 @@ class Tally:
         """Count the tokens of a row in one wave."""
         self._tokens.add(row.usage)
         if self.bill:
-            self.bill.add(row.usage, row.model)
+            self.bill.add(row.usage, row.model, realtime=row.batch_id is None)
 
     def settling(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Count rows that were never asked as they pass."""

@@ -24,6 +24,7 @@ class Chunk(FrozenModel):
         bytes: size of the wire lines.
         tokens: estimate of the input.
         draft: tells its files from those that another worker writes at the same time, or under other requests.
+        realtime: its rows are asked by single calls, without the discount of a batch, unless these come to nothing.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Chunk(FrozenModel):
     bytes: int
     tokens: int
     draft: str
+    realtime: bool = False
 
 
 class Wave(FrozenModel):
@@ -126,6 +128,7 @@ class Claim(FrozenModel):
         owner: the worker that may submit; another one takes the claim over with a claim in its own name.
         queued_for_lock: True until the worker has the submit lock of the account, so nothing was sent yet.
         withdrawn: True when nothing was bought, so that this is not a claim any more.
+        realtime: True where the rows are asked by single calls, so that no batch of this claim can be at the provider.
     """
 
     number: int = 0
@@ -137,6 +140,7 @@ class Claim(FrozenModel):
     owner: str
     queued_for_lock: bool = False
     withdrawn: bool = False
+    realtime: bool = False
 
     @property
     def earliest(self) -> datetime:

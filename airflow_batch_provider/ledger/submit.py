@@ -22,7 +22,6 @@ from airflow_batch_provider.exceptions import (
     Unresolved,
     UsageError,
 )
-from airflow_batch_provider.ledger.budget_check import BudgetCheck
 from airflow_batch_provider.ledger.claims import ClaimHandle
 from airflow_batch_provider.ledger.retry import RetryBudget
 from airflow_batch_provider.providers.base import BatchQuery, Payload
@@ -81,6 +80,8 @@ class _Submission:
             if not self._batch.is_current():
                 raise self._handle.overtaken()
             return await self._take_and_send(self._handle.new_claim(number), lost=claim)
+        if claim.realtime:
+            return await self._take_and_send(self._handle.new_claim(number), lost=claim)
         log.warning("A claim for batch %s has no receipt: looking for it at %s.", claim.tag, self._provider.name)
         return await self._reconcile(claim)
 
@@ -121,7 +122,15 @@ class _Submission:
             return await self._submit(claim, payload)
 
     async def _last_search(self, claim: Claim, lost: Claim) -> Receipt | None:
-        """Return the receipt after a claim was replaced: its owner, perhaps alive, may have created an unlisted batch."""
+        """Return the receipt after a claim was replaced: its owner, perhaps alive, may have created an unlisted batch.
+
+        Raises:
+            Overtaken: its owner asked the rows in realtime, and they have landed.
+        """
+        if lost.realtime:
+            if self._batch.files.has_landed():
+                raise self._handle.overtaken()
+            return None
         if lost.owner != claim.owner:
             self._handle.release_submit_lock(lost)
         receipt = self._handle.receipt() or (None if claim.queued_for_lock else await self._search(claim))
@@ -147,24 +156,13 @@ class _Submission:
 
         Then a batch that is seen after a lost reply can only be ours.
         """
-        await self._reserve(claim)
+        await self._handle.reserve(claim)
         if not self._handle.needs_lock:
             return await self._send(claim, payload)
         try:
             return await self._send(await self._handle.acquire_submit_lock(claim), payload)
         finally:
             self._handle.release_submit_lock(claim)
-
-    async def _reserve(self, claim: Claim) -> None:
-        """Tell the deployment of the claim, and let its budgets count the batch; one that has no room withdraws the claim."""
-        try:
-            check = BudgetCheck.of(self._batch, claim.tag)
-            self._handle.register(claim, check=check)
-            if check is not None:
-                await check.keep(self._batch.context)
-        except (UsageError, Unavailable):
-            self._handle.withdraw()
-            raise
 
     async def _send(self, claim: Claim, payload: Payload) -> Receipt:
         self._sends += 1

@@ -125,7 +125,7 @@ class Summing:
         self._rows[row.status] += 1
         self._tokens.add(row.usage)
         if self._bill is not None:
-            self._bill.add(row.usage, row.model)
+            self._bill.add(row.usage, row.model, realtime=row.batch_id is None)
         made, is_cut = row.usage.output_tokens, row.finish_reason == "max_tokens"
         self._answers += made > 0
         self._longest = max(self._longest, made)

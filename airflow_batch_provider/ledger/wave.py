@@ -11,6 +11,7 @@ from airflow_batch_provider.ledger.batch import BatchToBuy
 from airflow_batch_provider.ledger.budget_check import budgets_of
 from airflow_batch_provider.ledger.ended_batches import EndedBatches
 from airflow_batch_provider.ledger.gate import Gate
+from airflow_batch_provider.ledger.realtime import RealtimeCanary
 from airflow_batch_provider.ledger.retry import come_back_after
 from airflow_batch_provider.ledger.side_by_side import side_by_side
 from airflow_batch_provider.ledger.submit import submit_once
@@ -80,8 +81,12 @@ class WaveRun:
     async def _submit(self, gate: Gate, queued: Sequence[Chunk]) -> None:
         """Buy the first of these chunks."""
         self._context.files.start_clock(self._context.clock.now())
+        batch = self._batch(queued[0])
         try:
-            await self._bought(self._batch(queued[0]))
+            if batch.is_due_in_realtime and await RealtimeCanary(self._wave, batch).landed():
+                gate.has_landed(batch.chunk)
+            else:
+                await self._bought(batch)
         except OverBudget as error:
             gate.refuse(queued, error)
 

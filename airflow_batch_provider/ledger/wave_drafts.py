@@ -82,4 +82,5 @@ class WaveDrafts:
         limits = context.provider.limits(context.spec)
         spare = 0 if context.provider.keeps_tags else int(nonce, 16) % max(1, limits.requests // 20)
         requests = min(limits.requests - spare, context.policy.batch_size or limits.requests)
-        return ChunkLimits(requests, limits.bytes, context.policy.enqueued_tokens, first=canary)
+        realtime = canary > 0 and context.policy.canary_realtime and context.spec.kind in context.provider.in_realtime
+        return ChunkLimits(requests, limits.bytes, context.policy.enqueued_tokens, canary, realtime)

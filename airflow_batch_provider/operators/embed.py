@@ -51,6 +51,8 @@ class BatchEmbedOperator(BatchOperator):
             estimate is above; later, rows that would go over it are not bought and stay as they are.
         canary: so many rows are asked first, alone, and the rest only when at least half of them have a good answer; by
             default all are asked at once.
+        canary_realtime: ask them by single calls, so that the rest follows after seconds instead of after one more batch. They
+            cost what they do without a batch, and are asked once more in a batch if the worker dies meanwhile (docs/costs.md).
         dedup_rows: rows that ask the same are bought once, and the others get that vector at no cost (default); False buys
             each row (docs/how-to/only-new.md).
         row_cache: folder, a URI, of good answers of all tasks: rows that were answered before, by the same model, are not bought
@@ -97,6 +99,7 @@ class BatchEmbedOperator(BatchOperator):
         on_empty: Literal["fail", "skip"] = "fail",
         max_cost_usd: float | None = None,
         canary: int = 0,
+        canary_realtime: bool = False,
         dedup_rows: bool = True,
         row_cache: str | None = None,
         row_cache_days: float | None = None,
@@ -136,6 +139,7 @@ class BatchEmbedOperator(BatchOperator):
             on_empty=on_empty,
             max_cost_usd=max_cost_usd,
             canary=canary,
+            canary_realtime=canary_realtime,
             dedup_rows=dedup_rows,
             row_cache=row_cache,
             row_cache_days=row_cache_days,

@@ -41,12 +41,20 @@ class Bill:
     def __init__(self, book: PriceBook, model: str) -> None:
         self._book = book
         self._model = model
-        self._sums: dict[Price, _Sum] = {}
-        self._by_names: dict[tuple[str | None, str | None], _Sum | None] = {}
+        self._sums: dict[tuple[Price, bool], _Sum] = {}
+        self._by_names: dict[tuple[str | None, str | None, bool], _Sum | None] = {}
         self._left_out: set[str] = set()
         self._unknown: Counter[str] = Counter()
 
-    def add(self, usage: Usage, answered: str | None = None, asked: str | None = None, rows: int = 1) -> None:
+    def add(
+        self,
+        usage: Usage,
+        answered: str | None = None,
+        asked: str | None = None,
+        rows: int = 1,
+        *,
+        realtime: bool = False,
+    ) -> None:
         """Charge rows that are alike.
 
         Args:
@@ -54,15 +62,18 @@ class Bill:
             answered: the model that the provider says has answered.
             asked: the model that the rows themselves name.
             rows: number of them.
+            realtime: they were asked by single calls, without the discount of a batch.
         """
-        known = self._known(asked, answered)
+        known = self._known(asked, answered, realtime)
         if known is not None:
             known.add(usage, rows)
         elif usage.told():
             self._left_out.add("model")
             self._count_unknown(asked or answered or self._model, rows)
 
-    def add_text(self, tokens_in: int, tokens_out: int, asked: str | None = None, rows: int = 1) -> None:
+    def add_text(
+        self, tokens_in: int, tokens_out: int, asked: str | None = None, rows: int = 1, *, realtime: bool = False
+    ) -> None:
         """Charge rows that are nothing but text, in and out, and alike.
 
         Args:
@@ -70,8 +81,9 @@ class Bill:
             tokens_out: of each.
             asked: the model that the rows themselves name.
             rows: number of them.
+            realtime: as for `add`.
         """
-        known = self._known(asked, None)
+        known = self._known(asked, None, realtime)
         if known is None:
             self.add(Usage(input_tokens=tokens_in, output_tokens=tokens_out), asked=asked, rows=rows)
         else:
@@ -104,17 +116,19 @@ class Bill:
         if model in self._unknown or len(self._unknown) < MOST_MODELS:
             self._unknown[model] += rows
 
-    def _known(self, asked: str | None, answered: str | None) -> _Sum | None:
+    def _known(self, asked: str | None, answered: str | None, realtime: bool) -> _Sum | None:
         try:
-            return self._by_names[asked, answered]
+            return self._by_names[asked, answered, realtime]
         except KeyError:
-            return self._sum(asked, answered)
+            return self._sum(asked, answered, realtime)
 
-    def _sum(self, asked: str | None, answered: str | None) -> _Sum | None:
+    def _sum(self, asked: str | None, answered: str | None, realtime: bool) -> _Sum | None:
         price = self._book.price(asked or self._model, answered)
-        known = None if price is None else self._sums.setdefault(price, _Sum(price))
+        known = None
+        if price is not None:
+            known = self._sums.setdefault((price, realtime), _Sum(price, realtime=realtime))
         if len(self._by_names) < MOST_MODELS:
-            self._by_names[asked, answered] = known
+            self._by_names[asked, answered, realtime] = known
         return known
 
     @property
@@ -135,7 +149,7 @@ class Bill:
         return Charge(
             usd=self.usd,
             saved_usd=_dollars(sum(saved)) if saved else None,
-            estimated=any(one.price.estimated and one.paid for one in sums),
+            estimated=any(one.is_estimated and one.paid for one in sums),
             sources=tuple(sorted({one.price.source for one in sums})),
             unpriced=unpriced,
         )
@@ -160,8 +174,9 @@ def cost(provider: str, model: str, usage: Usage, now: Callable[[], datetime] = 
 class _Sum:
     """The rows of one price. Within a tier a sum of counts costs what the rows cost one by one."""
 
-    def __init__(self, price: Price) -> None:
+    def __init__(self, price: Price, *, realtime: bool) -> None:
         self.price = price
+        self._realtime = realtime
         self._counts = [[0] * len(KINDS) for _ in price.tiers]
 
     def add(self, usage: Usage, rows: int) -> None:
@@ -192,18 +207,27 @@ class _Sum:
         return {kind for kind, total in zip(KINDS, totals, strict=True) if total and kind in self.price.unlisted}
 
     @property
+    def is_estimated(self) -> bool:
+        """Whether a discount of one half is assumed."""
+        is_guess = self._realtime and any(tier.standard is None for tier in self.price.tiers)
+        return self.price.estimated or is_guess
+
+    @property
     def paid(self) -> int:
-        """Attodollars in a batch."""
-        return sum(amount(counts, tier.batch) for counts, tier in zip(self._counts, self.price.tiers, strict=True))
+        """Attodollars."""
+        return sum(
+            amount(counts, tier.rates(realtime=self._realtime))
+            for counts, tier in zip(self._counts, self.price.tiers, strict=True)
+        )
 
     @property
     def saved(self) -> int | None:
-        """Attodollars more without a batch, None when nobody knows."""
+        """Attodollars less than without a batch, None when nobody knows."""
         saved = 0
         for counts, tier in zip(self._counts, self.price.tiers, strict=True):
             if tier.standard is None:
                 return None
-            saved += amount(counts, tier.standard) - amount(counts, tier.batch)
+            saved += amount(counts, tier.standard) - amount(counts, tier.rates(realtime=self._realtime))
         return saved
 
 

@@ -113,23 +113,24 @@ class Forecast:
         self._media = Usage()
         self._text_in = self._text_out = 0  # of rows of nothing but text, which most are
 
-    def add(self, row: Expected, tokens: int, rows: int = 1) -> None:
+    def add(self, row: Expected, tokens: int, rows: int = 1, *, realtime: bool = False) -> None:
         """Count rows that are alike.
 
         Args:
             row: what each will use, or another one that differs in the length of its text only.
             tokens: input of each.
             rows: number of them.
+            realtime: they are asked by single calls, without the discount of a batch.
         """
         if row.is_text:
             room = row.usage.output_tokens
             self._text_in += tokens * rows
             self._text_out += room * rows
-            self.bill.add_text(tokens, room, asked=row.model, rows=rows)
+            self.bill.add_text(tokens, room, asked=row.model, rows=rows, realtime=realtime)
             return
         self._media += row.usage * rows
         self.bill.leave_out(row.unknown)
-        self.bill.add(row.usage, asked=row.model, rows=rows)
+        self.bill.add(row.usage, asked=row.model, rows=rows, realtime=realtime)
 
     @property
     def usage(self) -> Usage:
@@ -181,17 +182,18 @@ class Uses:
             self._last, self._alike = row, self._counts.setdefault(_without_length(row), {})
         self._alike[tokens] = self._alike.get(tokens, 0) + 1
 
-    def add_to(self, total: Forecast, learned: Learned = NOTHING_LEARNED) -> None:
+    def add_to(self, total: Forecast, learned: Learned = NOTHING_LEARNED, *, realtime: bool = False) -> None:
         """Count all rows in a forecast.
 
         Args:
             learned: from the rows of the task that have landed.
+            realtime: as for `Forecast.add`.
         """
         for row, alike in self._counts.items():
             for tokens, rows in alike.items():
                 used, made = learned.usage(tokens, row.usage.output_tokens)
                 usage = msgspec.structs.replace(row.usage, input_tokens=used, output_tokens=made)
-                total.add(msgspec.structs.replace(row, usage=usage), used, rows)
+                total.add(msgspec.structs.replace(row, usage=usage), used, rows, realtime=realtime)
 
     def encode(self) -> bytes:
         """Return the counts as JSON."""

@@ -23,11 +23,20 @@ class Tier:
 
     Attributes:
         batch: what is charged.
-        standard: what would be charged without a batch; None when nobody knows.
+        standard: what is charged without a batch; None when nobody knows.
     """
 
     batch: Rates
     standard: Rates | None
+
+    def rates(self, *, realtime: bool) -> Rates:
+        """Return what a request is charged by; without a batch twice as much where nobody knows better.
+
+        All three providers charge half in a batch (docs/costs.md).
+        """
+        if not realtime:
+            return self.batch
+        return tuple(2 * rate for rate in self.batch) if self.standard is None else self.standard
 
 
 @dataclass(frozen=True)

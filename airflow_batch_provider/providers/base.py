@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_batch_provider.exceptions import BatchError, UsageError
-from airflow_batch_provider.models import BatchRequest
+from airflow_batch_provider.exceptions import BatchError, Rejected, UsageError
+from airflow_batch_provider.models import BatchRequest, Reply, RowError
 from airflow_batch_provider.providers.answers import unreadable
 from airflow_batch_provider.providers.untrusted import checked_id, read_line
 
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
+    from airflow_batch_provider.models import Account, BatchStatus, Kind, Spec
     from airflow_batch_provider.providers.listing import ListPage
+
+
+# What is wrong with one request, and not with the account: a bad field, too long, one that cannot be processed.
+_OF_THE_REQUEST = frozenset({400, 413, 422})
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,10 @@ class Codec(ABC):
         """
 
     @abstractmethod
+    def result_line(self, key: str, answer: bytes) -> bytes:
+        """Return the line of a batch's results that would say under `key` what `answer`, to a single call, says."""
+
+    @abstractmethod
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
         """Return the body that shows the model its own `answer` and the `problem` with it, and asks again."""
 
@@ -196,6 +204,8 @@ class BatchProvider(ABC):
     keeps_tags: ClassVar[bool] = True
     """False where a batch carries no name of ours, so that a lost one is only found by its time and size."""
     kinds: ClassVar[frozenset[Kind]]
+    in_realtime: ClassVar[frozenset[Kind]] = frozenset()
+    """What `ask` is there for."""
     most: ClassVar[Limits]
     """The limits of the provider; a connection may set lower ones."""
     codec: Codec
@@ -242,6 +252,31 @@ class BatchProvider(ABC):
 
         The SDK's own retries are off, so a lost reply raises `Unavailable` with `ambiguous`.
         """
+
+    async def ask(self, key: str, body: bytes, spec: Spec) -> Reply:
+        """Ask one request of a kind of `in_realtime` by a call of its own: it is paid without the discount of a batch.
+
+        What the provider refuses about this one request is a failed row, as in a batch.
+
+        Args:
+            key: of the reply.
+            body: JSON, as `Codec.encode` makes it.
+
+        Raises:
+            Unavailable: no answer; with `ambiguous` it may have been given, and paid.
+        """
+        try:
+            answer = await self._ask(body, spec)
+        except Rejected as error:
+            if error.http_status not in _OF_THE_REQUEST:
+                raise
+            told = RowError(code=error.code or "rejected", message=str(error), retryable=False)
+            return Reply(key=key, status="failed", error=told)
+        return self.codec.decode(self.codec.result_line(key, answer), spec.kind)
+
+    async def _ask(self, body: bytes, spec: Spec) -> bytes:
+        """Return the JSON object that answers one request."""
+        raise NotImplementedError(f"{self.name} does not take {spec.kind!r} by single calls.")
 
     @abstractmethod
     async def find(self, claim: BatchQuery) -> list[Candidate]:

@@ -15,7 +15,7 @@ import httpx2
 from airflow_batch_provider.exceptions import BatchError, Rejected, Unavailable, Unresolved
 from airflow_batch_provider.providers.base import BatchProvider
 from airflow_batch_provider.providers.faults import Unreadable, read_reply, unreachable
-from airflow_batch_provider.providers.http import api_key, base_url, http_client
+from airflow_batch_provider.providers.http import api_key, base_url, http_client, timeouts
 from airflow_batch_provider.providers.list_records import RawPage, Records, raw_page
 from airflow_batch_provider.providers.listing import PAGE, ListPage, one_by_one, sendable
 from airflow_batch_provider.providers.untrusted import (
@@ -144,6 +144,24 @@ class StainlessProvider(BatchProvider):
             # The JSON of a proxy, say, which would show no results.
             raise Unreadable(f"{what} got an object that is not this batch: {one_line(repr(record.get('id')), 80)}.")
         return record
+
+    async def _answer(self, client: Any, path: str, body: bytes) -> bytes:
+        """POST a body to a path below the address, and return the JSON object of the reply."""
+        what = "Asking one row"
+        async with self._talking(what):
+            reply = await client.post(
+                path,
+                cast_to=httpx2.Response,
+                content=body,
+                options={
+                    "max_retries": 0,
+                    "timeout": timeouts(self.account, times=5),
+                    "headers": {"Content-Type": "application/json"},
+                },
+            )
+        answer = without_key(reply.content, self._key)
+        read_reply(answer, what)
+        return answer
 
     async def _reply(self, call: Awaitable[Any], what: str) -> dict[str, Any]:
         """Return the JSON object of a raw reply."""

@@ -104,6 +104,7 @@ class BatchConfig(FrozenModel):
             when the estimate is above, and what would go over it later is not bought, which the manifest tells.
         canary: so many rows are asked first, alone; the task fails before the rest is bought when most of them have no good
             answer. 0 asks all at once.
+        canary_realtime: the canary is asked by single calls, at the price without a batch, where the provider has such.
         dedup_rows: rows that ask the same (body and schema) are bought once, and the others get its answer at no cost, except
             rows that set a temperature above 0; False buys each.
         row_cache: folder, a URI, of good answers of all tasks, by what was asked; what it has is not bought again. None or "" has
@@ -140,6 +141,7 @@ class BatchConfig(FrozenModel):
     retry_truncated: bool = True
     max_cost_usd: float | None = Field(default=None, gt=0)
     canary: int = Field(default=0, ge=0)
+    canary_realtime: bool = False
     dedup_rows: bool = True
     row_cache: str | None = None
     row_cache_days: float = Field(default=30.0, gt=0, le=36_500)
@@ -164,6 +166,12 @@ class BatchConfig(FrozenModel):
             raise ValueError(
                 f"result_path ends with .{told}, but result_format is {self.result_format!r}; change one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _realtime_is_of_a_canary(self) -> Self:
+        if self.canary_realtime and not self.canary:
+            raise ValueError("canary_realtime asks the canary by single calls, and there is none; give canary=5, say")
         return self
 
     @model_validator(mode="after")

@@ -56,7 +56,8 @@ class Estimate:
         if plan.cached:
             same += f" ({number_of(plan.cached, 'row is', 'rows are')} in the row cache)"
         first = number_of(plan.first.canary, "row is", "rows are")
-        canary = f" The first {first} asked alone, as a canary." if plan.first.canary else ""
+        how = ", in realtime" if plan.first.chunks and plan.first.chunks[0].realtime else ""
+        canary = f" The first {first} asked alone, as a canary{how}." if plan.first.canary else ""
         price = self.expected.cost
         may_cost = (
             "whose price is not known" if price.usd is None else f"for at most {price_of(price)} in the first wave"

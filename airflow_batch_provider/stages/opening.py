@@ -58,6 +58,7 @@ def _policy(config: BatchConfig) -> Policy:
         skip_bad_rows=config.on_bad_row == "skip",
         may_be_empty=config.on_empty == "skip",
         canary=config.canary,
+        canary_realtime=config.canary_realtime,
         dedup_rows=config.dedup_rows,
         max_cost_usd=config.max_cost_usd,
     )

@@ -116,6 +116,9 @@ class FakeCodec(Codec):
     def line(self, key, body, spec):
         return b'{"key": "%b", "body": %b}' % (key.encode(), body)
 
+    def result_line(self, key, answer):
+        raise NotImplementedError
+
     def reask(self, body, answer, problem):
         return {**body, "answer": answer, "problem": problem}
 
@@ -147,6 +150,8 @@ class FakeProvider(BatchProvider):
     submit_faults: list = field(default_factory=list)
     status_faults: list = field(default_factory=list)
     result_faults: list = field(default_factory=list)
+    call_faults: list = field(default_factory=list)
+    while_asking: list = field(default_factory=list)
     cleaned: list[str] = field(default_factory=list)
     in_flight_limit: int = 100
     while_preparing: list = field(default_factory=list)
@@ -156,11 +161,13 @@ class FakeProvider(BatchProvider):
 
     name = "openai"
     kinds = frozenset({"generate", "embed"})
+    in_realtime = frozenset({"generate"})
     codec = FakeCodec()
 
     def __post_init__(self):
         super().__init__(Account(provider="openai", api_key=SecretStr("k")))
         self.bought = Counter()
+        self.calls = []
         self.answer = self.answer or (
             lambda body, _n: Reply(key="", status="succeeded", output=f"echo: {body['prompt']}")
         )
@@ -214,6 +221,21 @@ class FakeProvider(BatchProvider):
             self.bought[body["prompt"]] += 1
         return batch_id
 
+    async def ask(self, key, body, spec):
+        self.bomb.tick("ask: before the provider answers")
+        if self.while_asking:
+            await self.while_asking.pop(0)()
+        fault = self.call_faults.pop(0) if self.call_faults else None
+        if isinstance(fault, Exception):
+            raise fault
+        body = json.loads(body)
+        self.calls.append(body["prompt"])
+        self.bought[body["prompt"]] += 1
+        self.bomb.tick("ask: it is answered, and the reply is lost")
+        if fault is not None:  # (error, "after"): it was paid, the answer is lost
+            raise fault[0]
+        return _told(self.answer(body, self.bought[body["prompt"]]), key)
+
     async def find(self, claim):
         self.bomb.tick("find")
         return [Candidate(batch_id, certain=True) for batch_id, batch in self.batches.items() if batch.tag == claim.tag]
@@ -261,8 +283,7 @@ class FakeProvider(BatchProvider):
             reply = self.answer(body, self.bought[body["prompt"]])
             if batch.status in ("expired", "cancelled") or reply is None:
                 continue
-            usage = reply.usage if reply.usage.told() else Usage(input_tokens=10, output_tokens=5)
-            yield structs.replace(reply, key=key, usage=usage)
+            yield _told(reply, key)
 
     async def cancel(self, batch_id):
         self.bomb.tick("cancel")
@@ -275,6 +296,11 @@ class FakeProvider(BatchProvider):
 
     async def aclose(self):
         pass
+
+
+def _told(reply, key):
+    usage = reply.usage if reply.usage.told() else Usage(input_tokens=10, output_tokens=5)
+    return structs.replace(reply, key=key, usage=usage)
 
 
 class FakeHub(Hub):

@@ -49,6 +49,7 @@ class AnthropicApi:
             Operation("anthropic.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
             Operation("anthropic.delete", "DELETE", f"{root}/{{id}}", self.delete),
             Operation("anthropic.results", "GET", f"{root}/{{id}}/results", self.results),
+            Operation("anthropic.message", "POST", "/v1/messages", self.message),
             Operation("anthropic.models", "GET", "/v1/models", self.models),
         )
 
@@ -97,6 +98,17 @@ class AnthropicApi:
         body.unlink()
         self._emulator.jobs.add(job)
         return Reply(self._render(job, call), job=job)
+
+    async def message(self, call: Call) -> Reply:
+        """POST /v1/messages: one answer, outside any batch."""
+        if not call.headers.get("anthropic-version"):
+            raise self._refuse(400, "anthropic-version: header is required")
+        request = await call.json()
+        long_output = LONG_OUTPUT in call.headers.get("anthropic-beta", "")
+        codec = MessageCodec(self._emulator, long_output=long_output)
+        job = self._emulator.single(self.name, codec, request, str(request.get("model", "")))
+        status, content = codec.single(job, request)
+        return Reply(content, status)
 
     def _rows(self, body: Path, job: Job) -> list[Row]:
         """Write the requests of a body as lines and return their rows; the body is mapped, so memory stays flat."""

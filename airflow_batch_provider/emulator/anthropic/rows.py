@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of
 from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
+from airflow_batch_provider.emulator.outcomes import NOT_SENT, PLAIN
 from airflow_batch_provider.emulator.strict import anthropic as strict
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ class MessageCodec:
         said = answer(ask, outcome)
         job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
         return {"type": "succeeded", "message": _message(f"msg_{job.id[-12:]}{row.index:06d}", ask, said)}
+
+    def single(self, job: Job, request: Json) -> tuple[int, Json]:
+        """Return HTTP status and body of the answer to a call outside any batch."""
+        outcome = job.rows[0].outcome or PLAIN
+        if outcome.kind in NOT_SENT:
+            return ERRORS["timeout"][0], self._error(*ERRORS["timeout"][1:])["error"]
+        result = self._result(job, job.rows[0], outcome, request)
+        if result["type"] == "succeeded":
+            result["message"]["usage"]["service_tier"] = "standard"
+            return 200, result["message"]
+        word = job.rows[0].refusal.word if job.rows[0].refusal else outcome.error.removesuffix("_error")
+        return ERRORS.get(word, ERRORS["invalid_request"])[0], result["error"]
 
     def _error(self, kind: str, message: str) -> Json:
         error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": self._emulator.id("req_")}

@@ -46,6 +46,7 @@ class GoogleApi:
             *self._files.operations,
             Operation("google.create", "POST", "/{v}/models/{model}:batchGenerateContent", self.generate),
             Operation("google.embed", "POST", "/{v}/models/{model}:asyncBatchEmbedContent", self.embed),
+            Operation("google.generate", "POST", "/{v}/models/{model}:generateContent", self.single),
             Operation("google.list", "GET", "/{v}/batches", self.listed),
             Operation("google.get", "GET", "/{v}/batches/{id}", self.get),
             Operation("google.cancel", "POST", "/{v}/batches/{id}:cancel", self.cancel),
@@ -70,6 +71,13 @@ class GoogleApi:
         """POST models/{m}:asyncBatchEmbedContent."""
         model = self._served(call, "embedding", "asyncBatchEmbedContent")
         return await self._create(call, EmbedCodec(self._emulator, model), "EmbedContentBatch")
+
+    async def single(self, call: Call) -> Reply:
+        """POST models/{m}:generateContent: one answer, outside any batch."""
+        model = f"models/{self._served(call, 'text', 'generateContent')}"
+        request, codec = await call.json(), GenerateCodec(self._emulator, model)
+        status, content = codec.single(self._emulator.single(self.name, codec, request, model), request)
+        return Reply(content, status)
 
     def _served(self, call: Call, purpose: Purpose, method: str) -> str:
         """Return the model of the path; raise a 404 in Google's words for one that does not exist or has no such method."""
@@ -166,7 +174,7 @@ class GoogleApi:
     async def models(self, _call: Call) -> Reply:
         """GET /{v}/models."""
         model = {"name": "models/gemini-emulated-1", "displayName": "Emulated", "version": "1"}
-        methods = ["batchGenerateContent", "asyncBatchEmbedContent"]
+        methods = ["generateContent", "batchGenerateContent", "asyncBatchEmbedContent"]
         return Reply({"models": [{**model, "supportedGenerationMethods": methods}]})
 
     def _render(self, job: Job, *, brief: bool = False) -> Json:

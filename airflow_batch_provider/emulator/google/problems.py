@@ -21,6 +21,12 @@ _STATUS = {
     504: ("DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
 }
 
+WORDS = {http: word for http, (word, _) in _STATUS.items()}
+"""HTTP status → Google's word."""
+# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto (2026-11) maps them so.
+HTTP = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 13: 500, 14: 503, 16: 401}
+"""google.rpc code → HTTP status."""
+
 
 def problem(given: Problem) -> Reply:
     """Return `{"error": {"code", "message", "status", "details"}}`."""

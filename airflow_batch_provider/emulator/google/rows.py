@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of, vector
 from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.google.files import sha256
-from airflow_batch_provider.emulator.google.problems import pick
+from airflow_batch_provider.emulator.google.problems import HTTP, WORDS, pick
 from airflow_batch_provider.emulator.jsonl import Json, encode, slices, write_lines
+from airflow_batch_provider.emulator.outcomes import NOT_SENT, PLAIN, Outcome
 from airflow_batch_provider.emulator.settings import DAY
 from airflow_batch_provider.emulator.strict import google as strict
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_batch_provider.emulator.job import Job, Row
-    from airflow_batch_provider.emulator.outcomes import Outcome
 
 
 ERRORS: dict[str, tuple[int, str]] = {
@@ -131,6 +131,18 @@ class GenerateCodec:
             if outcome.stranger:
                 key = f"stranger-{item.index}"
                 yield encode({name: {"key": key} if job.extra["inline"] else key, **result})
+
+    def single(self, job: Job, request: Json) -> tuple[int, Json]:
+        """Return HTTP status and body of the answer to a call outside any batch."""
+        outcome = job.rows[0].outcome or PLAIN
+        if outcome.kind in NOT_SENT:
+            outcome = Outcome(kind="error", error="timeout")
+        result = self._result(job, job.rows[0], outcome, request)
+        if "response" in result:
+            return 200, result["response"]
+        error = result["error"]
+        status = HTTP.get(error["code"], 500)
+        return status, {"error": {"code": status, "message": error["message"], "status": WORDS.get(status, "UNKNOWN")}}
 
     def _result(self, job: Job, item: Row, outcome: Outcome, request: Json) -> Json:
         match outcome.kind:

@@ -11,12 +11,19 @@ from airflow_batch_provider.emulator.job import Job
 from airflow_batch_provider.emulator.openai.files import Files, Uploads, lifetime
 from airflow_batch_provider.emulator.openai.problems import missing, problem, refuse
 from airflow_batch_provider.emulator.openai.rows import ENDPOINTS, LineCodec, Validator
+from airflow_batch_provider.emulator.strict.models import is_known
+from airflow_batch_provider.emulator.strict.openai import PURPOSES
 
 if TYPE_CHECKING:
     from airflow_batch_provider.emulator.core import Emulator
     from airflow_batch_provider.emulator.jsonl import Json
 
 
+_SINGLE = {
+    "openai.chat": "/v1/chat/completions",
+    "openai.responses": "/v1/responses",
+    "openai.embeddings": "/v1/embeddings",
+}
 _WORDS = {"pending": "validating", "running": "in_progress"}
 
 
@@ -37,6 +44,7 @@ class OpenAIApi:
             Operation("openai.batches.list", "GET", root, self.listed),
             Operation("openai.batches.retrieve", "GET", f"{root}/{{id}}", self.retrieve),
             Operation("openai.batches.cancel", "POST", f"{root}/{{id}}/cancel", self.cancel),
+            *(Operation(name, "POST", url, self.single) for name, url in _SINGLE.items()),
             Operation("openai.models", "GET", "/v1/models", self.models),
             *self._files.operations,
             *self._uploads.operations,
@@ -66,6 +74,17 @@ class OpenAIApi:
         await self._validate(job, url)
         self._emulator.jobs.add(job)
         return Reply(_render(job), job=job)
+
+    async def single(self, call: Call) -> Reply:
+        """POST /v1/chat/completions, /v1/responses or /v1/embeddings: one answer, outside any batch."""
+        url = next(url for url in _SINGLE.values() if call.path.endswith(url))
+        body, codec = await call.json(), LineCodec(self._emulator, url)
+        model, settings = str(body.get("model", "")), self._emulator.settings
+        if not settings.lenient and not is_known(self.name, PURPOSES[url], model, settings.models):
+            message = f"The model `{model}` does not exist or you do not have access to it."
+            raise refuse(404, message, code="model_not_found")
+        status, content = codec.single(self._emulator.single(self.name, codec, body, model), body)
+        return Reply(content, status)
 
     async def _validate(self, job: Job, url: str) -> None:
         file_id = job.extra["input_file_id"]

@@ -96,6 +96,10 @@ class AnthropicCodec(Codec):
         """Return one element of `requests`."""
         return b'{"custom_id":%b,"params":%b}' % (msgspec.json.encode(key), body)
 
+    def result_line(self, key: str, answer: bytes) -> bytes:
+        """Return the line of a message."""
+        return b'{"custom_id":%b,"result":{"type":"succeeded","message":%b}}' % (msgspec.json.encode(key), answer)
+
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
         """Return the body with the answer, unless empty (Anthropic would refuse it), and the problem appended."""
         told = [{"role": "assistant", "content": answer}] if answer.strip() else []

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import ModuleType
 
-    from airflow_batch_provider.models import Account, BatchState, Kind, Reply
+    from airflow_batch_provider.models import Account, BatchState, Kind, Reply, Spec
     from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 STATES: Mapping[str, BatchState] = {"in_progress": "processing", "canceling": "processing", "ended": "completed"}
@@ -68,6 +68,7 @@ class AnthropicProvider(StainlessProvider):
     name: ClassVar[str] = "anthropic"
     keeps_tags: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
+    in_realtime: ClassVar[frozenset[Kind]] = kinds
     # https://platform.claude.com/docs/en/build-with-claude/batch-processing (2026-09); 10 is ours: it fits the queue of
     # the second tier, 300,000 requests, with batches of a size that 256 MB allow.
     most: ClassVar[Limits] = Limits(requests=100_000, bytes=256_000_000, in_flight=10)
@@ -122,6 +123,10 @@ class AnthropicProvider(StainlessProvider):
                     },
                 )
         return bought_id(faults.read_reply(reply.content, what).get("id"), payload.tag)
+
+    async def _ask(self, body: bytes, spec: Spec) -> bytes:  # noqa: ARG002
+        """Raw: for a long answer the SDK's own method demands a stream (anthropic 2.12, `resources/messages`)."""
+        return await self._answer(self._client, "/v1/messages", body)
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Return the batches created since the claim with as many requests; of the ended ones, those that hold our keys."""

@@ -65,6 +65,10 @@ class GoogleCodec(Codec):
         """Return one line of the input file."""
         return b'{"key":%b,"request":%b}' % (msgspec.json.encode(key), body)
 
+    def result_line(self, key: str, answer: bytes) -> bytes:
+        """Return the line of a response."""
+        return b'{"key":%b,"response":%b}' % (msgspec.json.encode(key), answer)
+
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
         """Return the body with the answer and the problem as further turns."""
         told = [{"role": "model", "parts": [{"text": answer}]}] if answer else []

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply
+    from airflow_batch_provider.models import Account, BatchStatus, Kind, Reply, Spec
     from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ class GoogleProvider(BatchProvider):
 
     name: ClassVar[str] = "google"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "embed"})
+    # Nothing documents that a single embedding tells its tokens, by which alone its cost is known (google-genai 3.4,
+    # `types.py`, 2026-11).
+    in_realtime: ClassVar[frozenset[Kind]] = frozenset({"generate"})
     # https://ai.google.dev/gemini-api/docs/batch-api (2026-11) allows 2 GB a file, 20 GB a project and 100 batches at
     # once, and documents no number of requests. Ours are smaller, so that ten batches with results fit into the 20 GB.
     most: ClassVar[Limits] = Limits(requests=100_000, bytes=1_000_000_000, in_flight=10)
@@ -103,6 +106,11 @@ class GoogleProvider(BatchProvider):
             src=types.EmbeddingsBatchJobSource(file_name=file),
             config=types.CreateEmbeddingsBatchJobConfig(display_name=name, http_options=options),
         )
+
+    async def _ask(self, body: bytes, spec: Spec) -> bytes:
+        """POST to the model's generateContent."""
+        model = spec.model if "/" in spec.model else f"models/{spec.model}"
+        return await self._rest.post(f"{model}:generateContent", body, http.timeouts(self.account, times=5))
 
     async def find(self, claim: BatchQuery) -> list[Candidate]:
         """Return batches whose display name begins with the tag, of those created since ten minutes before the claim."""

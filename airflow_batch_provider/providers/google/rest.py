@@ -1,4 +1,4 @@
-"""The two things that google-genai 3.4 cannot do: a poll that tells why a batch failed, and a download line by line."""
+"""What google-genai 3.4 cannot do: a poll that tells why a batch failed, a download line by line, a body as it was planned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOPS = 4
 
 
 class Rest:
-    """GET requests with the key in a header; `root` is the address with the version."""
+    """Requests with the key in a header; `root` is the address with the version."""
 
     def __init__(self, root: str, key: str, http: httpx2.AsyncClient) -> None:
         self._root = root
@@ -39,6 +39,18 @@ class Rest:
             if response.status_code != 200:
                 raise operations.refused(response.status_code, _body(response), response.headers, self._key)
         return read_reply(without_key(response.content, self._key), what)
+
+    async def post(self, path: str, body: bytes, patience: httpx2.Timeout) -> bytes:
+        """Return the JSON object that answers one row's body."""
+        what = "Asking one row"
+        async with talking(what):
+            headers = {**self._authority(), "content-type": "application/json"}
+            response = await self._http.post(f"{self._root}/{path}", content=body, headers=headers, timeout=patience)
+            if response.status_code != 200:
+                raise operations.refused(response.status_code, _body(response), response.headers, self._key)
+        answer = without_key(response.content, self._key)
+        read_reply(answer, what)
+        return answer
 
     async def batch(self, name: str) -> dict[str, Any]:
         """Return the operation of that name."""

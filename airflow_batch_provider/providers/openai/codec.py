@@ -97,6 +97,11 @@ class OpenAICodec(Codec):
             body,
         )
 
+    def result_line(self, key: str, answer: bytes) -> bytes:
+        """Return the line of a response."""
+        response = b'{"status_code":200,"request_id":"","body":%b}' % answer
+        return b'{"id":"","custom_id":%b,"response":%b,"error":null}' % (msgspec.json.encode(key), response)
+
     def reask(self, body: dict[str, Any], answer: str, problem: str) -> dict[str, Any]:
         """Return the body with the answer and the problem appended to its `messages` or `input`."""
         field = "messages" if "messages" in body else "input"

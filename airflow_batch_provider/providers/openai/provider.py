@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from airflow_batch_provider.models import Account, BatchState, Kind, Reply
+    from airflow_batch_provider.models import Account, BatchState, Kind, Reply, Spec
     from airflow_batch_provider.providers.base import BatchQuery, Payload
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class OpenAIProvider(StainlessProvider):
 
     name: ClassVar[str] = "openai"
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "embed"})
+    in_realtime: ClassVar[frozenset[Kind]] = kinds
     # https://platform.openai.com/docs/guides/batch (2026-08); 10 is ours: enqueued tokens, not batches, are scarce.
     most: ClassVar[Limits] = Limits(requests=50_000, bytes=200_000_000, in_flight=10)
     codec: OpenAICodec
@@ -122,6 +123,10 @@ class OpenAIProvider(StainlessProvider):
             timeout=http.timeouts(self.account, times=5),
         )
         return bought_id((await self._reply(call, what)).get("id"), payload.tag)
+
+    async def _ask(self, body: bytes, spec: Spec) -> bytes:
+        """POST to the endpoint that a batch names; the base URL includes its `/v1`."""
+        return await self._answer(self._client, self.codec.endpoint(spec).removeprefix("/v1"), body)
 
     async def _upload(self, payload: Payload) -> str:
         # An open file is streamed in small blocks, where a path would be read whole (openai 3.54, `_files.py`).
