@@ -38,7 +38,7 @@ class Jobs:
         self.ever.append(job)
 
     def run_single(self, job: Job) -> Outcome:
-        """Run the only row of a call for one answer, which is no batch: no list shows it, and the books do."""
+        """Run the only row of a call for one answer, which is not a batch: no list shows it, and the books do."""
         self.ever.append(job)
         job.written = True  # the caller gets the result
         self._execute(job, 1)

@@ -51,7 +51,7 @@ class BatchToBuy:
 
     @property
     def is_due_in_realtime(self) -> bool:
-        """Tell whether its rows are to be asked by single calls: that is tried once, and by one worker only."""
+        """Tell whether its rows must be asked by single calls: that is tried once, and by one worker only."""
         return self.chunk.realtime and self.context.policy.canary_realtime and self.files.next_claim() == 0
 
     def is_outdated(self, tag: str) -> bool:

@@ -48,7 +48,7 @@ class RealtimeCanary:
         self._retries = RetryBudget(self._context.provider.name, self._context.clock)
 
     async def landed(self) -> bool:
-        """Ask the rows and land them; False when no call was answered, so that they are to be bought as a batch.
+        """Ask the rows and land them; False when no call was answered, so that they must be bought as a batch.
 
         Raises:
             Rejected, Paused: the provider refuses the first call; nothing was billed, and the claim is withdrawn.
@@ -65,7 +65,7 @@ class RealtimeCanary:
             log.warning("The canary got no answer in realtime, so it is bought as a batch: %s", fault)
             return False
         self._handle.check()
-        await asyncio.to_thread(self._land, claim, fault)
+        await asyncio.to_thread(self._land, self._receipt(claim), fault)
         return True
 
     async def _ask_all(self, claim: Claim) -> BatchError | None:
@@ -97,16 +97,19 @@ class RealtimeCanary:
             else:
                 return
 
-    def _land(self, claim: Claim, fault: BatchError | None) -> None:
-        context, plan, files = self._context, self._batch.plan, self._batch.files
-        receipt = Receipt(
+    def _receipt(self, claim: Claim) -> Receipt:
+        """Return what stands for the calls where a batch has its receipt; no file keeps it."""
+        return Receipt(
             batch_id="",
             tag=claim.tag,
             requests=claim.requests,
-            submitted_at=context.clock.now(),
-            as_of=context.provider.now(),
+            submitted_at=self._context.clock.now(),
+            as_of=self._context.provider.now(),
             reserved_at=self._handle.reserved_at(claim),
         )
+
+    def _land(self, receipt: Receipt, fault: BatchError | None) -> None:
+        context, plan, files = self._context, self._batch.plan, self._batch.files
         landing = Landing(
             files,
             self._wave.number,
@@ -117,9 +120,9 @@ class RealtimeCanary:
             Settlement(context, plan, receipt, files),
         )
         counts = land_in_realtime(landing, self._replies, _unanswered(fault))
-        self._wave.unregister(claim.tag)
+        self._wave.unregister(receipt.tag)
         if context.row_cache is not None:
-            context.row_cache.keep(files, claim.requests, claim.tag)
+            context.row_cache.keep(files, receipt.requests, receipt.tag)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Asked the canary in realtime: %s.", said)
 

@@ -232,3 +232,29 @@ async def test_large_rows_and_other_fields_are_read_through(http, batch_emulator
     made = (await http.post("/v1/messages/batches", content=body.encode(), headers=headers)).json()
     assert made["request_counts"]["processing"] == 2
     assert batch_emulator.books()["jobs"][0]["keys"] == ["a", "b"]
+
+
+async def test_a_single_message_is_answered_at_once(anthropic, batch_emulator):
+    """Outside any batch: no list shows it, the books do, and the SDK takes it for a message."""
+    message = await anthropic.messages.create(
+        model="claude-emulated-1", max_tokens=50, messages=[{"role": "user", "content": "one"}]
+    )
+
+    assert (message.content[0].text, message.usage.service_tier) == ("echo: one", "standard")
+    assert (await anthropic.messages.batches.list()).data == []
+    (job,) = batch_emulator.books()["jobs"]
+    assert (job["single"], job["requests"], job["billed"], job["phase"]) == (True, 1, 1, "completed")
+
+
+@pytest.mark.parametrize(
+    ("order", "status"), [("error=overloaded", 529), ("error=billing", 402), ("missing", 504), ("error=nonsense", 400)]
+)
+async def test_an_order_for_a_row_holds_for_a_single_message(anthropic, order, status):
+    """It fails as the whole call does then."""
+    with pytest.raises(sdk.APIStatusError) as error:
+        await anthropic.messages.create(
+            model="claude-emulated-1",
+            max_tokens=50,
+            messages=[{"role": "user", "content": f"x [[emulate:{order}]]"}],
+        )
+    assert error.value.status_code == status

@@ -239,3 +239,23 @@ async def test_a_chunk_may_be_sent_again(http):
     assert (
         await http.post("/upload/v1/files", json={"file": {"name": "files/BAD"}}, headers=headers)
     ).status_code == 400
+
+
+async def test_a_single_call_is_answered_at_once(google, batch_emulator):
+    """Outside any batch: no list shows it, the books do."""
+    answer = await google.models.generate_content(model="gemini-2.5-flash", contents="one")
+
+    assert answer.text == "echo: one"
+    assert [job async for job in await google.batches.list()] == []
+    (job,) = batch_emulator.books()["jobs"]
+    assert (job["single"], job["model"], job["billed"]) == (True, "models/gemini-2.5-flash", 1)
+
+
+@pytest.mark.parametrize(
+    ("order", "status"), [("error=overloaded", 503), ("error=quota", 429), ("missing", 504), ("error=nonsense", 400)]
+)
+async def test_an_order_for_a_row_holds_for_a_single_call(google, order, status):
+    """It fails as the whole call does then."""
+    with pytest.raises(errors.APIError) as error:
+        await google.models.generate_content(model="gemini-2.5-flash", contents=f"x [[emulate:{order}]]")
+    assert error.value.code == status

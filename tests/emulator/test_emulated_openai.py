@@ -287,3 +287,33 @@ async def test_forced_tools_are_called(ask):
     ended = await ask.openai_end((await ask.openai_batch({"a": body}, "/v1/responses")).id)
     output = (await ask.openai_lines(ended.output_file_id))["a"]["response"]["body"]["output"]
     assert json.loads(output[0]["arguments"]) == {"x": "cat"}
+
+
+async def test_single_calls_are_answered_at_once(openai, batch_emulator):
+    """Chat, responses and embeddings, outside any batch: no list shows them, the books do."""
+    chat = await openai.chat.completions.create(model="gpt-4.1-mini", messages=[{"role": "user", "content": "one"}])
+    response = await openai.responses.create(model="gpt-4.1-mini", input="two")
+    vector = await openai.embeddings.create(model="text-embedding-3-small", input="three", encoding_format="float")
+
+    assert (chat.choices[0].message.content, response.output_text) == ("echo: one", "echo: two")
+    assert len(vector.data[0].embedding) == 8
+    assert (await openai.batches.list()).data == []
+    assert [(job["single"], job["billed"]) for job in batch_emulator.books()["jobs"]] == [(True, 1)] * 3
+
+
+@pytest.mark.parametrize(
+    ("order", "status"), [("error=overloaded", 503), ("error=quota", 429), ("missing", 504), ("error=nonsense", 400)]
+)
+async def test_an_order_for_a_row_holds_for_a_single_call(openai, order, status):
+    """It fails as the whole call does then."""
+    with pytest.raises(sdk.APIStatusError) as error:
+        await openai.chat.completions.create(
+            model="gpt-4.1-mini", messages=[{"role": "user", "content": f"x [[emulate:{order}]]"}]
+        )
+    assert error.value.status_code == status
+
+
+async def test_a_single_call_for_a_model_that_does_not_exist_is_refused(openai):
+    """By its name, and nothing runs."""
+    with pytest.raises(sdk.NotFoundError, match="gpt-9"):
+        await openai.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": "x"}])

@@ -199,6 +199,28 @@ async def test_three_waves_of_two_attempts_cost_what_the_emulators_books_say(nam
     assert (len(spent), sum(Decimal(str(one.cost.usd)) for one in spent)) == (3, usd)
 
 
+async def test_a_canary_in_realtime_costs_what_the_emulators_books_say(name, make, batch_emulator, tmp_path):
+    """Its rows what they do without a batch, twice as much; whatever it was, the deployment's books have it as well."""
+    rows = [f"question {n}" for n in range(5)]
+    task = make(name, rows, output_type=Answer, canary=2, canary_realtime=True)
+    task.registry = Registry(Directory(UPath(tmp_path / "registry")))
+
+    manifest = await task.run()
+
+    jobs = batch_emulator.books()["jobs"]
+    assert [(job["single"], job["requests"]) for job in jobs] == [(True, 1), (True, 1), (False, 3)]
+    usd = sum(
+        job["usage"][kind] * Decimal(price) * (1 + job["single"])
+        for job in jobs
+        for kind, price in zip(("input", "output"), PRICES[name], strict=True)
+    )
+    assert (manifest.counts["succeeded"], manifest.waves) == (5, 1)
+    assert manifest.cost.usd == float(usd / 10**6) > 0
+    spent = list(task.registry.spending.since())
+    assert sum(Decimal(str(one.cost.usd)) for one in spent) == usd / 10**6
+    assert list(task.registry.tags()) == []
+
+
 async def test_an_answer_that_was_cut_off_is_asked_again_with_more_room(name, make):
     """Each provider limits its answers under another name."""
     task = make(name, ["a [[emulate:truncated]]"], retry_truncated=True, retry_rows=1, max_tokens=50)

@@ -1,4 +1,4 @@
-"""`canary_realtime=True`: the canary is asked by single calls, so its verdict is there before the task suspends.
+"""`canary_realtime=True`: the canary is asked by single calls, so the task knows whether to buy the rest before it suspends.
 
 Each row of it is asked so once; what comes to nothing under that one try is bought as a batch.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from upath import UPath
 from fakes import Job, bombed_storage, failing
 from sweeps import killed_jobs
+from upath import UPath
 
 from airflow_batch_provider.exceptions import (
     OverBudget,
@@ -24,11 +24,16 @@ from airflow_batch_provider.exceptions import (
     UsageError,
 )
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.records import Claim
 from airflow_batch_provider.models import Reply, Usage
 from airflow_batch_provider.registry import Registry
+from airflow_batch_provider.signals import Signals
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_batch_provider.ledger.records import Claim
 
 OK = Reply(key="", status="succeeded", output="fine")
 ROWS = list("abcdefgh")
@@ -65,7 +70,7 @@ async def test_the_rest_is_bought_in_the_same_step(canary, provider):
 
 
 @pytest.mark.parametrize(("good", "bought"), [(1, 3), (2, 8)])
-async def test_the_same_verdict_as_over_a_batch_decides(canary, provider, good, bought):
+async def test_the_same_share_decides_as_of_a_batch(canary, provider, good, bought):
     """At least half of it must be good."""
     provider.answer = lambda body, _n: failing("wrong", retryable=False) if body["prompt"] in "abc"[good:] else OK
 
@@ -314,6 +319,33 @@ async def test_the_deployment_forgets_it_once_it_has_landed(job, provider, tmp_p
     await task.start()
 
     assert len(list(registry.tags())) == 1
+
+
+async def test_its_answers_are_in_the_row_cache(job, provider, tmp_path):
+    """The next task does not buy them, in whatever way."""
+    cached = {"canary": 3, "canary_realtime": True, "row_cache": str(tmp_path / "cache")}
+    await job(ROWS, **cached).run()
+    again = job(ROWS, **cached)
+    again.root = again.root.parent / "other"
+
+    assert (await again.run()).counts["succeeded"] == 8
+    assert provider.bought == dict.fromkeys(ROWS, 1)
+
+
+async def test_its_rows_are_told_to_metrics_as_those_of_a_batch(job, provider):
+    """Tokens and cost are counted once, where they land."""
+    told = []
+
+    class Listening(Signals):
+        def landed(self, batch):
+            told.append((batch.batch_id, dict(batch.rows), batch.usage.input_tokens))
+
+    task = job(ROWS, canary=3, canary_realtime=True)
+    task.signals = Listening()
+
+    await task.run()
+
+    assert told == [("", {"succeeded": 3}, 30), ("batch-0", {"succeeded": 5}, 50)]
 
 
 @pytest.mark.sweep

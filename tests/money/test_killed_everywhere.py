@@ -120,6 +120,30 @@ async def test_a_worker_killed_at_any_write_or_call_of_a_canary_is_succeeded_by_
         assert all(job.created - first.created >= TAKES for job in others), where
 
 
+async def test_a_worker_killed_anywhere_around_a_canary_in_realtime_is_succeeded_by_one_that_buys_only_the_rest(
+    name, world, sweep
+):
+    """No provider finds a lost call again: only the canary's rows, once more each, may have been paid in vain."""
+    realtime = {"canary": 2, "canary_realtime": True}
+    life = Life()
+    await world().go_on(life, **realtime)
+
+    for at in sweep.of(range(life.moment), 3):
+        here, life = world(), Life(at)
+
+        manifest, ends = await here.go_on(life, **realtime)
+
+        where = f"killed at moment {at}: {life.where}; {ends}"
+        assert manifest is not None, where
+        assert manifest.counts["succeeded"] == manifest.requests == 5, where
+        batches, calls = here.executed(), sum(job.single for job in here.emulator.jobs.ever)
+        in_batches = {asked: times for asked, times in batches.items() if asked not in {(0, 0), (0, 1)}}
+        assert in_batches == {(0, 2): 1, (0, 3): 1, (0, 4): 1, (1, 2): 1, (1, 3): 1}, where
+        assert calls <= 2, where
+        assert batches[0, 0] == batches[0, 1] <= 1, where
+        assert calls == 2 or batches[0, 0] == 1, where
+
+
 async def waits_of_a_clean_run(world):
     here = world()
     work = DiesAt(here.task(life := Life()).run(), None, life)

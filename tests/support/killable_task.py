@@ -291,6 +291,7 @@ class World:
         return Counter(
             (int(wave), int(index))
             for job in self.emulator.jobs.ever
+            if not job.single
             for row in job.rows
             if row.outcome is None or row.outcome.kind not in ("cancelled", "expired")
             for _, wave, _, *_, index in [row.key.split("-")]

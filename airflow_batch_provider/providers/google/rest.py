@@ -40,12 +40,12 @@ class Rest:
                 raise operations.refused(response.status_code, _body(response), response.headers, self._key)
         return read_reply(without_key(response.content, self._key), what)
 
-    async def post(self, path: str, body: bytes, patience: httpx2.Timeout) -> bytes:
+    async def post(self, path: str, body: bytes, timeouts: httpx2.Timeout) -> bytes:
         """Return the JSON object that answers one row's body."""
         what = "Asking one row"
         async with talking(what):
             headers = {**self._authority(), "content-type": "application/json"}
-            response = await self._http.post(f"{self._root}/{path}", content=body, headers=headers, timeout=patience)
+            response = await self._http.post(f"{self._root}/{path}", content=body, headers=headers, timeout=timeouts)
             if response.status_code != 200:
                 raise operations.refused(response.status_code, _body(response), response.headers, self._key)
         answer = without_key(response.content, self._key)
