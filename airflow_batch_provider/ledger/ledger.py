@@ -15,7 +15,7 @@ from airflow_batch_provider.ledger.current_wave import CurrentWave
 from airflow_batch_provider.ledger.ended_batches import EndedBatches, clean_up
 from airflow_batch_provider.ledger.landed import LandedRows, count_landed
 from airflow_batch_provider.ledger.later_waves import LaterWaves
-from airflow_batch_provider.ledger.limit import spent
+from airflow_batch_provider.ledger.limit import spent_on_others
 from airflow_batch_provider.ledger.manifest import write_results
 from airflow_batch_provider.ledger.plan import Planner
 from airflow_batch_provider.ledger.retry import RetryBudget
@@ -118,7 +118,7 @@ class Ledger:
                 return Waiting.at(progress, started_at=self.files.start_clock(now), now=now)
             if progress.canary is not None and waves[-1].attempt == self._context.attempt:
                 raise progress.canary.error()
-            if progress.withheld and not self._has_bought(waves):
+            if progress.withheld and not self.has_bought():
                 self.stop_clock()
                 raise OverBudget(str(progress.withheld))
             wave = None if progress.withheld else self._later.open_next(plan, waves)
@@ -128,9 +128,10 @@ class Ledger:
                 return None
             waves.append(wave)
 
-    def _has_bought(self, waves: list[Wave]) -> bool:
+    def has_bought(self) -> bool:
         """Tell whether anything was bought: as a batch, or in realtime, which leaves rows and no receipt."""
-        return bool(self.receipts()) or any(batch.has_landed() for wave in waves for batch in self.files.batches(wave))
+        batches = (batch for wave in self.waves() for batch in self.files.batches(wave))
+        return bool(self.receipts()) or any(batch.has_landed() for batch in batches)
 
     async def land(self) -> Waiting | None:
         """Land what ended and buy nothing; return what is still waited for, None when every batch has landed.
@@ -234,9 +235,9 @@ class Ledger:
             if receipt.batch_id not in unlanded:
                 await clean_up(self._context, receipt.batch_id)
 
-    def spent(self) -> Decimal:
-        """Return what everything has cost that has landed in any attempt, US dollars; see `limit.spent`."""
-        return spent(self._context)
+    def spent_on_others(self) -> Decimal:
+        """Return what requests have cost that were set aside for these, US dollars; see `limit.spent_on_others`."""
+        return spent_on_others(self._context)
 
     def stop_clock(self) -> None:
         """Give the next attempt a deadline of its own."""

@@ -91,19 +91,12 @@ class CostLimit:
         )
 
 
-def spent(context: LedgerContext) -> Decimal:
-    """Return what the rows of a task have cost that have landed, also those that were set aside; US dollars.
+def spent_on_others(context: LedgerContext) -> Decimal:
+    """Return what landed rows of requests have cost that were set aside since; US dollars.
 
     Raises:
         OverBudget: something that landed has no known price.
     """
-    plan = context.files.plan()
-    own = _usd_of(count_landed(context, plan, context.files.waves()), plan) if plan else Decimal(0)
-    return own + spent_on_others(context)
-
-
-def spent_on_others(context: LedgerContext) -> Decimal:
-    """Return what landed rows of requests have cost that were set aside since; US dollars."""
     total = Decimal(0)
     for nonce in context.root.names(SUPERSEDED):
         aside = replace(context, root=context.root.sub(SUPERSEDED).sub(nonce), signals=SILENT)

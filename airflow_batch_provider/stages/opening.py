@@ -128,6 +128,6 @@ async def _priced(
         await ctx.log("WARN", estimate.expected.gaps)
     if config.dry_run:
         return estimate.manifest(ctx.stage_id, config.format), estimate.expected.cost
-    if config.max_cost_usd is not None and not ledger.receipts():  # what goes on is checked batch by batch
-        estimate.check(config.max_cost_usd, ledger.spent())
+    if config.max_cost_usd is not None and not ledger.has_bought():  # what goes on is checked batch by batch
+        estimate.check(config.max_cost_usd, ledger.spent_on_others())
     return None, estimate.expected.cost

@@ -20,10 +20,10 @@ from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import OverBudget, Rejected, RowsFailed
 from airflow_batch_provider.ledger import Waiting
 from airflow_batch_provider.models import Account, Reply, TaskKey, Usage
-from airflow_batch_provider.registry import Registry
+from airflow_batch_provider.registry import Entry, Registry
 from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
-from airflow_batch_provider.timing import LOCK_COME_BACK, RESERVED_OLD
+from airflow_batch_provider.timing import LOCK_COME_BACK, LOCK_PAUSE, RESERVED_OLD
 
 # A model whose output costs ten cents a token and whose input is free. An answer of the fake provider has five tokens.
 PRICES = {"house": {"input": 0, "output": 100_000}}
@@ -358,6 +358,50 @@ async def test_one_that_gave_way_buys_when_the_other_cost_less_than_it_might(wor
     await second.resume(waits[0])
 
     assert provider.bought == {"a": 1, "b": 1}
+
+
+async def test_the_one_that_reserved_first_waits_for_the_other_and_buys_once_it_gives_its_amount_back(
+    world, clock, monkeypatch
+):
+    """It need not come back later; the other one does."""
+    task, other = world("one", ["a"], month=1.2), world("two", ["b"], month=1.2)
+    monkeypatch.setattr("airflow_batch_provider.ledger.ledger.check_plan", lambda _context, _expected: None)
+    asking, slept = [], []
+
+    def also_asks():
+        asking.append(_asks(other))
+
+    async def gives_up(_self, seconds):
+        slept.append(seconds)
+        other.registry.withdraw(asking[0].tag)
+
+    interleaved(monkeypatch, also_asks)
+    monkeypatch.setattr(type(clock), "sleep", gives_up)
+    await task.start()
+
+    assert task.provider.bought == {"a": 1}
+    assert slept == [LOCK_PAUSE.total_seconds()]
+
+
+def _asks(task):
+    """An open claim of a task that reserved a dollar a moment later, and has not bought yet."""
+    budget = task.registry.budgets.that_limit("c", task.clock.now())[0]
+    tag = "ffffffffffff-0-00000"
+    name = budget.file(tag, Decimal(1))
+    entry = Entry(
+        tag=tag,
+        provider="openai",
+        account="a",
+        label="dag/run/two",
+        claim="file:///claim",
+        requests=1,
+        claimed_at=task.clock.now(),
+        reserved=(name,),
+        reserved_at=task.clock.now(),
+    )
+    task.registry.enter(entry)
+    task.registry.budgets.reserve((name,))
+    return entry
 
 
 async def test_what_a_dead_worker_reserved_counts_once_it_is_old(world, provider, monkeypatch):

@@ -8,15 +8,17 @@ from datetime import timedelta
 import msgspec
 import pytest
 from fakes import START
+from msgspec.structs import replace
 from upath import UPath
 
 from airflow_batch_provider.exceptions import NotFound, Unavailable, Unresolved
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.landing import Landing, land
+from airflow_batch_provider.ledger.landing import CUT_OFF, Landing, checked, land, rechecked
 from airflow_batch_provider.ledger.records import PlannedRow, Receipt, encoded
 from airflow_batch_provider.ledger.replies import ForeignBatch
 from airflow_batch_provider.models import BatchRow, BatchStatus, Reply, RequestCounts, RowError, Spec, Usage
-from airflow_batch_provider.schemas import AnswerSchema
+from airflow_batch_provider.rows import Row
+from airflow_batch_provider.schemas import AnswerSchema, as_raw
 from airflow_batch_provider.storage import Directory
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -402,3 +404,36 @@ async def test_every_line_is_a_row_as_json(batch):
     await batch.land()
 
     assert all(json.loads(line)["status"] == "missing" for line in batch.directory.lines("00004.rows.jsonl"))
+
+
+def landed_row(**more):
+    return Row(custom_id="id-2", index=2, status="succeeded", output=as_raw('{"n": "x"}'), **more)
+
+
+def test_an_answer_that_fits_another_schema_is_good_by_that_one():
+    """What spoke against it is gone, and nothing is left to choose."""
+    wrong = checked(landed_row(choices=("a", '{"n": 1}')), '{"m": 1}', AnswerSchema({"required": ["z"]}))
+    assert (wrong.status, wrong.error.code) == ("invalid", "invalid_output")
+
+    row = rechecked(wrong, AnswerSchema({"type": "object", "required": ["m"]}))
+
+    assert (row.status, row.value, row.error, row.choices) == ("succeeded", {"m": 1}, None, msgspec.UNSET)
+
+
+def test_an_answer_that_was_cut_off_and_does_not_fit_failed_for_lack_of_room():
+    """Also when it is checked once more, by another schema."""
+    row = checked(landed_row(finish_reason="max_tokens"), '{"n": 1', AnswerSchema(NUMBER))
+    assert (row.status, row.error.code) == ("invalid", "truncated")
+
+    again = rechecked(row, AnswerSchema({"type": "array"}))
+
+    assert (again.status, again.error.code) == ("invalid", "truncated")
+
+
+def test_a_text_that_failed_for_lack_of_room_may_fit_another_schema():
+    """It is an answer; one without a text stays as it is."""
+    cut = replace(landed_row(), status="failed", output=as_raw("[1]"), error=CUT_OFF)
+
+    assert rechecked(cut, AnswerSchema({"type": "array"})).status == "succeeded"
+    empty = replace(cut, output=as_raw(None))
+    assert rechecked(empty, AnswerSchema({"type": "array"})) == empty

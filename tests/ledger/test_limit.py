@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes import Bomb, Job, Killed, bombed_storage, failing
+from msgspec.structs import replace
 from pydantic import SecretStr
 from sweeps import killed_jobs
 
@@ -139,6 +140,56 @@ async def test_requests_that_were_set_aside_count_for_the_limit(job, provider):
     await task.retry()
 
     assert provider.bought == dict.fromkeys("abcd", 1)
+
+
+async def test_all_requests_that_were_set_aside_count_for_each_batch(job, provider):
+    """Fifty cents twice, and $1.50 for a row that made more than was expected: another dollar would be too much."""
+    longer = Reply(key="", status="succeeded", output="longer", usage=Usage(output_tokens=15))
+    priced(provider, lambda body, _n: longer if body["prompt"] == "c" else OK)
+    provider.max_requests = 1
+    task = job(["a"], **MOST, max_cost_usd=3, max_in_flight=1)
+    await task.run()
+    task.requests = ["b"]
+    await task.retry()
+
+    task.requests = ["c", "d"]
+    manifest = await task.retry()
+
+    assert provider.bought == dict.fromkeys("abc", 1)
+    assert "up to $1.00, after $2.50 for what was bought before" in manifest.withheld
+
+
+async def test_rows_are_asked_again_where_the_answers_so_far_leave_room_for_them(job, provider):
+    """Forty answers of five tokens: two more may cost 50 cents each, and not a dollar, which their room would."""
+    priced(provider, lambda body, n: failing() if body["prompt"] in "pq" and n == 1 else OK)
+    rows = [f"row {n}" for n in range(38)]
+    task = job([*rows, "p", "q"], **MOST, max_cost_usd=40, on_partial="fail")
+    with pytest.raises(RowsFailed):
+        await task.run()
+
+    task.config = task.config.model_copy(update={"max_cost_usd": 21})
+    manifest = await task.retry()
+
+    assert (manifest.counts["succeeded"], manifest.withheld, manifest.cost.usd) == (40, None, 21)
+
+
+@pytest.mark.parametrize(("limit", "good"), [(41.9, 38), (42.1, 40)])
+async def test_what_goes_in_is_estimated_by_the_answers_so_far(job, provider, limit, good):
+    """Rows of a few letters that were counted as a thousand tokens, a dollar, will be so again."""
+    prices = {"house": {"input": 1000, "output": 0}}
+    provider.account = Account(provider="openai", api_key=SecretStr("k"), options={"prices": prices})
+    used = Usage(input_tokens=1000, output_tokens=1)  # whose price is nothing
+    busy = replace(failing(), usage=used)
+    fine = replace(OK, usage=used)
+    provider.answer = lambda body, n: busy if body["prompt"] in "pq" and n == 1 else fine
+    task = job([*[f"row {n}" for n in range(38)], "p", "q"], model="openai:house", max_cost_usd=100, on_partial="fail")
+    with pytest.raises(RowsFailed):
+        await task.run()
+
+    task.config = task.config.model_copy(update={"max_cost_usd": limit, "on_partial": "succeed"})
+    manifest = await task.retry()
+
+    assert manifest.counts["succeeded"] == good
 
 
 async def test_what_is_asked_again_is_estimated_by_the_answers_so_far(job, provider):

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from fakes import Job, bombed_storage, failing
+from fakes import Job, Killed, bombed_storage, failing
 from sweeps import killed_jobs
 from upath import UPath
 
@@ -24,6 +24,7 @@ from airflow_batch_provider.exceptions import (
     UsageError,
 )
 from airflow_batch_provider.ledger.batch_files import BatchFiles
+from airflow_batch_provider.ledger.gate import Gate
 from airflow_batch_provider.models import Reply, Usage
 from airflow_batch_provider.registry import Registry
 from airflow_batch_provider.signals import Signals
@@ -204,6 +205,22 @@ async def test_what_the_canary_costs_counts_against_the_limit(job, provider):
 
     assert (manifest.counts["succeeded"], manifest.counts["missing"], provider.batches) == (3, 5, {})
     assert manifest.cost.usd == pytest.approx(0.45)
+
+
+async def test_a_worker_that_died_after_the_canary_does_not_count_it_twice(job, provider, monkeypatch):
+    """Its successor goes on within what is left, and is not refused for the price of all rows once more."""
+    used = Usage(input_tokens=1_000_000, output_tokens=0)
+    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="fine", usage=used)
+    task = job(ROWS, model="openai:gpt-4o-mini", canary=3, canary_realtime=True, max_cost_usd=0.46)
+    with monkeypatch.context() as patch:
+        patch.setattr(Gate, "has_landed", lambda _self, _chunk: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            await task.start()
+    assert provider.calls == ["a", "b", "c"]
+
+    manifest = await task.retry()
+
+    assert (manifest.counts["succeeded"], len(provider.batches)) == (8, 1)
 
 
 async def test_a_limit_that_has_no_room_for_it_is_told_before_any_call(job, provider):

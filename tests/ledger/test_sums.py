@@ -123,6 +123,9 @@ async def test_a_landed_row_that_cannot_be_read_is_counted_as_failed(landed):
     assert [(one.code, one.message, one.count) for one in reasons if one.code == "unreadable"] == [
         ("unreadable", "the landed row cannot be read", 1)
     ]
+    assert [(one.code, one.sample) for one in landed.landed().unsettled.reasons if one.code == "unreadable"] == [
+        ("unreadable", ("",))
+    ]
 
 
 async def test_rows_are_charged_again_when_the_prices_have_changed(landed, provider):
