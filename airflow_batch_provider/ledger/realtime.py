@@ -79,7 +79,6 @@ class RealtimeCanary:
             if self._replies:  # these are paid; the rest of the wave will meet the same refusal
                 return error
             self._handle.withdraw()
-            self._wave.leave_place(claim.tag)
             if isinstance(error, NotFound):  # the model, or the address
                 raise Rejected(str(error)) from error
             raise

@@ -81,18 +81,17 @@ class WaveRun:
     async def _submit(self, gate: Gate, queued: Sequence[Chunk]) -> None:
         """Buy the first of these chunks."""
         self._context.files.start_clock(self._context.clock.now())
-        batch = self._batch(queued[0])
+        try:
+            await self._bought(gate, self._batch(queued[0]))
+        except OverBudget as error:
+            gate.refuse(queued, error)
+
+    async def _bought(self, gate: Gate, batch: BatchToBuy) -> None:
         try:
             if batch.is_due_in_realtime and await RealtimeCanary(self._wave, batch).landed():
                 gate.has_landed(batch.chunk)
             else:
-                await self._bought(batch)
-        except OverBudget as error:
-            gate.refuse(queued, error)
-
-    async def _bought(self, batch: BatchToBuy) -> None:
-        try:
-            await submit_once(batch)
+                await submit_once(batch)
         except (Rejected, Paused, UsageError):  # surely not bought, and nobody comes back for it by himself
             self._wave.leave_place(batch.tag)
             raise

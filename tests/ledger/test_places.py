@@ -11,7 +11,7 @@ from sweeps import killed_jobs
 from upath import UPath
 
 from airflow_batch_provider import place_queue
-from airflow_batch_provider.exceptions import Rejected, UsageError
+from airflow_batch_provider.exceptions import Paused, Rejected, UsageError
 from airflow_batch_provider.models import Account
 from airflow_batch_provider.place_queue import Queue
 from airflow_batch_provider.places import PlaceLimits, Places, scope_of
@@ -249,6 +249,22 @@ async def test_a_refused_batch_gives_its_place_up(tasks, provider):
 
     await second.start()
 
+    assert [batch.bodies[0]["prompt"] for batch in provider.batches.values()] == ["q1"]
+
+
+@pytest.mark.parametrize("lands", [False, True])
+async def test_a_canary_in_realtime_gives_its_place_up(tasks, provider, lands):
+    """Whether its first call is refused or its rows have landed."""
+    limited(provider, max_in_flight=1)
+    (provider.submit_faults if lands else provider.call_faults).append(Paused("no credit"))
+    task, other = tasks(2, canary=1, canary_realtime=True)
+    task.requests = ["a", "b"]
+    with pytest.raises(Paused):
+        await task.start()
+
+    await other.start()
+
+    assert provider.calls == ["a"] * lands
     assert [batch.bodies[0]["prompt"] for batch in provider.batches.values()] == ["q1"]
 
 
