@@ -6,10 +6,12 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from scheduling import LONGEST, ONE_AIRFLOW
+from scheduling import LONGEST, ONE_AIRFLOW, ONE_DATABASE
 
 ROOT = Path(__file__).parents[1]
 SHARES = re.compile(r"^def \w+\([^)]*\b(stack|finished)\b", re.MULTILINE)
+
+RUNS_DAGS = re.compile(r"^(?:async )?def \w+\([^)]*\b(database|tested)\b", re.MULTILINE)
 
 
 def test_whoever_asks_for_the_one_airflow_runs_where_it_is():
@@ -18,6 +20,15 @@ def test_whoever_asks_for_the_one_airflow_runs_where_it_is():
     asking = {path.relative_to(ROOT).as_posix() for path in files if SHARES.search(path.read_text(encoding="utf-8"))}
 
     assert asking == set(ONE_AIRFLOW)
+
+
+def test_whoever_runs_dags_runs_where_airflows_database_is():
+    """On another process a second one would be made."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name not in ("stack", "cluster")]
+    running = [path for path in files if RUNS_DAGS.search(path.read_text(encoding="utf-8"))]
+
+    assert running
+    assert [path for path in running if not path.relative_to(ROOT).as_posix().startswith(ONE_DATABASE)] == []
 
 
 def test_every_place_that_takes_long_is_there():

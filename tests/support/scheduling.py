@@ -1,4 +1,4 @@
-"""Which process of `make test` runs which tests: all that share one real Airflow on one of them, and the longest first."""
+"""Which process of `make test` runs which tests: those of one real Airflow on one, those of DAGs on one, the longest first."""
 
 from __future__ import annotations
 
@@ -19,15 +19,29 @@ ONE_AIRFLOW = (
     "tests/stack/test_example_dags.py",
     "tests/stack/test_kills.py",
 )
-# Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone. Those that
-# run DAGs in their own process follow one another: the first of them in a process costs ten seconds, which one pays alone.
+# They run DAGs in their own process (the fixtures `database` and `tested`), the first of which costs it ten seconds of a
+# processor: Airflow's database, its API and all it imports. So one process runs them all.
+ONE_DATABASE = (
+    "tests/docs/test_examples.py",
+    "tests/cli/",
+    "tests/operators/test_batches.py",
+    "tests/operators/test_files_anywhere.py",
+    "tests/operators/test_last_line.py",
+    "tests/operators/test_many_machines.py",
+    "tests/operators/test_operators.py",
+    "tests/operators/test_pools.py",
+    "tests/operators/test_tables_page.py",
+    "tests/operators/test_templates.py",
+    "tests/airflow/test_notifiers.py",
+    "tests/airflow/test_signals_received.py",
+)
+# Places whose tests take longest, first those that mostly wait; a process that begins one of them last ends alone.
 LONGEST = (
     *ONE_AIRFLOW,
+    *ONE_DATABASE,
     "tests/stack/",
     "tests/ledger/test_killed_on_any_storage.py",
     "tests/docs/",
-    "tests/cli/",
-    "tests/airflow/",
     "tests/operators/",
     "tests/test_results.py",
     "tests/money/",
@@ -37,10 +51,12 @@ LONGEST = (
 
 
 class OneAirflow(LoadFileScheduling):
-    """Tests of a file stay together, as do all that share an Airflow; they start in the order they were collected in."""
+    """Tests of a file stay together, as do all that share an Airflow or a database; they start in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "one Airflow" if nodeid.startswith(ONE_AIRFLOW) else str(super()._split_scope(nodeid))
+        if nodeid.startswith(ONE_AIRFLOW):
+            return "one Airflow"
+        return "one database" if nodeid.startswith(ONE_DATABASE) else str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
