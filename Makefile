@@ -6,9 +6,10 @@
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
 #   make stores           only the tests against servers of others: Google Cloud Storage, Azure, a second S3, mocks of OpenAI and
-#                         Anthropic; part of `make test` without ARGS
+#                         Anthropic; beside the others of `make test` without ARGS
 #   make slow             the tests that make test leaves out because they cost much, but for those that kill processes
-#   make test-all         every test, every sweep whole
+#   make rest             what `make test` leaves out or samples: the slow, those that kill processes, and every sweep whole
+#   make test-all         every test, every sweep whole; CI runs `make test` and `make rest` instead, which is the same
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make cluster          PostgreSQL, Redis, S3, an Airflow of ten processes and the emulator run the example DAGs, until Ctrl-C
 #   make cluster-test     every kind of process of such a cluster killed and frozen, every service failing, and crowds; an hour
@@ -37,7 +38,7 @@ READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 ARGS   ?=
 
-.PHONY: setup signals screenshots demo test stores slow test-all kills cluster cluster-test compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
+.PHONY: setup signals screenshots demo test stores slow rest test-all kills cluster cluster-test compat compat-sdk soak lint bench mutate dist sbom audit constraints clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -53,10 +54,6 @@ demo: $(READY)
 # processes of a real Airflow compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PY) -m pytest -n 3 --dist loadfile
-
-test: $(READY)
-	$(PYTEST) -m "not kills and not slow" $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory stores)
 
 # gcsfs needs a newer grpcio than constraints.txt has, so what these tests need lies beside the virtual environment, in front of
 # it for them alone. Azurite, the server of Azure's tests, and aimock, which mocks OpenAI, are programs of Node; without npm their
@@ -74,6 +71,15 @@ $(STORES)/.ready: tests/support/stores.txt Makefile $(READY)
 	else echo "npm was not found: the tests on Azure and aimock will be skipped"; fi
 	@touch $@
 
+# The tests on the servers of others mostly wait, so they run beside the others, and what they said comes last. What cannot be
+# installed for them fails them alone.
+SAID := $(VENV)/stores.log
+
+test: $(READY)
+	$(if $(ARGS),,-@$(MAKE) --no-print-directory $(STORES)/.ready)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory stores >$(SAID) 2>&1 & stores=$$!; trap 'kill $$stores' INT TERM; )$(PYTEST) \
+		-m "not kills and not slow" $(ARGS)$(if $(ARGS),,; tests=$$?; wait $$stores; stores=$$?; cat $(SAID); exit $$((tests | stores)))
+
 stores: $(STORES)/.ready
 	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud or localbucket or mocks_of_others" \
 		tests/test_storage.py tests/operators/test_files_anywhere.py tests/ledger/test_killed_on_any_storage.py \
@@ -81,6 +87,9 @@ stores: $(STORES)/.ready
 
 slow: $(READY)
 	$(PYTEST) -m "slow and not kills and not cluster" $(ARGS)
+
+rest: $(READY) $(VENV)/.cluster
+	$(PYTEST) --whole -m "(slow or kills or sweep) and not cluster" $(ARGS)
 
 test-all: $(READY) $(VENV)/.cluster
 	$(PYTEST) --whole -m "not cluster" $(ARGS)

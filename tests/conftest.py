@@ -46,7 +46,8 @@ def pytest_collection():
 
 @pytest.fixture
 def sweep(request):
-    """Which moments of a job a sweep tries."""
+    """Which moments of a job a sweep tries; `make rest` finds by the mark what `make test` only samples."""
+    assert request.node.get_closest_marker("sweep"), "mark it with pytest.mark.sweep, or CI never runs it whole"
     return Sweep(request.config.getoption("--whole"), datetime.now(UTC).toordinal())
 
 

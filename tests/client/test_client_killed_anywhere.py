@@ -76,7 +76,7 @@ async def test_a_submission_killed_anywhere_is_paid_once_and_whole(tmp_path, mon
     total = await moments(tmp_path, monkeypatch, canary)
     assert total > 80  # the sweep would prove little if it counted few moments
 
-    for at in sweep.of(range(total), sample=15 if canary else 30):
+    for at in sweep.of(range(total), sample=8 if canary else 12):
         with monkeypatch.context() as patch:
             bomb = Bomb(at)
             task = make(tmp_path / str(at), bomb, patch, canary)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.sweep, pytest.mark.timeout(1500)]
 
 BOUGHT = {"a": 1, "b": 2, "c": 1}
 # A job over HTTP takes a hundred times as long; the store in memory is walked the same way, every moment of it.
-SAMPLES = {"file": 12, "memory": 12, "s3": 1}
+SAMPLES = {"file": 6, "memory": 8, "s3": 1}
 
 
 @pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow), "localbucket"])

@@ -1,4 +1,4 @@
-"""Sweeps over every moment of a job: sampled by habit, whole with `--whole` (`make test-all`, CI)."""
+"""Sweeps over every moment of a job: sampled by habit, whole with `--whole` (`make rest` and `make test-all`, CI)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-SAMPLE = 12
+SAMPLE = 8
 """Moments of one sweep that a sample keeps, about."""
 
 
