@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import LONGEST_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TWICE = 'Write braces that are not a column twice: {{"label": 1}} asks for {"label": 1}.'
 
@@ -33,15 +36,24 @@ class PromptTemplate:
         if not self.columns:
             raise UsageError(f"prompt={template!r} names no column, so every row would ask the same. Add {{column}}.")
 
-    def fill(self, row: dict[str, Any]) -> str:
-        """The prompt of one row.
+    def fill(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """The prompt of each row.
 
         Raises:
-            KeyError: it lacks a column.
+            KeyError: a row lacks a column.
             ValueError, RecursionError: a cell cannot be a text.
         """
-        cells = [row[name] for name in self.columns]
-        return self._filler % tuple([cell if type(cell) is str else as_text(cell) for cell in cells])
+        return [self._filler % cells for cells in zip(*(texts(rows, name) for name in self.columns), strict=True)]
+
+
+def texts(rows: Sequence[dict[str, Any]], column: str) -> list[str]:
+    """Return the cells of a column as they stand in prompts and keys.
+
+    Raises:
+        KeyError: a row lacks it.
+        ValueError, RecursionError: a cell cannot be a text.
+    """
+    return [cell if type(cell := row[column]) is str else as_text(cell) for row in rows]
 
 
 def as_text(value: Any) -> str:

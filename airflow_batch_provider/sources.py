@@ -1,14 +1,14 @@
-"""Rows of files as requests, streamed, with a prompt template."""
+"""Rows of files as requests, streamed in blocks, with a prompt template."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import LONGEST_ID, BadRow, PlainRequest
-from airflow_batch_provider.prompts import PromptTemplate, as_text, usable_key
-from airflow_batch_provider.row_files import RowFile, files_at, rows_in
+from airflow_batch_provider.prompts import PromptTemplate, as_text, texts, usable_key
+from airflow_batch_provider.row_files import RowFile, blocks_in, files_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from airflow_batch_provider.tables.keeping import Keeper
 
 
-def requests_of(
+def request_blocks(
     path: UPath | ProxyUPath,
     prompt: str | None = None,
     key: str | None = None,
     keeper: Keeper | None = None,
     *,
     called: str | None = None,
-) -> Iterator[Any]:
-    """One request per row of a file, a folder or a glob, in order of names and rows; memory stays flat.
+) -> Iterator[list[Any]]:
+    """One request per row of a file, a folder or a glob, in order of names and rows, in blocks; memory stays flat.
 
     Args:
         prompt: template filled from the row's columns; None takes each row as a request itself.
@@ -47,20 +47,29 @@ def requests_of(
         keeper.begin()
     for found in files_at(path):
         file = found if called is None else replace(found, name=called)
-        for number, row in enumerate(rows_in(file, needed, keeper)):
-            yield _plain(row, template, key) or _request(file, number, row, template, key)
+        first = 0
+        for rows in blocks_in(file, needed, keeper):
+            yield _plain(rows, template, key) or [
+                _request(file, number, row, template, key) for number, row in enumerate(rows, first)
+            ]
+            first += len(rows)
 
 
-def _plain(row: Row, template: PromptTemplate | None, key: str | None) -> PlainRequest | None:
-    """Return the request of a row in which nothing is wrong, as in most; None for any other, which `_request` looks into."""
-    if template is None or isinstance(row, BadRow):
+def _plain(rows: list[Row], template: PromptTemplate | None, key: str | None) -> list[PlainRequest] | None:
+    """Return the requests of rows in which nothing is wrong, as in most; None for others, which `_request` looks into."""
+    if template is None or BadRow in set(map(type, rows)):
         return None
+    good = cast("list[dict[str, Any]]", rows)
     try:
-        text, custom_id = template.fill(row), None if key is None else as_text(row[key])
+        prompts, keys = template.fill(good), None if key is None else texts(good, key)
     except (KeyError, RecursionError, ValueError):
         return None
-    is_usable = custom_id is None or 0 < len(custom_id) <= LONGEST_ID
-    return PlainRequest(text, custom_id) if text and is_usable else None
+    if not all(prompts):
+        return None
+    if keys is None:
+        return list(map(PlainRequest, prompts))
+    lengths = set(map(len, keys))
+    return list(map(PlainRequest, prompts, keys)) if min(lengths) > 0 and max(lengths) <= LONGEST_ID else None
 
 
 def _request(path: RowFile, number: int, row: Row, template: PromptTemplate | None, key: str | None) -> Any:
@@ -77,7 +86,7 @@ def _filled(path: Any, number: int, template: PromptTemplate, row: dict[str, Any
         _need(path, number, row, column)
     custom_id = None if key is None else _key(path, number, row, key)
     try:
-        text = template.fill(row)
+        (text,) = template.fill([row])
     except (RecursionError, ValueError) as error:
         raise UsageError(f"Row {number} of {path} {_why_no_text(error)}. Fix the file.") from None
     if not text:

@@ -28,7 +28,7 @@ from airflow_batch_provider.ledger import Ledger, LedgerContext, Policy, Target
 from airflow_batch_provider.models import Account, Spec
 from airflow_batch_provider.providers import provider_class
 from airflow_batch_provider.results import BatchResults
-from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.sources import request_blocks
 from airflow_batch_provider.storage import Directory
 
 if TYPE_CHECKING:
@@ -92,14 +92,15 @@ class Task:
         provider = provider_class(self._account.provider)(self._account)
         return Ledger(LedgerContext(provider=provider, **self._context))
 
-    def _requests(self) -> Iterator[Any]:
-        return requests_of(UPath(self._rows), "{text}", "id")
+    def blocks(self) -> Iterator[list[Any]]:
+        """Return the requests, as a stage reads them."""
+        return request_blocks(UPath(self._rows), "{text}", "id")
 
     async def submit(self) -> None:
         """Read, check, encode, cut, price, write, send."""
         ledger = self._ledger()
-        assert ledger.current_plan(self._requests()) is None
-        with ledger.draft(self._requests()) as draft:
+        assert ledger.current_plan(self) is None
+        with ledger.draft(self) as draft:
             assert draft.commit()
         assert await ledger.advance() is not None
 

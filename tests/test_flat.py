@@ -11,12 +11,12 @@ from weakref import finalize
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from file_requests import requests_of
 from upath import UPath
 
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.parquet import write_groups, write_parquet
 from airflow_batch_provider.rows import Row
-from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.storage import Directory
 
 
@@ -129,14 +129,14 @@ _KEEPS = """
 import sys
 from upath import UPath
 from airflow_batch_provider.models import Spec
-from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.sources import request_blocks
 from airflow_batch_provider.storage import Directory
 from airflow_batch_provider.tables.columns import KeptColumns
 from airflow_batch_provider.tables.keeping import Keeper
 
 folder = UPath(sys.argv[1])
 keeper = Keeper(KeptColumns(columns=None, key="id"), Spec(model="m"))
-rows = list(requests_of(folder / "rows.parquet", "{text}", "id", keeper))
+rows = [row for block in request_blocks(folder / "rows.parquet", "{text}", "id", keeper) for row in block]
 keeper.save(Directory(folder), "kept")
 keeper.close()
 print(len(rows), "pandas" in sys.modules)

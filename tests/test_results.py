@@ -13,7 +13,7 @@ from airflow_batch_provider import results as results_module
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
-from airflow_batch_provider.row_files import RowFile, rows_in
+from airflow_batch_provider.row_files import RowFile, blocks_in
 
 SCHEMA_ANSWERS = {
     "a": '{"label": "good", "score": 1, "tags": ["x"]}',
@@ -129,7 +129,7 @@ async def test_a_compressed_file_has_the_same_rows(job, provider, tmp_path, endi
 
     assert (manifest.format, manifest.waves) == (ending, waves)
     assert [row.output for row in BatchResults(manifest)] == ["fine"] * 3
-    assert len(list(rows_in(RowFile(LocalFileSystem(), manifest.results, "rows"), None))) == 3
+    assert sum(map(len, blocks_in(RowFile(LocalFileSystem(), manifest.results, "rows"), None))) == 3
 
 
 async def test_a_dry_run_has_no_results(job):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import pytest
+from file_requests import requests_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -22,7 +23,6 @@ from upath import UPath
 from airflow_batch_provider.compression import writing
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow, ConnectionRef
-from airflow_batch_provider.sources import requests_of
 from airflow_batch_provider.stages.config import BatchConfig
 
 

@@ -60,8 +60,8 @@ class Submissions:
     def name_of(self, requests: Sequence[Any], provider: BatchProvider, spec: Spec, connection: ConnectionRef) -> str:
         """Return the folder of these requests: one for each account, spec and list of rows."""
         fingerprint = Fingerprint(f"{provider.name}\n{connection}", spec)
-        for row in plan_rows(requests, provider, spec):
-            fingerprint.add(row)
+        for rows in plan_rows(requests, provider, spec):
+            fingerprint.add(rows)
         fingerprint.check_any()
         return str(fingerprint)
 

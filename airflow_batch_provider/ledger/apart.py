@@ -13,7 +13,7 @@ from airflow_batch_provider.ledger.copies import Copies, copies_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_batch_provider.ledger.bad_rows import Rows
+    from airflow_batch_provider.ledger.blocks import Blocks, Rows
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.files import TaskFiles
     from airflow_batch_provider.ledger.requests import Fingerprint
@@ -34,11 +34,12 @@ class RowsApart:
     copies: Copies | None
     cached: CachedRows | None
 
-    def without(self, rows: Rows) -> Rows:
-        """Return the rows that are asked; all are taken into the fingerprint."""
-        good = refuse_bad(rows) if self.skipped is None else self.skipped.without(rows, self.fingerprint)
-        own = self.fingerprint.taking(good) if self.copies is None else self.copies.without(good, self.fingerprint)
-        return own if self.cached is None else self.cached.without(own, self.fingerprint)
+    def without(self, rows: Rows) -> Blocks:
+        """Return the rows that are asked; all are taken into the fingerprint: another bad row makes another plan."""
+        blocks = self.fingerprint.taking(refuse_bad(rows) if self.skipped is None else rows)
+        for kept in (self.skipped, self.copies, self.cached):
+            blocks = blocks if kept is None else kept.without(blocks)
+        return blocks
 
     @property
     def counts(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.ledger.batch_files import BatchFiles
 
-# How a planned row without a schema of its own begins, see `planned_line`.
+# How a planned row without a schema of its own begins, see `planned_lines`.
 _PLAIN = re.compile(
     rb'{"index":(\d{1,18}),"custom_id":("[^"\\]*(?:\\.[^"\\]*)*"),(?:"first_asked":"[0-9a-f]*",)?"body":'
 )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import UsageError
+from airflow_batch_provider.ledger.blocks import are_plain
 from airflow_batch_provider.ledger.spool import spooled
 from airflow_batch_provider.models import RowError
 from airflow_batch_provider.rows import Row, encode_row
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
+    from airflow_batch_provider.ledger.blocks import Block, Blocks, Rows
     from airflow_batch_provider.ledger.records import PlannedRow
-    from airflow_batch_provider.ledger.requests import Fingerprint
     from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.storage import Directory
-
-# Rows on their way to a plan; closed by whoever stops early, because they hold a folder of their own.
-Rows: TypeAlias = "Generator[PlannedRow, None, None]"
 
 # A person fixes a kind of fault, not each row.
 MOST_TOLD = 20
@@ -59,43 +58,56 @@ class Problems:
             raise UsageError(f"{count} rows cannot be asked. Fix them, or skip them with on_bad_row='skip':\n{listed}")
 
 
-def refuse_bad(rows: Rows) -> Rows:
-    """Return the rows up to the first bad one, and look through the others for more of them.
+def refuse_bad(blocks: Rows) -> Rows:
+    """Return the blocks up to the first bad row, and look through the others for more of them.
 
     Raises:
         UsageError: a row is bad; names up to 20.
     """
     problems = Problems()
-    with closing(rows):
-        for row in rows:
-            if row.problem:
-                problems.add(row.problem)
-            elif not problems:
-                yield row
+    with closing(blocks):
+        for rows in blocks:
+            if not are_plain(rows):
+                for row in rows:
+                    if row.problem:
+                        problems.add(row.problem)
+            if not problems:
+                yield rows
     problems.check()
 
 
 class SkippedRows:
-    """The rows of one draft that are not asked, on disk, as they will be in the results."""
+    """The rows of one draft that are not asked, on disk in the order of the plan, as they will be in the results."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
+        self._of_block: list[Row] = []
 
-    def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
-        """Return the good rows, and keep the others; another row in their place makes another plan."""
-        with closing(rows):
-            for row in rows:
-                if not row.problem:
-                    yield row
-                    continue
-                fingerprint.add(row)
+    def without(self, blocks: Blocks) -> Blocks:
+        """Return the good rows, and keep the others.
+
+        Whoever takes a block may `add` rows of it before the next one is taken.
+        """
+        with closing(blocks):
+            for block in blocks:
+                yield block if are_plain(block.rows) else self._good(block)
+                self._end_block()
+
+    def _good(self, block: Block) -> Block:
+        for row in block.rows:
+            if row.problem:
                 self.add(row, row.problem)
+        return block.only(not row.problem for row in block.rows)
+
+    def _end_block(self) -> None:
+        for row in sorted(self._of_block, key=attrgetter("index")):
+            self._spool.add(encode_row(row))
+        self._of_block.clear()
 
     def add(self, row: PlannedRow, problem: str) -> None:
         """Keep one row."""
         error = RowError(code="bad_row", message=problem, retryable=False)
-        skipped = Row(custom_id=row.custom_id, index=row.index, status="failed", error=error)
-        self._spool.add(encode_row(skipped))
+        self._of_block.append(Row(custom_id=row.custom_id, index=row.index, status="failed", error=error))
 
     def save(self, directory: Directory, name: str) -> None:
         """Write the file of the skipped rows, if there are any."""

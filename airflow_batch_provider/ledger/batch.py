@@ -72,8 +72,8 @@ class BatchToBuy:
         return [one for one in found if one.batch_id not in known]
 
     def lines(self, tag: str) -> Iterator[bytes]:
-        """Return the rows as they are sent under a tag, a line each, newline included."""
+        """Return the rows as they are sent under a tag, a line each, newline included, a block of them at a time."""
         # Anthropic takes keys of at most 64 letters, digits, `_` and `-`, the others document no rule
         # (https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-09); a tag has far fewer.
         packed = Envelope(self.context.provider.codec, self.plan.spec).packing(tag)
-        return map(packed, self.files.request_lines())
+        return map(packed, self.files.request_blocks())

@@ -48,16 +48,18 @@ class Bodies:
         """Tell whether the body of this request differs from that of any other such request in its prompt only."""
         return self._around is not None and _is_plain(request)
 
-    def plain(self, request: PlainRequest) -> msgspec.Raw | None:
-        """Return the body of a request in which nothing is wrong; None where bodies differ, or something may be."""
-        key = request.custom_id
-        if self._around is None or request.prompt.isspace() or not (key is None or is_text(key)):
+    def plain(self, prompts: list[str]) -> list[msgspec.Raw] | None:
+        """Return the bodies of requests of nothing but a prompt; None where bodies differ, or a prompt cannot be sent."""
+        if self._around is None or any(map(str.isspace, prompts)):
             return None
         head, tail = self._around
         try:
-            return msgspec.Raw(b"%b%b%b" % (head, self._encoder.encode(request.prompt), tail))
+            encoded = self._encoder.encode_lines(prompts).split(
+                b"\n"
+            )  # a line feed in a prompt is encoded as two letters
         except UnicodeEncodeError:
             return None
+        return [msgspec.Raw(head + prompt + tail) for prompt in encoded[:-1]]
 
     def encode(self, request: BatchRequest | PlainRequest) -> msgspec.Raw:
         """Return the body of one request.
@@ -79,6 +81,11 @@ class Bodies:
         if b"null" in encoded:
             _refuse_odd_numbers(body, "")
         return encoded
+
+
+def are_texts(values: list[str]) -> bool:
+    """Tell whether all of these strings can be written."""
+    return all(map(str.isascii, values)) or all(map(is_text, values))
 
 
 def is_text(value: str) -> bool:

@@ -18,9 +18,8 @@ from airflow_batch_provider.scratch import scratch_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_batch_provider.ledger.bad_rows import Rows
+    from airflow_batch_provider.ledger.blocks import Blocks
     from airflow_batch_provider.ledger.records import PlannedRow
-    from airflow_batch_provider.ledger.requests import Fingerprint
     from airflow_batch_provider.ledger.row_cache import RowCache
     from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.schemas import AnswerSchema
@@ -65,7 +64,7 @@ class _Answers:
             except (msgspec.DecodeError, RecursionError, ValueError):
                 continue  # a damaged line
             place = self._end // _ALIGNED
-            if len(digest) == _ALIGNED and self._places.first(digest, place) == place:
+            if len(digest) == _ALIGNED and self._places.first([digest], [place]) == [place]:
                 self._add(
                     Row(
                         custom_id="",
@@ -100,19 +99,18 @@ class CachedRows:
         """Return the number of these rows."""
         return self._spool.count
 
-    def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
-        """Return the rows that must be asked, and keep the others with their answers.
+    def without(self, blocks: Blocks) -> Blocks:
+        """Return the rows that must be asked, and keep the others with their answers."""
+        with closing(blocks):
+            for block in blocks:
+                yield block.only([not self._keeps(*one) for one in zip(block.rows, block.digests, strict=True)])
 
-        Args:
-            fingerprint: has just taken in each row that comes.
-        """
-        with closing(rows):
-            for row in rows:
-                answered = self._answered(row, fingerprint.asked)
-                if answered is None:
-                    yield row
-                else:
-                    self._spool.add(encode_row(answered))
+    def _keeps(self, asked: PlannedRow, digest: bytes) -> bool:
+        """Keep a row if it was answered before."""
+        answered = self._answered(asked, digest)
+        if answered is not None:
+            self._spool.add(encode_row(answered))
+        return answered is not None
 
     def _answered(self, asked: PlannedRow, digest: bytes) -> Row | None:
         """Return the row of a request that was answered before; the answer must be good to the task's own type, too."""

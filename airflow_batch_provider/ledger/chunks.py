@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, BinaryIO
-
-import msgspec
 
 from airflow_batch_provider.ledger.bad_rows import Problems
 from airflow_batch_provider.ledger.batch_files import BatchFiles
 from airflow_batch_provider.ledger.envelope import Envelope
-from airflow_batch_provider.ledger.records import Chunk, PlainRow, PlannedRow, planned_line
+from airflow_batch_provider.ledger.measured import Measure
+from airflow_batch_provider.ledger.records import Chunk
 from airflow_batch_provider.ledger.uses import keep_uses
-from airflow_batch_provider.pricing import Expected, Uses, expected, text_tokens
+from airflow_batch_provider.pricing import Uses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_batch_provider.ledger.bad_rows import SkippedRows
+    from airflow_batch_provider.ledger.measured import MeasuredRows
+    from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.pricing import Forecast
     from airflow_batch_provider.providers.base import BatchProvider
@@ -64,22 +67,23 @@ class ChunkWriter:
         skipped: SkippedRows | None = None,
     ) -> None:
         self._directory = directory
-        self._measure = _Measure(Envelope(provider.codec, spec), spec)
+        self._measure = Measure(Envelope(provider.codec, spec), spec)
         self._limits = limits
         self._skipped = skipped
         self._filling = _Filling(0, draft, limits.requests_of(0))
 
-    def write(self, rows: Iterable[PlannedRow], forecast: Forecast | None = None) -> tuple[Chunk, ...]:
+    def write(self, blocks: Iterable[list[PlannedRow]], forecast: Forecast | None = None) -> tuple[Chunk, ...]:
         """Write every row and return the chunks.
 
         Args:
+            blocks: of rows; they may be empty.
             forecast: takes in every row that is written.
 
         Raises:
             UsageError: rows that alone are over a limit, unless those are skipped; names them.
         """
         chunks: list[Chunk] = []
-        source = self._fitting(rows)
+        source = self._fitting(blocks)
         waiting = next(source, None)
         while waiting is not None:
             files, uses = BatchFiles.of(self._directory, self._filling.done()), Uses()
@@ -94,75 +98,57 @@ class ChunkWriter:
             self._filling = _Filling(number, self._filling.draft, self._limits.requests_of(number))
         return tuple(chunks)
 
-    def _fitting(self, rows: Iterable[PlannedRow]) -> Iterator[_Sized]:
+    def _fitting(self, blocks: Iterable[list[PlannedRow]]) -> Iterator[MeasuredRows]:
         """Return the rows that have room in a chunk of their own."""
         problems = Problems()
-        for row in rows:
-            sized = self._measure.sized(row)
-            problem = self._too_large(row, sized)
-            if problem is None and not problems:
-                yield sized
-            elif problem is not None and self._skipped is not None:
-                self._skipped.add(row, problem)
-            elif problem is not None:
-                problems.add(problem)
+        for rows in blocks:
+            if not rows:
+                continue
+            measured = self._measure.of(rows)
+            if measured.are_within(self._limits.bytes, self._limits.tokens):
+                if not problems:
+                    yield measured
+                continue
+            for place in range(len(rows)):
+                one = measured.part(place, place + 1)
+                if self._fits(one, problems) and not problems:
+                    yield one
         problems.check()
 
-    def _fill(self, file: BinaryIO, uses: Uses, row: _Sized | None, source: Iterator[_Sized]) -> _Sized | None:
-        """Put rows into one chunk until it is full; return the first row that found no room."""
-        filling, limits = self._filling, self._limits
-        while row is not None and filling.takes(row, limits):
-            file.write(row.line)
-            uses.add(row.expected, row.tokens)
-            row = next(source, None)
-        return row
+    def _fits(self, one: MeasuredRows, problems: Problems) -> bool:
+        """Tell whether a row has room; skip it, or note why not, where it has none."""
+        problem = self._too_large(one)
+        if problem is not None and self._skipped is not None:
+            self._skipped.add(one.rows[0], problem)
+        elif problem is not None:
+            problems.add(problem)
+        return problem is None
 
-    def _too_large(self, row: PlannedRow, sized: _Sized) -> str | None:
-        limits = self._limits
-        over_tokens = limits.tokens is not None and sized.tokens > limits.tokens
-        if sized.size <= limits.bytes and not over_tokens:
+    def _fill(
+        self, file: BinaryIO, uses: Uses, rows: MeasuredRows | None, source: Iterator[MeasuredRows]
+    ) -> MeasuredRows | None:
+        """Put rows into one chunk until it is full; return those that found no room."""
+        while rows is not None:
+            taken = self._filling.take(rows, self._limits)
+            if taken:
+                within = rows.part(0, taken)
+                file.write(within.lines())
+                within.count(uses)
+            if taken < len(rows.rows):
+                return rows.part(taken, len(rows.rows))
+            rows = next(source, None)
+        return rows
+
+    def _too_large(self, one: MeasuredRows) -> str | None:
+        (row,), (size,), (tokens,), limits = one.rows, one.sizes, one.tokens, self._limits
+        over_tokens = limits.tokens is not None and tokens > limits.tokens
+        if size <= limits.bytes and not over_tokens:
             return None
         limit = f"max_enqueued_tokens={limits.tokens}" if over_tokens else f"{limits.bytes} bytes a batch"
         return (
-            f"Row {row.index} ({row.custom_id!r}) alone is {sized.size} bytes, about {sized.tokens} tokens: more than "
+            f"Row {row.index} ({row.custom_id!r}) alone is {size} bytes, about {tokens} tokens: more than "
             f"{limit}. Shorten it or raise the limit."
         )
-
-
-class _Sized(msgspec.Struct, gc=False):
-    """A planned row as its file keeps it.
-
-    Attributes:
-        size: bytes of what is sent.
-        tokens: estimate of its input.
-        expected: what it will use; of a plain row, what the first plain one will.
-    """
-
-    line: bytes
-    size: int
-    tokens: int
-    expected: Expected
-
-
-class _Measure:
-    """Tells how large rows are. Plain ones differ in their length only, so one of them is read for all."""
-
-    def __init__(self, envelope: Envelope, spec: Spec) -> None:
-        self._envelope = envelope
-        self._spec = spec
-        self._plain: Expected | None = None
-        self._around = 0
-
-    def sized(self, row: PlannedRow) -> _Sized:
-        """Return a row as its file keeps it, measured."""
-        if self._plain is not None and type(row) is PlainRow:
-            size = self._around + memoryview(row.body).nbytes
-            return _Sized(planned_line(row), size, text_tokens(size), self._plain)
-        sent = self._envelope.longest(row.body)
-        use = expected(sent, self._spec)
-        if type(row) is PlainRow:
-            self._plain, self._around = use, len(sent) - memoryview(row.body).nbytes
-        return _Sized(planned_line(row), len(sent), use.usage.input_tokens, use)
 
 
 @dataclass
@@ -180,15 +166,16 @@ class _Filling:
     bytes: int = 0
     tokens: int = 0
 
-    def takes(self, row: _Sized, limits: ChunkLimits) -> bool:
-        """Count a row, unless the chunk has no room for it."""
-        tokens, size = self.tokens + row.tokens, self.bytes + row.size
-        over_tokens = limits.tokens is not None and tokens > limits.tokens
-        if size > limits.bytes or self.requests >= self.most or over_tokens:
-            return False
-        self.requests += 1
-        self.bytes, self.tokens = size, tokens
-        return True
+    def take(self, rows: MeasuredRows, limits: ChunkLimits) -> int:
+        """Count the first rows, as many as the chunk has room for; return how many."""
+        sizes = list(accumulate(rows.sizes, initial=self.bytes))
+        tokens = list(accumulate(rows.tokens, initial=self.tokens))
+        taken = min(len(rows.rows), self.most - self.requests, bisect(sizes, limits.bytes) - 1)
+        if limits.tokens is not None:
+            taken = min(taken, bisect(tokens, limits.tokens) - 1)
+        self.requests += taken
+        self.bytes, self.tokens = sizes[taken], tokens[taken]
+        return taken
 
     def done(self, *, realtime: bool = False) -> Chunk:
         """Return the chunk as the wave records it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, contextmanager
+from operator import eq
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 from msgspec.structs import replace
 
+from airflow_batch_provider.ledger.blocks import are_plain
 from airflow_batch_provider.ledger.digests import DigestTable
 from airflow_batch_provider.ledger.records import CopiedRow, PlainRow
 from airflow_batch_provider.ledger.spool import spooled
@@ -19,9 +21,8 @@ from airflow_batch_provider.scratch import scratch_file, told_of_scratch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from airflow_batch_provider.ledger.bad_rows import Rows
+    from airflow_batch_provider.ledger.blocks import Block, Blocks
     from airflow_batch_provider.ledger.records import PlannedRow
-    from airflow_batch_provider.ledger.requests import Fingerprint
     from airflow_batch_provider.ledger.spool import Spool
     from airflow_batch_provider.providers.base import Codec
     from airflow_batch_provider.rows import Row
@@ -48,17 +49,31 @@ class Copies:
         """Return the number of these rows."""
         return self._spool.count
 
-    def without(self, rows: Rows, fingerprint: Fingerprint) -> Rows:
+    def without(self, blocks: Blocks) -> Blocks:
         """Return the rows that are the first to ask what they ask, and keep the others."""
-        add, first, wants_variety = fingerprint.add, self._known.first, self._wants_variety
-        with closing(rows):
-            for row in rows:
-                digest = add(row)
-                if wants_variety(row) or (original := first(digest, row.index)) == row.index:
-                    yield row
-                else:
-                    copied = CopiedRow(index=row.index, custom_id=row.custom_id, original=original)
-                    self._spool.add(_JSON.encode(copied) + b"\n")
+        with closing(blocks):
+            for block in blocks:
+                yield self._first_to_ask(block)
+
+    def _first_to_ask(self, block: Block) -> Block:
+        indices = [row.index for row in block.rows]
+        originals = self._originals(block, indices)
+        if originals == indices:
+            return block
+        for row, original in zip(block.rows, originals, strict=True):
+            if original != row.index:
+                copied = CopiedRow(index=row.index, custom_id=row.custom_id, original=original)
+                self._spool.add(_JSON.encode(copied) + b"\n")
+        return block.only(map(eq, originals, indices))
+
+    def _originals(self, block: Block, indices: list[int]) -> list[int]:
+        """Return the index of the first row that asks the same, of each; its own of one that asks for its own answer."""
+        if are_plain(block.rows):
+            return indices if self._wants_variety(block.rows[0]) else self._known.first(block.digests, indices)
+        return [
+            row.index if self._wants_variety(row) else self._known.first([digest], [row.index])[0]
+            for row, digest in zip(block.rows, block.digests, strict=True)
+        ]
 
     def _wants_variety(self, row: PlannedRow) -> bool:
         """Tell whether a row asks for an answer of its own; of plain ones, which differ in the prompt only, all or none do."""

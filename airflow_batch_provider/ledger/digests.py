@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_batch_provider.scratch import scratch_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import BinaryIO
 
 _BUCKETS = 1 << 21
@@ -36,24 +37,27 @@ class DigestTable:
         self._links = array("Q")  # the place of the record before, and the number
         self._spool: BinaryIO | None = None
 
-    def first(self, digest: bytes, number: int) -> int:
-        """Return the number that was kept under a digest; keep this one where there is none.
+    def first(self, digests: Iterable[bytes], numbers: Iterable[int]) -> list[int]:
+        """Return the number that was kept under each digest; keep the given one where there is none.
 
         Args:
-            digest: 16 bytes, as a cryptographic hash gives them.
-            number: from 0, less than 2^32.
+            digests: 16 bytes each, as a cryptographic hash gives them.
+            numbers: one for each digest, from 0, less than 2^32.
         """
-        bucket = hash(digest) % _BUCKETS
-        last = self._last[bucket]
-        if last and (found := self._found(digest, last)) is not None:
-            return found
-        self._digests += digest
-        self._links.append(last << 32 | number)
-        self._count += 1
-        self._last[bucket] = self._count
-        if len(self._links) == _FULL:
-            self._write()
-        return number
+        last_of, buckets, found = self._last, _BUCKETS, []
+        for digest, number in zip(digests, numbers, strict=True):
+            bucket = hash(digest) % buckets
+            last = last_of[bucket]
+            if last and (known := self._found(digest, last)) is not None:
+                found.append(known)
+                continue
+            self._digests += digest
+            self._links.append(last << 32 | number)
+            self._count = last_of[bucket] = self._count + 1
+            if len(self._links) == _FULL:
+                self._write()
+            found.append(number)
+        return found
 
     def get(self, digest: bytes) -> int | None:
         """Return the number that is kept under a digest, None where there is none."""

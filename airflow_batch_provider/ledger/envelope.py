@@ -36,16 +36,27 @@ class Envelope:
         """Return the line of a body under a key as long as any, newline included."""
         return b"%b%b%b%b%b" % (self._head, _LONGEST_KEY.encode(), self._middle, body, self._tail)
 
-    def packing(self, tag: str) -> Callable[[bytes], bytes]:
-        """Return what makes, of a line of a request file, the line that is sent under a tag, newline included."""
+    def packing(self, tag: str) -> Callable[[list[bytes]], bytes]:
+        """Return what makes, of lines of a request file, the lines that are sent under a tag; all with their newlines."""
         head, middle, tail = self._head + f"{tag}-".encode(), self._middle, self._tail
+        start, end = len(_BEFORE_INDEX), len(_BEFORE_BODY)
 
-        def packed(planned: bytes) -> bytes:
-            before, _, rest = planned.partition(_BEFORE_BODY)
-            # A schema may hold anything, also what stands before a body; and a person may have written the file again.
-            if not before.startswith(_BEFORE_INDEX) or not rest or b'"schema":' in before:
-                row = _ROWS.decode(planned)
-                return b"".join((head, b"%d" % row.index, middle, row.body, tail))
-            return b"".join((head, before[len(_BEFORE_INDEX) : before.index(b",")], middle, rest[:-1], tail))
+        def packed(planned: list[bytes]) -> bytes:
+            pieces: list[bytes] = []
+            for line in planned:
+                body = line.find(_BEFORE_BODY)
+                if _is_as_written(line, body):
+                    pieces += (head, line[start : line.index(b",", start, body)], middle, line[body + end : -2], tail)
+                else:
+                    row = _ROWS.decode(line)
+                    pieces += (head, b"%d" % row.index, middle, row.body, tail)
+            return b"".join(pieces)
 
         return packed
+
+
+def _is_as_written(line: bytes, body: int) -> bool:
+    """Tell whether a line can be taken apart unread: a schema may hold what stands before a body, and a person may have edited it."""
+    return (
+        body > 0 and line.startswith(_BEFORE_INDEX) and line.endswith(b"}\n") and line.find(b'"schema":', 0, body) < 0
+    )

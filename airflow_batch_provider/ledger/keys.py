@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _PARTS = 256
-# Hashes of a part that are in memory, 8 bytes each; a full part goes to disk.
-_FULL = 4096
+# Hashes that are in memory, 8 bytes each; more go to disk.
+_FULL = 1 << 19
 
 
 class Doubled:
@@ -39,24 +39,28 @@ class Keys:
 
     def __init__(self) -> None:
         self._parts = [array("q") for _ in range(_PARTS)]
-        self._blocks: list[list[int]] = [[] for _ in range(_PARTS)]
+        self._written: list[list[tuple[int, int]]] = [[] for _ in range(_PARTS)]  # place and number of hashes
+        self._room = _FULL
         self._spool: BinaryIO | None = None
 
-    def add(self, key: str) -> None:
-        """Take in the key of one row."""
-        digest = hash(key)  # Python's own, of 64 bits: it is the same within one process, and at hand
-        part = self._parts[digest % _PARTS]
-        part.append(digest)
-        if len(part) == _FULL:
-            self._write(digest % _PARTS)
+    def add(self, keys: list[str]) -> None:
+        """Take in the keys of some rows."""
+        parts = self._parts
+        for digest in map(hash, keys):  # Python's own, of 64 bits: it is the same within one process, and at hand
+            parts[digest % _PARTS].append(digest)
+        self._room -= len(keys)
+        if self._room <= 0:
+            self._write()
 
-    def _write(self, number: int) -> None:
-        """Put a full part on disk."""
+    def _write(self) -> None:
+        """Put what is in memory on disk."""
         if self._spool is None:
             self._spool = scratch_file()
-        self._blocks[number].append(self._spool.tell())
-        self._parts[number].tofile(self._spool)
-        self._parts[number] = array("q")
+        for part, places in zip(self._parts, self._written, strict=True):
+            places.append((self._spool.tell(), len(part)))
+            part.tofile(self._spool)
+            del part[:]
+        self._room = _FULL
 
     def doubled(self) -> Doubled:
         """Return what several keys have in common."""
@@ -71,9 +75,9 @@ class Keys:
         part = self._parts[number]
         if self._spool is None:
             return part
-        for start in self._blocks[number]:
+        for start, count in self._written[number]:
             self._spool.seek(start)
-            part.fromfile(self._spool, _FULL)
+            part.fromfile(self._spool, count)
         return part
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import RowsFailed
 from airflow_batch_provider.layout import WAVES
+from airflow_batch_provider.ledger.blocks import in_blocks
 from airflow_batch_provider.ledger.canary import canary_of
 from airflow_batch_provider.ledger.limit import CostLimit
 from airflow_batch_provider.ledger.merge import is_answered, rows_to_ask, unreadable_rows
@@ -52,8 +53,8 @@ class LaterWaves:
         number = len(waves)
         before = canary_of(self._files, waves[-1])
         canary = context.policy.canary if before and before.failed else 0  # nothing but canaries was bought so far
-        rows = rows_to_ask(self._files, plan, waves, context.provider)
-        wave = self._drafts.write(number, plan.nonce, rows, canary=canary)
+        blocks = in_blocks(rows_to_ask(self._files, plan, waves, context.provider))
+        wave = self._drafts.write(number, plan.nonce, blocks, canary=canary)
         if not wave.chunks or self._is_too_dear(plan, waves, wave):
             return None
         others = self._drafts.others(wave)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from decimal import Decimal
 
+    from airflow_batch_provider.blocks import InBlocks
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.final_files import Target
     from airflow_batch_provider.ledger.limit import Withheld
@@ -71,11 +72,11 @@ class Ledger:
         """Return the waves that are committed, in order."""
         return self.files.waves()
 
-    def current_plan(self, requests: Iterable[Any]) -> Plan | None:
+    def current_plan(self, requests: Iterable[Any] | InBlocks) -> Plan | None:
         """Return the plan of these requests, None when they must be planned; see `Planner.current_plan`."""
         return self._planner.current_plan(requests)
 
-    def draft(self, requests: Iterable[Any], keeper: Keeper | None = None) -> Draft:
+    def draft(self, requests: Iterable[Any] | InBlocks, keeper: Keeper | None = None) -> Draft:
         """Write the request files of a new plan, to be priced and committed; see `Planner.draft`."""
         return self._planner.draft(requests, keeper)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from airflow_batch_provider.blocks import InBlocks
     from airflow_batch_provider.ledger.context import LedgerContext
     from airflow_batch_provider.ledger.records import Wave
     from airflow_batch_provider.tables.keeping import Keeper
@@ -47,13 +48,13 @@ class Planner:
         self._superseded = set(context.root.names(SUPERSEDED))
         self._began_at = context.clock.now()
 
-    def current_plan(self, requests: Iterable[Any]) -> Plan | None:
+    def current_plan(self, requests: Iterable[Any] | InBlocks) -> Plan | None:
         """Return the plan of these requests; None when they must be planned, because there is none or it was of others.
 
         A finished plan of other requests is set aside.
 
         Args:
-            requests: can be iterated again and again.
+            requests: can be gone through again and again.
 
         Raises:
             UsageError: a row or the spec is wrong, or the ledger holds other requests of which batches are still open.
@@ -79,12 +80,12 @@ class Planner:
                 f"goes on. If there is none, give the task those others, or delete {root} to pay for these again."
             )
 
-    def _fingerprint(self, requests: Iterable[Any]) -> str:
+    def _fingerprint(self, requests: Iterable[Any] | InBlocks) -> str:
         context = self._context
         fingerprint = Fingerprint(context.provider.name, context.spec)
         rows = check_rows(requests, context.provider, context.spec)
-        for row in rows if context.policy.skip_bad_rows else refuse_bad(rows):
-            fingerprint.add(row)
+        for block in rows if context.policy.skip_bad_rows else refuse_bad(rows):
+            fingerprint.add(block)
         self._check_any(fingerprint)
         return str(fingerprint)
 
@@ -112,7 +113,7 @@ class Planner:
             if name in there and self._files.is_current(plan):  # no other worker did the same meanwhile
                 root.move(name, f"{SUPERSEDED}/{plan.nonce}/{name}")
 
-    def draft(self, requests: Iterable[Any], keeper: Keeper | None = None) -> Draft:
+    def draft(self, requests: Iterable[Any] | InBlocks, keeper: Keeper | None = None) -> Draft:
         """Write the request files of a new plan; nothing counts before the draft is committed.
 
         Args:
@@ -127,7 +128,8 @@ class Planner:
         forecast = Forecast(context.bill(context.spec))
         checked = check_rows(requests, context.provider, context.spec)
         with rows_apart(context, fingerprint) as apart:
-            with closing(apart.without(checked)) as rows:
+            with closing(apart.without(checked)) as blocks:
+                rows = (block.rows for block in blocks)
                 wave = self._drafts.write(0, nonce, rows, apart.skipped, forecast, canary=context.policy.canary)
             self._check_any(fingerprint)
             apart.save(self._files, nonce)

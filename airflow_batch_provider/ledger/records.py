@@ -245,6 +245,6 @@ class PlainRow(PlannedRow, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 _JSON = msgspec.json.Encoder()
 
 
-def planned_line(row: PlannedRow) -> bytes:
-    """Return a planned row as its file keeps it, newline included."""
-    return _JSON.encode(row) + b"\n"
+def planned_lines(rows: list[PlannedRow]) -> bytes:
+    """Return planned rows as their file keeps them, each with its newline."""
+    return _JSON.encode_lines(rows)

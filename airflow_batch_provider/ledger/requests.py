@@ -9,27 +9,31 @@ from dataclasses import asdict, is_dataclass
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
+from itertools import chain
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
+from airflow_batch_provider.blocks import blocks_of
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.ledger.bad_rows import refuse_bad
-from airflow_batch_provider.ledger.bodies import Bodies, is_text
+from airflow_batch_provider.ledger.blocks import Block, are_plain, in_blocks
+from airflow_batch_provider.ledger.bodies import Bodies, are_texts, is_text
 from airflow_batch_provider.ledger.keys import Keys
 from airflow_batch_provider.ledger.records import NO_BODY, NO_SCHEMA, PlainRow, PlannedRow, encoded
 from airflow_batch_provider.models import LONGEST_ID, BadRow, BatchRequest, PlainRequest
 from airflow_batch_provider.schemas import answer_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import msgspec
     from pydantic_core import ErrorDetails
 
-    from airflow_batch_provider.ledger.bad_rows import Rows
+    from airflow_batch_provider.blocks import InBlocks
+    from airflow_batch_provider.ledger.blocks import Blocks, Rows
     from airflow_batch_provider.ledger.keys import Doubled
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.providers.base import BatchProvider
@@ -37,9 +41,11 @@ if TYPE_CHECKING:
 _LONGEST_SHOWN = 50
 """Characters of a key that a message shows."""
 _TOO_LARGE = 10**LONGEST_ID
+# Characters of prompts of which bodies are made at once; a source that has no smaller blocks is looked at row by row.
+_MOST_AT_ONCE = 1 << 22
 
 
-def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
+def plan_rows(requests: Iterable[Any] | InBlocks, provider: BatchProvider, spec: Spec) -> Rows:
     """Check, number and encode every request, in the order given; memory does not grow with their number.
 
     Raises:
@@ -48,7 +54,7 @@ def plan_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> R
     return refuse_bad(check_rows(requests, provider, spec))
 
 
-def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> Rows:
+def check_rows(requests: Iterable[Any] | InBlocks, provider: BatchProvider, spec: Spec) -> Rows:
     """Do as `plan_rows`, but a row that cannot be asked says why, and there may be no rows.
 
     Raises:
@@ -56,13 +62,40 @@ def check_rows(requests: Iterable[Any], provider: BatchProvider, spec: Spec) -> 
     """
     bodies = Bodies(provider.codec, spec)
     with closing(Keys()) as keys:
-        for index, given in enumerate(requests):
-            row = _checked(index, given, bodies)
-            keys.add(row.custom_id)
-            yield row
+        for block in _planned(requests, bodies):
+            keys.add([row.custom_id for row in block])
+            yield block
         doubled = keys.doubled()
     if doubled:
-        _refuse_doubled((_checked(index, given, bodies) for index, given in enumerate(requests)), doubled)
+        _refuse_doubled(chain.from_iterable(_planned(requests, bodies)), doubled)
+
+
+def _planned(requests: Iterable[Any] | InBlocks, bodies: Bodies) -> Iterator[list[PlannedRow]]:
+    """Return all rows in blocks; those in which nothing may be wrong are made at once, the others one by one."""
+    first = 0
+    for block in blocks_of(requests):
+        if plain := _plain_rows(first, block, bodies):
+            yield plain
+        else:
+            yield from in_blocks(_checked(index, given, bodies) for index, given in enumerate(block, first))
+        first += len(block)
+
+
+def _plain_rows(first: int, block: list[Any], bodies: Bodies) -> list[PlannedRow] | None:
+    """Return the rows of requests of nothing but a prompt, None where any of them must be looked at."""
+    if set(map(type, block)) != {PlainRequest}:
+        return None
+    keys = [one.custom_id or f"request-{index}" for index, one in enumerate(block, first)]
+    prompts = [one.prompt for one in block]
+    if not are_texts(keys) or sum(map(len, prompts)) > _MOST_AT_ONCE:
+        return None
+    made = bodies.plain(prompts)
+    if made is None:
+        return None
+    return [
+        PlainRow(index=index, custom_id=key, body=body)
+        for index, (key, body) in enumerate(zip(keys, made, strict=True), first)
+    ]
 
 
 def _refuse_doubled(rows: Iterable[PlannedRow], doubled: Doubled) -> None:
@@ -82,8 +115,6 @@ def _refuse_doubled(rows: Iterable[PlannedRow], doubled: Doubled) -> None:
 
 
 def _checked(index: int, given: Any, bodies: Bodies) -> PlannedRow:
-    if type(given) is PlainRequest and (body := bodies.plain(given)):  # most rows, in which nothing is wrong
-        return PlainRow(index=index, custom_id=given.custom_id or f"request-{index}", body=body)
     try:
         request = given if type(given) is PlainRequest else _as_request(index, given)
         body, schema = _encoded(index, request, bodies)
@@ -195,35 +226,38 @@ def asked_digest(row: PlannedRow) -> bytes:
     return asked.digest()[:16]
 
 
-class Fingerprint:
-    """Tells whether two plans ask the same rows in the same way.
+def _asked_digests(rows: list[PlannedRow]) -> list[bytes]:
+    """Return what each of these rows asks, as `asked_digest` does."""
+    if not are_plain(rows):
+        return list(map(asked_digest, rows))
+    sha256 = hashlib.sha256
+    return [sha256(row.body, usedforsecurity=False).digest()[:16] for row in rows]
 
-    Attributes:
-        asked: what the last row asks, as `asked_digest` tells; for whoever gets the rows next.
-    """
+
+class Fingerprint:
+    """Tells whether two plans ask the same rows in the same way."""
 
     def __init__(self, provider: str, spec: Spec) -> None:
         # Processors have instructions for it: 0.7 µs for a row of 1 KB, where BLAKE2b takes 1.8 (AMD EPYC, 2026-11).
         self._hash = hashlib.sha256(f"{provider}\n{spec.model_dump_json()}".encode(), usedforsecurity=False)
         self.requests = 0
-        self.asked = b""
 
-    def add(self, row: PlannedRow) -> bytes:
-        """Take in one row; return what it asks as `asked_digest` does."""
-        self.asked = digest = asked_digest(row)
-        key = row.custom_id.encode()
-        self._hash.update(b"%d:%b%b" % (len(key), key, digest))
-        if row.problem:
-            self._hash.update(row.problem.encode())
-        self.requests += 1
-        return digest
+    def add(self, rows: list[PlannedRow]) -> Block:
+        """Take in rows; return them with what each asks."""
+        digests = _asked_digests(rows)
+        keys = [row.custom_id.encode() for row in rows]
+        told = [b"%d:%b%b" % (len(key), key, digest) for key, digest in zip(keys, digests, strict=True)]
+        if not are_plain(rows):
+            told = [one + row.problem.encode() for one, row in zip(told, rows, strict=True)]
+        self._hash.update(b"".join(told))
+        self.requests += len(rows)
+        return Block(rows, digests)
 
-    def taking(self, rows: Rows) -> Rows:
+    def taking(self, blocks: Rows) -> Blocks:
         """Take in rows as they pass."""
-        with closing(rows):
-            for row in rows:
-                self.add(row)
-                yield row
+        with closing(blocks):
+            for rows in blocks:
+                yield self.add(rows)
 
     def check_any(self) -> None:
         """Refuse to ask nothing.

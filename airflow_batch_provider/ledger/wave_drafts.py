@@ -27,7 +27,7 @@ class WaveDrafts:
         self,
         number: int,
         nonce: str,
-        rows: Iterable[PlannedRow],
+        blocks: Iterable[list[PlannedRow]],
         skipped: SkippedRows | None = None,
         forecast: Forecast | None = None,
         canary: int = 0,
@@ -48,7 +48,7 @@ class WaveDrafts:
             draft=context.new_id()[:8],
             skipped=skipped,
         )
-        chunks = writer.write(rows, forecast)
+        chunks = writer.write(blocks, forecast)
         now = context.clock.now()
         canary = min(canary, chunks[0].requests) if len(chunks) > 1 else 0
         return Wave(nonce=nonce, number=number, attempt=context.attempt, opened_at=now, chunks=chunks, canary=canary)

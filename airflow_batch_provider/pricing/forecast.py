@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Self, TypeGuard
@@ -12,6 +13,8 @@ from airflow_batch_provider.models import Cost, Spec, Usage
 from airflow_batch_provider.pricing.estimate import estimate, may_hold_media, text_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow_batch_provider.pricing.bill import Bill
 
 
@@ -178,9 +181,19 @@ class Uses:
             row: what it will use, or another one that differs in the length of its text only.
             tokens: its own input.
         """
+        alike = self._counted_with(row)
+        alike[tokens] = alike.get(tokens, 0) + 1
+
+    def add_alike(self, row: Expected, tokens: Iterable[int]) -> None:
+        """Count rows that differ in the length of their text only, each by its own input."""
+        alike = self._counted_with(row)
+        for one, rows in Counter(tokens).items():
+            alike[one] = alike.get(one, 0) + rows
+
+    def _counted_with(self, row: Expected) -> dict[int, int]:
         if row is not self._last:
             self._last, self._alike = row, self._counts.setdefault(_without_length(row), {})
-        self._alike[tokens] = self._alike.get(tokens, 0) + 1
+        return self._alike
 
     def add_to(self, total: Forecast, learned: Learned = NOTHING_LEARNED, *, realtime: bool = False) -> None:
         """Count all rows in a forecast.

@@ -6,16 +6,16 @@ from airflow_batch_provider.row_files.arrow_values import records
 from airflow_batch_provider.row_files.csv_rows import LONGEST_CELL
 from airflow_batch_provider.row_files.file import RowFile, partitions_of
 from airflow_batch_provider.row_files.parquet_rows import open_parquet, parquet_records
-from airflow_batch_provider.row_files.reading import READ, files_at, rows_in
+from airflow_batch_provider.row_files.reading import READ, blocks_in, files_at
 
 __all__ = [
     "LONGEST_CELL",
     "READ",
     "RowFile",
+    "blocks_in",
     "files_at",
     "open_parquet",
     "parquet_records",
     "partitions_of",
     "records",
-    "rows_in",
 ]

@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from airflow_batch_provider.blocks import cut
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow
 from airflow_batch_provider.row_files.file import check_columns, without_mark
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LONGEST_CELL = 2**31 - 1
 
 
-def csv_rows(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> Iterator[Row]:
+def csv_rows(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> Iterator[list[Row]]:
     csv.field_size_limit(LONGEST_CELL)  # of the process; the default of 131,072 characters is short for documents
     with path.open() as raw:
         without_mark(path, raw.read(4))
@@ -27,7 +28,7 @@ def csv_rows(path: RowFile, needed: list[str] | None, delimiter: str = ",") -> I
         with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
             lines = csv.reader(text, delimiter=delimiter, strict=True)
             try:
-                yield from _records(path, lines, needed)
+                yield from cut(_records(path, lines, needed), _characters)
             except csv.Error as error:
                 raise UsageError(f"Line {lines.line_num} of {path} is not CSV: {error}. Fix the file.") from None
 
@@ -45,5 +46,9 @@ def _records(path: RowFile, lines: Iterator[list[str]], needed: list[str] | None
         yield dict(zip(header, fields, strict=True))
 
 
-def tsv_rows(path: RowFile, needed: list[str] | None) -> Iterator[Row]:
+def _characters(row: Row) -> int:
+    return 0 if isinstance(row, BadRow) else sum(map(len, row.values()))
+
+
+def tsv_rows(path: RowFile, needed: list[str] | None) -> Iterator[list[Row]]:
     return csv_rows(path, needed, "\t")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_batch_provider.blocks import blocks_of, line_blocks
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow
 from airflow_batch_provider.odd_json import oddity
@@ -19,15 +20,33 @@ if TYPE_CHECKING:
 _ANYTHING = msgspec.json.Decoder()
 
 
-def jsonl_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
+def jsonl_rows(path: RowFile, _needed: Any) -> Iterator[list[Row]]:
     with path.open() as file:
-        for number, line in enumerate(file):
-            if (row := _plain_object(line)) is not None:
-                yield row
-                continue
-            text = without_mark(path, line) if number == 0 else line
-            if text.strip():
-                yield _line(f"Line {number + 1} of {path}", text)
+        first = 0
+        for lines in line_blocks(file):
+            if rows := _plain_objects(lines) or list(_each_line(path, lines, first)):
+                yield rows
+            first += len(lines)
+
+
+def _plain_objects(lines: list[bytes]) -> list[Row] | None:
+    """Return the objects that lines are, as nearly all are; None where one of them is anything else."""
+    try:
+        rows = list(map(_ANYTHING.decode, lines))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return rows if set(map(type, rows)) == {dict} else None
+
+
+def _each_line(path: RowFile, lines: list[bytes], first: int) -> Iterator[Row]:
+    """Return the rows of lines that are looked at one by one."""
+    for number, line in enumerate(lines, first):
+        if (row := _plain_object(line)) is not None:
+            yield row
+            continue
+        text = without_mark(path, line) if number == 0 else line
+        if text.strip():
+            yield _line(f"Line {number + 1} of {path}", text)
 
 
 def _plain_object(line: bytes) -> dict[str, Any] | None:
@@ -46,7 +65,7 @@ def _line(where: str, text: bytes) -> Row:
         return BadRow(str(error))
 
 
-def json_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
+def json_rows(path: RowFile, _needed: Any) -> Iterator[list[Row]]:
     with path.open() as file:
         data = without_mark(path, file.read())
     lines = data.strip().split(b"\n", 2)[:2]
@@ -55,8 +74,7 @@ def json_rows(path: RowFile, _needed: Any) -> Iterator[Row]:
     rows = _decoded(str(path), data)
     if not isinstance(rows, list):
         raise UsageError(f"{path} is {type(rows).__name__}, not a list of rows. Fix the file, or name it .jsonl.")
-    for number, row in enumerate(rows):
-        yield _object(f"Row {number} of {path}", row)
+    yield from blocks_of(_object(f"Row {number} of {path}", row) for number, row in enumerate(rows))
 
 
 def _decoded(where: str, data: bytes) -> Any:

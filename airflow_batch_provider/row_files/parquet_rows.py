@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.tables.keeping import Keeper
 
 
-def parquet_rows(path: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[Row]:
+def parquet_rows(path: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[list[Row]]:
     with open_parquet(path) as table:
         schema = table.schema_arrow
         own = [] if needed is None else [name for name in path.partitions if name not in schema.names]
@@ -35,7 +35,8 @@ def parquet_rows(path: RowFile, needed: list[str] | None, keeper: Keeper | None 
             rows = _partitioned(batch, path, own)
             if keeper is not None:
                 keeper.batch(rows)
-            yield from _values(path, rows if needed is None else rows.select(needed), first)
+            if batch.num_rows:
+                yield _values(path, rows if needed is None else rows.select(needed), first)
             first += batch.num_rows
 
 

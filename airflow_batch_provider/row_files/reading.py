@@ -45,8 +45,8 @@ def _root(place: str) -> str:
     return place.rstrip("/") if "*" not in place else place.partition("*")[0].rpartition("/")[0]
 
 
-def rows_in(file: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[Row]:
-    """Return the rows of a file, in its order; one that cannot be read is a `BadRow`.
+def blocks_in(file: RowFile, needed: list[str] | None, keeper: Keeper | None = None) -> Iterator[list[Row]]:
+    """Return the rows of a file in blocks, in its order; one that cannot be read is a `BadRow`.
 
     Args:
         needed: columns that the file must have, where it has any; None takes every column, and no partition.
@@ -74,21 +74,24 @@ def rows_in(file: RowFile, needed: list[str] | None, keeper: Keeper | None = Non
         ) from error
 
 
-def _kept(file: RowFile, rows: Iterator[Row], needed: list[str] | None, keeper: Keeper | None) -> Iterator[Row]:
+def _kept(
+    file: RowFile, blocks: Iterator[list[Row]], needed: list[str] | None, keeper: Keeper | None
+) -> Iterator[list[Row]]:
     """Return rows with their partitions, and let their columns be kept."""
     partitions = {} if needed is None else file.partitions
-    return rows if keeper is None and not partitions else _with_more(rows, partitions, keeper)
+    if keeper is None and not partitions:
+        return blocks
+    return ([_with_more(row, partitions, keeper) for row in block] for block in blocks)
 
 
-def _with_more(rows: Iterator[Row], partitions: dict[str, str | None], keeper: Keeper | None) -> Iterator[Row]:
-    for given in rows:
-        row = partitions | given if partitions and isinstance(given, dict) else given
-        if keeper is not None:
-            keeper.row(row if isinstance(row, dict) else {})
-        yield row
+def _with_more(given: Row, partitions: dict[str, str | None], keeper: Keeper | None) -> Row:
+    row = partitions | given if partitions and isinstance(given, dict) else given
+    if keeper is not None:
+        keeper.row(row if isinstance(row, dict) else {})
+    return row
 
 
-_READERS: dict[str, Callable[..., Iterator[Row]]] = {
+_READERS: dict[str, Callable[..., Iterator[list[Row]]]] = {
     ".jsonl": jsonl_rows,
     ".ndjson": jsonl_rows,
     ".json": json_rows,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from airflow_batch_provider.blocks import blocks_of
 from airflow_batch_provider.exceptions import BatchError, Unavailable, UsageError
 from airflow_batch_provider.folders import task_folders
 from airflow_batch_provider.layout import RESULTS
 from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.scratch import scratch_folder
-from airflow_batch_provider.sources import requests_of
+from airflow_batch_provider.sources import request_blocks
 from airflow_batch_provider.stages.config import BatchConfig, names_file
 from airflow_batch_provider.stages.spooled import SpooledRows
 from airflow_batch_provider.storage import Directory
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from upath.extensions import ProxyUPath
 
+    from airflow_batch_provider.blocks import InBlocks
     from airflow_batch_provider.stages.config import Source
     from airflow_batch_provider.stages.context import StageContext
 
@@ -36,35 +38,36 @@ _FOR_GOOD = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryE
 
 @dataclass(frozen=True)
 class SourceRows:
-    """The rows of a task; they can be iterated again and again.
+    """The rows of a task; they can be gone through again and again.
 
     Attributes:
-        keeper: gathers columns of the rows whenever they are iterated; None where the result is not a table.
+        keeper: gathers columns of the rows whenever one goes through them; None where the result is not a table.
     """
 
-    rows: Iterable[Any]
+    rows: Iterable[Any] | InBlocks
     keeper: Keeper | None = None
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.rows)
+    def blocks(self) -> Iterator[list[Any]]:
+        """Return the rows in blocks."""
+        return blocks_of(self.rows)
 
 
 @dataclass(frozen=True)
 class _FileRows:
-    """The rows of a file, read again each time they are iterated."""
+    """The rows of a file, read again each time one goes through them."""
 
     path: UPath | ProxyUPath
     source: Source
     keeper: Keeper | None
     may_be_empty: bool
 
-    def __iter__(self) -> Iterator[Any]:
+    def blocks(self) -> Iterator[list[Any]]:
         called = None if self.source.uri else RETURNED
-        rows = requests_of(self.path, self.source.prompt, self.source.key, self.keeper, called=called)
-        first = next(rows, None)
+        blocks = request_blocks(self.path, self.source.prompt, self.source.key, self.keeper, called=called)
+        first = next(blocks, None)
         if first is not None:
             yield first
-            yield from rows
+            yield from blocks
         elif not self.may_be_empty:
             raise UsageError(
                 f"Cannot submit empty batch: {called or self.source.uri} has no rows. Give at least one row, or "

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow_batch_provider.blocks import MOST_BYTES, MOST_ROWS
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.scratch import scratch_file
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpooledRows:
-    """The rows of an iterator, in order, however often they are iterated; one iteration at a time."""
+    """The rows of an iterator, in order, however often they are gone through; by one at a time."""
 
     spool: IO[bytes]
     count: int
@@ -42,10 +43,17 @@ class SpooledRows:
             count += 1
         return cls(spool, count)
 
-    def __iter__(self) -> Iterator[Any]:
-        self.spool.seek(0)
-        for _ in range(self.count):
-            yield pickle.load(self.spool)  # noqa: S301 — written by this process, into a file that no other can open
+    def blocks(self) -> Iterator[list[Any]]:
+        """Return the rows in blocks."""
+        end = self.spool.seek(0)
+        left = self.count
+        while left:
+            block: list[Any] = []
+            end += MOST_BYTES
+            while len(block) < min(left, MOST_ROWS) and self.spool.tell() < end:
+                block.append(pickle.load(self.spool))  # noqa: S301 — written by this process, into a file that no other can open
+            yield block
+            left, end = left - len(block), self.spool.tell()
 
     def close(self) -> None:
         """Delete the rows."""

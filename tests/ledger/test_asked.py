@@ -10,7 +10,7 @@ from upath import UPath
 
 from airflow_batch_provider.ledger.asked import asked_rows
 from airflow_batch_provider.ledger.batch_files import BatchFiles
-from airflow_batch_provider.ledger.records import PlannedRow, encoded, planned_line
+from airflow_batch_provider.ledger.records import PlannedRow, encoded, planned_lines
 from airflow_batch_provider.rows import Row, encode_row
 from airflow_batch_provider.storage import Directory
 
@@ -38,7 +38,7 @@ def test_any_row_is_read_as_it_was_planned(tmp_path_factory, custom_id, schema, 
     """With its own schema, asked again with another body, and under whatever key."""
     files = BatchFiles(Directory(UPath(tmp_path_factory.mktemp("asked"))), 0, "draft")
     row = PlannedRow(index=7, custom_id=custom_id, schema=encoded(schema), first_asked=first_asked, body=BODY)
-    files.directory.write(files.requests_name, planned_line(row))
+    files.directory.write(files.requests_name, planned_lines([row]))
 
     (asked,) = asked_rows(files)
 
@@ -63,7 +63,7 @@ def test_a_file_that_a_person_has_written_again_says_the_same(read, line):
 @pytest.mark.parametrize("key", ["k", 'a "quoted" one', "back\\slash", "kéy\u2028", "\x00", "日本"])
 def test_a_line_gets_the_key_that_its_row_would_have(read, key):
     """To the last byte."""
-    (asked,) = read(planned_line(PlannedRow(index=3, custom_id=key, body=BODY)))
+    (asked,) = read(planned_lines([PlannedRow(index=3, custom_id=key, body=BODY)]))
     row = {"index": 3, "status": "succeeded", "output": msgspec.Raw(b'"custom_id"')}
 
     assert asked.named(encode_row(Row(custom_id="", **row))) == encode_row(Row(custom_id=key, **row))

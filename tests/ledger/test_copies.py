@@ -242,5 +242,5 @@ def test_a_table_of_digests_keeps_the_first_number_of_each_across_its_blocks(mon
     monkeypatch.setattr(digests, "_FULL", 8)
     table = DigestTable()
     for number in range(200):
-        assert table.first(bytes([number % 50]) * 16, number) == number % 50
+        assert table.first([bytes([number % 50]) * 16], [number]) == [number % 50]
     table.close()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_batch_provider.ledger.envelope import Envelope
-from airflow_batch_provider.ledger.records import PlannedRow, encoded, planned_line
+from airflow_batch_provider.ledger.records import PlannedRow, encoded, planned_lines
 from airflow_batch_provider.models import Account, Spec
 from airflow_batch_provider.providers import provider_class
 
@@ -32,7 +32,7 @@ def test_the_tag_goes_around_the_body_as_it_was_stored(codec, spec, index, key, 
     stored = msgspec.json.encode(body)
     row = PlannedRow(index=index, custom_id=key, body=msgspec.Raw(stored), schema=encoded(schema))
 
-    sent = Envelope(codec, spec).packing(TAG)(planned_line(row).removesuffix(b"\n"))
+    sent = Envelope(codec, spec).packing(TAG)([planned_lines([row])])
 
     assert sent == codec.line(f"{TAG}-{index}", stored, spec) + b"\n"
 
@@ -49,7 +49,7 @@ def test_a_request_file_that_a_person_wrote_again_is_read(line):
     """With other spaces and another order."""
     codec, spec = CODECS["openai"], SPECS[0]
 
-    sent = json.loads(Envelope(codec, spec).packing(TAG)(line.encode()))
+    sent = json.loads(Envelope(codec, spec).packing(TAG)([line.encode()]))
 
     assert (sent["custom_id"], sent["body"]) == (f"{TAG}-7", {"x": 1})
 
@@ -60,6 +60,6 @@ def test_no_line_of_a_batch_is_longer_than_the_one_it_was_measured_by(codec):
     spec, body = SPECS[0], msgspec.Raw(b'{"x":1}')
     row = PlannedRow(index=10**10 - 1, custom_id="a", body=body)
 
-    sent = Envelope(codec, spec).packing("0" * 12 + "-999-99999")(planned_line(row).removesuffix(b"\n"))
+    sent = Envelope(codec, spec).packing("0" * 12 + "-999-99999")([planned_lines([row])])
 
     assert len(sent) == len(Envelope(codec, spec).longest(body))

@@ -23,30 +23,30 @@ def keys(request, monkeypatch):
 
 
 def test_keys_that_all_differ_have_nothing_in_common(keys):
-    for number in range(5_000):
-        keys.add(f"row-{number}")
+    keys.add([f"row-{number}" for number in range(2_500)])
+    keys.add([f"row-{number}" for number in range(2_500, 5_000)])
 
     assert not keys.doubled()
 
 
 def test_a_key_that_came_long_ago_is_known(keys):
-    for number in range(5_000):
-        keys.add(f"row-{number}")
-    keys.add("row-17")
+    keys.add([f"row-{number}" for number in range(2_500)])
+    keys.add([f"row-{number}" for number in range(2_500, 5_000)])
+    keys.add(["row-17"])
 
     doubled = keys.doubled()
 
     assert [number for number in range(5_000) if f"row-{number}" in doubled] == [17]
 
 
-def test_a_full_part_leaves_the_memory(monkeypatch):
-    """Of any number of keys, each part keeps fewer than a full one."""
-    monkeypatch.setattr(module, "_FULL", 4)
+def test_what_is_too_much_leaves_the_memory(monkeypatch):
+    """Of any number of keys, fewer than so many stay."""
+    monkeypatch.setattr(module, "_FULL", 1_000)
     with closing(Keys()) as keys:
-        for number in range(20_000):
-            keys.add(f"row-{number}")
+        for start in range(0, 20_000, 7):
+            keys.add([f"row-{start + number}" for number in range(7)])
 
-        assert sum(map(len, keys._parts)) < module._PARTS * 4
+            assert sum(map(len, keys._parts)) < 1_000
 
 
 def test_two_keys_of_one_hash_are_two_keys(provider, monkeypatch):
@@ -54,7 +54,7 @@ def test_two_keys_of_one_hash_are_two_keys(provider, monkeypatch):
     monkeypatch.setattr(module, "hash", lambda _key: 1, raising=False)
     rows = [{"prompt": "a", "custom_id": "x"}, {"prompt": "b", "custom_id": "y"}]
 
-    assert [row.custom_id for row in plan_rows(rows, provider, Spec(model="m"))] == ["x", "y"]
+    assert [row.custom_id for block in plan_rows(rows, provider, Spec(model="m")) for row in block] == ["x", "y"]
     with pytest.raises(UsageError, match="'y' is used by row 1 and by row 2"):
         list(plan_rows([*rows, {"prompt": "c", "custom_id": "y"}], provider, Spec(model="m")))
 

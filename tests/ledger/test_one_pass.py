@@ -13,14 +13,16 @@ import pytest
 from pydantic import SecretStr
 from upath import UPath
 
+from airflow_batch_provider.blocks import MOST_BYTES, MOST_ROWS
 from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.ledger import batch_files as batch_files_module
 from airflow_batch_provider.ledger import bodies as bodies_module
 from airflow_batch_provider.ledger import landed as landed_module
 from airflow_batch_provider.ledger import requests as requests_module
 from airflow_batch_provider.ledger.batch_files import REQUESTS, ROWS, USES
+from airflow_batch_provider.ledger.requests import check_rows
 from airflow_batch_provider.ledger.row_cache import RowCache
-from airflow_batch_provider.models import Account
+from airflow_batch_provider.models import Account, BatchRequest, PlainRequest, Spec
 from airflow_batch_provider.storage import Directory
 
 
@@ -167,7 +169,8 @@ def test_what_a_row_asks_is_digested_once(new_ledger, clock, tmp_path, monkeypat
     assert [sum(word in data for data in digested) for word in (b"one", b"two")] == [2, 1]
 
 
-async def test_a_prompt_is_serialised_once(new_ledger, monkeypatch):
+@pytest.mark.parametrize("kind", [str, PlainRequest])
+async def test_a_prompt_is_serialised_once(new_ledger, monkeypatch, kind):
     """Its bytes are then copied as they are: into the request file, and from there into what is sent."""
     serialised = Counter()
 
@@ -181,26 +184,33 @@ async def test_a_prompt_is_serialised_once(new_ledger, monkeypatch):
             serialised[str(value)] += 1
             return self._encoder.encode(value)
 
+        def encode_lines(self, values):
+            serialised.update(values)
+            return self._encoder.encode_lines(values)
+
     monkeypatch.setattr(bodies_module.msgspec.json, "Encoder", CountingEncoder)
     ledger = new_ledger()
     prompts = [f"question {n}" for n in range(4)]
-    with ledger.draft(prompts) as draft:
+    with ledger.draft(list(map(kind, prompts))) as draft:
         draft.commit()
     await ledger.advance()
 
     assert {prompt: serialised[prompt] for prompt in prompts} == dict.fromkeys(prompts, 1)
 
 
-def test_a_row_is_written_before_the_next_but_one_is_read(new_ledger, monkeypatch):
-    """So the rows that are alive at once are few, however many there are."""
+@pytest.fixture
+def most_alive(new_ledger, monkeypatch):
+    """Plans rows; returns the most that had been read, and were not written."""
     read, written, most = 0, 0, 0
 
-    def rows():
-        nonlocal read, most
-        for number in range(500):
-            read += 1
-            most = max(most, read - written)
-            yield f"q{number}"
+    class CountingFile:
+        def __init__(self, file):
+            self._file = file
+
+        def write(self, data):
+            nonlocal written
+            written += data.count(b"\n")
+            return self._file.write(data)
 
     original = Directory.writer
 
@@ -209,21 +219,71 @@ def test_a_row_is_written_before_the_next_but_one_is_read(new_ledger, monkeypatc
         with original(self, name) as file:
             yield CountingFile(file) if name.endswith(REQUESTS) else file
 
-    class CountingFile:
-        def __init__(self, file):
-            self._file = file
-
-        def write(self, data):
-            nonlocal written
-            written += 1
-            return self._file.write(data)
-
     monkeypatch.setattr(Directory, "writer", counted)
-    with new_ledger().draft(rows()):
-        pass
 
-    assert (read, written) == (500, 500)
-    assert most <= 2
+    def planned(given):
+        def rows():
+            nonlocal read, most
+            for row in given:
+                read += 1
+                most = max(most, read - written)
+                yield row
+
+        with new_ledger().draft(rows()):
+            assert read == written
+        return most
+
+    return planned
+
+
+@pytest.mark.parametrize("kind", [str, PlainRequest])
+def test_a_block_of_rows_is_written_before_the_next_one_is_read(most_alive, kind):
+    """So the rows that are alive at once are few, however many there are."""
+    assert most_alive(kind(f"q{number}") for number in range(3 * MOST_ROWS + 7)) <= MOST_ROWS + 1
+
+
+@pytest.mark.parametrize("kind", [str, PlainRequest])
+def test_the_bodies_of_large_rows_are_made_a_few_at_once(kind, provider):
+    """As many as have the bytes of a block: a hundred prompts of a megabyte are in memory once."""
+    rows = [kind(f"{number} {'x' * 4 * MOST_BYTES}") for number in range(20)]
+
+    blocks = list(check_rows(rows, provider, Spec(model="m")))
+
+    assert [len(block) for block in blocks] == [1] * 20
+    assert [row.index for (row,) in blocks] == list(range(20))
+
+
+def test_rows_that_are_skipped_stay_in_order_whatever_is_wrong_with_them(new_ledger, provider):
+    """What is bad is found before what is too large; both are of one block."""
+    provider.max_bytes = 3000
+    ledger = new_ledger(skip_bad_rows=True)
+    rows = ["x" * 4000, " ", "good", "y" * 4000, ""]
+    with ledger.draft(rows) as draft:
+        assert draft.commit()
+
+    assert [row.index for row in ledger.files.skipped_rows(draft.plan)] == [0, 1, 3, 4]
+
+
+def test_a_batch_ends_at_its_limit_in_the_middle_of_a_block(new_ledger, provider):
+    """And the next one goes on with the very next row."""
+    provider.max_requests = 3
+    ledger = new_ledger()
+    with ledger.draft([PlainRequest(f"q{number}") for number in range(8)]) as draft:
+        assert draft.commit()
+
+    asked = [[row.index for row in batch.planned_rows()] for batch in ledger.files.batches(draft.plan.first)]
+    assert asked == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+def test_a_plan_is_the_same_however_its_rows_come(new_ledger):
+    """At once, in blocks of plain requests, or among others, which are looked at one by one: a retry buys nothing again."""
+    prompts = [f"question {number}" for number in range(5)]
+    ledger = new_ledger()
+    with ledger.draft([PlainRequest(prompt) for prompt in prompts]) as draft:
+        assert draft.commit()
+
+    for rows in (prompts, [BatchRequest(prompt=prompts[0]), *map(PlainRequest, prompts[1:])]):
+        assert new_ledger().current_plan(rows) == draft.plan
 
 
 def test_what_is_forecast_while_planning_is_what_the_files_say(new_ledger, provider):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from file_requests import requests_of
 from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow, PlainRequest
 from airflow_batch_provider.prompts import PromptTemplate
-from airflow_batch_provider.sources import requests_of
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,6 @@ def test_a_template_is_not_a_code(template):
 
 def test_braces_in_data_are_data():
     """A row's text is never a template."""
-    assert PromptTemplate("{text}").fill({"text": "{evil.__class__} {{ conn.x }}"}) == "{evil.__class__} {{ conn.x }}"
+    assert PromptTemplate("{text}").fill([{"text": "{evil.__class__} {{ conn.x }}"}]) == [
+        "{evil.__class__} {{ conn.x }}"
+    ]

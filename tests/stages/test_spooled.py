@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from airflow_batch_provider.blocks import MOST_BYTES, MOST_ROWS
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BatchRequest
 from airflow_batch_provider.stages.spooled import SpooledRows
@@ -16,9 +17,19 @@ def test_the_rows_of_an_iterator_come_back_as_often_as_they_are_wanted():
     """In order, as the values that they were."""
     rows = ["a", {"prompt": "b", "n": [1, None]}, BatchRequest(prompt="c")]
     with closing(SpooledRows.of(iter(rows))) as spooled:
-        assert list(spooled) == rows
-        assert next(iter(spooled)) == "a"
-        assert list(spooled) == rows
+        assert list(spooled.blocks()) == [rows]
+        assert next(spooled.blocks())[0] == "a"
+        assert list(spooled.blocks()) == [rows]
+
+
+def test_rows_come_back_in_blocks_that_do_not_grow_with_their_number_or_size():
+    """Large ones alone, of small ones some hundred."""
+    rows = [*(str(number) for number in range(MOST_ROWS + 1)), "x" * MOST_BYTES, "y" * MOST_BYTES, "z"]
+    with closing(SpooledRows.of(iter(rows))) as spooled:
+        blocks = list(spooled.blocks())
+
+    assert [row for block in blocks for row in block] == rows
+    assert [len(block) for block in blocks] == [MOST_ROWS, 2, 1, 1]
 
 
 def test_a_row_that_cannot_be_kept_is_refused_by_its_number():

@@ -21,7 +21,7 @@ from airflow_batch_provider import results as results_module
 from airflow_batch_provider.exceptions import RowsFailed, UsageError
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.results import BatchResults
-from airflow_batch_provider.row_files import RowFile, records, rows_in
+from airflow_batch_provider.row_files import RowFile, blocks_in, records
 from airflow_batch_provider.stages.config import Source
 
 
@@ -83,7 +83,7 @@ def records_of(manifest):
     """The rows of the file as any reader of its format has them."""
     if manifest.format == "parquet":
         return pq.read_table(manifest.results).to_pylist()
-    return list(rows_in(RowFile(LocalFileSystem(), manifest.results, "out"), None))
+    return [row for block in blocks_in(RowFile(LocalFileSystem(), manifest.results, "out"), None) for row in block]
 
 
 @pytest.mark.parametrize("out", FORMATS)
