@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from airflow_batch_provider.rows import Row
 
 # Of a row group, in Arrow's form.
-_GROUP_ROWS, _GROUP_BYTES = 10_000, 8 << 20
+_GROUP_ROWS, _GROUP_BYTES = 10_000, 4 << 20
+# Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
+_PAGE_BYTES = 1 << 16
+# The columns that say the same of most rows; a dictionary of any other would hold each of its texts, up to a megabyte.
+_ALIKE = ["status", "model", "finish_reason", "wave", "batch_id", "error_code", "error.code"]
 # Rows as Python objects weigh many times what Arrow makes of them, so only so many are at a time.
 _CHUNK_ROWS, _CHUNK_BYTES = 500, 1 << 18
 _COUNTS = attrgetter(*Usage.__struct_fields__)
@@ -38,7 +42,7 @@ SCHEMA_KEY = b"airflow_batch_provider.output_schema"
 
 
 def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
-    """Write rows in groups of at most 10,000 rows and about 8 MB; at most one group is in memory, and that in Arrow's form.
+    """Write rows in groups of at most 10,000 rows and about 4 MB; at most one group is in memory, and that in Arrow's form.
 
     `output` is a string for plain text, list<float32> for embeddings, and for a JSON schema the Arrow type it maps to, or a
     string of JSON where it maps to none. It holds as much of each good answer as its type can; an answer that it would not
@@ -59,11 +63,15 @@ def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
 
 def write_groups(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write batches as row groups of bounded size."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with _writer(file, schema) as writer:
         for group in groups(batches):
             write_group(writer, group)
+
+
+def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=_ALIKE, data_page_size=_PAGE_BYTES)
 
 
 @contextmanager
@@ -73,9 +81,7 @@ def scratch_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]
     Raises:
         pa.ArrowException, ValueError: Parquet does not take one of the columns.
     """
-    import pyarrow.parquet as pq
-
-    with written(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with written(path) as file, _writer(file, schema) as writer:
         yield writer
 
 

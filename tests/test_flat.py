@@ -71,6 +71,24 @@ def test_a_row_group_is_let_go_of_before_the_next_one_grows():
     assert max(most) <= 12
 
 
+def test_results_as_parquet_need_no_room_for_what_differs_in_every_row():
+    """Arrow keeps a dictionary of up to a megabyte, and two large pages, for each column that is written or read."""
+    texts = [os.urandom(500).hex() for _ in range(6_000)]
+    answers = [msgspec.Raw(msgspec.json.encode({"why": text})) for text in texts]
+    rows = (Row(custom_id=f"{n}", index=n, status="succeeded", output=answer) for n, answer in enumerate(answers))
+    schema = {"type": "object", "properties": {"why": {"type": "string"}}, "required": ["why"]}
+    file = io.BytesIO()
+
+    write_parquet(file, rows, Spec(model="m", output_schema=schema))
+
+    table = pq.ParquetFile(file)
+    groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
+    columns = {column.path_in_schema: column for column in map(groups[0].column, range(groups[0].num_columns))}
+    assert max(group.total_byte_size for group in groups) < 5 << 20
+    assert [columns[name].has_dictionary_page for name in ("status", "custom_id", "output.why")] == [True, False, False]
+    assert table.read()["output"].to_pylist() == [{"why": text} for text in texts]
+
+
 class CountedFile(io.FileIO):
     """A file that counts the bytes which are read of it."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.tables.columns import KeptColumns
 
 # Of a row group of what is kept, which only we read: half the bytes of one of the results.
-_ROWS, _BYTES = 10_000, 4 << 20
+_ROWS, _BYTES = 10_000, 2 << 20
 
 
 class Batches:
