@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from airflow_batch_provider.exceptions import Paused, Rejected, Unavailable, UsageError
 from airflow_batch_provider.models import Account, BatchRequest, Spec, Usage
+from airflow_batch_provider.providers.base import Payload
 from airflow_batch_provider.providers.openai import codec, replies
 from airflow_batch_provider.providers.openai.provider import STATES, OpenAIProvider
 
@@ -475,3 +476,31 @@ async def test_a_batch_carries_our_tag_and_whose_it_is(bench):
     metadata = bench.emulator.jobs.all[batch_id].metadata
     assert metadata["tag"] == "abp-test-1"
     assert len(metadata["label"]) == 512
+
+
+class CountingTransport(httpx2.AsyncBaseTransport):
+    """Takes uploads, and counts the bytes of each piece in which they come."""
+
+    def __init__(self):
+        self.pieces = []
+
+    async def handle_async_request(self, request):
+        async for piece in request.stream:
+            self.pieces.append(len(piece))
+        return httpx2.Response(200, json={"id": "file-1"}, request=request)
+
+
+async def test_a_file_is_uploaded_a_megabyte_at_a_time(tmp_path):
+    """Each piece goes through all layers of the HTTP client, which costs as much for a small one as for a large one."""
+    path = tmp_path / "batch.jsonl"
+    path.write_bytes(bytes(5 << 20))
+    transport = CountingTransport()
+    provider = OpenAIProvider(Account(provider="openai", api_key="k"), transport)
+
+    prepared = await provider.prepare(Payload("t-1", "d/r/t", path, 1, 5 << 20, Spec(model="m")))
+
+    assert prepared.file == "file-1"
+    assert sum(transport.pieces) > 5 << 20
+    assert max(transport.pieces) == 1 << 20
+    assert sum(piece >= 1 << 16 for piece in transport.pieces) == 5
+    await provider.aclose()
