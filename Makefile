@@ -6,10 +6,10 @@
 #   make demo DEMO_EXIT=1 the same, ends after success
 #   make test             in a few minutes: everything but the slow, with a real Airflow, and samples of the long sweeps; ARGS are pytest's
 #   make stores           only the tests against servers of others: Google Cloud Storage, Azure, a second S3, mocks of OpenAI and
-#                         Anthropic; beside the others of `make test` without ARGS
+#                         Anthropic
 #   make slow             the tests that make test leaves out because they cost much, but for those that kill processes
 #   make rest             what `make test` leaves out or samples: the slow, those that kill processes, and every sweep whole
-#   make test-all         every test, every sweep whole; CI runs `make test` and `make rest` instead, which is the same
+#   make test-all         every test, every sweep whole; CI runs `make test`, `make stores` and `make rest`, which is the same
 #   make kills            only the tests that kill, freeze and restart the processes of a real Airflow
 #   make cluster          PostgreSQL, Redis, S3, an Airflow of ten processes and the emulator run the example DAGs, until Ctrl-C
 #   make cluster-test     every kind of process of such a cluster killed and frozen, every service failing, and crowds; an hour
@@ -71,14 +71,8 @@ $(STORES)/.ready: tests/support/stores.txt Makefile $(READY)
 	else echo "npm was not found: the tests on Azure and aimock will be skipped"; fi
 	@touch $@
 
-# The tests on the servers of others mostly wait, so they run beside the others, and what they said comes last. What cannot be
-# installed for them fails them alone.
-SAID := $(VENV)/stores.log
-
 test: $(READY)
-	$(if $(ARGS),,-@$(MAKE) --no-print-directory $(STORES)/.ready)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory stores >$(SAID) 2>&1 & stores=$$!; trap 'kill $$stores' INT TERM; )$(PYTEST) \
-		-m "not kills and not slow" $(ARGS)$(if $(ARGS),,; tests=$$?; wait $$stores; stores=$$?; cat $(SAID); exit $$((tests | stores)))
+	$(PYTEST) -m "not kills and not slow" $(ARGS)
 
 stores: $(STORES)/.ready
 	PYTHONPATH=$(STORES) PATH="$(abspath $(STORES))/node_modules/.bin:$$PATH" $(PY) -m pytest -rs -k "azure or google_cloud or localbucket or mocks_of_others" \
@@ -93,6 +87,7 @@ rest: $(READY) $(VENV)/.cluster
 
 test-all: $(READY) $(VENV)/.cluster
 	$(PYTEST) --whole -m "not cluster" $(ARGS)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory stores)
 
 kills: $(READY)
 	$(PY) -m pytest -m kills tests/stack $(ARGS)

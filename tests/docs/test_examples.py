@@ -66,6 +66,7 @@ def with_modules():
     return [page for page in PAGES if any(block.is_module for block in CODE[page])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_modules(), ids=by_page)
 def test_the_dags_of_a_page_succeed_and_print_what_it_shows(page, connected, tested, tmp_path, monkeypatch):
     """All its blocks are one file, as a reader would put them together; files that it shows lie beside it."""
