@@ -38,12 +38,13 @@ async def moments(tmp_path, monkeypatch):
         return bomb.moment
 
 
-async def test_a_job_killed_anywhere_is_paid_once_and_whole(tmp_path, monkeypatch):
+@pytest.mark.sweep
+async def test_a_job_killed_anywhere_is_paid_once_and_whole(tmp_path, monkeypatch, sweep):
     """Whatever moment the worker dies in, the next attempts finish the same batches: each row bought once."""
     total = await moments(tmp_path, monkeypatch)
     assert total > 60  # the suite would prove little if it counted few moments
 
-    for at in range(total):
+    for at in sweep.of(range(total), 24):
         with monkeypatch.context() as patch:
             bomb = Bomb(at)
             task = make(tmp_path / str(at), bomb, patch)
