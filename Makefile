@@ -49,11 +49,11 @@ signals: $(READY)
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
 
-# Two processes, because most tests keep one busy, and two for those that wait; the tests of a file stay together, and so do those that share an Airflow
+# Three processes, because most tests keep one of two processors busy and some wait; the tests of a file stay together, and so do those that share an Airflow
 # (tests/support/scheduling.py). Containers like to keep Python from storing what it compiled, and then each of the hundred
 # processes of a real Airflow compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST := $(PY) -m pytest -n 4 --dist loadfile
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile
 
 # gcsfs needs a newer grpcio than constraints.txt has, so what these tests need lies beside the virtual environment, in front of
 # it for them alone. Azurite, the server of Azure's tests, and aimock, which mocks OpenAI, are programs of Node; without npm their
