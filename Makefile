@@ -49,9 +49,9 @@ signals: $(READY)
 demo: $(READY)
 	@DEMO_EXIT="$(DEMO_EXIT)" $(PY) -m airflow_batch_provider.demo
 
-# Three processes, because most tests keep one of two processors busy and some wait; the tests of a file stay together, and so do those that share an Airflow
-# (tests/support/scheduling.py). Containers like to keep Python from storing what it compiled, and then each of the hundred
-# processes of a real Airflow compiles the package again.
+# Three processes, because most tests keep one of two processors busy and some wait; the tests of a file stay together, and so do
+# those that share an Airflow (tests/support/scheduling.py). Containers like to keep Python from storing what it compiled, and
+# then each of the hundred processes of a real Airflow compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(PY) -m pytest -n 3 --dist loadfile
 
