@@ -54,9 +54,8 @@ class Bodies:
             return None
         head, tail = self._around
         try:
-            encoded = self._encoder.encode_lines(prompts).split(
-                b"\n"
-            )  # a line feed in a prompt is encoded as two letters
+            # A line feed in a prompt is encoded as two letters, so that only those between prompts are left.
+            encoded = self._encoder.encode_lines(prompts).split(b"\n")
         except UnicodeEncodeError:
             return None
         return [msgspec.Raw(head + prompt + tail) for prompt in encoded[:-1]]

@@ -124,18 +124,10 @@ class EndedBatches:
     async def _land(self, ended: _Ended) -> datetime | None:
         """Land one ended batch, or say when to try again; one that is somebody else's is searched for again."""
         context, files, receipt, status = self._context, ended.files, ended.receipt, ended.status
-        spec = self._wave.plan.spec
-        landing = Landing(
-            files,
-            self._wave.number,
-            receipt,
-            spec,
-            context.policy.retry_truncated,
-            context.answers(spec),
-            Settlement(context, self._wave.plan, receipt, files),
-        )
         try:
-            counts = await land(landing, context.provider, status, context.provider_now())
+            counts = await land(
+                landing_of(self._wave, files, receipt), context.provider, status, context.provider_now()
+            )
         except ForeignBatch:
             log.warning("Batch %s is not ours after all: looking for %s again.", receipt.batch_id, receipt.tag)
             await asyncio.to_thread(files.delete_receipt)  # the claim stays: ours may have become visible since
@@ -144,9 +136,7 @@ class EndedBatches:
         except NotSentYet as error:
             log.warning("%s", error)
             return context.clock.now() + come_back_after(error)
-        await asyncio.to_thread(self._wave.unregister, receipt.tag)
-        if context.row_cache is not None:
-            await asyncio.to_thread(context.row_cache.keep, files, receipt.requests, receipt.tag)
+        await asyncio.to_thread(settle_landed, self._wave, files, receipt)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Landed batch %s (%s): %s.", receipt.batch_id, status.status, said)
         return None
@@ -194,6 +184,27 @@ def _check_paid(statuses: Iterable[BatchStatus]) -> None:
                 f"Batch {status.batch_id} failed for lack of credit, and nothing of it ran: {status.error} Pay at the "
                 "provider, then clear the task: it buys what is left."
             )
+
+
+def landing_of(wave: CurrentWave, files: BatchFiles, receipt: Receipt) -> Landing:
+    """Return where the answers to a chunk go, and by what they are checked."""
+    context, plan = wave.context, wave.plan
+    return Landing(
+        files,
+        wave.number,
+        receipt,
+        plan.spec,
+        context.policy.retry_truncated,
+        context.answers(plan.spec),
+        Settlement(context, plan, receipt, files),
+    )
+
+
+def settle_landed(wave: CurrentWave, files: BatchFiles, receipt: Receipt) -> None:
+    """Let the deployment forget a chunk whose rows are here, and other tasks have its answers."""
+    wave.unregister(receipt.tag)
+    if wave.context.row_cache is not None:
+        wave.context.row_cache.keep(files, receipt.requests, receipt.tag)
 
 
 async def clean_up(context: LedgerContext, batch_id: str) -> None:

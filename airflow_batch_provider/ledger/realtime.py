@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.exceptions import NotFound, Paused, Rejected, Unavailable, UsageError
 from airflow_batch_provider.ledger.claims import ClaimHandle
-from airflow_batch_provider.ledger.landing import Landing, land_in_realtime
+from airflow_batch_provider.ledger.ended_batches import landing_of, settle_landed
+from airflow_batch_provider.ledger.landing import land_in_realtime
 from airflow_batch_provider.ledger.records import Receipt
 from airflow_batch_provider.ledger.retry import RetryBudget
-from airflow_batch_provider.ledger.settlement import Settlement
 from airflow_batch_provider.ledger.side_by_side import side_by_side
 from airflow_batch_provider.models import Reply, RowError
 
@@ -108,20 +108,10 @@ class RealtimeCanary:
         )
 
     def _land(self, receipt: Receipt, fault: BatchError | None) -> None:
-        context, plan, files = self._context, self._batch.plan, self._batch.files
-        landing = Landing(
-            files,
-            self._wave.number,
-            receipt,
-            plan.spec,
-            context.policy.retry_truncated,
-            context.answers(plan.spec),
-            Settlement(context, plan, receipt, files),
-        )
+        files = self._batch.files
+        landing = landing_of(self._wave, files, receipt)
         counts = land_in_realtime(landing, self._replies, _unanswered(fault))
-        self._wave.unregister(receipt.tag)
-        if context.row_cache is not None:
-            context.row_cache.keep(files, receipt.requests, receipt.tag)
+        settle_landed(self._wave, files, receipt)
         said = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
         log.info("Asked the canary in realtime: %s.", said)
 
