@@ -36,9 +36,7 @@ class Rest:
                 params={name: value for name, value in query.items() if value != ""},
                 headers=self._authority(),
             )
-            if response.status_code != 200:
-                raise operations.refused(response.status_code, _body(response), response.headers, self._key)
-        return read_reply(without_key(response.content, self._key), what)
+        return read_reply(self._content(response), what)
 
     async def post(self, path: str, body: bytes, timeouts: httpx2.Timeout) -> bytes:
         """Return the JSON object that answers one row's body."""
@@ -46,11 +44,15 @@ class Rest:
         async with talking(what):
             headers = {**self._authority(), "content-type": "application/json"}
             response = await self._http.post(f"{self._root}/{path}", content=body, headers=headers, timeout=timeouts)
-            if response.status_code != 200:
-                raise operations.refused(response.status_code, _body(response), response.headers, self._key)
-        answer = without_key(response.content, self._key)
+        answer = self._content(response)
         read_reply(answer, what)
         return answer
+
+    def _content(self, response: httpx2.Response) -> bytes:
+        """Return the body of a reply, unless it refuses."""
+        if response.status_code != 200:
+            raise operations.refused(response.status_code, _body(response), response.headers, self._key)
+        return without_key(response.content, self._key)
 
     async def batch(self, name: str) -> dict[str, Any]:
         """Return the operation of that name."""
