@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.job import Instant
-from airflow_batch_provider.emulator.outcomes import CANCELLED, EXPIRED, Outcome, Rule, decide
+from airflow_batch_provider.emulator.outcomes import CANCELLED, EXPIRED, NOT_SENT, TIMED_OUT, Outcome, Rule, decide
 from airflow_batch_provider.emulator.pace import Pace
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ class Jobs:
         self.ever.append(job)
 
     def run_single(self, job: Job) -> Outcome:
-        """Run the only row of a call for one answer, which is not a batch: no list shows it, and the books do."""
+        """Run the only row of a call for one answer, which is not a batch: no list shows it, and the books do.
+
+        Returns:
+            What the caller gets: a time-out where the outcome has no answer.
+        """
         self.ever.append(job)
         job.written = True  # the caller gets the result
         self._execute(job, 1)
         job.enter("completed", self._clock.now())
-        return job.rows[0].outcome or EXPIRED
+        outcome = job.rows[0].outcome
+        return TIMED_OUT if outcome is None or outcome.kind in NOT_SENT else outcome
 
     def clear(self) -> None:
         """Forget all jobs and what they bought."""

@@ -18,7 +18,7 @@ from airflow_batch_provider.emulator.clock import Clock
 from airflow_batch_provider.emulator.faults import Faults
 from airflow_batch_provider.emulator.job import Codec, Job, Row
 from airflow_batch_provider.emulator.jsonl import Json, Slice
-from airflow_batch_provider.emulator.outcomes import Directive, Rule, directives
+from airflow_batch_provider.emulator.outcomes import Directive, Outcome, Rule, directives
 from airflow_batch_provider.emulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,15 +71,14 @@ class Emulator:
     def settings(self, settings: Settings) -> None:
         self.jobs.settings = settings
 
-    def single(self, provider: str, codec: Codec, request: Json, model: str) -> Job:
-        """Run a call for one answer; return it as a job of one row, whose outcome is known."""
+    def single(self, provider: str, codec: Codec, request: Json, model: str) -> tuple[Job, Outcome]:
+        """Run a call for one answer; return it as a job of one row, and what the caller gets."""
         job = Job(
             id=self.id("single_"), provider=provider, codec=codec, path=Path(os.devnull), created=self.clock.now(), window=0,
             model=model, single=True,
         )  # fmt: skip
         job.rows = [row(codec, 0, "", Slice(0, 0), request)]
-        self.jobs.run_single(job)
-        return job
+        return job, self.jobs.run_single(job)
 
     def id(self, prefix: str) -> str:
         """Return a new id such as `batch_…`."""

@@ -50,11 +50,12 @@ class Outcome:
 
 
 NOT_SENT = ("missing", "expired", "cancelled")
-"""Kinds without an answer; a call for one answer gets a time-out instead."""
+"""Kinds without an answer."""
 
 PLAIN = Outcome()
 EXPIRED = Outcome(kind="expired")
 CANCELLED = Outcome(kind="cancelled")
+TIMED_OUT = Outcome(kind="error", error="timeout")
 
 
 def _number(name: str, value: str) -> int:

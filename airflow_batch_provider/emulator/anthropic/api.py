@@ -106,8 +106,8 @@ class AnthropicApi:
         request = await call.json()
         long_output = LONG_OUTPUT in call.headers.get("anthropic-beta", "")
         codec = MessageCodec(self._emulator, long_output=long_output)
-        job = self._emulator.single(self.name, codec, request, str(request.get("model", "")))
-        status, content = codec.single(job, request)
+        ran = self._emulator.single(self.name, codec, request, str(request.get("model", "")))
+        status, content = codec.single(*ran, request)
         return Reply(content, status)
 
     def _rows(self, body: Path, job: Job) -> list[Row]:

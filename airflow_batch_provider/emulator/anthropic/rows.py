@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from airflow_batch_provider.emulator.answers import Answer, Ask, Unacceptable, answer, refuse_malformed, text_of
 from airflow_batch_provider.emulator.jsonl import Json, encode, write_lines
-from airflow_batch_provider.emulator.outcomes import NOT_SENT, PLAIN
 from airflow_batch_provider.emulator.strict import anthropic as strict
 
 if TYPE_CHECKING:
@@ -91,11 +90,8 @@ class MessageCodec:
         job.usage.update(input=said.read, cached=said.cached, output=said.written, reasoning=said.reasoning)
         return {"type": "succeeded", "message": _message(f"msg_{job.id[-12:]}{row.index:06d}", ask, said)}
 
-    def single(self, job: Job, request: Json) -> tuple[int, Json]:
+    def single(self, job: Job, outcome: Outcome, request: Json) -> tuple[int, Json]:
         """Return HTTP status and body of the answer to a call outside any batch."""
-        outcome = job.rows[0].outcome or PLAIN
-        if outcome.kind in NOT_SENT:
-            return ERRORS["timeout"][0], self._error(*ERRORS["timeout"][1:])["error"]
         result = self._result(job, job.rows[0], outcome, request)
         if result["type"] == "succeeded":
             result["message"]["usage"]["service_tier"] = "standard"

@@ -76,7 +76,7 @@ class GoogleApi:
         """POST models/{m}:generateContent: one answer, outside any batch."""
         model = f"models/{self._served(call, 'text', 'generateContent')}"
         request, codec = await call.json(), GenerateCodec(self._emulator, model)
-        status, content = codec.single(self._emulator.single(self.name, codec, request, model), request)
+        status, content = codec.single(*self._emulator.single(self.name, codec, request, model), request)
         return Reply(content, status)
 
     def _served(self, call: Call, purpose: Purpose, method: str) -> str:

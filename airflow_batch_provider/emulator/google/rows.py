@@ -10,7 +10,6 @@ from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.google.files import sha256
 from airflow_batch_provider.emulator.google.problems import HTTP, WORDS, pick
 from airflow_batch_provider.emulator.jsonl import Json, encode, slices, write_lines
-from airflow_batch_provider.emulator.outcomes import NOT_SENT, PLAIN, Outcome
 from airflow_batch_provider.emulator.settings import DAY
 from airflow_batch_provider.emulator.strict import google as strict
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_batch_provider.emulator.job import Job, Row
+    from airflow_batch_provider.emulator.outcomes import Outcome
 
 
 ERRORS: dict[str, tuple[int, str]] = {
@@ -132,11 +132,8 @@ class GenerateCodec:
                 key = f"stranger-{item.index}"
                 yield encode({name: {"key": key} if job.extra["inline"] else key, **result})
 
-    def single(self, job: Job, request: Json) -> tuple[int, Json]:
+    def single(self, job: Job, outcome: Outcome, request: Json) -> tuple[int, Json]:
         """Return HTTP status and body of the answer to a call outside any batch."""
-        outcome = job.rows[0].outcome or PLAIN
-        if outcome.kind in NOT_SENT:
-            outcome = Outcome(kind="error", error="timeout")
         result = self._result(job, job.rows[0], outcome, request)
         if "response" in result:
             return 200, result["response"]

@@ -83,7 +83,7 @@ class OpenAIApi:
         if not settings.lenient and not is_known(self.name, PURPOSES[url], model, settings.models):
             message = f"The model `{model}` does not exist or you do not have access to it."
             raise refuse(404, message, code="model_not_found")
-        status, content = codec.single(self._emulator.single(self.name, codec, body, model), body)
+        status, content = codec.single(*self._emulator.single(self.name, codec, body, model), body)
         return Reply(content, status)
 
     async def _validate(self, job: Job, url: str) -> None:

@@ -9,7 +9,6 @@ from airflow_batch_provider.emulator.answers import Ask, refuse_malformed
 from airflow_batch_provider.emulator.core import Emulator, File, row
 from airflow_batch_provider.emulator.jsonl import Json, Slice, encode, slices
 from airflow_batch_provider.emulator.openai.bodies import Chat, Embeddings, Endpoint, Responses
-from airflow_batch_provider.emulator.outcomes import NOT_SENT, PLAIN, Outcome
 from airflow_batch_provider.emulator.strict import openai as strict
 from airflow_batch_provider.emulator.strict.models import is_known
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_batch_provider.emulator.job import Job, Row
+    from airflow_batch_provider.emulator.outcomes import Outcome
 
 
 ERRORS: dict[str, tuple[int, str, str | None, str]] = {
@@ -102,11 +102,8 @@ class LineCodec:
             return {**ids, "response": None, "error": {"code": f"batch_{outcome.kind}", "message": message}}
         return {**ids, "response": self._response(job, item, outcome, request["body"]), "error": None}
 
-    def single(self, job: Job, body: Json) -> tuple[int, Json]:
+    def single(self, job: Job, outcome: Outcome, body: Json) -> tuple[int, Json]:
         """Return HTTP status and body of the answer to a call outside any batch."""
-        outcome = job.rows[0].outcome or PLAIN
-        if outcome.kind in NOT_SENT:
-            outcome = Outcome(kind="error", error="timeout")
         response = self._response(job, job.rows[0], outcome, body)
         return response["status_code"], response["body"]
 
