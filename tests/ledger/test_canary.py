@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from fakes import Job, bombed_storage, failing
-from sweeps import killed_jobs
+from sweeps import killed_jobs, until_done
 
 from airflow_batch_provider.exceptions import RowsFailed
 from airflow_batch_provider.models import Manifest, Reply
@@ -141,16 +143,9 @@ async def test_a_job_with_a_canary_killed_anywhere_is_paid_once(tmp_path, clock,
         bombed_storage(bomb, patch)
         return Job(root, here, clock, list("abcde"), canary=2)
 
-    async def until_done(task):
-        for _ in range(3):
-            try:
-                return await task.retry()
-            except RowsFailed:
-                assert fails
-        raise AssertionError("never done")
-
-    async for task, bomb in killed_jobs(sweep, make, until_done, tmp_path, monkeypatch):
-        manifest = await until_done(task)
+    drive = partial(until_done, fails=fails)
+    async for task, bomb in killed_jobs(sweep, make, drive, tmp_path, monkeypatch):
+        manifest = await drive(task)
 
         asked_twice = {"a": 2, "b": 2} if fails else {}
         assert task.provider.bought == dict.fromkeys("abcde", 1) | asked_twice, bomb.where

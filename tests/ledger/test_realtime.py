@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from fakes import Job, Killed, bombed_storage, failing
-from sweeps import killed_jobs
+from sweeps import killed_jobs, until_done
 from upath import UPath
 
 from airflow_batch_provider.exceptions import (
@@ -381,16 +382,9 @@ async def test_killed_anywhere_no_row_but_the_canarys_is_paid_twice(
         registry = Registry(Directory(UPath(root / "registry")))
         return Job(root, here, clock, list("abcde"), canary=2, canary_realtime=True, registry=registry)
 
-    async def until_done(task):
-        for _ in range(3):
-            try:
-                return await task.retry()
-            except RowsFailed:
-                assert fails
-        raise AssertionError("never done")
-
-    async for task, bomb in killed_jobs(sweep, make, until_done, tmp_path, monkeypatch):
-        manifest = await until_done(task)
+    drive = partial(until_done, fails=fails)
+    async for task, bomb in killed_jobs(sweep, make, drive, tmp_path, monkeypatch):
+        manifest = await drive(task)
 
         once = dict.fromkeys("cde", 1)
         most = 3 if fails else 2

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from fakes import Bomb, Killed
 
+from airflow_batch_provider.exceptions import RowsFailed
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
@@ -33,6 +35,16 @@ class Sweep:
         step = 1 if self.whole else max(1, len(moments) // sample)
         inner = moments[1 + self.shift % step : -1 : step]
         return moments if step == 1 else [moments[0], *inner, moments[-1]]
+
+
+async def until_done(task, *, fails: bool):
+    """Attempts until one succeeds; where it `fails`, some may end because too few rows have a good answer."""
+    for _ in range(3):
+        try:
+            return await task.retry()
+        except RowsFailed:
+            assert fails
+    raise AssertionError("never done")
 
 
 async def killed_jobs(
