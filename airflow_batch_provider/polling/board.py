@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from airflow_batch_provider.models import BatchStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,20 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one poll of a batch: its status, or why there is none."""
+    """The answer to one poll of a batch: its status, or why there is none.
+
+    Attributes:
+        ended: True when no later poll can say anything else; every pause of every task looks at it.
+    """
 
     turn: Turn
     outcome: BatchStatus | Exception
+    ended: bool
 
-    @property
-    def ended(self) -> bool:
-        """True when no later poll can say anything else."""
-        return isinstance(self.outcome, BatchStatus) and self.outcome.ended
+    @classmethod
+    def of(cls, turn: Turn, outcome: BatchStatus | Exception) -> Self:
+        """Return the answer that this outcome is."""
+        return cls(turn, outcome, isinstance(outcome, BatchStatus) and outcome.ended)
 
     def status(self) -> BatchStatus:
         """Return the status; raises the error where there is none."""
@@ -82,7 +87,7 @@ class Board:
         known = self.answers.get(name)
         if known is None or known.turn.number < turn.number:
             is_same = known is not None and known.outcome == outcome  # then one object is kept for all who have it
-            self.answers[name] = known = Answer(turn, known.outcome if known and is_same else outcome)
+            self.answers[name] = known = Answer.of(turn, known.outcome if known and is_same else outcome)
         still = [(than, future) for than, future in self.waiting.pop(name, ()) if not _settled(than, future, known)]
         if still:
             self.waiting[name] = still
@@ -128,10 +133,20 @@ class Board:
                 del self.waiting[name]
         return set(self.waiting)
 
-    def interval(self, name: str) -> timedelta | None:
-        """Return the shortest interval that a watcher of the batch wants."""
-        wanted = [watcher.interval for watcher in self.watchers.get(name, ()) if watcher.interval is not None]
-        return min(wanted, default=None)
+    def intervals(self) -> dict[str, timedelta]:
+        """Return the shortest interval that a watcher wants of each batch, without those that are only listened to."""
+        found: dict[str, timedelta] = {}
+        for name, watchers in self.watchers.items():
+            for watcher in watchers:
+                wanted = watcher.interval
+                if wanted is not None and (name not in found or wanted < found[name]):
+                    found[name] = wanted
+        return found
+
+    def older(self, ages: Mapping[str, timedelta]) -> set[str]:
+        """Return those of these batches whose newest answer has reached this age, or that have none."""
+        now, answers = self.now(), self.answers
+        return {name for name, age in ages.items() if name not in answers or now - answers[name].turn.at >= age}
 
     def age(self, name: str) -> timedelta:
         """Return how old the newest answer is."""

@@ -102,8 +102,9 @@ class Poller:
     def watch(self, name: str, watcher: Watcher) -> None:
         """Keep polling the batch, and wake the watcher when it ends."""
         self._board.watch(name, watcher)
-        due = self._due(name)
-        if due is not None and (self._loop is None or self._wake_at is None or due < self._wake_at):
+        now = self._clock.now()
+        due = self._due(name, watcher.interval, now)
+        if due is not None and (self._loop is None or self._wake_at is None or self._allowed(due, now) < self._wake_at):
             self._go_on()
 
     def unwatch(self, name: str, watcher: Watcher) -> None:
@@ -134,10 +135,11 @@ class Poller:
             while self._board.watchers or self._board.unanswered():
                 if self._asked():
                     await self._clock.sleep(self._window)
-                elif not self._is_time():
+                    is_time = self._is_time()
+                elif not (is_time := self._is_time()):
                     await self._pause()
                     continue
-                if wanted := self._asked() | (self._soon_due() if self._is_time() else set()):
+                if wanted := self._asked() | (self._soon_due() if is_time else set()):
                     await self._sweep(wanted)
         except asyncio.CancelledError:
             raise
@@ -168,25 +170,31 @@ class Poller:
 
     def _is_time(self) -> bool:
         """Plan the next sweep; True when it is due."""
-        self._wake_at = min(filter(None, map(self._due, self._board.watchers)), default=None)
-        return self._wake_at is not None and self._wake_at <= self._clock.now()
+        now = self._clock.now()
+        planned = (self._due(name, interval, now) for name, interval in self._board.intervals().items())
+        first = min(filter(None, planned), default=None)
+        self._wake_at = None if first is None else self._allowed(first, now)
+        return self._wake_at is not None and self._wake_at <= now
 
-    def _due(self, name: str) -> datetime | None:
-        """Return when to poll the batch again, None when nobody wants that or a poll is under way."""
-        interval = self._board.interval(name)
+    def _due(self, name: str, interval: timedelta | None, now: datetime) -> datetime | None:
+        """Return when the batch wants to be polled again, None when nobody wants that or a poll is under way."""
         if interval is None or self._singles.will_answer(name):
             return None
-        answer, now = self._board.answers.get(name), self._clock.now()
-        earliest = now + self._trouble.left()
+        answer = self._board.answers.get(name)
         if answer is None or answer.turn.at > now:  # never polled, or the clock was set back
-            return earliest
-        return max(answer.turn.at + interval * self._early, earliest)
+            return now
+        return answer.turn.at + interval * self._early
+
+    def _allowed(self, due: datetime, now: datetime) -> datetime:
+        """Return when the connection may be asked, which is later than due while it is in trouble."""
+        return max(due, now + self._trouble.left())
 
     async def _sweep(self, wanted: set[str]) -> None:
         """Poll these batches: in the list, then one by one."""
         self._early = _EARLIEST + (_LATEST - _EARLIEST) * self._jitter()
-        self._board.drop(max(self._intervals(), default=_KEPT))
-        self._trouble.first = min(self._intervals(), default=self._trouble.first)
+        intervals = self._board.intervals().values()
+        self._board.drop(max(intervals, default=_KEPT))
+        self._trouble.first = min(intervals, default=self._trouble.first)
         turn, self._singles.proven = self._board.turn(), False
         fault = await self._read_list(wanted)
         if (opened := self._connection.opened) is not None:
@@ -200,15 +208,14 @@ class Poller:
 
     def _soon_due(self) -> set[str]:
         """Return the watched batches that this sweep is for: what is due, and what would be soon after."""
-        intervals = {name: self._board.interval(name) for name in self._board.watchers.keys() - self._singles.pending}
-        return {name for name, wanted in intervals.items() if wanted and self._board.age(name) >= wanted * _SOON}
+        watched = self._board.intervals().items()
+        return self._board.older(
+            {name: wanted * _SOON for name, wanted in watched if not self._singles.will_answer(name)}
+        )
 
     def _unseen(self, wanted: set[str], since: Turn) -> list[str]:
         answers = self._board.answers
         return [name for name in wanted if name not in answers or answers[name].turn.number <= since.number]
-
-    def _intervals(self) -> list[timedelta]:
-        return [wanted for name in self._board.watchers if (wanted := self._board.interval(name)) is not None]
 
     async def _read_list(self, wanted: set[str]) -> BatchError | None:
         """Post what the list shows; return the fault that single polls would meet as well."""
@@ -229,16 +236,17 @@ class Poller:
         sought = self._listing.shows(wanted)
         if not self._lists or not sought or len(self._board.watchers.keys() | self._board.waiting.keys()) <= FEW:
             return
-        unseen = {name for name in self._board.watchers if self._board.age(name) >= self._longest_unseen(name)}
-        await self._listing.walk(provider, sought | self._listing.shows(unseen))
+        await self._listing.walk(provider, sought | self._listing.shows(self._long_unseen()))
         self._connection.accept(provider)
         self._singles.prove()
         self._trouble.end()
 
-    def _longest_unseen(self, name: str) -> timedelta:
-        """Return the age at which a walk goes on for the batch: a long list is read once for all, not for each page."""
-        interval = self._board.interval(name)
-        return _UNSEEN if interval is None else min(_UNSEEN, interval / 4)
+    def _long_unseen(self) -> set[str]:
+        """Return the watched batches for which a walk goes on: a long list is read once for all, not for each page."""
+        intervals = self._board.intervals()
+        return self._board.older(
+            {name: min(_UNSEEN, intervals.get(name, 4 * _UNSEEN) / 4) for name in self._board.watchers}
+        )
 
     def _judged(self, error: BatchError) -> BatchError | None:
         """Return the list's fault unless single polls may do better: without the right to list, or beside a bad page."""

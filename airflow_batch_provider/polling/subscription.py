@@ -63,7 +63,7 @@ class _Watched:
         """Note that the task has this answer; raises the error where it is one."""
         self.told = answer.turn.number
         status = answer.status()
-        if status.ended:
+        if answer.ended:
             self.ended = status  # nothing that is asked later can change it
         return status
 
@@ -110,13 +110,14 @@ class Subscription:
         self, connection: ConnectionRef, batch_ids: Collection[str]
     ) -> list[BatchStatus | BaseException]:
         """Poll many as `status` does, and return an error in its batch's place; those that a sweep answered cost no wait."""
-        known = {one: self._known(connection, one) for one in batch_ids}
-        waiting = [one for one, status in known.items() if status is None]
-        polls = (self.status(connection, one) for one in waiting)
-        polled = (
-            dict(zip(waiting, await asyncio.gather(*polls, return_exceptions=True), strict=True)) if waiting else {}
-        )
-        return [known[one] or polled[one] for one in batch_ids]
+        found: dict[str, BatchStatus | BaseException] = {}
+        for one in batch_ids:
+            if (status := self._known(connection, one)) is not None:
+                found[one] = status
+        if waiting := [one for one in batch_ids if one not in found]:
+            polls = (self.status(connection, one) for one in waiting)
+            found |= zip(waiting, await asyncio.gather(*polls, return_exceptions=True), strict=True)
+        return [found[one] for one in batch_ids]
 
     def _known(self, connection: ConnectionRef, batch_id: str) -> BatchStatus | None:
         """Return the status when the newest sweep is an answer to this task's poll."""
