@@ -1,4 +1,7 @@
-"""Every example DAG, run by a real Airflow to its end."""
+"""Every example DAG, run by a real Airflow to its end.
+
+Each leg of a task takes Airflow a second and a half of a processor, so `make test` runs three of them and `make rest` the others.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +80,7 @@ def test_structured_output_becomes_a_parquet_file_whose_answers_fit(finished):
         assert 1 <= row.output["urgency"] <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.dag("embeddings")
 def test_embeddings_come_back_under_the_users_keys(finished):
     """One vector per text, and a downstream task that computes with them."""
@@ -87,6 +91,7 @@ def test_embeddings_come_back_under_the_users_keys(finished):
     assert set(finished.xcom("closest")) < {"cat", "dog", "tax"}
 
 
+@pytest.mark.slow
 @pytest.mark.dag("file_rows")
 def test_every_row_of_the_file_gets_its_answer(finished):
     """Keys come from the file's column, in the file's order."""
@@ -96,6 +101,7 @@ def test_every_row_of_the_file_gets_its_answer(finished):
     assert {row.status for row in rows} == {"succeeded"}
 
 
+@pytest.mark.slow
 @pytest.mark.dag("fan_out")
 def test_fan_out_gives_each_mapped_task_a_batch_and_a_storage_of_its_own(finished):
     """Three topics, three batches, three places; the sum downstream is right."""
@@ -109,13 +115,15 @@ def test_fan_out_gives_each_mapped_task_a_batch_and_a_storage_of_its_own(finishe
     assert total["usd"] == pytest.approx(sum(manifest.cost.usd for manifest in manifests))
 
 
+@pytest.mark.slow
 @pytest.mark.dag("reconcile")
 def test_reconcile_leaves_alone_what_tasks_wait_for(finished):
-    """Beside a dozen running DAGs it finds nothing to cancel."""
+    """Beside running DAGs it finds nothing to cancel."""
     finished.require_success()
     assert finished.xcom("reconcile")["cancel"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.dag("chain")
 def test_the_second_batch_of_the_chain_asks_about_the_answers_of_the_first(finished):
     """Its rows carry the keys of the first batch's rows, and its prompts their answers."""
