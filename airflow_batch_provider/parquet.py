@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.rows import Row
 
 # Of a row group, in Arrow's form.
-_GROUP_ROWS, _GROUP_BYTES = 10_000, 4 << 20
+GROUP_ROWS, GROUP_BYTES = 10_000, 2 << 20
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
 _PAGE_BYTES = 1 << 16
 # The columns that say the same of most rows; a dictionary of any other would hold each of its texts, up to a megabyte.
@@ -42,7 +42,7 @@ SCHEMA_KEY = b"airflow_batch_provider.output_schema"
 
 
 def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
-    """Write rows in groups of at most 10,000 rows and about 4 MB; at most one group is in memory, and that in Arrow's form.
+    """Write rows in groups of at most 10,000 rows and about 2 MB; at most one group is in memory, and that in Arrow's form.
 
     `output` is a string for plain text, list<float32> for embeddings, and for a JSON schema the Arrow type it maps to, or a
     string of JSON where it maps to none. It holds as much of each good answer as its type can; an answer that it would not
@@ -116,7 +116,7 @@ def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
         group.append(batch)
         rows += batch.num_rows
         size += batch.nbytes
-        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             yield group
             group.clear()
             rows = size = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 _ASKED = re.compile(rb'"custom_id": ?"([^"]+)".*?"(?:content|text)": ?"(\d+) ')
 _NUMBERED = re.compile(rb"(?:file|batch|out)-(\d+)")
 _TOOL = re.compile(rb'"tool_choice":\{[^}]*"name":"([^"]+)"')
-_TEXT = 'the answer is long and says \\"so\\" in many words, of which no two lines are alike. ' * 18
+_TEXT = 'the answer is long and says \\"so\\" in many words, of which no two lines are alike. '
 _BLOCK = 1 << 20
 # Bytes at the start of a body that may name a file; the body of a batch of Anthropic's is longer, and has no number there.
 _SMALL = 1000
@@ -203,21 +203,22 @@ _ANTHROPIC_TOOL = _ANTHROPIC.replace(
 )
 
 
-def _answers(kind: str) -> str:
+def _answers(kind: str, sentences: int) -> str:
+    text = _TEXT * sentences
     if kind == "text":
-        return "NUMBER " + _TEXT
-    inner = _TEXT.replace("\\", "\\\\\\")
+        return "NUMBER " + text
+    inner = text.replace("\\", "\\\\\\")
     return '{\\"label\\": \\"good\\", \\"score\\": NUMBER, \\"why\\": \\"' + inner + '\\"}'
 
 
-async def main(kind: str) -> None:
-    """Serve on a free port of loopback, and print it."""
+async def main(kind: str, sentences: int) -> None:
+    """Serve answers of so many sentences of 85 bytes on a free port of loopback, and print it."""
     with tempfile.TemporaryDirectory() as scratch:
-        served = Server(Path(scratch), _answers(kind))
+        served = Server(Path(scratch), _answers(kind, sentences))
         server = await asyncio.start_server(served.serve, "127.0.0.1", 0, limit=_BLOCK)
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -2,7 +2,9 @@
 
 Each job is a process of its own: the stage, from a file of rows to its results, over real HTTP against `answer_server.py`, with
 OpenAI's batches of up to 50,000 rows. Prompts of 1 KB, answers of 1.5 KB. MiB are the most above what the process had when that
-half of the job began, with the SDK imported. `BENCH=full` takes a million rows as well, which needs 15 GB of disk.
+half of the job began, with the SDK imported. `BENCH=full` takes a million rows as well, which needs 15 GB of disk, and ten
+million with prompts and answers of one sentence, which need DISK. `ROWS=1000000` takes that number alone, and `JOBS=2` the
+first two jobs.
 """
 
 from __future__ import annotations
@@ -24,13 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 FULL = os.environ.get("BENCH") == "full"
-COUNTS = (10_000, 100_000, *((1_000_000,) if FULL else ()))
+COUNTS = (10_000, 100_000, *((1_000_000, 10_000_000) if FULL else ()))
+if "ROWS" in os.environ:
+    COUNTS = (int(os.environ["ROWS"]),)
+# With more rows than this, prompts and answers have one sentence instead of a dozen, so that they fit on a disk.
+LONG = 1_000_000
 # What a job is called → how the rows come, what is asked, and what is written.
 JOBS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "JSONL to JSONL, text": ("jsonl", "text", {"result_format": "jsonl"}),
     "JSONL to Parquet, schema": ("jsonl", "schema", {"result_format": "parquet"}),
     "Parquet table to Parquet table, schema": ("parquet", "schema", {"result_format": "parquet", "keep_columns": True}),
 }
+JOBS = dict(list(JOBS.items())[: int(os.environ.get("JOBS", len(JOBS)))])
 HEAD = ("job", "rows", "submit, MiB", "rows/CPU-s", "land, MiB", "rows/CPU-s")
 
 
@@ -61,8 +68,9 @@ def shown(name: str, count: int, taken: dict[str, float]) -> tuple[str, ...]:
 def measured(name: str, count: int) -> dict[str, float]:
     """CPU seconds and MiB of both halves of a job, in a process of its own."""
     source, kind, _ = JOBS[name]
-    with tempfile.TemporaryDirectory() as scratch, server(kind) as url:
-        rows = write_rows(Path(scratch, "rows.jsonl"), count)
+    prompt, answer = (12, 18) if count <= LONG else (1, 1)
+    with tempfile.TemporaryDirectory() as scratch, server(kind, answer) as url:
+        rows = write_rows(Path(scratch, "rows.jsonl"), count, prompt)
         if source == "parquet":
             rows = as_parquet(rows)
         told = json.dumps({"name": name, "count": count, "url": url, "rows": str(rows), "scratch": scratch})

@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=30.0 if full else 15.0, help="seconds")
     options = parser.parse_args()
     cases = list(product(FULL if full else QUICK, options.code))
-    # Most of a measurement is waiting, and CPU time is counted by process, so four go side by side.
-    with ThreadPoolExecutor(4) as pool:
+    # Most of a measurement is waiting, and CPU time is counted by process, so several go side by side.
+    with ThreadPoolExecutor(len(QUICK)) as pool:
         costs = pool.map(lambda case: measured(case[1], case[0], options.tasks, options.interval), cases)
         lines = [
             (*load.shown(), code.resolve().name, *(f"{cost[one]:.2f}" if one in cost else "-" for one in COLUMNS))

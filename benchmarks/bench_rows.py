@@ -58,9 +58,9 @@ STEPS = ("submit", "land", "jsonl", "parquet")
 
 
 @contextmanager
-def server(kind: str) -> Iterator[str]:
-    """The URL of a server whose answers are text, or fit `SCHEMA`."""
-    command = [sys.executable, str(Path(__file__).with_name("answer_server.py")), kind]
+def server(kind: str, sentences: int = 18) -> Iterator[str]:
+    """The URL of a server whose answers, of so many sentences of 85 bytes, are text or fit `SCHEMA`."""
+    command = [sys.executable, str(Path(__file__).with_name("answer_server.py")), kind, str(sentences)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -154,9 +154,9 @@ def measured(provider: str, kind: str, rows: Path, scratch: Path) -> tuple[str, 
     return (provider, kind, *(f"{COUNT / used:,.0f}" for used in taken))
 
 
-def write_rows(path: Path, count: int = COUNT) -> Path:
-    """A JSONL file of prompts of 1 KB."""
-    text = "The payload came late and the box was open, but what was in it works as it should. " * 12
+def write_rows(path: Path, count: int = COUNT, sentences: int = 12) -> Path:
+    """A JSONL file of prompts of so many sentences of 83 bytes."""
+    text = "The payload came late and the box was open, but what was in it works as it should. " * sentences
     with path.open("w") as file:
         for number in range(count):
             file.write(json.dumps({"id": f"row-{number}", "text": f"{number} {text}"}) + "\n")

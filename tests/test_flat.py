@@ -84,7 +84,7 @@ def test_results_as_parquet_need_no_room_for_what_differs_in_every_row():
     table = pq.ParquetFile(file)
     groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
     columns = {column.path_in_schema: column for column in map(groups[0].column, range(groups[0].num_columns))}
-    assert max(group.total_byte_size for group in groups) < 5 << 20
+    assert max(group.total_byte_size for group in groups) < 3 << 20
     assert [columns[name].has_dictionary_page for name in ("status", "custom_id", "output.why")] == [True, False, False]
     assert table.read()["output"].to_pylist() == [{"why": text} for text in texts]
 

@@ -9,7 +9,7 @@ import pyarrow as pa  # noqa: TID253 — an extra; only sources that need it imp
 import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.parquet import groups, scratch_parquet, write_group
+from airflow_batch_provider.parquet import GROUP_BYTES, GROUP_ROWS, groups, scratch_parquet, write_group
 from airflow_batch_provider.tables.keeping import PARQUET
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.models import Spec
     from airflow_batch_provider.tables.columns import KeptColumns
-
-# Of a row group of what is kept, which only we read: half the bytes of one of the results.
-_ROWS, _BYTES = 10_000, 2 << 20
 
 
 class Batches:
@@ -47,7 +44,7 @@ class Batches:
         self._waiting.append(kept)
         self._rows += kept.num_rows
         self._bytes += kept.nbytes
-        if self._rows >= _ROWS or self._bytes >= _BYTES:
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self._flush()
 
     def _meet(self, schema: pa.Schema) -> None:
