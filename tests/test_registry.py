@@ -144,6 +144,26 @@ async def test_a_lock_of_a_dead_worker_is_taken_after_its_lease(registry, clock)
         await registry.acquire_submit_lock(ACCOUNT, "third", clock, MAX_WAIT)
 
 
+async def test_a_lock_that_is_released_while_it_is_looked_at_is_taken_by_whoever_looked(registry, clock, monkeypatch):
+    """Nobody submits without it, so the next worker waits for that one."""
+    look = Registry._lock
+    await registry.acquire_submit_lock(ACCOUNT, "one", clock, MAX_WAIT)
+
+    with monkeypatch.context() as patch:
+
+        def released_meanwhile(self, account):
+            patch.undo()
+            self.release_submit_lock(account, "one")
+            return look(self, account)
+
+        patch.setattr(Registry, "_lock", released_meanwhile)
+        await registry.acquire_submit_lock(ACCOUNT, "two", clock, MAX_WAIT)
+
+    assert clock.time == START
+    with pytest.raises(Unavailable):
+        await registry.acquire_submit_lock(ACCOUNT, "three", clock, MAX_WAIT)
+
+
 async def test_a_settled_claim_gives_the_lock_of_its_submit_back(registry, clock):
     """And no other claim's, whoever holds it."""
     registry.enter(entry("mine"))

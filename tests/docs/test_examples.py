@@ -107,6 +107,7 @@ def test_the_tests_of_a_page_pass(page, database, tmp_path):
     assert f"{sum(len(re.findall('^def test_', b.text, re.MULTILINE)) for b in CODE[page])} passed" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_files(r"^airflow/dags/"), ids=by_page)
 def test_the_dag_files_of_a_page_succeed_and_print_what_it_shows(page, connected, tested, tmp_path):
     """The tutorial's file, where the tutorial saves it."""

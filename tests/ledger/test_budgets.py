@@ -15,7 +15,7 @@ from sweeps import killed_jobs
 from upath import UPath
 
 from airflow_batch_provider import budgets, loop
-from airflow_batch_provider.budgets import BudgetLimits
+from airflow_batch_provider.budgets import BudgetBook, BudgetLimits
 from airflow_batch_provider.clock import Clock
 from airflow_batch_provider.exceptions import OverBudget, Rejected, RowsFailed
 from airflow_batch_provider.ledger import Waiting
@@ -194,6 +194,18 @@ async def test_a_purchase_that_a_killed_worker_began_last_month_counts_for_the_m
     is_old = isinstance(fault, tuple)
     assert (use(task), use(task, DECEMBER)) == (((0.5, 0), (0, 0)) if is_old else ((0, 0), (0.5, 0)))
     assert provider.bought == {"a": 1}
+
+
+def test_the_book_tells_of_every_budget_that_counts_something_from_the_month_that_is_asked_for(tmp_path):
+    """Those of runs first, and of months that month's own as well."""
+    book = BudgetBook(Directory(UPath(tmp_path)), limits(month=3, run=2), TaskKey("dag", "run", "task"))
+    for moment in (START, START + timedelta(days=31)):
+        for budget in book.that_limit("c", moment):
+            book.reserve([budget.file("tag", Decimal(1))])
+
+    assert [budget.folder for budget in book.all()] == ["run/dag/run", MONTH, DECEMBER]
+    assert [budget.folder for budget in book.all("2026-11")] == ["run/dag/run", MONTH, DECEMBER]
+    assert [budget.folder for budget in book.all("2026-12")] == ["run/dag/run", DECEMBER]
 
 
 async def test_a_budget_that_is_set_later_knows_what_was_spent_before(world):
@@ -402,6 +414,18 @@ def _asks(task):
     task.registry.enter(entry)
     task.registry.budgets.reserve((name,))
     return entry
+
+
+async def test_what_a_batch_reserved_that_the_registry_has_no_more_is_not_waited_for(world, clock, monkeypatch):
+    """Nobody is left who could give it back."""
+    task, other = world("one", ["a"], month=1.2), world("two", ["b"], month=1.2)
+    monkeypatch.setattr("airflow_batch_provider.ledger.ledger.check_plan", lambda _context, _expected: None)
+    other.registry.leave(_asks(other).tag)
+
+    with pytest.raises(OverBudget, match=r"\$1\.00 reserved"):
+        await task.start()
+
+    assert clock.time == START
 
 
 async def test_what_a_dead_worker_reserved_counts_once_it_is_old(world, provider, monkeypatch):
