@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -221,4 +222,5 @@ async def main(kind: str, sentences: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # its files go with it
     asyncio.run(main(sys.argv[1], int(sys.argv[2])))
