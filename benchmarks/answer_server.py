@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -213,14 +214,16 @@ def _answers(kind: str, sentences: int) -> str:
 
 
 async def main(kind: str, sentences: int) -> None:
-    """Serve answers of so many sentences of 85 bytes on a free port of loopback, and print it."""
+    """Serve answers of so many sentences of 85 bytes on a free port of loopback, and print it, until SIGTERM."""
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     with tempfile.TemporaryDirectory() as scratch:
         served = Server(Path(scratch), _answers(kind, sentences))
         server = await asyncio.start_server(served.serve, "127.0.0.1", 0, limit=_BLOCK)
         print(server.sockets[0].getsockname()[1], flush=True)
-        await server.serve_forever()
+        await stopped.wait()
+    os._exit(0)  # connections that are open need no farewell
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # its files go with it
     asyncio.run(main(sys.argv[1], int(sys.argv[2])))

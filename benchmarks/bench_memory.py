@@ -3,8 +3,8 @@
 Each job is a process of its own: the stage, from a file of rows to its results, over real HTTP against `answer_server.py`, with
 OpenAI's batches of up to 50,000 rows. Prompts of 1 KB, answers of 1.5 KB. MiB are the most above what the process had when that
 half of the job began, with the SDK imported. `BENCH=full` takes a million rows as well, which needs 15 GB of disk, and ten
-million with prompts and answers of one sentence, which need DISK. `ROWS=1000000` takes that number alone, and `JOBS=2` the
-first two jobs.
+million with prompts and answers of one sentence, which need 25 GB; their Parquet goes to part files of a million rows.
+`ROWS=1000000` takes that number alone, and `JOBS=2` the first two jobs.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ async def job(told: dict[str, Any]) -> dict[str, float]:
     """Run one job: submit, then land, each measured."""
     _, kind, options = JOBS[told["name"]]
     more = options | ({"output_type": SCHEMA} if kind == "schema" else {})
+    if told["count"] > LONG and options["result_format"] == "parquet":
+        more |= {"max_rows_per_file": LONG}  # pyarrow keeps some 20 KB of each row group until its file is closed
     accounts = hub("openai", told["url"])
     job = Job(accounts, Path(told["scratch"], "storage"), config(Path(told["rows"]), MODELS["openai"], more))
     taken: dict[str, float] = {}

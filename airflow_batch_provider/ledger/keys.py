@@ -72,7 +72,8 @@ class Keys:
         return Doubled(found)
 
     def _whole(self, number: int) -> array[int]:
-        part = self._parts[number]
+        """Return a part as it is on disk and in memory, to be let go of before the next one."""
+        part = self._parts[number][:]
         if self._spool is None:
             return part
         for start, count in self._written[number]:

@@ -49,6 +49,16 @@ def test_what_is_too_much_leaves_the_memory(monkeypatch):
             assert sum(map(len, keys._parts)) < 1_000
 
 
+def test_what_is_on_disk_is_looked_through_part_by_part(monkeypatch):
+    """All of it at once would take 80 MB for ten million keys."""
+    monkeypatch.setattr(module, "_FULL", 1_000)
+    with closing(Keys()) as keys:
+        keys.add([f"row-{number}" for number in range(20_000)])
+
+        assert not keys.doubled()
+        assert sum(map(len, keys._parts)) < 1_000
+
+
 def test_two_keys_of_one_hash_are_two_keys(provider, monkeypatch):
     """A hash only says where to look."""
     monkeypatch.setattr(module, "hash", lambda _key: 1, raising=False)
