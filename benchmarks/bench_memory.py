@@ -4,7 +4,7 @@ Each job is a process of its own: the stage, from a file of rows to its results,
 OpenAI's batches of up to 50,000 rows. Prompts of 1 KB, answers of 1.5 KB. MiB are the most above what the process had when that
 half of the job began, with the SDK imported. `BENCH=full` takes a million rows as well, which needs 15 GB of disk, and ten
 million with prompts and answers of one sentence, which need 25 GB; their Parquet goes to part files of a million rows.
-`ROWS=1000000` takes that number alone, and `JOBS=2` the first two jobs.
+`ROWS=1000000` takes that number alone, and `JOB="to Parquet,"` the jobs whose name holds that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ JOBS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "JSONL to Parquet, schema": ("jsonl", "schema", {"result_format": "parquet"}),
     "Parquet table to Parquet table, schema": ("parquet", "schema", {"result_format": "parquet", "keep_columns": True}),
 }
-JOBS = dict(list(JOBS.items())[: int(os.environ.get("JOBS", len(JOBS)))])
+JOBS = {name: job for name, job in JOBS.items() if os.environ.get("JOB", "") in name}
 HEAD = ("job", "rows", "submit, MiB", "rows/CPU-s", "land, MiB", "rows/CPU-s")
 
 
