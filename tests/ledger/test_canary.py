@@ -73,6 +73,17 @@ async def test_a_canary_that_failed_says_why_and_what_became_of_the_rest(job, pr
     assert "clock.json" not in task.directory.names()
 
 
+async def test_a_canary_that_failed_is_worth_another_attempt_where_one_of_its_rows_may_do_better(job, provider):
+    """Airflow retries the task then."""
+    provider.answer = lambda body, _n: failing(retryable=body["prompt"] == "a")
+    task = job(ROWS, canary=3)
+
+    with pytest.raises(RowsFailed, match="The canary failed") as error:
+        await task.run()
+
+    assert error.value.retryable
+
+
 def _unmet(task):
     return Manifest.model_validate_json(task.directory.read("manifest.unmet.json"))
 

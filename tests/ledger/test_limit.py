@@ -8,8 +8,11 @@ from msgspec.structs import replace
 from pydantic import SecretStr
 from sweeps import killed_jobs
 
-from airflow_batch_provider.exceptions import RowsFailed, UsageError
+from airflow_batch_provider.exceptions import OverBudget, RowsFailed, UsageError
+from airflow_batch_provider.ledger.landed import LandedRows
+from airflow_batch_provider.ledger.limit import learned_from
 from airflow_batch_provider.models import Account, Reply, Usage
+from airflow_batch_provider.pricing.forecast import Learned
 
 # A model whose output costs ten cents a token and whose input is free. An answer of the fake provider has five tokens.
 PRICES = {"house": {"input": 0, "output": 100_000}}
@@ -240,6 +243,37 @@ async def test_a_model_without_a_price_cannot_be_held_to_a_limit(job, provider, 
         await job(rows, **MOST, max_cost_usd=9).run()
 
     assert not provider.bought
+
+
+async def test_a_limit_below_what_waits_at_the_provider_refuses_nothing_that_was_bought(job, provider):
+    """It lands, although not one of the rows has an answer yet."""
+    priced(provider, lambda _b, _n: OK)
+    task = job(["a", "b", "c"], **MOST, max_cost_usd=3)
+    await task.start()
+
+    task.config = task.config.model_copy(update={"max_cost_usd": 0.2})
+    manifest = await task.retry()
+
+    assert (manifest.counts["succeeded"], provider.bought) == (3, {"a": 1, "b": 1, "c": 1})
+
+
+async def test_answers_without_a_price_end_what_a_limit_can_hold(job, provider):
+    """The rows named a model that has one; the answers do not say it. Nothing is asked again, and the error says what to set."""
+    priced(provider)
+    rows = [{"prompt": prompt, "request_params": {"model": "house"}} for prompt in "ab"]
+    task = job(rows, model="openai:nobody-lists-me", max_tokens=10, max_cost_usd=9, retry_rows=1)
+
+    with pytest.raises(OverBudget, match=r"^What 'nobody-lists-me' has answered so far has no known price.*'prices'"):
+        await task.run()
+
+    assert provider.bought == {"a": 1, "b": 1}
+
+
+def test_what_goes_in_is_never_expected_to_be_less_than_was_counted():
+    """Nor more, where the answers so far used as much."""
+    sums = LandedRows(nonce="n", requests=60, asked=60, answers=40, longest=7, usage=Usage(input_tokens=0))
+
+    assert learned_from(sums, None, []) == Learned(longest=7, growth=1.0)
 
 
 async def test_rows_that_used_nothing_cost_nothing_whatever_model_their_task_names(job, provider):
