@@ -1,6 +1,6 @@
 """Every example DAG, run by a real Airflow to its end.
 
-Each leg of a task takes Airflow a second and a half of a processor, so `make test` runs three of them and `make rest` the others.
+Each process of a task takes Airflow a second and a half of a processor, so `make test` runs three of them and `make rest` the others.
 """
 
 from __future__ import annotations
