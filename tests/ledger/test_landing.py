@@ -345,6 +345,17 @@ async def test_a_cut_off_call_of_a_tool_failed_for_lack_of_room_too(batch, schem
     assert (cut.status, cut.output, cut.error.code, cut.error.retryable) == ("failed", called, "truncated", True)
 
 
+async def test_an_answer_that_was_cut_off_and_fits_its_schema_is_not_asked_again(batch):
+    """It has all that the schema asks for; only the next one would have followed."""
+    batch.replies = [good(2, '{"n": 1}', finish_reason="max_tokens"), good(5, '{"n": 1', finish_reason="max_tokens")]
+
+    await batch.land(retry_truncated=True, schema=NUMBER)
+
+    whole, half, _ = batch.rows
+    assert (whole.status, whole.output) == ("succeeded", {"n": 1})
+    assert half.status != "succeeded"
+
+
 async def test_a_row_that_failed_and_was_cut_off_keeps_its_own_reason(batch):
     """More room would not help."""
     batch.replies = [bad(2, finish_reason="max_tokens")]

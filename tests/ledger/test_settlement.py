@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from fakes import Job, bombed_storage, failing
+from fakes import Job, Killed, bombed_storage, failing
 from pydantic import SecretStr
 from sweeps import killed_jobs
 from upath import UPath
 
 from airflow_batch_provider.models import Account, Reply
 from airflow_batch_provider.registry import Registry
+from airflow_batch_provider.stages import Suspended
 from airflow_batch_provider.storage import Directory
 
 OK = Reply(key="", status="succeeded", output="fine")
@@ -47,6 +48,26 @@ async def test_a_clear_counts_nothing_again(job, registry):
     await task.retry()
 
     assert [*registry.spending.since()] == before
+
+
+async def test_a_landed_batch_that_a_killed_worker_left_in_the_registry_leaves_it_with_the_next_attempt(
+    job, provider, registry, monkeypatch
+):
+    """Others may have its place, although another batch of the task still runs."""
+    provider.max_requests, provider.polls_until_done = 1, 1000
+    task = job(["a", "b"], registry=registry)
+    suspended = await task.start()
+    provider.batches["batch-0"].status = "completed"
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "leave", lambda _self, _tag: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            await task.resume(suspended)
+    assert {entry.batch_id for entry in registry.entries()} == {"batch-0", "batch-1"}
+
+    task.attempt += 1
+    assert isinstance(await task.start(), Suspended)
+
+    assert {entry.batch_id for entry in registry.entries()} == {"batch-1"}
 
 
 async def test_rows_land_although_their_price_cannot_be_read(job, provider, registry):

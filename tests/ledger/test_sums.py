@@ -6,10 +6,12 @@ import pytest
 from fakes import START, failing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from airflow_batch_provider.ledger import Target
 from airflow_batch_provider.ledger.batch_files import ROWS
+from airflow_batch_provider.ledger.landed import landed_so_far
 from airflow_batch_provider.ledger.merge import Tally
 from airflow_batch_provider.ledger.sums import BatchSums, Summing
 from airflow_batch_provider.models import ROW_STATUSES, Account, Reply, RowError, Usage
@@ -139,9 +141,31 @@ async def test_rows_are_charged_again_when_the_prices_have_changed(landed, provi
     assert manifest_of(landed).cost.usd == 20
 
 
-async def test_what_a_row_holds_beside_its_results_stays_out_of_them(job, provider):
+async def test_what_all_batches_cost_and_saved_is_told_as_in_the_manifest(job, provider):
+    """To people who wait; models without a price are named once each, whichever batch they were in."""
+    provider.max_requests = 1
+    used = Usage(input_tokens=1_000_001, output_tokens=3)
+    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="x", usage=used)
+    named = [{"prompt": name, "request_params": {"model": name}} for name in ("nobody-b", "nobody-a", "nobody-b")]
+    priced = job(["a", "b", "c"], model="openai:gpt-4o-mini")
+    unpriced = job(named, model="openai:nobody", dedup_rows=False)
+    unpriced.root = priced.root.parent / "other"
+
+    for task in (priced, unpriced):
+        manifest = await task.run()
+        cost = landed_so_far(task.directory).cost
+        assert (cost.usd, cost.saved_usd, cost.unpriced) == (
+            pytest.approx(manifest.cost.usd, abs=1e-6),
+            pytest.approx(manifest.cost.saved_usd, abs=1e-6),
+            manifest.cost.unpriced,
+        )
+
+
+@pytest.mark.parametrize("split", ["abc", "a", "c"])
+async def test_what_a_row_holds_beside_its_results_stays_out_of_them(job, provider, split):
     """Pieces of an answer of which no schema has chosen one: the line that landed is then not that of the results."""
-    provider.answer = lambda _body, _n: Reply(key="", status="succeeded", output="ab", choices=("a", "b"))
+    whole = Reply(key="", status="succeeded", output="ab")
+    provider.answer = lambda body, _n: replace(whole, choices=("a", "b")) if body["prompt"] in split else whole
     task = job()
 
     rows = task.rows(await task.run())
