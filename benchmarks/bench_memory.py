@@ -3,7 +3,7 @@
 Each job is a process of its own: the stage, from a file of rows to its results, over real HTTP against `answer_server.py`, with
 OpenAI's batches of up to 50,000 rows. Prompts of 1 KB, answers of 1.5 KB. MiB are the most above what the process had when that
 half of the job began, with the SDK imported. `BENCH=full` takes a million rows as well, which needs 15 GB of disk, and ten
-million with prompts and answers of one sentence, which need 25 GB; their Parquet goes to part files of a million rows.
+million with prompts and answers of one sentence, which need more than 16 GB; their Parquet goes to part files of a million rows.
 `ROWS=1000000` takes that number alone, and `JOB="to Parquet,"` the jobs whose name holds that.
 """
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 FULL = os.environ.get("BENCH") == "full"
-COUNTS = (10_000, 100_000, *((1_000_000, 10_000_000) if FULL else ()))
-if "ROWS" in os.environ:
-    COUNTS = (int(os.environ["ROWS"]),)
+ALL_COUNTS = (10_000, 100_000, *((1_000_000, 10_000_000) if FULL else ()))
+COUNTS = (int(os.environ["ROWS"]),) if "ROWS" in os.environ else ALL_COUNTS
 # With more rows than this, prompts and answers have one sentence instead of a dozen, so that they fit on a disk.
 LONG = 1_000_000
 # What a job is called → how the rows come, what is asked, and what is written.
@@ -37,15 +36,15 @@ JOBS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "JSONL to Parquet, schema": ("jsonl", "schema", {"result_format": "parquet"}),
     "Parquet table to Parquet table, schema": ("parquet", "schema", {"result_format": "parquet", "keep_columns": True}),
 }
-JOBS = {name: job for name, job in JOBS.items() if os.environ.get("JOB", "") in name}
 HEAD = ("job", "rows", "submit, MiB", "rows/CPU-s", "land, MiB", "rows/CPU-s")
 
 
 def main() -> None:
     """Measure each job at each number of rows; `--plot` draws what was measured, too."""
-    found: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in JOBS}
+    wanted = [name for name in JOBS if os.environ.get("JOB", "") in name]
+    found: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in wanted}
     for count in COUNTS:
-        for name in JOBS:
+        for name in wanted:
             found[name].append((count, measured(name, count)))
     table(HEAD, [shown(name, count, taken) for name, all_ in found.items() for count, taken in all_])
     if "--plot" in sys.argv:

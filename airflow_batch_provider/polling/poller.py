@@ -243,10 +243,8 @@ class Poller:
 
     def _long_unseen(self) -> set[str]:
         """Return the watched batches for which a walk goes on: a long list is read once for all, not for each page."""
-        intervals = self._board.intervals()
-        return self._board.older(
-            {name: min(_UNSEEN, intervals.get(name, 4 * _UNSEEN) / 4) for name in self._board.watchers}
-        )
+        watched = {name: min(_UNSEEN, interval / 4) for name, interval in self._board.intervals().items()}
+        return self._board.older(dict.fromkeys(self._board.watchers, _UNSEEN) | watched)
 
     def _judged(self, error: BatchError) -> BatchError | None:
         """Return the list's fault unless single polls may do better: without the right to list, or beside a bad page."""

@@ -346,7 +346,7 @@ async def test_a_cut_off_call_of_a_tool_failed_for_lack_of_room_too(batch, schem
 
 
 async def test_an_answer_that_was_cut_off_and_fits_its_schema_is_not_asked_again(batch):
-    """It has all that the schema asks for; only the next one would have followed."""
+    """It has all that the schema asks for."""
     batch.replies = [good(2, '{"n": 1}', finish_reason="max_tokens"), good(5, '{"n": 1', finish_reason="max_tokens")]
 
     await batch.land(retry_truncated=True, schema=NUMBER)

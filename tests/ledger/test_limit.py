@@ -270,7 +270,7 @@ async def test_answers_without_a_price_end_what_a_limit_can_hold(job, provider):
 
 
 def test_what_goes_in_is_never_expected_to_be_less_than_was_counted():
-    """Nor more, where the answers so far used as much."""
+    """Answers that used less do not lower it."""
     sums = LandedRows(nonce="n", requests=60, asked=60, answers=40, longest=7, usage=Usage(input_tokens=0))
 
     assert learned_from(sums, None, []) == Learned(longest=7, growth=1.0)

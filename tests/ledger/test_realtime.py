@@ -197,7 +197,7 @@ async def test_the_estimate_holds_the_price_without_a_batch(job):
 
 
 async def test_an_attempt_that_goes_on_with_a_plan_holds_the_price_without_a_batch(canary, provider):
-    """Of the canary, against the limit that it is given, before any call."""
+    """Three rows at twice the price of the five others; told before any call."""
     task = canary(["same"] * 8, model="openai:gpt-4o-mini", dedup_rows=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Gate, "admitted", lambda _self, _queued: (_ for _ in ()).throw(Killed()))
@@ -209,9 +209,7 @@ async def test_an_attempt_that_goes_on_with_a_plan_holds_the_price_without_a_bat
     realtime = (await task.retry()).cost
 
     assert provider.calls == []
-    assert realtime.saved_usd == pytest.approx(
-        realtime.usd * 5 / 11
-    )  # three rows at twice the price, five at half of it
+    assert realtime.saved_usd == pytest.approx(realtime.usd * 5 / 11)
 
 
 async def test_what_the_canary_costs_counts_against_the_limit(job, provider):
