@@ -47,6 +47,7 @@ def built(tmp_path_factory):
     return wheel, sdist
 
 
+@pytest.mark.slow
 def test_two_builds_are_the_same_bytes(built, tmp_path):
     """In another folder, later, under another umask and another order of hashes."""
     again = build(tmp_path, umask=0o077, seed="1")

@@ -273,7 +273,7 @@ for words in ["list"], ["adopt", "nope", "batch_1"]:
 """
 
 
-@pytest.mark.parametrize("program", ["airflow", "airflow_batch_provider"])
+@pytest.mark.parametrize("program", [pytest.param("airflow", marks=pytest.mark.slow), "airflow_batch_provider"])
 def test_both_programs_have_the_commands(database, storage, program):
     """Airflow takes them from the provider's record since 3.2; without it, they are a module. One process, which costs much."""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -10,7 +10,7 @@ import asyncio
 import httpx2
 import pytest
 from fakes import Killed
-from killable_task import CREATE, DiesAt, Life, check_balance
+from killable_task import CREATE, MODELS, DiesAt, Life, check_balance
 
 from airflow_batch_provider.exceptions import Unavailable
 
@@ -47,8 +47,16 @@ async def calls_of_a_clean_run(world):
     return [(route, nth) for route, times in clean.emulator.calls.items() for nth in range(times)]
 
 
+@pytest.fixture
+def in_sample(sweep, name, fault):
+    """By habit each fault strikes one or two of the providers, others the next day."""
+    pairs = [(one, provider) for provider in MODELS for one in FAULTS]
+    if (fault, name) not in sweep.of(pairs, len(pairs) // 2):
+        pytest.skip("not in today's sample")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(name, world, fault, sweep):
+async def test_a_fault_at_any_call_buys_nothing_twice_and_loses_no_row(in_sample, name, world, fault, sweep):
     """Whether or not the provider did what was asked, the job ends whole, on the same batches."""
     fields = FAULTS[fault]
     calls = [call for call in await calls_of_a_clean_run(world) if fault not in FOR_CREATES or call[0] == CREATE[name]]

@@ -123,6 +123,7 @@ def serving(batch: dict, line: dict):
             server.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("name", "path", "wire"), [("anthropic", "", ANTHROPIC), ("openai", "/v1", OPENAI)])
 def test_a_hundred_megabytes_pass_through_a_few(name, path, wire, tmp_path):
