@@ -75,6 +75,8 @@ class OutputType:
             return cls(_wrapped(given) if _is_something_else(given) else given)
         try:
             adapter = given if isinstance(given, TypeAdapter) else TypeAdapter(readable(_checked(given)))
+            if not adapter.pydantic_complete:
+                adapter.rebuild()  # raises the name that is not known, where `json_schema` says only that there is one
             schema = adapter.json_schema(schema_generator=_Schemas)
         except (PydanticUserError, PydanticSchemaGenerationError, NameError, TypeError, RecursionError) as error:
             fact = str(error).splitlines()[0] if str(error) else type(error).__name__

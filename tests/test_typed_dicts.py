@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import typing
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Optional, Required, TypeVar, Union
 
 import pytest
 import typing_extensions
-from pydantic import Field, with_config
+from pydantic import BaseModel, Field, TypeAdapter, with_config
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.operators import BatchGenerateOperator
@@ -46,6 +47,15 @@ class Box(typing.TypedDict, typing.Generic[V]):
 
 class Lost(typing.TypedDict):
     of: Nowhere  # noqa: F821 — no such name, as where it is imported for type checkers only
+
+
+class LostModel(BaseModel):
+    of: Nowhere  # noqa: F821
+
+
+@dataclass
+class LostRow:
+    of: Nowhere  # noqa: F821
 
 
 with_config({"extra": "forbid"})(Strict)
@@ -112,10 +122,11 @@ def test_other_types_stay_as_they_are(given):
     assert readable(given) is given
 
 
-def test_a_field_of_an_unknown_type_is_refused_while_the_dag_is_parsed():
-    """With the name that is not known."""
-    with pytest.raises(UsageError, match=r"Nowhere.*Give a model class"):
-        BatchGenerateOperator(task_id="t", conn_id="c", model="gpt-5-mini", requests=["a"], output_type=Lost)
+@pytest.mark.parametrize("given", [Lost, LostModel, LostRow, list[Lost], dict[str, LostModel], TypeAdapter(LostRow)])
+def test_a_field_of_an_unknown_type_is_refused_while_the_dag_is_parsed(given):
+    """With the name that is not known, whatever kind of type has the field."""
+    with pytest.raises(UsageError, match=r"name 'Nowhere' is not defined.*Give a model class"):
+        BatchGenerateOperator(task_id="t", conn_id="c", model="gpt-5-mini", requests=["a"], output_type=given)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic reads it there")
