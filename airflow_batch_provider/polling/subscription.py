@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from airflow_batch_provider.providers.base import BatchProvider
 
 log = logging.getLogger(__name__)
+
+# Seconds from which on nobody minds that a pause takes up to one more.
+_LONG = 10.0
 
 
 @dataclass(eq=False, slots=True)
@@ -185,10 +189,16 @@ class Subscription:
     def _alarm(self, seconds: float, over: asyncio.Future[None]) -> asyncio.TimerHandle | asyncio.Future[None]:
         """End the pause when its time has come; on the real clock without a task of its own, for thousands may pause."""
         if self.sleep is asyncio.sleep:
-            return asyncio.get_running_loop().call_later(seconds, _end, over)
+            loop = asyncio.get_running_loop()
+            return loop.call_at(_moment(loop.time(), seconds), _end, over)
         sleeping = asyncio.ensure_future(self.sleep(seconds))
         sleeping.add_done_callback(partial(_end, over))
         return sleeping
+
+
+def _moment(now: float, seconds: float) -> float:
+    """When a pause ends: long ones of the same second end together, for a thousand wake-ups cost more than the polls."""
+    return ceil(now + seconds) if seconds >= _LONG else now + seconds
 
 
 def _end(over: asyncio.Future[None], slept: asyncio.Future[None] | None = None) -> None:

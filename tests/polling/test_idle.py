@@ -41,6 +41,20 @@ async def test_a_task_that_pauses_needs_no_other_task():
 
 
 @in_virtual_time
+async def test_long_pauses_of_the_same_second_end_together():
+    """None too early, and short ones when they are over: a thousand tasks wake a process once a second, not a thousand times."""
+    _, hub = world(1)
+    ended = []
+
+    async def pauses(seconds):
+        await hub.subscribe(INTERVAL, asyncio.sleep).pause(seconds)
+        ended.append(now())
+
+    await asyncio.gather(*map(pauses, (31.0, 30.1, 30.5, 31.2, 9.9, 9.95)))
+    assert ended == [9.9, 9.95, 31.0, 31.0, 31.0, 32.0]
+
+
+@in_virtual_time
 async def test_a_status_that_has_not_changed_is_one_object():
     """However often it is read."""
     provider, hub = world(3)
