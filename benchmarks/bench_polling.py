@@ -1,7 +1,7 @@
 """What a thousand waiting tasks cost whose polls are spread over the interval: start, memory, CPU, requests, lateness.
 
 Each line is a process of its own under Airflow's TriggerRunner, against a fast server in another process. The first line
-is Airflow's own part: triggers that only sleep. To compare with another checkout, name both:
+is Airflow's own part: triggers that sleep for good. To compare with another checkout, name both:
 `python benchmarks/bench_polling.py . ../main`. BENCH=full measures more loads, at an interval of 30 seconds.
 """
 
