@@ -158,6 +158,22 @@ async def test_a_batch_that_is_submitted_while_the_month_ends_counts_for_the_mon
     assert [spent.submitted_at.month for spent in task.registry.spending.since()] == [11, 12]
 
 
+async def test_a_canary_in_realtime_whose_month_ends_during_its_calls_counts_for_the_month_that_let_it_in(
+    world, provider, clock
+):
+    """Its calls cost a dollar, at twice the price of a batch; the rest is bought, and counts, in December."""
+    task = world("one", ["a", "b"], month=3, canary=1, canary_realtime=True)
+    clock.advance(timedelta(days=7).total_seconds())
+    provider.while_asking = [until_december(clock)]
+
+    suspended = await task.start()
+    assert (use(task), use(task, DECEMBER)) == ((1, 0), (0, 1))
+    await task.wait(suspended)
+    await task.resume(suspended)
+
+    assert (use(task), use(task, DECEMBER)) == ((1, 0), (0.5, 0))
+
+
 async def test_a_batch_is_counted_in_its_month_by_every_worker_that_lands_it(world, provider, clock):
     """The receipt keeps the month, for the entry of the registry is gone when a zombie lands the same batch again."""
     task = world("one", ["a"], month=1)
