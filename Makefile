@@ -32,7 +32,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PIP    := 26.3
 # The first Python that is new enough; PYTHON=… chooses another.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 READY  := $(VENV)/.ready
 RUNS   := $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null

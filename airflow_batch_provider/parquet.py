@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from airflow_batch_provider.rows import Row
 
 # Of a row group, in Arrow's form.
-GROUP_ROWS, GROUP_BYTES = 10_000, 2 << 20
+_GROUP_ROWS, _GROUP_BYTES = 10_000, 2 << 20
+# So many of them are of that size; each later one is larger by such a part. pyarrow keeps what it knows of every row group until the
+# file is closed, and then twice (18 KB for 23 columns, pyarrow 26.0), so that equal ones would cost more than they save.
+_SMALL_GROUPS = 56
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
 _PAGE_BYTES = 1 << 16
 # The columns that say the same of most rows; a dictionary of any other would hold each of its texts, up to a megabyte.
@@ -42,7 +45,7 @@ SCHEMA_KEY = b"airflow_batch_provider.output_schema"
 
 
 def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
-    """Write rows in groups of at most 10,000 rows and about 2 MB; at most one group is in memory, and that in Arrow's form.
+    """Write rows in groups of 10,000 rows or about 2 MB, larger ones in a long file; one is in memory, and that in Arrow's form.
 
     `output` is a string for plain text, list<float32> for embeddings, and for a JSON schema the Arrow type it maps to, or a
     string of JSON where it maps to none. It holds as much of each good answer as its type can; an answer that it would not
@@ -108,20 +111,38 @@ def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
+class RowGroup:
+    """Batches that will be one row group of a file: how large that gets depends on how many the file has."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+        self._number = 1
+
+    def add(self, batch: pa.RecordBatch) -> bool:
+        """Take in rows; True when they are enough."""
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        times = max(1.0, self._number / _SMALL_GROUPS)
+        return self._rows >= _GROUP_ROWS * times or self._bytes >= _GROUP_BYTES * times
+
+    def take(self) -> list[pa.RecordBatch]:
+        """Return what was gathered, and begin the next row group."""
+        taken, self._batches = self._batches, []
+        self._rows = self._bytes = 0
+        self._number += 1
+        return taken
+
+
 def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Return the batches of one row group at a time, which are let go of when the next ones are asked for."""
-    group: list[pa.RecordBatch] = []
-    rows = size = 0
+    """Return the batches of one row group at a time; who has written them lets go of them."""
+    group = RowGroup()
     for batch in batches:
-        group.append(batch)
-        rows += batch.num_rows
-        size += batch.nbytes
-        if rows >= GROUP_ROWS or size >= GROUP_BYTES:
-            yield group
-            group.clear()
-            rows = size = 0
-    if group:
-        yield group
+        if group.add(batch):
+            yield group.take()
+    if rest := group.take():
+        yield rest
 
 
 class _Table:

@@ -9,7 +9,7 @@ import pyarrow as pa  # noqa: TID253 — an extra; only sources that need it imp
 import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.parquet import GROUP_BYTES, GROUP_ROWS, groups, scratch_parquet, write_group
+from airflow_batch_provider.parquet import RowGroup, groups, scratch_parquet, write_group
 from airflow_batch_provider.tables.keeping import PARQUET
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ class Batches:
         self._schema: pa.Schema | None = None
         self._writer: pq.ParquetWriter | None = None
         self._open = ExitStack()
-        self._waiting: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._waiting = RowGroup()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take in rows."""
@@ -41,10 +40,7 @@ class Batches:
         kept = kept.replace_schema_metadata(None)
         if self._schema is None or not kept.schema.equals(self._schema):
             self._meet(kept.schema)
-        self._waiting.append(kept)
-        self._rows += kept.num_rows
-        self._bytes += kept.nbytes
-        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+        if self._waiting.add(kept):
             self._flush()
 
     def _meet(self, schema: pa.Schema) -> None:
@@ -62,12 +58,13 @@ class Batches:
         self._schema = schema
 
     def _flush(self) -> None:
-        if self._writer is not None and self._waiting:
-            write_group(self._writer, self._waiting)
-        self._waiting, self._rows, self._bytes = [], 0, 0
+        group = self._waiting.take()
+        if self._writer is not None and group:
+            write_group(self._writer, group)
 
     def _end(self) -> None:
         self._flush()
+        self._waiting = RowGroup()
         self.close()
 
     def close(self) -> None:
