@@ -109,6 +109,16 @@ async def test_a_clear_asks_the_canary_again_before_it_buys_the_rest(job, provid
     assert [row["custom_id"] for row in task.rows(manifest)] == [f"request-{n}" for n in range(8)]
 
 
+async def test_rows_that_are_asked_again_have_no_canary_of_their_own(job, provider):
+    """The first one was good, and so the rest was bought."""
+    provider.answer = lambda body, n: failing() if body["prompt"] in "efgh" and n == 1 else OK
+
+    manifest = await job(ROWS, canary=3, retry_rows=1).run()
+
+    assert sizes(provider) == [3, 5, 4]
+    assert manifest.counts["succeeded"] == 8
+
+
 async def test_a_canary_of_every_row_is_none(job, provider):
     """There is no rest, so the task's own criteria decide."""
     provider.answer = lambda body, _n: OK if body["prompt"] == "a" else failing("invalid", retryable=False)

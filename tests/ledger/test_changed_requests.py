@@ -304,6 +304,17 @@ def test_a_draft_that_is_not_committed_leaves_nothing(work, root):
     assert ledger.plan() is None
 
 
+def test_of_two_workers_that_plan_at_once_the_second_is_told_so_and_leaves_nothing(work, root):
+    """The plan of the first is the one that both go on with."""
+    with Ledger(work(1)).draft(["a"]) as first, Ledger(work(1)).draft(["a"]) as second:
+        assert first.commit()
+        assert not second.commit()
+
+    assert Ledger(work(1)).plan() == first.plan
+    (chunk,) = first.plan.first.chunks
+    assert {name.split(".")[0] for name in root.names("waves/0")} == {f"00000-{chunk.draft}"}
+
+
 def test_a_zombie_that_slept_before_it_looked_for_a_plan_plans_nothing(work, root):
     """There is none: its successor has set the old plan aside and is about to ask other requests."""
     plan_of(Ledger(work(1)), "old")

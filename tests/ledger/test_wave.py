@@ -302,6 +302,25 @@ async def test_a_batch_whose_answers_are_late_keeps_no_other_waiting(ledger, pro
     assert (waiting.must_wait, waiting.resume_at) == (True, START + timedelta(minutes=10))
 
 
+async def test_a_batch_that_cannot_be_polled_keeps_no_other_from_landing(ledger, provider):
+    """It is polled again when the others are here."""
+    provider.max_requests = 1
+    task, _ = ledger(in_flight=2)
+    await task.advance()
+    statuses = provider.statuses
+
+    async def told(batch_ids):
+        return await statuses(batch_ids) | {"batch-0": Unavailable("busy")}
+
+    provider.statuses = told
+    provider.batches["batch-1"].status = "completed"
+    waiting = await task.advance()
+
+    assert "batch-0" in waiting.batch_ids
+    assert "batch-1" not in waiting.batch_ids
+    assert task.landed().succeeded == 1
+
+
 async def test_people_read_what_became_of_the_rows_of_a_batch(ledger, provider, caplog):
     """How it ended, and how many rows of each kind."""
     caplog.set_level("INFO")
