@@ -216,7 +216,8 @@ async def test_answers_that_were_cut_off_are_estimated_with_all_the_room_they_ge
     assert manifest.cost.usd == 39 * ANSWER + 2
 
 
-async def test_a_batch_that_may_have_been_bought_is_looked_for_whatever_the_limit_says(job, provider):
+@pytest.mark.parametrize("then", [None, 3])
+async def test_a_batch_that_may_have_been_bought_is_looked_for_whatever_the_limit_says(job, provider, then):
     """A lowered limit makes nobody forget what the provider has."""
     priced(provider, lambda _b, _n: OK)
     provider.bomb = Bomb()
@@ -224,7 +225,7 @@ async def test_a_batch_that_may_have_been_bought_is_looked_for_whatever_the_limi
     provider.submit_faults = [(Killed("died"), "after")]
     with pytest.raises(Killed):
         await task.run()
-    task.config = task.config.model_copy(update={"max_cost_usd": None})
+    task.config = task.config.model_copy(update={"max_cost_usd": then})
 
     manifest = await task.retry()
 
