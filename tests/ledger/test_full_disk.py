@@ -24,7 +24,13 @@ from airflow_batch_provider.stages.config import Source
 ROWS = ["a", "b", "c", "d", "e", "a"]
 # The last row is a copy of the first.
 BOUGHT = {"a": 1, "b": 1, "c": 2, "d": 1, "e": 1}
-HOW_LONG = pytest.mark.parametrize("stays", [False, True], ids=["for a moment", "until somebody makes room"])
+HOW_LONG = pytest.mark.parametrize(
+    "stays",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="for a moment"),
+        pytest.param(True, id="until somebody makes room"),
+    ],
+)
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ def provider_that_answers(kind, answer):
     return provider
 
 
-@pytest.mark.parametrize("format_", ["jsonl", "parquet"])
+@pytest.mark.parametrize("format_", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("kind", "given_type"),
     [("generate", None), ("generate", NUMBER), ("generate", Tree), ("generate", dict[str, int]), ("embed", None)],

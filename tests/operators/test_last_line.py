@@ -24,7 +24,7 @@ def ends(log: str) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("place", ["execute", "check_completion", "resume"])
+@pytest.mark.parametrize("place", ["execute", "check_completion", pytest.param("resume", marks=pytest.mark.slow)])
 def test_every_error_ends_the_log_with_its_message(tested, place):
     """On the worker at the start and at a resume, and through the trigger; without the chain behind it."""
     patient = {"Unavailable", "NotFound"} if place == "check_completion" else set()  # those are polled through
