@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Of a row group, in Arrow's form.
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 2 << 20
-# So many of them are of that size; each later one is larger by such a part. pyarrow keeps what it knows of every row group until the
-# file is closed, and then twice (18 KB for 23 columns, pyarrow 26.0), so that equal ones would cost more than they save.
+# The first 56 row groups of a file have that size, the 112th has twice that, and so on: pyarrow keeps a record of each until the file
+# is closed, and then twice (18 KB for 23 columns, pyarrow 26.0), so that many small ones cost more than they save.
 _SMALL_GROUPS = 56
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
 _PAGE_BYTES = 1 << 16
@@ -136,7 +136,7 @@ class RowGroup:
 
 
 def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Return the batches of one row group at a time; who has written them lets go of them."""
+    """Return the batches of one row group at a time; whoever writes them lets go of them."""
     group = RowGroup()
     for batch in batches:
         if group.add(batch):

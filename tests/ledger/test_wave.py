@@ -409,7 +409,7 @@ async def test_whoever_sees_the_receipt_releases_the_submit_lock_of_its_claim(le
     task, registry = ledger()
     await task.advance()
     (receipt,) = task.receipts()
-    registry.enter(registry.get(receipt.tag).model_copy(update={"batch_id": None}))  # as it is before the receipt
+    registry.enter(registry.get(receipt.tag).model_copy(update={"batch_id": None}))  # the receipt was written last
     await registry.acquire_submit_lock(provider.account, "killed", clock, timedelta(0), receipt.tag)
 
     await task.advance()
