@@ -22,6 +22,7 @@ EDGE = ["operators", "decorators.batch", "triggers", "sensors"]
 CORE = [
     "models", "exceptions", "clock", "storage", "schemas", "pricing", "sources", "results", "hub", "client", "ledger",
     "stages", "stages.generate", "stages.embed", "stages.runner", "testing", "loop", "providers", "providers.base",
+    "providers.codec",
 ]  # fmt: skip
 
 # Where a module may read a clock or sleep by itself, and why.

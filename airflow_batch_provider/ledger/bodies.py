@@ -12,7 +12,7 @@ from airflow_batch_provider.pricing import may_hold_media
 
 if TYPE_CHECKING:
     from airflow_batch_provider.models import Spec
-    from airflow_batch_provider.providers.base import Codec
+    from airflow_batch_provider.providers.codec import Codec
 
 # Stands for the prompt in the body that all plain requests share; nobody writes this, and a body that holds it more than
 # once is not taken for a pattern.

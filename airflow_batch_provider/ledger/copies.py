@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.blocks import Block, Blocks
     from airflow_batch_provider.ledger.records import PlannedRow
     from airflow_batch_provider.ledger.spool import Spool
-    from airflow_batch_provider.providers.base import Codec
+    from airflow_batch_provider.providers.codec import Codec
     from airflow_batch_provider.rows import Row
     from airflow_batch_provider.storage import Directory
 

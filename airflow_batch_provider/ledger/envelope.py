@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_batch_provider.models import Spec
-    from airflow_batch_provider.providers.base import Codec
+    from airflow_batch_provider.providers.codec import Codec
 
 # As long as any key of a plan: nonce, wave, chunk, index.
 _LONGEST_KEY = "0" * 12 + "-000-00000-0000000000"

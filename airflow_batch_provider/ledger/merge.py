@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from airflow_batch_provider.ledger.sums import BatchSums
     from airflow_batch_provider.models import Cost
     from airflow_batch_provider.pricing import Bill
-    from airflow_batch_provider.providers.base import BatchProvider, Codec
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.codec import Codec
 
 NOT_ASKED = RowError(code="not_asked", message="the task ended before this row was submitted", retryable=True)
 TOO_DEAR = RowError(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from airflow_batch_provider.models import Account
-    from airflow_batch_provider.providers.base import BatchProvider, Codec
+    from airflow_batch_provider.providers.base import BatchProvider
+    from airflow_batch_provider.providers.codec import Codec
 
 PROVIDERS = {
     "anthropic": "airflow_batch_provider.providers.anthropic.provider:AnthropicProvider",

@@ -18,7 +18,8 @@ from upath import UPath
 from airflow_batch_provider.exceptions import NotFound, UsageError
 from airflow_batch_provider.hub import Hub
 from airflow_batch_provider.models import Account, BatchStatus, ConnectionRef, Reply, RowError, Usage
-from airflow_batch_provider.providers.base import BatchProvider, Candidate, Codec, Limits, Prepared, system_text
+from airflow_batch_provider.providers.base import BatchProvider, Candidate, Limits, Prepared
+from airflow_batch_provider.providers.codec import Codec, system_text
 from airflow_batch_provider.stages import (
     CheckCompletionContext,
     PollConfig,

@@ -13,7 +13,7 @@ import msgspec
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.providers.anthropic import replies
 from airflow_batch_provider.providers.anthropic.plain import plain_reply
-from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.codec import Codec, system_text
 from airflow_batch_provider.providers.messages import check_claudes
 from airflow_batch_provider.providers.parameters import ANTHROPIC, refuse_misspelt
 from airflow_batch_provider.providers.room import refuse_too_much

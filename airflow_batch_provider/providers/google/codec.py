@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.codec import Codec, system_text
 from airflow_batch_provider.providers.google import replies
 from airflow_batch_provider.providers.google.schema import response_schema
 from airflow_batch_provider.providers.parameters import GOOGLE, GOOGLE_WITHIN, camel, refuse_misspelt

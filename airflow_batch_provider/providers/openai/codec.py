@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.providers.base import Codec, system_text
+from airflow_batch_provider.providers.codec import Codec, system_text
 from airflow_batch_provider.providers.messages import check_chat
 from airflow_batch_provider.providers.openai import replies
 from airflow_batch_provider.providers.openai.plain import plain_reply
