@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 # Of a row group, in Arrow's form.
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 2 << 20
-# The first 56 row groups of a file have that size, the 112th has twice that, and so on: pyarrow keeps a record of each until the file
-# is closed, and then twice (18 KB for 23 columns, pyarrow 26.0), so that many small ones cost more than they save.
-_SMALL_GROUPS = 56
+# Groups times columns of a file until which its row groups have that size (57 groups of our 14 columns); at twice as many they have
+# twice that, and so on. pyarrow keeps a record of each until the file is closed, and then twice (18 KB for a group of ours, pyarrow
+# 26.0), so that many small ones cost more than they save.
+_SMALL_COLUMNS = 800
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
 _PAGE_BYTES = 1 << 16
 # The columns that say the same of most rows; a dictionary of any other would hold each of its texts, up to a megabyte.
@@ -124,7 +125,7 @@ class RowGroup:
         self._batches.append(batch)
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
-        times = max(1.0, self._number / _SMALL_GROUPS)
+        times = max(1.0, self._number * batch.num_columns / _SMALL_COLUMNS)
         return self._rows >= _GROUP_ROWS * times or self._bytes >= _GROUP_BYTES * times
 
     def take(self) -> list[pa.RecordBatch]:
