@@ -15,6 +15,8 @@ from airflow_batch_provider.ledger import SuccessCriteria, Target
 from airflow_batch_provider.models import Reply
 from airflow_batch_provider.storage import Directory
 
+OK = Reply(key="", status="succeeded", output="fine")
+
 
 @pytest.fixture
 async def landed(ledger, provider, clock):
@@ -58,6 +60,22 @@ async def test_only_a_task_with_a_manifest_is_done(landed, tmp_path):
     assert landed.finished() == manifest
 
 
+async def test_a_manifest_of_before_other_batches_landed_ends_nothing(ledger, provider, tmp_path, clock):
+    """One worker took what there was at the deadline, while another one, which had stood still, bought and landed the rest."""
+    provider.max_requests, provider.polls_until_done = 1, 0
+    task, _ = ledger(in_flight=1)
+    await task.advance()
+    await task.land()
+    task.files.write_manifest(task.write_results("generate", target(tmp_path)).manifest)
+    assert task.finished() is not None
+
+    while await task.advance():
+        clock.advance(60)
+
+    assert task.finished() is None
+    assert task.write_results("generate", target(tmp_path)).manifest.counts["succeeded"] == 3
+
+
 def test_criteria_are_said_as_the_user_wrote_them():
     """Both ways to ask for more."""
     assert str(SuccessCriteria(0.0, "fail")) == "on_partial='fail'"
@@ -66,8 +84,7 @@ def test_criteria_are_said_as_the_user_wrote_them():
 
 async def test_results_that_a_worker_wrote_late_are_written_again_as_they_are_now(job, provider, monkeypatch):
     """It stood still at the last moment, while its successor asked the rest and finished."""
-    ok = Reply(key="", status="succeeded", output="fine")
-    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else ok
+    provider.answer = lambda body, n: failing() if body["prompt"] == "b" and n == 1 else OK
     zombie, successor = job(on_partial="fail"), job(on_partial="fail")
     successor.attempt = 2
     publish, manifests = Directory.publish, []
