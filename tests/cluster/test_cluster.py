@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from cluster import HEARTBEAT_SECONDS, WORKERS
 from cluster_load import connections, load
@@ -42,15 +44,26 @@ def freeze(cluster: Cluster, name: str) -> None:
 
 
 def kill_a_task(running: Load) -> None:
-    running.a_task().kill()
+    """One that is still there when it is struck."""
+    while True:
+        with suppress(psutil.NoSuchProcess):
+            running.a_task().kill()
+            return
 
 
 def freeze_a_task(running: Load) -> None:
-    task = running.a_task()
-    task.suspend()
+    task = suspended(running)
     time.sleep(FROZEN)
-    if task.is_running():
+    with suppress(psutil.NoSuchProcess):  # its worker has ended it
         task.resume()
+
+
+def suspended(running: Load) -> psutil.Process:
+    while True:
+        with suppress(psutil.NoSuchProcess):
+            task = running.a_task()
+            task.suspend()
+            return task
 
 
 def restart_worker(cluster: Cluster, name: str, env: dict[str, str] | None = None) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import time
 from contextlib import ExitStack, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 import psutil
@@ -152,12 +153,12 @@ class Cluster:
 
     def task(self) -> psutil.Process | None:
         """The process of a task that runs on a worker now; None where there is none."""
-        for worker in WORKERS:
-            with suppress(psutil.NoSuchProcess):
-                for process in psutil.Process(self.airflow.processes.pid(worker)).children(recursive=True):
-                    if " ".join(process.cmdline()).startswith("airflow worker"):
-                        return process
-        return None
+        return next(filter(_is_task, chain.from_iterable(map(self._started_by, WORKERS))), None)
+
+    def _started_by(self, worker: str) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.airflow.processes.pid(worker)).children(recursive=True)
+        return []
 
     def stop(self) -> None:
         """End all of it."""
@@ -169,3 +170,9 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _is_task(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # it has just ended, or is a zombie
+        return " ".join(process.cmdline()).startswith("airflow worker")
+    return False

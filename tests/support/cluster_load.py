@@ -70,6 +70,7 @@ class Load:
         for number, strike in enumerate(faults):
             share = (number + 0.5) / (len(faults) + 1)
             self.wait_until(f"{share:.0%} done", lambda share=share: self.progress >= share)
+            assert self.progress < 1, f"all tasks were over before fault {number}: {self.story}"
             strike()
             assert self.emulator.books()["bought_twice"] == 0, self.story
 
@@ -121,7 +122,7 @@ class Load:
 
 
 @contextmanager
-def load(cluster: Cluster, name: str, *, dag: str = "load", mapped: int = 6, seconds: float = 20) -> Iterator[Load]:
+def load(cluster: Cluster, name: str, *, dag: str = "load", mapped: int = 16, seconds: float = 20) -> Iterator[Load]:
     """A run of the DAG under the scene's name.
 
     Args:

@@ -41,5 +41,5 @@ def load(dag_id: str, mapped: int):
     return tasks()
 
 
-load("load", mapped=6)
+load("load", mapped=16)
 load("small_load", mapped=1)
