@@ -113,7 +113,6 @@ class Ledger:
             raise UsageError(f"{self.root} has no plan. Clear the task to start it again.")
         while True:
             progress = await WaveRun(CurrentWave(self._context, plan, waves)).drive()
-            self.withheld = progress.withheld
             if not progress.is_done:
                 now = self._context.clock.now()
                 return Waiting.at(progress, started_at=self.files.start_clock(now), now=now)

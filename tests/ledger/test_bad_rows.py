@@ -239,7 +239,8 @@ async def test_an_empty_input_may_be_skipped(job, provider, form, tries):
     with pytest.raises(UsageError, match="has no rows"):
         await job([]).run()
 
-    task = job([], on_empty="skip", result_format=form, on_partial="fail", max_cost_usd=1, model="openai:gpt-5-mini")
+    empty = {"on_empty": "skip", "result_format": form, "model": "openai:gpt-5-mini"}
+    task = job([], on_partial="fail", max_cost_usd=1, canary=2, **empty)
     for _ in range(tries):
         manifest = await task.run()
 

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fakes import START, failing
+from fakes import START, Killed, failing
 from ledgers import plan_of, policy_of
 from upath import UPath
 
@@ -302,6 +302,17 @@ def test_a_draft_that_is_not_committed_leaves_nothing(work, root):
 
     assert root.names("waves/0") == []
     assert ledger.plan() is None
+
+
+def test_a_worker_that_is_killed_while_it_drafts_only_stops(work, root):
+    """What it has written is the next attempt's to delete; a kill that waits for a slow storage is a kill too late."""
+    with pytest.raises(Killed), Ledger(work(1)).draft(["a"]):
+        raise Killed
+    assert root.names("waves/0")
+
+    (chunk,) = plan_of(Ledger(work(2)), "a").first.chunks
+
+    assert {name.split(".")[0] for name in root.names("waves/0")} == {f"00000-{chunk.draft}"}
 
 
 def test_of_two_workers_that_plan_at_once_the_second_is_told_so_and_leaves_nothing(work, root):

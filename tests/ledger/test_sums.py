@@ -27,7 +27,8 @@ CUT = Reply(key="", status="succeeded", output="fi", finish_reason="max_tokens",
 @pytest.fixture
 async def landed(ledger, provider, clock):
     """Three rows in two batches: a good one, one that may be asked again, one that was refused for good."""
-    answers = {"a": CUT, "b": failing(), "c": failing("refused", retryable=False)}
+    refused = replace(failing("refused", retryable=False), usage=Usage(input_tokens=10))
+    answers = {"a": CUT, "b": failing(), "c": refused}
     provider.answer = lambda body, _n: answers[body["prompt"]]
     provider.max_requests, provider.polls_until_done = 2, 0
     task, _ = ledger()
@@ -64,6 +65,7 @@ async def test_kept_sums_say_what_the_rows_say(landed):
     assert kept == counted
     assert kept_landed == counted_landed
     assert (kept_landed.cut_off, kept_landed.ended_early, kept_landed.longest) == (1, 1, 9)
+    assert kept_landed.answers == 2  # the refused row used no tokens for one, so no length is learnt from it
 
 
 @pytest.mark.parametrize("second", [failing(), CUT])
