@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from cluster import HEARTBEAT_SECONDS, WORKERS
 from cluster_load import connections, load
+from small_disk import small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +103,7 @@ def test_whatever_is_killed_every_row_is_bought_once_and_none_is_lost(cluster):
 @pytest.mark.cluster
 def test_whatever_is_frozen_every_row_is_bought_once_and_none_is_lost(cluster):
     """Airflow gives it up meanwhile, and it wakes up beside its successor."""
-    with load(cluster, "frozen") as running:
+    with load(cluster, "frozen", dag="large_load", mapped=45) as running:
         freezes: list[Callable[[], None]] = [partial(freeze, cluster, name) for name in COMPONENTS]
         running.go_through([*freezes, partial(freeze_a_task, running)])
         running.require_balanced()
@@ -124,6 +126,27 @@ def test_whatever_service_fails_every_row_is_bought_once_and_none_is_lost(cluste
     with load(cluster, "services") as running:
         running.go_through([partial(cluster.postgres.restart, 5), partial(cluster.redis.lose, 5), refuse, hesitate])
         running.require_balanced()
+
+
+@pytest.mark.cluster
+def test_a_worker_whose_disk_is_full_loses_nothing(cluster, tmp_path):
+    """The disk of its temporary files, while tasks submit and while they land: they fail, and go on once there is room."""
+    if os.geteuid() != 0:
+        pytest.skip("Only root may mount a small disk.")
+    with ExitStack() as undo:
+        disk = undo.enter_context(small_disk(tmp_path / "disk"))
+
+        def fill() -> None:
+            disk.fill()
+            time.sleep(OUTAGE)
+            disk.make_room()
+
+        undo.callback(restart_worker, cluster, WORKERS[0])
+        restart_worker(cluster, WORKERS[0], {"TMPDIR": str(disk.path)})
+        with load(cluster, "full") as running:
+            running.go_through([fill, fill])
+            running.require_balanced()
+            assert running.tries() > running.tasks
 
 
 @pytest.mark.cluster

@@ -43,6 +43,11 @@ class Load:
     def states(self) -> dict[str, int]:
         return self.cluster.states(self.run.run_id)
 
+    def tries(self) -> int:
+        """How often tasks were begun, all together."""
+        statement = "SELECT sum(try_number) FROM task_instance WHERE run_id = %s"
+        return int(self.cluster.postgres.query(statement, self.run.run_id)[0][0])
+
     @property
     def progress(self) -> float:
         """From 0 to 1: half of it is submitting, half is landing."""

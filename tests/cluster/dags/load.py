@@ -42,4 +42,6 @@ def load(dag_id: str, mapped: int):
 
 
 load("load", mapped=16)
+# As much as five freezes leave to do.
+load("large_load", mapped=45)
 load("small_load", mapped=1)
