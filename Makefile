@@ -101,7 +101,7 @@ cluster: $(VENV)/.cluster
 	@CLUSTER_EXIT="$(CLUSTER_EXIT)" PYTHONPATH=tests/support $(PY) tests/support/cluster_by_hand.py
 
 cluster-test: $(VENV)/.cluster
-	$(PY) -m pytest -v --durations=0 tests/cluster $(ARGS)
+	$(PY) -m pytest -v -s --durations=0 tests/cluster $(ARGS)
 
 # A fixed hash seed lets the same seed play the same round.
 soak: $(READY)

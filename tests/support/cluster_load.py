@@ -101,6 +101,7 @@ class Load:
         assert sum(self._answers(manifest) for manifest in self._manifests()) == expected
         left = [name for name in self.cluster.s3.contents(f"{BUCKET_PATH}/") if "/open/" in name]
         assert left == [], "the registry still waits for batches"
+        print(f"{self.run.run_id}: {self.tasks} tasks took {self.tries()} tries")
 
     def _run_state(self) -> str:
         return self.cluster.postgres.query("SELECT state FROM dag_run WHERE run_id = %s", self.run.run_id)[0][0]
