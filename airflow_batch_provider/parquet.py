@@ -125,7 +125,7 @@ class RowGroup:
         self._batches.append(batch)
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
-        times = max(1.0, self._number * batch.num_columns / _SMALL_COLUMNS)
+        times: float = max(1.0, self._number * batch.num_columns / _SMALL_COLUMNS)
         return self._rows >= _GROUP_ROWS * times or self._bytes >= _GROUP_BYTES * times
 
     def take(self) -> list[pa.RecordBatch]:
