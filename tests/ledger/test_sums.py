@@ -68,6 +68,18 @@ async def test_kept_sums_say_what_the_rows_say(landed):
     assert kept_landed.answers == 2  # the refused row used no tokens for one, so no length is learnt from it
 
 
+async def test_what_one_batch_used_without_a_price_is_told_after_others_have_landed(job, provider):
+    """A sum that looked whole would be too small."""
+    spoken = replace(OK, usage=Usage(input_tokens=3, output_tokens=7, output_audio_tokens=2))
+    provider.answer = lambda body, _n: spoken if body["prompt"] == "a" else OK
+    provider.max_requests = 1
+    task = job(["a", "b", "c"], model="openai:gpt-4o-mini")
+
+    await task.run()
+
+    assert landed_so_far(task.directory).cost.unpriced == ("output_audio_tokens",)
+
+
 @pytest.mark.parametrize("second", [failing(), CUT])
 async def test_an_answer_that_comes_twice_counts_once(ledger, provider, clock, second):
     """Whichever of the two stands; rows are counted as they come."""

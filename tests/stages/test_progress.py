@@ -88,6 +88,7 @@ async def test_a_later_wave_counts_the_rows_that_have_their_answer(job, provider
     assert (shown["usage"]["input_tokens"], shown["cost"]["usd"] > 0) == (100, True)
     assert shown["estimate"]["usd"] > shown["cost"]["usd"]
     assert shown["asked_again"]["reasons"][0]["count"] == 2
+    assert shown["errors"]["reasons"] == []  # they are asked again, so nothing has failed yet
 
 
 async def test_a_wave_that_fails_again_counts_as_failed(job, provider):
