@@ -45,27 +45,24 @@ def freeze(cluster: Cluster, name: str) -> None:
     cluster.airflow.processes.signal(name, signal.SIGCONT, offspring=True)
 
 
-def kill_a_task(running: Load) -> None:
-    """One that is still there when it is struck."""
-    while True:
-        with suppress(psutil.NoSuchProcess):
-            running.a_task().kill()
-            return
-
-
-def freeze_a_task(running: Load) -> None:
-    task = suspended(running)
-    time.sleep(FROZEN)
-    with suppress(psutil.NoSuchProcess):  # its worker has ended it
-        task.resume()
-
-
-def suspended(running: Load) -> psutil.Process:
+def signal_a_task(running: Load, number: signal.Signals) -> psutil.Process:
+    """One that is still there then; its process."""
     while True:
         with suppress(psutil.NoSuchProcess):
             task = running.a_task()
-            task.suspend()
+            task.send_signal(number)
             return task
+
+
+def kill_a_task(running: Load) -> None:
+    signal_a_task(running, signal.SIGKILL)
+
+
+def freeze_a_task(running: Load) -> None:
+    task = signal_a_task(running, signal.SIGSTOP)
+    time.sleep(FROZEN)
+    with suppress(psutil.NoSuchProcess):  # its worker has ended it
+        task.resume()
 
 
 def restart_worker(cluster: Cluster, name: str, env: dict[str, str] | None = None) -> None:

@@ -239,8 +239,9 @@ async def test_an_empty_input_may_be_skipped(job, provider, form, tries):
     with pytest.raises(UsageError, match="has no rows"):
         await job([]).run()
 
-    empty = {"on_empty": "skip", "result_format": form, "model": "openai:gpt-5-mini"}
-    task = job([], on_partial="fail", max_cost_usd=1, canary=2, **empty)
+    task = job(
+        [], on_empty="skip", result_format=form, on_partial="fail", max_cost_usd=1, canary=2, model="openai:gpt-5-mini"
+    )
     for _ in range(tries):
         manifest = await task.run()
 

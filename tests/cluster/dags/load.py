@@ -42,6 +42,6 @@ def load(dag_id: str, mapped: int):
 
 
 load("load", mapped=16)
-# As much as five freezes leave to do.
+# So many that some are left after five freezes.
 load("large_load", mapped=45)
 load("small_load", mapped=1)
