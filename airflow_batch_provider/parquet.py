@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 # Of a row group, in Arrow's form.
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 2 << 20
-# Groups times columns of a file until which its row groups have that size (57 groups of our 14 columns); at twice as many they have
-# twice that, and so on. pyarrow keeps a record of each until the file is closed, and then twice (18 KB for a group of ours, pyarrow
-# 26.0), so that many small ones cost more than they save.
-_SMALL_COLUMNS = 800
+# Groups times columns of a file until which its row groups have that size (89 groups of our 14 columns); at four times as many they
+# have twice that, and so on: a row group then takes about as much memory as the records of all of them, which pyarrow keeps until
+# the file is closed (29 KB for a group of ours, pyarrow 26.0), so that the two together are least.
+_SMALL_COLUMNS = 1250
+# Of a row group beside the small ones, so that one of a few huge answers, from which more are expected, stays bounded (32 MB).
+_MOST_TIMES = 16
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
 _PAGE_BYTES = 1 << 16
 # The columns that say the same of most rows; a dictionary of any other would hold each of its texts, up to a megabyte.
@@ -45,12 +48,15 @@ _TAKEN = attrgetter(*_AS_THEY_ARE)
 SCHEMA_KEY = b"airflow_batch_provider.output_schema"
 
 
-def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
+def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec, count: int | None = None) -> None:
     """Write rows in groups of 10,000 rows or about 2 MB, larger ones in a long file; one is in memory, and that in Arrow's form.
 
     `output` is a string for plain text, list<float32> for embeddings, and for a JSON schema the Arrow type it maps to, or a
     string of JSON where it maps to none. It holds as much of each good answer as its type can; an answer that it would not
     give back exactly stands in `output_json` as well, and a bad answer's text in `output_text`.
+
+    Args:
+        count: how many rows there are, about; a long file takes less memory where that is known.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -62,13 +68,15 @@ def write_parquet(file: BinaryIO, rows: Iterator[Row], spec: Spec) -> None:
             "result_format='parquet' needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
         ) from error
     table = _Table(pa, spec)
-    write_groups(file, table.schema, (table.batch(chunk) for chunk in chunks(rows)))
+    write_groups(file, table.schema, (table.batch(chunk) for chunk in chunks(rows)), count)
 
 
-def write_groups(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write batches as row groups of bounded size."""
+def write_groups(
+    file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], count: int | None = None
+) -> None:
+    """Write batches, of about so many rows, as row groups of bounded size."""
     with _writer(file, schema) as writer:
-        for group in groups(batches):
+        for group in groups(batches, count):
             write_group(writer, group)
 
 
@@ -113,32 +121,48 @@ def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 class RowGroup:
-    """Batches that will be one row group of a file: how large that gets depends on how many the file has."""
+    """Batches that will be one row group of a file: how large that gets depends on how large the file will be.
 
-    def __init__(self) -> None:
+    Args:
+        count: rows of the file, about; None takes twice those that have come.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self._count = count
         self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
-        self._number = 1
+        self._rows_of_file = self._bytes_of_file = 0
 
     def add(self, batch: pa.RecordBatch) -> bool:
         """Take in rows; True when they are enough."""
         self._batches.append(batch)
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
-        times: float = max(1.0, self._number * batch.num_columns / _SMALL_COLUMNS)
-        return self._rows >= _GROUP_ROWS * times or self._bytes >= _GROUP_BYTES * times
+        self._rows_of_file += batch.num_rows
+        self._bytes_of_file += batch.nbytes
+        times = math.sqrt(self._groups_to_be() * batch.num_columns / _SMALL_COLUMNS)
+        return _groups_in(self._rows, self._bytes) >= min(max(1.0, times), _MOST_TIMES)
+
+    def _groups_to_be(self) -> float:
+        """Return how many small row groups the file would have, going by its rows so far."""
+        rows = self._rows_of_file
+        times = 2.0 if self._count is None else max(1.0, self._count / max(1, rows))
+        return _groups_in(rows, self._bytes_of_file) * times
 
     def take(self) -> list[pa.RecordBatch]:
         """Return what was gathered, and begin the next row group."""
         taken, self._batches = self._batches, []
         self._rows = self._bytes = 0
-        self._number += 1
         return taken
 
 
-def groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Return the batches of one row group at a time; whoever writes them lets go of them."""
-    group = RowGroup()
+def _groups_in(rows: int, size: int) -> float:
+    return max(rows / _GROUP_ROWS, size / _GROUP_BYTES)
+
+
+def groups(batches: Iterable[pa.RecordBatch], count: int | None = None) -> Iterator[list[pa.RecordBatch]]:
+    """Return the batches of one row group of a file of about so many rows at a time; whoever writes them lets go of them."""
+    group = RowGroup(count)
     for batch in batches:
         if group.add(batch):
             yield group.take()

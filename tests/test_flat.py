@@ -17,6 +17,7 @@ from upath import UPath
 
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.parquet import write_groups, write_parquet
+from airflow_batch_provider.row_files import batches_of, open_parquet
 from airflow_batch_provider.rows import Row
 from airflow_batch_provider.storage import Directory
 
@@ -72,21 +73,82 @@ def test_a_row_group_is_let_go_of_before_the_next_one_grows():
     assert max(most) <= 12
 
 
-@pytest.mark.parametrize(("columns", "groups"), [(14, range(100, 200)), (2, range(300, 301))])
-def test_a_long_file_of_many_columns_has_larger_row_groups(columns, groups):
-    """pyarrow keeps what it knows of each column of each until the file is closed: a million long rows took 45 MB for that."""
+def sizes_of(columns, batches, count):
+    """Write so many batches of 10,000 rows and return how many rows each row group has."""
     names = [f"c{number}" for number in range(columns)]
     batch = pa.RecordBatch.from_arrays([pa.nulls(10_000, pa.string())] * columns, names=names)
     file = io.BytesIO()
 
-    write_groups(file, batch.schema, (batch for _ in range(300)))
+    write_groups(file, batch.schema, (batch for _ in range(batches)), count)
 
     table = pq.ParquetFile(file).metadata
-    sizes = [table.row_group(number).num_rows for number in range(table.num_row_groups)]
-    assert table.num_rows == 3_000_000
-    assert len(sizes) in groups
+    assert table.num_rows == batches * 10_000
+    return [table.row_group(number).num_rows for number in range(table.num_row_groups)]
+
+
+def test_row_groups_grow_with_a_file_of_unknown_length():
+    """pyarrow keeps what it knows of each column of each until the file is closed: a million long rows took 45 MB for that."""
+    sizes = sizes_of(columns=14, batches=300, count=None)
+
     assert sizes[0] == 10_000
+    assert len(sizes) < 180
     assert max(sizes) <= 40_000
+
+
+def test_row_groups_of_a_file_of_known_length_are_as_large_from_the_first_on():
+    """Those that grow come to a last one that is twice as large, and to more of them."""
+    sizes = sizes_of(columns=14, batches=300, count=3_000_000)
+
+    assert set(sizes) == {20_000}
+
+
+@pytest.mark.parametrize(("columns", "batches", "count"), [(2, 300, 3_000_000), (14, 60, 600_000), (14, 20, None)])
+def test_row_groups_stay_small_in_a_file_that_has_few_of_them_or_few_columns(columns, batches, count):
+    """Nothing is saved by larger ones there."""
+    assert set(sizes_of(columns, batches, count)) == {10_000}
+
+
+def test_a_file_that_has_more_rows_than_was_said_has_small_row_groups():
+    """Whoever said it did not know better."""
+    assert set(sizes_of(columns=14, batches=60, count=10)) == {10_000}
+
+
+def test_a_few_huge_answers_at_the_beginning_make_no_huge_row_group():
+    """As if all of a million were so: none is larger than sixteen small ones."""
+    huge = pa.RecordBatch.from_arrays([pa.array(["x" * (1 << 20)] * 4)], names=["c"])
+    file = io.BytesIO()
+
+    write_groups(file, huge.schema, (huge for _ in range(20)), 1_000_000_000)
+
+    table = pq.ParquetFile(file).metadata
+    assert [table.row_group(number).num_rows for number in range(table.num_row_groups)] == [32, 32, 16]
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 100_000])
+@pytest.mark.parametrize("is_same", [True, False])
+def test_long_rows_of_parquet_are_read_few_at_a_time(tmp_path, length, is_same):
+    """A thousand documents were 100 MB at once; one that all rows share is stored once, and is as long in each."""
+    texts = [os.urandom(length // 2).hex() for _ in range(1 if is_same else 3_000_000 // length)]
+    rows = max(1, 3_000_000 // length // len(texts)) * texts
+    pq.write_table(pa.table({"text": rows}), tmp_path / "rows.parquet")
+
+    with open_parquet(UPath(tmp_path / "rows.parquet")) as table:
+        batches = [(batch.num_rows, batch.nbytes) for batch in batches_of(table)]
+
+    assert sum(count for count, _ in batches) == len(rows)
+    assert max(size for _, size in batches) < 300_000
+    assert max(count for count, _ in batches) >= min(1_000, len(rows), 200_000 // length)
+
+
+def test_parquet_of_no_rows_is_read(tmp_path):
+    """With a row group of none, and without any."""
+    for number, size in enumerate((0, 1)):
+        path = tmp_path / f"{number}.parquet"
+        with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
+            for _ in range(size):
+                writer.write_table(pa.table({"text": pa.nulls(0, pa.string())}))
+        with open_parquet(UPath(path)) as table:
+            assert sum(batch.num_rows for batch in batches_of(table)) == 0
 
 
 def test_results_as_parquet_need_no_room_for_what_differs_in_every_row():

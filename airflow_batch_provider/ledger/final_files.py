@@ -63,6 +63,10 @@ class Target:
         """Return the address of the file, or of the folder of part files."""
         return self.directory.uri(self.name)
 
+    def rows_of_a_file(self, plan: Plan) -> int:
+        """Return how many rows a file has; the last one of part files has fewer."""
+        return min(plan.requests, self.rows_per_file or plan.requests)
+
     def is_of(self, manifest: Manifest, plan: Plan, files: TaskFiles) -> bool:
         """Tell whether finished results are as they are asked for here: place, format, columns and part files."""
         parts = None if self.rows_per_file is None else max(1, -(-manifest.requests // self.rows_per_file))
@@ -99,9 +103,9 @@ def write_files(
     with _kept(target, plan, files) as kept:
         if kept is not None:
             table = table_columns(target, plan.spec, kept)
-            return Written(table, _write(target, final.rows(), _table(target, plan.spec, table, kept)))
+            return Written(table, _write(target, final.rows(), _table(target, plan, table, kept)))
         if target.format == "parquet":
-            return Written(None, _write(target, final.rows(), _parquet(plan.spec)))
+            return Written(None, _write(target, final.rows(), _parquet(target, plan)))
         return Written(None, _write(target, final.lines(), lambda file, part: file.writelines(part)))
 
 
@@ -193,20 +197,21 @@ def _write_file(
         write(file, rows)
 
 
-def _parquet(spec: Spec) -> Callable[[BinaryIO, Iterator[Row]], None]:
+def _parquet(target: Target, plan: Plan) -> Callable[[BinaryIO, Iterator[Row]], None]:
     from airflow_batch_provider.parquet import write_parquet  # noqa: PLC0415 — pyarrow is an extra
 
-    return lambda file, rows: write_parquet(file, rows, spec)
+    return lambda file, rows: write_parquet(file, rows, plan.spec, target.rows_of_a_file(plan))
 
 
 def _table(
-    target: Target, spec: Spec, table: TableColumns, kept: KeptRows
+    target: Target, plan: Plan, table: TableColumns, kept: KeptRows
 ) -> Callable[[BinaryIO, Iterator[Row]], None]:
-    cells = Cells(spec, table.prefix)
+    cells = Cells(plan.spec, table.prefix)
     if target.format == "parquet":
         from airflow_batch_provider.tables.parquet_table import write_table  # noqa: PLC0415 — pyarrow is an extra
 
-        return lambda file, rows: write_table(file, rows, spec, table, cells, kept)
+        count = target.rows_of_a_file(plan)
+        return lambda file, rows: write_table(file, rows, plan.spec, table, cells, kept, count)
     if target.format.startswith("jsonl"):
         return lambda file, rows: write_jsonl(file, rows, cells, kept, table.key)
     delimiter = "\t" if target.format.startswith("tsv") else ","

@@ -17,7 +17,7 @@ from airflow_batch_provider.airflow.exceptions import (
     TaskDeferred,
     as_airflow_errors,
 )
-from airflow_batch_provider.airflow.heap import heap_set_aside
+from airflow_batch_provider.airflow.heap import arrow_takes_little, heap_set_aside
 from airflow_batch_provider.airflow.hosts import WorkerHost
 from airflow_batch_provider.airflow.reach import require_reach
 from airflow_batch_provider.airflow.signals.notifiers import checked, errors_noticed, near_notice, notify
@@ -95,7 +95,13 @@ class StageOperator(BaseOperator):
     def _running(self, context: Context) -> Iterator[None]:
         """Tell people of the errors they want to know, raise them as Airflow's, and let all signals leave the process."""
         wanted = {"unresolved": self.on_unresolved, "budget": self.on_budget}
-        with heap_set_aside(), signals.running(), as_airflow_errors(), errors_noticed(wanted, context):
+        with (
+            heap_set_aside(),
+            arrow_takes_little(),
+            signals.running(),
+            as_airflow_errors(),
+            errors_noticed(wanted, context),
+        ):
             yield
 
     def _keep_notifiers(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from airflow_batch_provider.row_files.arrow_values import records
 from airflow_batch_provider.row_files.csv_rows import LONGEST_CELL
 from airflow_batch_provider.row_files.file import RowFile, partitions_of
-from airflow_batch_provider.row_files.parquet_rows import open_parquet, parquet_records
+from airflow_batch_provider.row_files.parquet_rows import batches_of, open_parquet, parquet_records
 from airflow_batch_provider.row_files.reading import READ, blocks_in, files_at
 
 __all__ = [
     "LONGEST_CELL",
     "READ",
     "RowFile",
+    "batches_of",
     "blocks_in",
     "files_at",
     "open_parquet",

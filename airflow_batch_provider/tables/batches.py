@@ -10,6 +10,7 @@ import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.parquet import RowGroup, groups, scratch_parquet, write_group
+from airflow_batch_provider.row_files import batches_of
 from airflow_batch_provider.tables.keeping import PARQUET
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Batches:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for path in self._paths:
             with pq.ParquetFile(path) as file:
-                yield from file.iter_batches(batch_size=1000, use_threads=False)
+                yield from batches_of(file)
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

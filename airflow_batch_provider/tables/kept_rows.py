@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_batch_provider.compression import reading
 from airflow_batch_provider.exceptions import UsageError
-from airflow_batch_provider.row_files import open_parquet, records
+from airflow_batch_provider.row_files import batches_of, open_parquet, records
 from airflow_batch_provider.tables.keeping import LINES, PARQUET, Header
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class _KeptBatches:
     def __init__(self, table: pq.ParquetFile) -> None:
         self._schema = table.schema_arrow.remove_metadata()
         self.names = tuple(self._schema.names)
-        # With threads, memory grows with the file; see `row_files.parquet_records`.
-        self._batches = table.iter_batches(batch_size=1000, use_threads=False)
+        self._batches = batches_of(table)
         self._rest: pa.RecordBatch | None = None
 
     def records(self, count: int) -> list[dict[str, Any]]:

@@ -25,18 +25,24 @@ if TYPE_CHECKING:
 
 
 def write_table(
-    file: BinaryIO, rows: Iterator[Row], spec: Spec, table: TableColumns, cells: Cells, kept: KeptRows
+    file: BinaryIO,
+    rows: Iterator[Row],
+    spec: Spec,
+    table: TableColumns,
+    cells: Cells,
+    kept: KeptRows,
+    count: int,
 ) -> None:
     """Write the kept columns in the types they had, each field of the answers in that of its schema, and what became of it.
 
-    A field whose schema maps to no type of Arrow is JSON text. Row groups are as those of `write_parquet`.
+    A field whose schema maps to no type of Arrow is JSON text. Row groups are as those of `write_parquet`, as is `count`.
     """
     columns = AnswerColumns(spec, cells)
     added = [pa.field(name, columns.type_of(name)) for name in cells.names]
     answer = None if spec.output_schema is None else inner_schema(spec.output_schema)
     metadata = {SCHEMA_KEY: msgspec.json.encode(answer), TABLE_KEY: table.model_dump_json().encode()}
     schema = pa.schema([*kept.schema(), *added], metadata)
-    write_groups(file, schema, (_batch(chunk, schema, columns, kept) for chunk in chunks(rows)))
+    write_groups(file, schema, (_batch(chunk, schema, columns, kept) for chunk in chunks(rows)), count)
 
 
 def _batch(rows: list[Row], schema: pa.Schema, columns: AnswerColumns, kept: KeptRows) -> pa.RecordBatch:

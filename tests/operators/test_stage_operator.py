@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -134,6 +135,18 @@ def test_the_collector_leaves_alone_what_was_there_before_the_task(tmp_path, con
 
     assert min(aside) > 10_000
     assert gc.get_freeze_count() == 0
+
+
+def test_arrow_takes_little_while_a_stage_runs(tmp_path, context, monkeypatch):
+    """And whatever the worker runs next finds the environment as it was."""
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    chosen = []
+    context["ti"].xcom_push = lambda key, value: chosen.append(os.environ.get("ARROW_DEFAULT_MEMORY_POOL"))
+
+    suspended(tmp_path, context, "resume")
+
+    assert set(chosen) == {"system"}
+    assert "ARROW_DEFAULT_MEMORY_POOL" not in os.environ
 
 
 @pytest.mark.usefixtures("nothing_frozen")
