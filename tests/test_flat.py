@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from file_requests import requests_of
+from fsspec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
 from upath import UPath
 
 from airflow_batch_provider.models import Spec
 from airflow_batch_provider.parquet import write_groups, write_parquet
-from airflow_batch_provider.row_files import batches_of, open_parquet
+from airflow_batch_provider.row_files import RowFile, batches_of, blocks_in, open_parquet
 from airflow_batch_provider.rows import Row
 from airflow_batch_provider.storage import Directory
 
@@ -97,7 +99,7 @@ def test_row_groups_grow_with_a_file_of_unknown_length():
 
 def test_row_groups_of_a_file_of_known_length_are_as_large_from_the_first_on():
     """Those that grow come to a last one that is twice as large, and to more of them."""
-    sizes = sizes_of(columns=14, batches=300, count=3_000_000)
+    sizes = sizes_of(columns=14, batches=250, count=2_500_000)
 
     assert set(sizes) == {20_000}
 
@@ -190,7 +192,7 @@ class CountedPath:
     def __str__(self):
         return self.path
 
-    def open(self, path, _mode):
+    def open(self, path, _mode, **_options):
         self.file = CountedFile(path)
         return self.file
 
@@ -208,6 +210,47 @@ def test_a_parquet_source_is_read_as_its_rows_are_taken(tmp_path):
     assert path.file.taken < size / 3
     assert sum(1 for _ in requests) == 9_999
     assert path.file.taken >= size * 0.9
+
+
+class Store(AbstractFileSystem):
+    """An object store, as fsspec reads those: a file comes in ranges, with so much more of it as a block has."""
+
+    protocol = "counted"
+
+    def __init__(self):
+        super().__init__()
+        self.objects = {}
+        self.fetched = []
+
+    def info(self, path, **_options):
+        return {"name": path, "type": "file", "size": len(self.objects[path])}
+
+    def _open(self, path, mode="rb", block_size=50 << 20, **options):
+        return StoredFile(self, path, mode, block_size, **options)
+
+
+class StoredFile(AbstractBufferedFile):
+    """A file of it; by default s3fs takes 50 MB of one at once."""
+
+    def _fetch_range(self, start, end):
+        self.fs.fetched.append(end - start)
+        return self.fs.objects[self.path][start:end]
+
+
+def test_only_what_is_needed_of_parquet_is_fetched_from_a_store():
+    """Columns of a large row group are read by turns: with blocks of 50 MB each turn fetched the file again."""
+    store, file = Store(), io.BytesIO()
+    texts = [os.urandom(1_000).hex() for _ in range(4_000)]
+    pq.write_table(pa.table({"id": texts, "unused": texts, "text": texts}), file, compression=None)
+    store.objects["rows.parquet"] = file.getvalue()
+
+    taken = [
+        row for block in blocks_in(RowFile(store, "rows.parquet", "rows.parquet"), ["id", "text"]) for row in block
+    ]
+
+    assert [row["text"] for row in taken] == texts
+    assert sum(store.fetched) < 1.7 * len(file.getvalue())
+    assert max(store.fetched) < 3 << 20
 
 
 def test_a_large_file_goes_to_an_object_store_in_small_parts(s3_url):
