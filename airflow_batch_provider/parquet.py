@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 # Of a row group, in Arrow's form.
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 2 << 20
-# Groups times columns of a file until which its row groups have that size (71 groups of our 14 columns); at four times as many they
+# Groups times columns of a file until which its row groups have that size (43 groups of our 14 columns); at four times as many they
 # have twice that, and so on: a row group then takes about as much memory as the records of all of them, which pyarrow keeps until
-# the file is closed (29 KB for a group of ours, pyarrow 26.0), so that the two together are least.
-_SMALL_COLUMNS = 1000
+# the file is closed (29 KB for a group of ours, 45 with the holes between them, pyarrow 26.0), so that the two together are least.
+_SMALL_COLUMNS = 600
 # Of a row group beside the small ones, so that one of a few huge answers, from which more are expected, stays bounded (32 MB).
 _MOST_TIMES = 16
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.

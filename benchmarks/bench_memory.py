@@ -3,7 +3,7 @@
 Each job is a process of its own: the stage, from a file of rows to its results, over real HTTP against `answer_server.py`, with
 OpenAI's batches of up to 50,000 rows. Prompts of 1 KB, answers of 1.5 KB. MiB are the most above what the process had when that
 half of the job began, with the SDK imported. `BENCH=full` takes a million rows as well, which needs 15 GB of disk, and ten
-million with prompts and answers of one sentence, which need more than 16 GB; their Parquet goes to part files of a million rows.
+million with prompts and answers of one sentence, which need more than 16 GB.
 `ROWS=1000000` takes that number alone, and `JOB="to Parquet,"` the jobs whose name holds that.
 """
 
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench_rows import MODELS, SCHEMA, server, write_rows
 from harness import ROOT, Job, config, forget_peak, hub, resident, table
+
+from airflow_batch_provider.airflow.heap import arrow_takes_little
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -98,8 +100,6 @@ async def job(told: dict[str, Any]) -> dict[str, float]:
     """Run one job: submit, then land, each measured."""
     _, kind, options = JOBS[told["name"]]
     more = options | ({"output_type": SCHEMA} if kind == "schema" else {})
-    if told["count"] > LONG and options["result_format"] == "parquet":
-        more |= {"max_rows_per_file": LONG}  # pyarrow keeps some 20 KB of each row group until its file is closed
     accounts = hub("openai", told["url"])
     job = Job(accounts, Path(told["scratch"], "storage"), config(Path(told["rows"]), MODELS["openai"], more))
     taken: dict[str, float] = {}
@@ -122,6 +122,7 @@ async def half(name: str, step: Awaitable[Any], taken: dict[str, float]) -> Any:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] != "--plot":
-        print(json.dumps(asyncio.run(job(json.loads(sys.argv[1])))))
+        with arrow_takes_little():  # as an operator does
+            print(json.dumps(asyncio.run(job(json.loads(sys.argv[1])))))
     else:
         main()

@@ -99,12 +99,12 @@ def test_row_groups_grow_with_a_file_of_unknown_length():
 
 def test_row_groups_of_a_file_of_known_length_are_as_large_from_the_first_on():
     """Those that grow come to a last one that is twice as large, and to more of them."""
-    sizes = sizes_of(columns=14, batches=250, count=2_500_000)
+    sizes = sizes_of(columns=14, batches=150, count=1_500_000)
 
     assert set(sizes) == {20_000}
 
 
-@pytest.mark.parametrize(("columns", "batches", "count"), [(2, 300, 3_000_000), (14, 60, 600_000), (14, 20, None)])
+@pytest.mark.parametrize(("columns", "batches", "count"), [(2, 200, 2_000_000), (14, 40, 400_000), (14, 20, None)])
 def test_row_groups_stay_small_in_a_file_that_has_few_of_them_or_few_columns(columns, batches, count):
     """Nothing is saved by larger ones there."""
     assert set(sizes_of(columns, batches, count)) == {10_000}
@@ -112,7 +112,7 @@ def test_row_groups_stay_small_in_a_file_that_has_few_of_them_or_few_columns(col
 
 def test_a_file_that_has_more_rows_than_was_said_has_small_row_groups():
     """Whoever said it did not know better."""
-    assert set(sizes_of(columns=14, batches=60, count=10)) == {10_000}
+    assert set(sizes_of(columns=14, batches=40, count=10)) == {10_000}
 
 
 def test_a_few_huge_answers_at_the_beginning_make_no_huge_row_group():
