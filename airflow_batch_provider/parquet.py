@@ -175,10 +175,10 @@ class _Table:
 
     def __init__(self, pa: ModuleType, spec: Spec) -> None:
         from airflow_batch_provider.arrow import column_of  # noqa: PLC0415 — pyarrow is an extra
-        from airflow_batch_provider.arrow_arrays import arrow_array  # noqa: PLC0415 — the same
+        from airflow_batch_provider.arrow_arrays import arrow_array, whole_numbers  # noqa: PLC0415 — the same
 
         self._pa = pa
-        self._array = arrow_array
+        self._array, self._numbers = arrow_array, whole_numbers
         self._is_embedding = spec.kind == "embed"
         answer = None if spec.output_schema is None else inner_schema(spec.output_schema)
         self._column: Column | None = column_of(answer) if answer is not None else None
@@ -220,7 +220,7 @@ class _Table:
 
     def _usages(self, rows: list[Row]) -> pa.Array:
         counts = zip(*(_COUNTS(row.usage) for row in rows), strict=True)
-        arrays = [self._array(column, self._pa.int64()) for column in counts]
+        arrays = list(map(self._numbers, counts))
         return self._pa.StructArray.from_arrays(arrays, fields=list(self._usage))
 
     def _outputs(self, rows: list[Row]) -> dict[str, Any]:
