@@ -46,10 +46,10 @@ def arrow_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def whole_numbers(values: Sequence[int]) -> pa.Array:
-    """Return integers, none of them null, as an int64 array: `arrow_array` without a look at what they are.
+    """Return integers, none of them null, as an int64 array: `arrow_array` without its check of each.
 
     Raises:
-        OverflowError: a number is no int64.
+        OverflowError: a number does not fit into one.
     """
     return pa.Array.from_buffers(_INT64, len(values), [None, pa.py_buffer(array("q", values))])
 
