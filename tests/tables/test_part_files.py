@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 
+import pyarrow.parquet as pq
 import pytest
 from fakes import failing
 from upath import UPath
 
+from airflow_batch_provider import parquet
 from airflow_batch_provider import results as results_module
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import Reply
@@ -62,6 +64,44 @@ async def test_a_table_is_cut_with_the_columns_that_it_keeps(job, tmp_path, out)
         (str(place), letter, f"echo: {letter}") for place, letter in enumerate(LETTERS)
     ]
     assert [row.index for row in rows] == list(range(7))
+
+
+def group_sizes(path):
+    """Return how many rows each row group of a Parquet file has."""
+    table = pq.ParquetFile(path).metadata
+    return [table.row_group(number).num_rows for number in range(table.num_row_groups)]
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Row groups of one row, and of twice as many for four times as many of them."""
+    for name, size in {"_GROUP_ROWS": 1, "_CHUNK_ROWS": 1, "_SMALL_COLUMNS": 56}.items():
+        monkeypatch.setattr(parquet, name, size)
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize(("most", "sizes"), [(None, [4] * 16), (16, [2] * 8)])
+async def test_the_size_of_row_groups_is_chosen_by_the_rows_to_come(job, tmp_path, most, sizes):
+    """Of the file, which is a part where there are several: rows are 64, columns 14."""
+    out = tmp_path / ("out.parquet" if most is None else "out/")
+    task = job(
+        [str(number) for number in range(64)], max_rows_per_file=most, result_path=str(out), result_format="parquet"
+    )
+    await task.run()
+
+    assert group_sizes(out if most is None else out / "part-00000.parquet") == sizes
+
+
+@pytest.mark.usefixtures("small_groups")
+async def test_the_size_of_row_groups_of_a_table_is_chosen_alike(job, tmp_path):
+    """They do not grow, as those of a file of unknown length do."""
+    (tmp_path / "in.csv").write_text("id,text\n" + "".join(f"{number},{number}\n" for number in range(64)))
+    source = Source(uri=str(tmp_path / "in.csv"), prompt="{text}", key="id")
+    await job(source=source, keep_columns=True, result_path=str(tmp_path / "out.parquet")).run()
+
+    first, *others, _ = group_sizes(tmp_path / "out.parquet")
+    assert first > 1
+    assert set(others) == {first}
 
 
 async def test_a_folder_of_part_files_is_a_source(job, tmp_path):
