@@ -15,13 +15,17 @@ import pytest
 from file_requests import requests_of
 from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
+from parquet_files import group_sizes
 from upath import UPath
 
 from airflow_batch_provider.models import Spec
-from airflow_batch_provider.parquet import write_groups, write_parquet
+from airflow_batch_provider.parquet import write_group, write_groups, write_parquet
 from airflow_batch_provider.row_files import RowFile, batches_of, blocks_in, open_parquet
 from airflow_batch_provider.rows import Row
 from airflow_batch_provider.storage import Directory
+from airflow_batch_provider.tables import batches
+from airflow_batch_provider.tables.batches import Batches
+from airflow_batch_provider.tables.columns import KeptColumns
 
 
 class CountedRow(Row, frozen=True, kw_only=True, weakref=True):
@@ -83,9 +87,9 @@ def sizes_of(columns, batches, count):
 
     write_groups(file, batch.schema, (batch for _ in range(batches)), count)
 
-    table = pq.ParquetFile(file).metadata
-    assert table.num_rows == batches * 10_000
-    return [table.row_group(number).num_rows for number in range(table.num_row_groups)]
+    sizes = group_sizes(file)
+    assert sum(sizes) == batches * 10_000
+    return sizes
 
 
 def test_row_groups_grow_with_a_file_of_unknown_length():
@@ -122,8 +126,7 @@ def test_a_few_huge_answers_at_the_beginning_make_no_huge_row_group():
 
     write_groups(file, huge.schema, (huge for _ in range(20)), 1_000_000_000)
 
-    table = pq.ParquetFile(file).metadata
-    assert [table.row_group(number).num_rows for number in range(table.num_row_groups)] == [32, 32, 16]
+    assert group_sizes(file) == [32, 32, 16]
 
 
 @pytest.mark.parametrize("length", [10, 1_000, 100_000])
@@ -135,11 +138,32 @@ def test_long_rows_of_parquet_are_read_few_at_a_time(tmp_path, length, is_same):
     pq.write_table(pa.table({"text": rows}), tmp_path / "rows.parquet")
 
     with open_parquet(UPath(tmp_path / "rows.parquet")) as table:
-        batches = [(batch.num_rows, batch.nbytes) for batch in batches_of(table)]
+        read = [(batch.num_rows, batch.nbytes) for batch in batches_of(table)]
 
-    assert sum(count for count, _ in batches) == len(rows)
-    assert max(size for _, size in batches) < 300_000
-    assert max(count for count, _ in batches) >= min(1_000, len(rows), 200_000 // length)
+    assert sum(count for count, _ in read) == len(rows)
+    assert max(size for _, size in read) < 300_000
+    assert max(count for count, _ in read) >= min(1_000, len(rows), 200_000 // length)
+
+
+def test_files_of_different_types_become_one_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    """The first file of a kept table was read ahead, which was all of it."""
+    held, before = [], pa.total_allocated_bytes()
+
+    def noted(writer, group):
+        held.append(pa.total_allocated_bytes() - before)
+        write_group(writer, group)
+
+    monkeypatch.setattr(batches, "write_group", noted)
+    spool = Batches(KeptColumns(columns=None, key="id"), Spec(model="m"), tmp_path)
+    for number in range(20_000 // 500):
+        texts = [os.urandom(500).hex() for _ in range(500)]
+        spool.add(pa.record_batch({"id": [f"{number}-{row}" for row in range(500)], "text": texts}))
+    spool.add(pa.record_batch({"id": ["last"], "text": ["x"], "more": [1]}))
+
+    made = spool.finished()
+
+    assert pq.read_metadata(made).num_rows == 20_001
+    assert max(held) < 6 << 20
 
 
 def test_parquet_of_no_rows_is_read(tmp_path):
@@ -237,7 +261,7 @@ class StoredFile(AbstractBufferedFile):
         return self.fs.objects[self.path][start:end]
 
 
-def test_only_what_is_needed_of_parquet_is_fetched_from_a_store():
+def test_turns_between_columns_do_not_fetch_a_file_over_and_over():
     """Columns of a large row group are read by turns: with blocks of 50 MB each turn fetched the file again."""
     store, file = Store(), io.BytesIO()
     texts = [os.urandom(1_000).hex() for _ in range(4_000)]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa  # noqa: TID253 — an extra; only sources that need it import this module
 import pyarrow.parquet as pq  # noqa: TID253
+from upath import UPath
 
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.parquet import RowGroup, groups, scratch_parquet, write_group
-from airflow_batch_provider.row_files import batches_of
+from airflow_batch_provider.row_files import batches_of, open_parquet
 from airflow_batch_provider.tables.keeping import PARQUET
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Batches:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for path in self._paths:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(UPath(path)) as file:
                 yield from batches_of(file)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-import pyarrow.parquet as pq
 import pytest
 from fakes import failing
+from parquet_files import group_sizes
 from upath import UPath
 
 from airflow_batch_provider import parquet
@@ -64,12 +64,6 @@ async def test_a_table_is_cut_with_the_columns_that_it_keeps(job, tmp_path, out)
         (str(place), letter, f"echo: {letter}") for place, letter in enumerate(LETTERS)
     ]
     assert [row.index for row in rows] == list(range(7))
-
-
-def group_sizes(path):
-    """Return how many rows each row group of a Parquet file has."""
-    table = pq.ParquetFile(path).metadata
-    return [table.row_group(number).num_rows for number in range(table.num_row_groups)]
 
 
 @pytest.fixture
