@@ -17,6 +17,7 @@ import pyarrow as pa  # noqa: TID253 — an extra; only writers and readers of P
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_INT64 = pa.int64()
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -54,7 +55,6 @@ def whole_numbers(values: Sequence[int]) -> pa.Array:
     return pa.Array.from_buffers(_INT64, len(values), [None, pa.py_buffer(array("q", values))])
 
 
-_INT64 = pa.int64()
 _Parts = tuple[list[pa.Buffer], list[pa.Array]]
 
 

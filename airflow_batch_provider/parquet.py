@@ -32,7 +32,7 @@ _GROUP_ROWS, _GROUP_BYTES = 10_000, 2 << 20
 # have twice that, and so on: a row group then takes about as much memory as the records of all of them, which pyarrow keeps until
 # the file is closed (29 KB for a group of ours, 45 with the holes between them, pyarrow 26.0), so that the two together are least.
 _SMALL_COLUMNS = 600
-# Of a row group beside the small ones, so that one of a few huge answers, from which more are expected, stays bounded (32 MB).
+# How many times a small row group one may be at most (32 MB): a few huge answers at the beginning promise a huge file.
 _MOST_TIMES = 16
 # Of a column's page before it is compressed: Arrow's pool holds a few of them for each column that is written or read.
 _PAGE_BYTES = 1 << 16
@@ -157,6 +157,7 @@ class RowGroup:
 
 
 def _groups_in(rows: int, size: int) -> float:
+    """Return how many small row groups so many rows, or bytes, are."""
     return max(rows / _GROUP_ROWS, size / _GROUP_BYTES)
 
 

@@ -16,7 +16,7 @@ from airflow_batch_provider.formats import format_of
 from airflow_batch_provider.models import BatchRow
 from airflow_batch_provider.parquet import SCHEMA_KEY, restored
 from airflow_batch_provider.parts import is_part, part_name
-from airflow_batch_provider.row_files import open_parquet, parquet_records
+from airflow_batch_provider.row_files import in_blocks, open_parquet, parquet_records
 from airflow_batch_provider.tables.reading import TABLE_KEY, csv_rows, jsonl_rows, parquet_rows
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from airflow_batch_provider.formats import ResultFormat
     from airflow_batch_provider.models import Manifest, TableColumns
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -129,13 +127,13 @@ class ResultFiles:
 
         tables = []
         for path in self.paths:
-            with path.fs.open(path.path, "rb") as file:
+            with in_blocks(path) as file:
                 tables.append(pq.read_table(file))
         return tables
 
     @contextmanager
     def _opened(self, path: UPath | ProxyUPath) -> Iterator[BinaryIO]:
-        with path.fs.open(path.path, "rb", block_size=_BLOCK) as raw, reading(raw, path.name) as file:
+        with in_blocks(path) as raw, reading(raw, path.name) as file:
             yield file
 
     @property

@@ -42,8 +42,8 @@ def arrow_takes_little() -> Iterator[None]:
     """Let Arrow take its memory from the C library, if it is imported within the block and the deployment chose nothing.
 
     pyarrow's own choice (mimalloc, 26.0) keeps 6 MB where we have 1 MB of it at once, measured 2026-11. Arrow asks the
-    environment, once, while it is loaded (https://arrow.apache.org/docs/cpp/env_vars.html), so what the worker starts
-    later does not inherit it.
+    environment, once, while it is loaded (https://arrow.apache.org/docs/cpp/env_vars.html). After the block the choice is out
+    of the environment, for whatever the worker starts later.
     """
     if _ARROW_POOL in os.environ:
         yield

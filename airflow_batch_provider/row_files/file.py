@@ -15,11 +15,14 @@ from airflow_batch_provider.models import BadRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from upath import UPath
+    from upath.extensions import ProxyUPath
 
 Row: TypeAlias = dict[str, Any] | BadRow
 
 BLOCK = 1 << 20
-# What Hive and Spark name the folder of rows without a value.
 # UTF-32 first: one of its marks begins as one of UTF-16.
 _WIDE_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -29,6 +32,7 @@ _WIDE_MARKS = {
 }
 # By the zeros among four bytes, where the text begins with Latin letters.
 _WIDE_BY_ZEROS = {2: "UTF-16", 3: "UTF-32"}
+# What Hive and Spark name the folder of rows without a value.
 _HIVES_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -56,8 +60,14 @@ class RowFile:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """Its bytes, decompressed."""
-        with self.fs.open(self.path, "rb", block_size=BLOCK) as raw, reading(raw, self.path) as file:
+        with in_blocks(self) as raw, reading(raw, self.path) as file:
             yield file
+
+
+def in_blocks(path: UPath | ProxyUPath | RowFile) -> AbstractContextManager[BinaryIO]:
+    """The bytes of a file, fetched a block at a time: s3fs's own blocks are of 50 MB (2026.9), each whole in memory."""
+    file: AbstractContextManager[BinaryIO] = path.fs.open(path.path, "rb", block_size=BLOCK)
+    return file
 
 
 def partitions_of(path: str) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_batch_provider.exceptions import UsageError
 from airflow_batch_provider.models import BadRow
 from airflow_batch_provider.row_files.arrow_values import UNREADABLE, records
-from airflow_batch_provider.row_files.file import BLOCK, check_columns
+from airflow_batch_provider.row_files.file import BLOCK, check_columns, in_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,10 +96,9 @@ def _value(where: str, batch: Any, number: int) -> Row:
 
 @contextmanager
 def open_parquet(path: UPath | ProxyUPath | RowFile) -> Iterator[pq.ParquetFile]:
-    """A Parquet file that is read in blocks.
+    """A Parquet file that is read in blocks: pyarrow's default is to read ahead, which is the whole file (26.0).
 
-    pyarrow's default is to read ahead, which is the whole file (26.0); s3fs's (2026.9) is blocks of 50 MB, of which every turn
-    from one column of a row group to the next takes another.
+    In a store every turn from one column of a row group to the next fetches a block.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -110,10 +109,7 @@ def open_parquet(path: UPath | ProxyUPath | RowFile) -> Iterator[pq.ParquetFile]
         raise UsageError(
             f"{str(path)!r} needs pyarrow. Install it with: pip install 'airflow-batch-provider[parquet]'."
         ) from error
-    with (
-        path.fs.open(path.path, "rb", block_size=BLOCK) as file,
-        pq.ParquetFile(file, buffer_size=BLOCK, pre_buffer=False) as table,
-    ):
+    with in_blocks(path) as file, pq.ParquetFile(file, buffer_size=BLOCK, pre_buffer=False) as table:
         yield table
 
 
@@ -124,7 +120,7 @@ def batches_of(table: pq.ParquetFile, columns: Sequence[str] | None = None) -> I
 
 
 def _rows_at_a_time(table: pq.ParquetFile, columns: Sequence[str] | None) -> int:
-    """Return how many rows have some bytes, by the longest row group and the first rows; a text that many share is stored once."""
+    """Return how many rows have about `_BYTES`: by the longest row group, which stores once what many rows share, and the first rows."""
     if not table.metadata.num_rows:
         return _ROWS
     groups = map(table.metadata.row_group, range(table.metadata.num_row_groups))
